@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mellea import evaluation as evaluation
     from mellea import events as events
     from mellea import mfuncs as mfuncs
+    from mellea import notebook as notebook
     from mellea import prices as prices
     from mellea import serve as serve
     from mellea import telemetry as telemetry
@@ -97,6 +98,7 @@ _HOMES = {
     "map": "mellea.batch",
     "mfuncs": "",
     "mify": "mellea.stdlib.components",
+    "notebook": "",
     "observe": "mellea.core.observer",
     "options": "mellea.core.options",
     "prices": "",

@@ -5,9 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 __all__ = ["lazily"]
+
+
+_FORMER = "mellea._mellea_08"
+
+
+class _FormerModules:
+    """Asks the table of Mellea 0.8's modules, which is loaded once a module of ours can't be found."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return the specification of such a module, or `None`."""
+        is_ours = name.startswith("mellea.") and name != _FORMER
+        found: ModuleSpec | None = import_module(_FORMER).Loader.find_spec(name) if is_ours else None
+        return found
+
+
+# The last one that Python asks, so whatever is there is found before.
+sys.meta_path.append(_FormerModules)
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -20,7 +41,9 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     def load(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            if name.startswith("_"):  # what Python and editors look for on any module
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            return import_module(_FORMER).load(package, name)
         home = homes[name]
         value = getattr(import_module(home), name) if home else import_module(f"{package}.{name}")
         setattr(sys.modules[package], name, value)

@@ -267,6 +267,11 @@ class RequirementError(OutputError):
         super().__init__(message, partial=partial)
         self.results = tuple(results)
 
+    @property
+    def validation(self) -> list[Any]:
+        """The results of the last attempt; Mellea 0.8's name for them."""
+        return list(self.results[-1]) if self.results else []
+
 
 class ToolError(MelleaError):
     """A tool failed, or can't be called."""

@@ -3,10 +3,11 @@
     uv run --group web python -m benchmarks.campaigns.served                   # 20,000 requests: 4 minutes
     uv run --group web python -m benchmarks.campaigns.served 500 --leavers 6
 
-The server (uvicorn, a process of its own) answers with the scripted backend, as UI message streams and as text.
+The server (uvicorn, a process of its own, reached over sockets) answers with the scripted backend, as UI message
+streams and as text, and by `serve.app` as chat completions and responses.
 
-- *leave*: clients leave in mid-stream, one after the other, of async and of plain streams, functions and agents; until
-  the model's stream is closed.
+- *leave*: clients leave in mid-stream, one after the other, of async and of plain streams, functions and agents, and of
+  `serve.app`, where they also leave while a plain function waits for a model; until the model's stream is closed.
 - *crowd*: 200 clients at once; 20 leave in mid-stream and one stops reading. Checked: all others get their whole
   answer. The time that they take is compared with a crowd of which nobody leaves or stops.
 - *memory*: so many requests, 50 at a time; the server's resident memory after a tenth of them and at the end.
@@ -102,6 +103,19 @@ def _serve(port: int) -> None:
     words = [f"word{number} " for number in range(WORDS)]
     m = mellea.start_session(slow)
     agent = mellea.Agent(m)
+    fast = _Model(words)
+
+    def plain(text: str) -> str:
+        """Ask in a thread, and wait."""
+        return m.instruct(text).value
+
+    @mellea.command(session=m)
+    def function() -> None:
+        """Write."""
+
+    application = serve.app(
+        {"session": m, "fast": mellea.start_session(fast), "plain": plain, "function": function, "agent": agent}
+    )
     streams = {
         "async": lambda: m.astream("Write"),
         "plain": lambda: m.stream("Write"),
@@ -111,6 +125,9 @@ def _serve(port: int) -> None:
     forms = {"text": serve.text, "ui": serve.ui}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith("/v1/"):
+            await application(scope, receive, send)
+            return
         _, form, kind = scope["path"].split("/")
         if form == "state":
             with open(f"/proc/{os.getpid()}/statm") as file:
@@ -147,9 +164,22 @@ def _server() -> Iterator[int]:
 # -- the clients --------------------------------------------------------------------------------------
 
 
+_PATHS = {"chat": "chat/completions", "responses": "responses"}
+"""Of `serve.app`, by the forms that stand for them here."""
+
+
 async def _ask(port: int, path: str) -> anyio.abc.SocketStream:
+    form, _, kind = path.partition("/")
+    head = "Host: localhost\r\nConnection: close\r\n"
+    request = f"GET /{path} HTTP/1.1\r\n{head}\r\n".encode()
+    if form in _PATHS:
+        said = {"messages": [{"role": "user", "content": "Write"}]} if form == "chat" else {"input": "Write"}
+        asked = {"model": kind, "stream": kind != "plain", **said, **({} if form == "chat" else {"store": False})}
+        body = json.dumps(asked).encode()
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        request = f"POST /v1/{_PATHS[form]} HTTP/1.1\r\n{head}\r\n".encode() + body
     stream = await anyio.connect_tcp("127.0.0.1", port)
-    await stream.send(f"GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    await stream.send(request)
     return stream
 
 
@@ -161,7 +191,7 @@ async def _read(stream: anyio.abc.SocketStream, mark: bytes | None = None) -> by
             pieces += await stream.receive(65536)
         except anyio.EndOfStream:
             if mark is not None:
-                raise RuntimeError(f"the answer ended before {mark!r}") from None
+                raise RuntimeError(f"the answer ended before {mark!r}: {pieces[-300:]!r}") from None
             break
     return pieces
 
@@ -169,7 +199,8 @@ async def _read(stream: anyio.abc.SocketStream, mark: bytes | None = None) -> by
 async def _whole(port: int, path: str) -> bytes:
     async with await _ask(port, path) as stream:
         answer = await _read(stream)
-    if not answer.endswith(b"0\r\n\r\n") or b"word59" not in answer:
+    is_complete = b"word59" in answer and (answer.endswith(b"0\r\n\r\n") or b"content-length" in answer.lower())
+    if not is_complete:
         raise RuntimeError(f"the answer is not whole: …{answer[-200:]!r}")
     return answer
 
@@ -183,9 +214,15 @@ async def _state(port: int) -> Any:
 async def _leave(port: int, count: int) -> list[float]:
     seconds = []
     kinds = [f"{form}/{kind}" for form in ("text", "ui") for kind in ("async", "plain", "function", "agent")]
+    kinds += [f"{form}/{kind}" for form in _PATHS for kind in ("session", "plain", "function", "agent")]
     for number in range(count):
-        stream = await _ask(port, kinds[number % len(kinds)])
-        await _read(stream, b"word3")
+        kind = kinds[number % len(kinds)]
+        stream = await _ask(port, kind)
+        if kind in ("chat/plain", "responses/plain"):  # nothing comes before the whole answer
+            while not (await _state(port))["open"]:
+                await anyio.sleep(0.002)
+        else:
+            await _read(stream, b"word3")
         await stream.aclose()
         left = time.monotonic()
         while (await _state(port))["open"]:
@@ -196,6 +233,18 @@ async def _leave(port: int, count: int) -> list[float]:
     return seconds
 
 
+_CROWD = (
+    "ui/async",
+    "ui/plain",
+    "ui/function",
+    "ui/agent",
+    "chat/session",
+    "chat/plain",
+    "chat/function",
+    "responses/session",
+)  # fmt: skip
+
+
 async def _crowd(port: int, size: int, leavers: int, *, has_staller: bool) -> tuple[float, int]:
     """Return the median time of an answer, and how many streams were open too long after the leavers had left."""
     seconds: list[float] = []
@@ -203,21 +252,21 @@ async def _crowd(port: int, size: int, leavers: int, *, has_staller: bool) -> tu
 
     async def stay(number: int) -> None:
         began = time.monotonic()
-        await _whole(port, f"ui/{('async', 'plain', 'function', 'agent')[number % 4]}")
+        await _whole(port, _CROWD[number % len(_CROWD)])
         seconds.append(time.monotonic() - began)
 
-    async def leave() -> None:
-        stream = await _ask(port, "ui/async")
+    async def leave(number: int) -> None:
+        stream = await _ask(port, ("ui/async", "chat/session", "responses/session")[number % 3])
         await _read(stream, b"word3")
         await stream.aclose()
 
     async with anyio.create_task_group() as group:
-        staller = await _ask(port, "ui/async") if has_staller else None
+        staller = await _ask(port, "chat/session") if has_staller else None
         for number in range(size - leavers - has_staller):
             group.start_soon(stay, number)
         async with anyio.create_task_group() as leaving:
-            for _ in range(leavers):
-                leaving.start_soon(leave)
+            for number in range(leavers):
+                leaving.start_soon(leave, number)
         if leavers:
             await anyio.sleep(1)
             staying = size - leavers - len(seconds)
@@ -234,7 +283,7 @@ async def _memory(port: int, requests: int) -> tuple[float, float, float]:
     async def work(count: int) -> None:
         nonlocal done
         for _ in range(count):
-            await _whole(port, ("ui/fast", "text/fast")[done % 2])
+            await _whole(port, ("ui/fast", "text/fast", "chat/fast", "responses/fast")[done % 4])
             done += 1
 
     async def run(count: int) -> None:

@@ -63,10 +63,13 @@ class CachedBackend(WrappedBackend):
                 async for event in source:
                     yield event
             return
-        kept = await in_thread(self.journal.find_reply, key)
+        kept = await self._find(key)
         async with aclosing(self._ask(request, key) if kept is None else self._replay(request, kept)) as events:
             async for event in events:
                 yield event
+
+    async def _find(self, key: str) -> str | None:
+        return await in_thread(self.journal.find_reply, key)
 
     def _key(self, request: Request) -> str:
         fingerprint = request.fingerprint(self.name, self.model_id)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -18,6 +18,9 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe
 from mellea.errors import BackendError, ConfigurationError, DeadlineError, MelleaError, UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.videos import VideoRequest, VideoResult
 
 __all__ = ["FallbackBackend"]
 
@@ -107,6 +110,19 @@ class FallbackBackend(WrappedBackend):
                 _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
         return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
+    async def generate_video(self, request: VideoRequest) -> VideoResult:
+        """Have the first model make a video that can.
+
+        Raises:
+            MelleaError: none can; it is the last model's error.
+        """
+        for backend in self.backends[:-1]:
+            try:
+                return await backend.generate_video(request)
+            except (BackendError, ConfigurationError) as error:
+                _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+        return await self.backends[-1].generate_video(request)
+
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
         """Make vectors by the first model alone: those of different models can't be compared.
 
@@ -187,6 +203,7 @@ def _common(one: Capabilities, other: Capabilities) -> Capabilities:
         prefill=one.prefill and other.prefill,
         prompt_caching=one.prompt_caching or other.prompt_caching,
         image_generation=one.image_generation or other.image_generation,
+        video_generation=one.video_generation or other.video_generation,
         # The first one's alone, see `embed`.
         embeddings=one.embeddings,
     )

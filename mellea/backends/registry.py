@@ -265,6 +265,12 @@ def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
 # -- advice in errors ---------------------------------------------------------------------------------------
 
 
+_FORM = "a model is named 'provider/model'; `mellea models list --all` shows all providers"
+
+_NEAR = 3
+"""How many providers with similar names an error shows; there are some 25."""
+
+
 def _advise_on_model(model: str) -> str:
     """Return what to give in place of a model's name that names no known provider."""
     endings = " or ".join(map(repr, FILE_SUFFIXES))
@@ -274,15 +280,16 @@ def _advise_on_model(model: str) -> str:
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
     offers = _list_offers()
     known = providers()
-    form = f"a model is named 'provider/model', and the providers are {', '.join(map(repr, known))}"
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
     meant = _find_similar_provider(provider, known, offers)
     if meant is not None:
         named = f"{meant}/{rest}" if divider and rest else meant
-        return f"did you mean {named!r}? {form}"
+        return f"did you mean {named!r}? {_FORM}"
     ways = [f"{offer}/{model}" for offer in _find_likely_providers(model, offers)]
     hint = f"did you mean {' or '.join(map(repr, ways))}? " if ways else ""
-    return f"there is no provider {provider!r}; {hint}{form}"
+    near = difflib.get_close_matches(provider.lower()[:40], known, n=_NEAR, cutoff=0.5)
+    nearest = f"; similar are {', '.join(map(repr, near))}" if near else ""
+    return f"there is no provider {provider!r}{nearest}; {hint}{_FORM}"
 
 
 def _advise_on_argument(name: str, taken: Collection[str], options: Collection[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
@@ -12,6 +12,9 @@ from mellea.core.messages import Message
 from mellea.core.options import check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
 from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.videos import VideoRequest, VideoResult
 
 __all__ = ["WrappedBackend", "open_stream"]
 
@@ -84,6 +87,10 @@ class WrappedBackend(Backend):
             options: more, by the provider's own names.
         """
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+
+    async def generate_video(self, request: VideoRequest) -> VideoResult:
+        """Have the backend make a video."""
+        return await self.backend.generate_video(request)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
         """Make vectors by the backend.

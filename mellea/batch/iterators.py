@@ -86,7 +86,7 @@ class _Mapped(Generic[T]):
         finally:
             del failure  # its traceback holds this frame
 
-    def _interrupted(self, error: BaseException) -> None:
+    def _note_interruption(self, error: BaseException) -> None:
         """Stop, and tell how to go on."""
         self._is_over = True
         self._runner.post_stop()
@@ -124,7 +124,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         try:
             self._wait()
         except BaseException as error:
-            self._interrupted(error)
+            self._note_interruption(error)
             # The interrupt is raised once what is in flight was cancelled, so that no request outlives the program's
             # answer to it.
             self._wait_for_end()
@@ -202,7 +202,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._interrupted(exc)
+            self._note_interruption(exc)
             self._wait_for_end()
         self.close()
 
@@ -225,7 +225,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         try:
             await self._wait()
         except BaseException as error:
-            self._interrupted(error)
+            self._note_interruption(error)
             raise
         if self._ready:
             return self._ready.popleft()
@@ -271,7 +271,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._interrupted(exc)
+            self._note_interruption(exc)
             await self._wait_for_end()
         await self.aclose()
 

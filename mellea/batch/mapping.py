@@ -12,7 +12,7 @@ from mellea.batch.feed import make_feed
 from mellea.batch.iterators import AsyncRows, Rows
 from mellea.batch.limits import RateLimits
 from mellea.batch.programs import as_program
-from mellea.batch.progress import Progress
+from mellea.batch.progress import MapProgress
 from mellea.batch.runner import MapSettings, Runner
 from mellea.batch.sources import open_rows
 from mellea.core.journal import Journal
@@ -82,7 +82,7 @@ def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool
         program.check()
     source, total, is_ready = open_rows(rows)
     feed = make_feed(source, is_ready=is_ready, is_sync=is_sync)
-    runner = Runner(program, feed, settings, Progress(total, arguments.get("progress")))
+    runner = Runner(program, feed, settings, MapProgress(total, arguments.get("progress")))
     return runner, feed, None if settings.journal is None else settings.journal.path
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from mellea.batch.budget import Purse
 from mellea.batch.row import Row
+from mellea.core.progress import TerminalLine, format_time
 
-__all__ = ["Progress"]
-
-_SECONDS = 0.2
+__all__ = ["MapProgress"]
 
 
-class Progress:
+class MapProgress:
     """Shows the progress of a map.
 
     Args:
@@ -26,12 +24,9 @@ class Progress:
 
     def __init__(self, total: int | None, is_shown: bool | None = None, stream: TextIO | None = None) -> None:
         self._total = total
-        self._stream = stream if stream is not None else sys.stderr
-        is_terminal = bool(self._stream is not None and self._stream.isatty())
-        self._is_shown = is_terminal if is_shown is None else is_shown
-        self._began = self._shown = time.monotonic()
-        # Of the line that is shown: a shorter one is padded, or the rest of the longer one would stay on the terminal.
-        self._width = 0
+        self._line = TerminalLine(stream)
+        self._is_shown = self._line.is_terminal if is_shown is None else is_shown
+        self._began = time.monotonic()
         self.done = self.failed = self.cached = 0
 
     def note(self, rows: Sequence[Row[Any]], purse: Purse) -> None:
@@ -41,11 +36,9 @@ class Progress:
         self.done += len(rows)
         self.failed += sum(row.error is not None for row in rows)
         self.cached += sum(row.cached for row in rows)
-        now = time.monotonic()
-        # Drawing costs more than counting; at thousands of rows a second each line would be unreadable anyway.
-        if now - self._shown >= _SECONDS:
-            self._shown = now
-            self._write(self.line(purse, now - self._began))
+        # Drawing costs more than counting.
+        if self._line.is_due():
+            self._line.draw(self.line(purse, time.monotonic() - self._began))
 
     def line(self, purse: Purse, seconds: float) -> str:
         """Return the line."""
@@ -61,26 +54,12 @@ class Progress:
         if purse.cost:
             parts.append(f"${purse.cost:,.4f}")
         if self._total is not None and rate > 0:
-            parts.append(f"{_show_time((self._total - self.done) / rate)} left")
+            parts.append(f"{format_time((self._total - self.done) / rate)} left")
         return " · ".join(parts)
 
     def end(self, purse: Purse | None = None) -> None:
         """Leave the line as it is, and go on below it."""
-        if self._is_shown and self._width:
+        if self._is_shown and self._line.is_shown:
             if purse is not None:
-                self._write(self.line(purse, time.monotonic() - self._began))
-            self._stream.write("\n")
-            self._stream.flush()
-            self._width = 0
-
-    def _write(self, line: str) -> None:
-        # A carriage return works everywhere, also in terminals that know no escape sequences.
-        self._stream.write("\r" + line.ljust(self._width))
-        self._stream.flush()
-        self._width = len(line)
-
-
-def _show_time(seconds: float) -> str:
-    whole = int(max(seconds, 0))
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+                self._line.draw(self.line(purse, time.monotonic() - self._began))
+            self._line.leave()

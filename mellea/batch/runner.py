@@ -36,7 +36,7 @@ from mellea.batch.limits import Pace, RateLimits
 from mellea.batch.outbox import Outbox
 from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
-from mellea.batch.progress import Progress
+from mellea.batch.progress import MapProgress
 from mellea.batch.row import Row, RowId, find_id, make_arguments
 from mellea.core.backend import Backend
 from mellea.core.events import Usage
@@ -117,7 +117,7 @@ class Runner:
         done: how many rows were handed out, or are about to be.
     """
 
-    def __init__(self, program: Program, feed: Feed, settings: MapSettings, progress: Progress) -> None:
+    def __init__(self, program: Program, feed: Feed, settings: MapSettings, progress: MapProgress) -> None:
         self._program, self._feed, self._settings = program, feed, settings
         self.name = program.name
         self.outbox = Outbox(is_ordered=settings.is_ordered)

@@ -16,6 +16,8 @@ from mellea.errors import MissingExtraError, UsageError
 
 __all__ = ["open_rows"]
 
+_FORMS = (".csv", ".jsonl", ".ndjson", ".parquet", ".tsv")
+
 _LONGEST_FIELD = 64 * 2**20
 
 
@@ -27,9 +29,8 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
             data frame of pandas or Polars, a table of Arrow, an open cursor.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is none of these, or the file can't be read.
         MissingExtraError: the file is Parquet, and there is no pyarrow.
-        OSError: there is no such file.
     """
     if isinstance(rows, (str, os.PathLike)):
         return _open_file(Path(rows)), None, False
@@ -53,13 +54,17 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
 
 def _open_file(path: Path) -> Iterator[Any]:
     kind = path.suffix.lower()
+    if kind in _FORMS:
+        try:
+            with path.open("rb"):
+                pass  # one that isn't there is told now
+        except OSError as error:
+            raise UsageError(f"the rows of {str(path)!r} can't be read: {error.strerror or error}") from error
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if kind == ".parquet":
         return _read_parquet(path)
     if kind not in readers:
         raise UsageError(f"{str(path)!r} is not a .csv, .tsv, .jsonl, .ndjson or .parquet file; give its rows instead")
-    with path.open("rb"):
-        pass  # one that isn't there is told now
     return readers[kind](path)
 
 

@@ -31,6 +31,7 @@ _COMMANDS = {
     "chat": "mellea.cli.chat",
     "docs": "mellea.cli.docs",
     "doctor": "mellea.cli.doctor",
+    "eval": "mellea.cli.eval",
     "journal": "mellea.cli.journal",
     "map": "mellea.cli.map",
     "mcp": "mellea.cli.mcp",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from mellea.errors import UsageError
 
-__all__ = ["Model", "read_value", "split"]
+__all__ = ["Model", "read_argument", "read_value", "split"]
 
 Model = Annotated[
     str | None,
@@ -44,5 +45,49 @@ def read_value(text: str) -> Any:
     """Return a value that was written as JSON; any other text stands for itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+
+
+def read_argument(name: str, text: str, kind: Any) -> Any:
+    """Return an argument of a function, as its annotation wants it.
+
+    Args:
+        name: the parameter, for errors.
+        text: as the user wrote it: JSON, or a text.
+        kind: the annotation; `inspect.Parameter.empty` if there is none.
+
+    Raises:
+        UsageError: it isn't a value of that type.
+    """
+    if kind in (inspect.Parameter.empty, Any):
+        return read_value(text)
+    if kind is str:
+        return text
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError  # lazy: texts need none of it
+
+    try:
+        adapter = TypeAdapter(kind)
+    except PydanticUserError:
+        return read_value(text)  # a class of the program's own, which only it can make
+    try:
+        return adapter.validate_python(read_value(text))
+    except ValidationError as error:
+        try:
+            # Such as `12` for a `str | None`, which isn't meant as a number.
+            return adapter.validate_python(text)
+        except ValidationError:
+            raise UsageError(f"{name} is not a valid {_show(kind)}: {_explain(error)}; got {text!r}") from None
+
+
+def _show(kind: Any) -> str:
+    return repr(kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind))
+
+
+def _explain(error: Any) -> str:
+    """Return what is wrong first, and where in the value."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # The members of a union stand in the path, too, and say nothing to whoever wrote the value.
+    place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
+    said = str(first["msg"])
+    return f"{place}: {said}" if place else said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, get_origin
@@ -20,6 +20,7 @@ from mellea.core.options import ModelOption
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.session import start_session
 from mellea.stdlib.streaming import Stream
+from mellea.templates.render import fill, find_variables
 
 __all__ = ["ask"]
 
@@ -56,7 +57,7 @@ def ask(
 ) -> None:
     """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
     # Without a terminal, stdin is a pipe; some hosts give none at all.
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    piped = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     options: dict[Any, Any] = {
         name: read_value(value) for name, value in (split("--option", each) for each in option or ())
     }
@@ -67,11 +68,12 @@ def ask(
     if template is not None:
         if go_on or attach or prompt:
             raise UsageError("--template is the whole prompt; it goes with --parameter and a pipe, and with no prompt")
-        content: Any = template.read_text("utf-8")
-        given = dict(split("--parameter", each) for each in parameter or ())
-        arguments["user_variables"] = {"input": piped, **given} if "{{input}}" in content or piped else given
+        content: Any = _fill(template, piped, dict(split("--parameter", each) for each in parameter or ()))
     else:
-        question = _question(prompt, piped, attach or ())
+        if parameter:
+            raise UsageError("--parameter fills a file that --template names; there is no --template")
+        _warn_of_places(prompt or "")
+        question = _question(prompt, piped or "", attach or ())
         content = [*(conversation.load() if go_on else ()), question]
     session = start_session(model, model_options=options)
     with session.stream(content, **arguments) as stream:
@@ -107,6 +109,38 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
         for _ in stream:
             pass  # the value is there at the end
         output.write_json([to_jsonable_python(stream.output)])
+
+
+def _fill(template: Path, piped: str | None, given: dict[str, str]) -> str:
+    """Return a template with what its places stand for."""
+    try:
+        text = template.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{str(template)!r} isn't a text in UTF-8: {error}") from error
+    variables = given if piped is None else {"input": piped, **given}
+    wanted = find_variables(text)
+    if wanted is not None:
+        _check_places(template, wanted, variables)
+    return fill(text, variables)
+
+
+def _check_places(template: Path, wanted: Set[str], variables: dict[str, str]) -> None:
+    if missing := min(wanted - variables.keys(), default=None):
+        way = "pipe a text in" if missing == "input" else f"fill it with -p {missing}=…"
+        raise UsageError(f"{str(template)!r} has a place {{{{{missing}}}}}; {way}")
+    # An empty pipe is what a program has that is started without one.
+    if unused := min((name for name in variables.keys() - wanted if variables[name] or name != "input"), default=None):
+        what = "what came in the pipe" if unused == "input" else f"-p {unused}"
+        raise UsageError(f"{str(template)!r} has no place {{{{{unused}}}}} for {what}")
+    if "input" not in wanted:
+        variables.pop("input", None)
+
+
+def _warn_of_places(prompt: str) -> None:
+    # Those who know it from templates expect something to be filled in; it may as well be meant as text.
+    if (wanted := find_variables(prompt)) and "{{" in prompt:
+        name = min(wanted)
+        output.note(f"mellea: {{{{{name}}}}} is sent as it stands; -t FILE -p {name}=… fills in a template")
 
 
 def _question(prompt: str | None, piped: str, files: Sequence[Path]) -> Message:
@@ -145,7 +179,7 @@ def _read_schema(given: str) -> dict[str, Any]:
         raise UsageError(f"--schema takes a file or a JSON object, and there is no file {given!r}")
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the schema isn't valid JSON: {error}") from error
     if not isinstance(found, dict):
         raise UsageError("the schema isn't a JSON object")

@@ -12,13 +12,14 @@ import anyio
 import typer
 
 from mellea.cli import output
-from mellea.cli.arguments import Model, read_value, split
+from mellea.cli.arguments import Model, read_argument, split
 from mellea.cli.programs import load
 from mellea.errors import UsageError
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.generative import PromptFunction
 from mellea.stdlib.generative.items import ItemStream
 from mellea.stdlib.session import start_session
+from mellea.stdlib.tools.signature import resolve_type_hints
 
 __all__ = ["run"]
 
@@ -51,19 +52,27 @@ def run(
 
 
 def _bind(program: str, called: Callable[..., Any], arguments: Sequence[str]) -> dict[str, Any]:
-    parameters = inspect.signature(called).parameters
+    signature = inspect.signature(called)
+    parameters = signature.parameters
+    kinds = _resolve(called, parameters)
+    rest = next((each.name for each in parameters.values() if each.kind is each.VAR_KEYWORD), "")
     given: dict[str, Any] = {}
     for name, text in (split("run", each) for each in arguments):
-        value = _read(text)
-        # `x=12` is the text "12" for a parameter that takes text.
-        is_text = name in parameters and parameters[name].annotation in (str, "str")
-        given[name] = value if is_text else read_value(value)
+        kind = kinds.get(name if name in parameters else rest, inspect.Parameter.empty)
+        given[name] = read_argument(name, _read(text), kind)
     try:
         # Before the call, so that a wrong argument isn't taken for a failure inside the function.
-        inspect.signature(called).bind(**given)
+        signature.bind(**given)
     except TypeError as error:
-        raise UsageError(f"{program}{inspect.signature(called)}: {error}") from None
+        raise UsageError(f"{program}{signature}: {error}") from None
     return given
+
+
+def _resolve(called: Callable[..., Any], parameters: Iterable[str]) -> dict[str, Any]:
+    try:
+        return resolve_type_hints(called, "the function", of={*parameters})
+    except UsageError:  # an annotation that means nothing at run time; the function may do without
+        return {}
 
 
 def _read(text: str) -> str:

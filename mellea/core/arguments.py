@@ -59,7 +59,7 @@ _ELSEWHERE = _by_name(
         "it belongs to instruct, act and the streams, which check them": "requirements",
         "it belongs to instruct, act and the streams, which check requirements": "strategy strict",
         "it belongs to the streams": "live release",
-        "it belongs to instruct and the streams, whose descriptions have {{placeholders}}": "user_variables",
+        "it belongs to instruct, chat and the streams, whose texts have {{placeholders}}": "user_variables",
         "it belongs to instruct and the streams": "grounding_context icl_examples output_prefix name",
         "it belongs to instruct, chat and the streams": "images",
         "it belongs to the verbs, as in m.instruct(…, format=…)": "format",

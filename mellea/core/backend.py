@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -15,6 +15,9 @@ from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
 from mellea.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from mellea.core.videos import VideoRequest, VideoResult
 
 __all__ = [
     "Backend",
@@ -184,6 +187,7 @@ class Capabilities:
         prefill: whether a trailing assistant message is continued.
         prompt_caching: whether `CBlock(cache=True)` has an effect.
         image_generation: whether `generate_image` works.
+        video_generation: whether `generate_video` works.
         embeddings: whether `embed` works.
     """
 
@@ -196,6 +200,7 @@ class Capabilities:
     prefill: bool = False
     prompt_caching: bool = False
     image_generation: bool = False
+    video_generation: bool = False
     embeddings: bool = False
 
 
@@ -268,6 +273,17 @@ class Backend(ABC):
         """
         raise unsupported(self, "image generation")
 
+    async def generate_video(self, request: VideoRequest) -> VideoResult:
+        """Begin a job that makes a video, wait for it, and fetch what it made.
+
+        The job is cancelled at the provider if the wait for it is, or if its time is over.
+
+        Raises:
+            UnsupportedError: the backend makes no videos.
+            BackendError: the provider failed, or refused what was asked for.
+        """
+        raise unsupported(self, "video generation")
+
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
         """Make a vector for each text.
 
@@ -315,6 +331,7 @@ FEATURES: Mapping[str, str] = {
     "images": "images",
     "files": "files",
     "image generation": "image_generation",
+    "video generation": "video_generation",
     "embeddings": "embeddings",
 }
 """What errors call a feature, and the field of `Capabilities` that says whether a backend has it."""

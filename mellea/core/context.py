@@ -104,6 +104,11 @@ class Context(ABC):
         return True
 
     @property
+    def is_chat_context(self) -> bool:
+        """The same as `shows_turns`; Mellea 0.8's name for it."""
+        return self.shows_turns
+
+    @property
     def is_immediate(self) -> bool:
         """Whether the view needs no preparation: it neither waits nor calls user code."""
         return True

@@ -7,7 +7,7 @@ pure deltas; only the accumulator puts them together. They are frozen for the ty
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.values import quick_value
@@ -44,9 +44,12 @@ __all__ = [
 FinishReason = Literal["stop", "length", "content_filter", "tool_call", "error", "other"]
 
 
+N = TypeVar("N", int, float)
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of a generation; `None` where the provider doesn't report them.
+    """What a generation took, mostly tokens; `None` where the provider doesn't report it.
 
     Attributes:
         input_tokens: of the prompt, cached ones included.
@@ -54,6 +57,7 @@ class Usage:
         cached_tokens: of the prompt that came out of a cache.
         cache_write_tokens: of the prompt that went into a cache.
         reasoning_tokens: of the answer that were spent on thinking.
+        video_seconds: seconds of video that were made.
     """
 
     input_tokens: int | None = None
@@ -61,6 +65,7 @@ class Usage:
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    video_seconds: float | None = None
 
     @property
     def total_tokens(self) -> int | None:
@@ -80,8 +85,8 @@ class Usage:
         )
 
 
-def _add(a: int | None, b: int | None) -> int | None:
-    return None if a is None and b is None else (a or 0) + (b or 0)
+def _add(a: N | None, b: N | None) -> N | None:
+    return b if a is None else a if b is None else a + b
 
 
 class Event:

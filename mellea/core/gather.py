@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from mellea.core.component import walk
 from mellea.core.entrance import short_errors
+from mellea.core.progress import ProgressOption, Reporter
 from mellea.core.runtime.tasks import together
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
@@ -22,28 +23,57 @@ V = TypeVar("V")
 
 
 @overload
-async def gather(first: Awaitable[T], second: Awaitable[U], /) -> list[T | U]: ...
+async def gather(first: Awaitable[T], second: Awaitable[U], /, *, progress: ProgressOption = False) -> list[T | U]: ...
 @overload
-async def gather(first: Awaitable[T], second: Awaitable[U], third: Awaitable[V], /) -> list[T | U | V]: ...
+async def gather(
+    first: Awaitable[T], second: Awaitable[U], third: Awaitable[V], /, *, progress: ProgressOption = False
+) -> list[T | U | V]: ...
 @overload
-async def gather(*awaitables: Awaitable[T]) -> list[T]: ...
+async def gather(*awaitables: Awaitable[T], progress: ProgressOption = False) -> list[T]: ...
 @short_errors
-async def gather(*awaitables: Awaitable[Any]) -> list[Any]:
+async def gather(*awaitables: Awaitable[Any], progress: ProgressOption = False) -> list[Any]:
     """Wait for thunks and for coroutines of verbs at the same time; return their results in order.
 
     If one fails, the coroutines that still run are cancelled; thunks continue, because other code may hold them.
 
+    Args:
+        awaitables: thunks, or coroutines of verbs.
+        progress: whether a terminal shows how many are done (on stderr), or a function that is called with each
+            `Progress`.
+
     Raises:
-        UsageError: one of them can't be awaited.
+        UsageError: one of them can't be awaited, or the function for progress failed.
         BaseException: the first error itself, not an exception group.
     """
     if wrong := [each for each in awaitables if not inspect.isawaitable(each)]:
-        for each in awaitables:
-            if inspect.iscoroutine(each):
-                each.close()  # it is never awaited now
+        _discard(awaitables)
         hint = "put a * before a list" if isinstance(wrong[0], Iterable) else "such as m.ainstruct(…)"
         raise UsageError(f"gather takes thunks and coroutines, not {wrong[0]!r}; {hint}")
-    return await together([partial(_wait, awaitable) for awaitable in awaitables])
+    if progress is False:
+        return await together([partial(_wait, awaitable) for awaitable in awaitables])
+    done = 0
+
+    async def count(awaitable: Awaitable[T]) -> T:
+        nonlocal done
+        result = await awaitable
+        done += 1
+        reporter.report(done)
+        return result
+
+    try:
+        reporter = Reporter(f"{len(awaitables)} results", progress, total=len(awaitables))
+        reporter.report()
+    except UsageError:
+        _discard(awaitables)
+        raise
+    with reporter:
+        return await together([partial(count, awaitable) for awaitable in awaitables])
+
+
+def _discard(awaitables: Iterable[Any]) -> None:
+    for each in awaitables:
+        if inspect.iscoroutine(each):
+            each.close()  # it is never awaited now
 
 
 async def _wait(awaitable: Awaitable[T]) -> T:

@@ -13,7 +13,16 @@ from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlo
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import UsageError
 
-__all__ = ["Message", "Role", "as_messages", "assistant_message", "parse_tool_call", "system_message", "user_message"]
+__all__ = [
+    "Message",
+    "Role",
+    "as_messages",
+    "assistant_message",
+    "has_calls",
+    "parse_tool_call",
+    "system_message",
+    "user_message",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -105,6 +114,17 @@ def user_message(*content: Any) -> Message:
 def assistant_message(*content: Any) -> Message:
     """Make a message as the model would have written it."""
     return Message("assistant", content)
+
+
+_WITHOUT_CALLS = frozenset({CBlock, ThinkingBlock, FileBlock, ImageBlock})
+
+
+def has_calls(messages: Iterable[Message]) -> bool:
+    """Tell whether calls of tools, or their results, stand in the messages."""
+    for message in messages:  # noqa: SIM110 - a generator would be a call for each message of a long history
+        if not _WITHOUT_CALLS.issuperset(map(type, message.blocks)):
+            return True
+    return False
 
 
 def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:

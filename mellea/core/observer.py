@@ -44,6 +44,7 @@ __all__ = [
     "current_span",
     "end_open_spans",
     "listening",
+    "make_span",
     "observe",
     "remove_observer",
     "span_around",
@@ -73,6 +74,8 @@ class Observer:
     - `after_response(events)` is a hook: given the events of each complete answer, neighbouring deltas joined, it
       returns those that readers get, or `None` to leave them as they are; it raises to refuse the answer. The answer
       is held back until then, so nothing of it is streamed.
+    - `choose_backend(backend, request)` is a hook: given each request for text and whom it goes to, it returns the
+      backend to ask in its place, such as a recording of it, or `None`; it raises to refuse the request.
     - `enter(span)` and `leave(span, token)` are called where a span becomes the current one of the running code, and
       where it stops being that; `token` is what `enter` returned.
 
@@ -102,37 +105,38 @@ class Observer:
 
 
 class _Observers(tuple[Any, ...]):
-    """The observers of a span, and what they have besides the three methods: looked up once, not for each span."""
+    """The observers of a span, and what they have besides the three methods: looked up once, not for each span.
+
+    Attributes:
+        events: those that want the events of requests.
+        enterers: those that are told where a span becomes the current one.
+        before_request: their hooks of this name, in order.
+        after_response: their hooks of this name, in order.
+        choose_backend: their hooks of this name, in order.
+    """
 
     events: tuple[Any, ...]
     enterers: tuple[Any, ...]
-    _hooks: dict[str, list[Callable[..., Any]]]
+    before_request: tuple[Callable[..., Any], ...]
+    after_response: tuple[Callable[..., Any], ...]
+    choose_backend: tuple[Callable[..., Any], ...]
 
     def __new__(cls, observers: Iterable[Any] = ()) -> Self:
         self = super().__new__(cls, observers)
         self.events = tuple([each for each in self if getattr(each, "wants_events", False)])
         self.enterers = tuple([each for each in self if hasattr(each, "enter")])
-        self._hooks = {}
+        self.before_request = self._hooks("before_request")
+        self.after_response = self._hooks("after_response")
+        self.choose_backend = self._hooks("choose_backend")
         return self
 
-    def hooks(self, name: str) -> list[Callable[..., Any]]:
-        """Return the hooks that have this name, in the order of the observers."""
-        found = self._hooks.get(name)
-        if found is None:
-            found = self._hooks[name] = [hook for each in self if (hook := getattr(each, name, None)) is not None]
-        return found
+    def _hooks(self, name: str) -> tuple[Callable[..., Any], ...]:
+        return tuple([hook for each in self if (hook := getattr(each, name, None)) is not None])
 
 
 class SpanFields(TypedDict, total=False):
-    """The attributes of a `Span` that are known when it begins; they are explained there."""
+    """The attributes of a `Span` that its maker may know when it begins; they are explained there."""
 
-    links: tuple[Span, ...]
-    backend: str | None
-    model: str | None
-    server: tuple[str, int | None] | None
-    session: str | None
-    is_request: bool
-    component: Any
     number: int
     requirement: Any
     tool_call: ToolCall
@@ -145,8 +149,8 @@ class Span:
         id: a number of its own in this process.
         parent: the span that was current where this one began, `None` at the top.
         kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
-            body of a prompt function), `"image"`, `"embedding"`, `"function"` (decorated with `trace`), `"trace"` (the
-            block of `traces.start`), or whatever else its maker calls it.
+            body of a prompt function), `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
+            `"trace"` (the block of `traces.start`), or whatever else its maker calls it.
         name: the call's `name=`, else what it is about in a word or two.
         started: when it began, in seconds since the epoch.
         began: when it began, as `time.monotonic()` tells.
@@ -170,70 +174,91 @@ class Span:
         tool_call: what the model asks a tool to do.
         result: what a tool gave back, as the model is told it; afterwards.
         data: for its maker, and for observers, to keep more with it.
+        observers: who is told of it.
     """
 
-    ended: float | None = None
-    error: BaseException | None = None
-    links: tuple[Span, ...] = ()
-    backend: str | None = None
-    model: str | None = None
-    server: tuple[str, int | None] | None = None
-    session: str | None = None
-    is_request = False
-    component: Any = None
-    request: SentRequest | None = None
-    generation: Generation | None = None
-    time_to_first_token: float | None = None
-    chunk_count: int | None = None
-    number: int | None = None
-    attempt: Any = None
-    requirement: Any = None
-    outcome: Any = None
-    tool_call: ToolCall | None = None
-    result: ToolOutput | None = None
-    _cancelled = False
+    __slots__ = (
+        "__weakref__",
+        "_is_cancelled",
+        "attempt",
+        "backend",
+        "began",
+        "chunk_count",
+        "component",
+        "data",
+        "ended",
+        "error",
+        "generation",
+        "id",
+        "is_request",
+        "kind",
+        "links",
+        "model",
+        "name",
+        "number",
+        "observers",
+        "outcome",
+        "parent",
+        "request",
+        "requirement",
+        "result",
+        "server",
+        "session",
+        "started",
+        "time_to_first_token",
+        "tool_call",
+    )
 
-    def __init__(self, kind: str, name: str, parent: Span | None, observers: _Observers, about: SpanFields) -> None:
+    def __init__(self, kind: str, name: str, parent: Span | None, observers: _Observers) -> None:
         self.id = next(_numbers)
-        self.kind = kind
-        self.name = name
-        self.parent = parent
-        self.started = time.time()
-        self.began = time.monotonic()
+        self.kind, self.name, self.parent, self.observers = kind, name, parent, observers
+        self.started, self.began = time.time(), time.monotonic()
         # A session's work stays its work, however deep.
-        if parent is not None and parent.session is not None:
-            self.session = parent.session
-        # Straight into the dict: a span is made for each request, and most attributes stay at the class's defaults.
-        self.__dict__.update(about)
+        self.session: str | None = None if parent is None else parent.session
+        self.links: tuple[Span, ...] = ()
+        self.backend: str | None = None
+        self.model: str | None = None
+        self.server: tuple[str, int | None] | None = None
+        self.is_request = self._is_cancelled = False
+        self.component: Any = None
+        self.number: int | None = None
+        self.requirement: Any = None
+        self.tool_call: ToolCall | None = None
+        self.ended: float | None = None
+        self.error: BaseException | None = None
+        self.request: SentRequest | None = None
+        self.generation: Generation | None = None
+        self.time_to_first_token: float | None = None
+        self.chunk_count: int | None = None
+        self.attempt: Any = None
+        self.outcome: Any = None
+        self.result: ToolOutput | None = None
         self.data: dict[str, Any] = {}
-        self._observers = observers
 
     @property
     def status(self) -> Status:
         """Where it stands, or how it ended."""
         if self.ended is None:
             return "running"
-        return "cancelled" if self._cancelled else "error" if self.error is not None else "ok"
+        return "cancelled" if self._is_cancelled else "error" if self.error is not None else "ok"
 
     @property
     def seconds(self) -> float:
         """How long it took, or has been running."""
         return (time.monotonic() if self.ended is None else self.ended) - self.began
 
-    @property
-    def wants_events(self) -> bool:
-        """Whether any of its observers wants the events of requests."""
-        return bool(self._observers.events)
-
-    def hooks(self, name: str) -> list[Callable[..., Any]]:
-        """Return the hooks of its observers that have this name, such as `"before_request"`, in order."""
-        return self._observers.hooks(name)
+    def begin(self) -> None:
+        """Tell the observers that it begins; what is known of it has been set by now."""
+        # Weakly: a span whose run was dropped must not be kept alive by the list of open ones.
+        listening[self.id] = weakref.ref(self)
+        for each in self.observers:
+            _call(each, "begin", self)
 
     def enter(self) -> Any:
         """Make it the span that the running code is part of, and return what `leave` takes."""
         token = current_span.set(self)
         told: tuple[Any, ...] = ()
-        for each in self._observers.enterers:  # hardly ever more than one
+        for each in self.observers.enterers:  # hardly ever more than one
             told += ((each, _call(each, "enter", self)),)
         return token, told
 
@@ -247,12 +272,12 @@ class Span:
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell the observers that want all events what happens in it."""
-        for each in self._observers.events:
+        for each in self.observers.events:
             _call(each, "event", self, events)
 
     def tell_retry(self, event: Event, *, is_for_all: bool) -> None:
         """Tell the observers that the request is about to be sent again: all of them, or those who want no events."""
-        for each in self._observers:
+        for each in self.observers:
             if is_for_all or not getattr(each, "wants_events", False):
                 _call(each, "event", self, [event])
 
@@ -267,8 +292,8 @@ class Span:
         if listening.pop(self.id, None) is None:
             return
         self.ended = time.monotonic()
-        self.error, self._cancelled = error or self.error, is_cancelled
-        for each in self._observers:
+        self.error, self._is_cancelled = error or self.error, is_cancelled
+        for each in self.observers:
             _call(each, "end", self)
 
     def __repr__(self) -> str:
@@ -381,23 +406,29 @@ def begin_span(
         observers: more of them for this span, and for those in it.
         about: other attributes of `Span`.
     """
+    span = make_span(kind, name, parent, observers)
+    if span is not None:
+        for field, value in about.items():
+            setattr(span, field, value)
+        span.begin()
+    return span
+
+
+def make_span(kind: str, name: str, parent: Span | None = None, observers: tuple[Any, ...] = ()) -> Span | None:
+    """Make a span that hasn't begun, `None` if nobody listens; `Span.begin` comes when its attributes are set.
+
+    The arguments are those of `begin_span`.
+    """
     # The whole cost where nobody listens.
     if not listening.count and not observers:
         return None
     parent = parent or current_span.get()
-    above = () if parent is None else parent._observers
+    above = () if parent is None else parent.observers
     if _everywhere and (above is _everywhere or not above) and not observers and not _around.get():
         told = _everywhere  # nearly always
     else:
         told = _join(_everywhere, _around.get(), above, observers)
-    if not told:
-        return None
-    span = Span(kind, name, parent, told, about)
-    # Weakly: a span whose run was dropped must not be kept alive by the list of open ones.
-    listening[span.id] = weakref.ref(span)
-    for each in told:
-        _call(each, "begin", span)
-    return span
+    return Span(kind, name, parent, told) if told else None
 
 
 def end_open_spans() -> None:

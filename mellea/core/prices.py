@@ -63,6 +63,7 @@ class Price:
         up_to: the longest prompt, in tokens, for which these prices hold; `None` if for all.
         above: the prices of longer prompts; without them their cost is unknown.
         as_of: when the source stated them, as an ISO date or month.
+        second: US dollars for a second of video, which is billed by nothing else then.
     """
 
     input: float | None = None
@@ -75,9 +76,11 @@ class Price:
     up_to: int | None = None
     above: Price | None = field(default=None)
     as_of: str = ""
+    second: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached", "cache_write", "reasoning", "batch", "batch_cached", "up_to"):
+        numbers = ("input", "output", "cached", "cache_write", "reasoning", "batch", "batch_cached", "up_to", "second")
+        for name in numbers:
             value = getattr(self, name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (is_number and 0 <= value < float("inf")):
@@ -88,6 +91,8 @@ class Price:
 
         Tokens that the provider doesn't tell apart (cached, reasoning) are billed as ordinary ones.
         """
+        if usage.video_seconds is not None and self.second is not None:
+            return usage.video_seconds * self.second
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
         # Providers price the whole request by the length of its prompt, not only the tokens above the limit.

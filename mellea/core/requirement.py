@@ -48,6 +48,10 @@ class ValidationResult:
     def __bool__(self) -> bool:
         return self.result
 
+    def as_bool(self) -> bool:
+        """Return whether it is met; Mellea 0.8's name for `result`."""
+        return self.result
+
 
 @dataclass(frozen=True, slots=True)
 class Requirement:

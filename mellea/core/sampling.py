@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
+from mellea.core.displayed import Displayed
 from mellea.core.events import Usage
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import ParseError
+
+if TYPE_CHECKING:
+    from mellea.core.card import Card
 
 __all__ = ["Attempt", "Compose", "Generate", "Sampler", "SamplingResult", "SamplingStrategy"]
 
@@ -55,9 +59,18 @@ class Attempt:
         """The requirements that it doesn't meet, and why."""
         return tuple((requirement, result) for requirement, result in self.validations if not result)
 
+    def explain(self) -> str:
+        """Return why it isn't accepted, a line for each reason; `""` if it is."""
+        said = [f"{requirement} {result.reason or ''}".strip() for requirement, result in self.failures]
+        if self.error is not None:
+            said.append(str(self.error))
+        if not self.is_complete and not said:
+            said.append("it was stopped before its end")
+        return "\n".join(said)
+
 
 @dataclass(frozen=True, slots=True)
-class SamplingResult:
+class SamplingResult(Displayed):
     """The result of a strategy.
 
     Attributes:
@@ -75,6 +88,26 @@ class SamplingResult:
         """The chosen output: one that met the requirements, or else the best one by the strategy's rule."""
         return self.attempts[self.chosen].output
 
+    @property
+    def sample_generations(self) -> list[ComputedModelOutputThunk[Any]]:
+        """The output of each attempt; this and the next three are Mellea 0.8's names for what `attempts` hold."""
+        return [attempt.output for attempt in self.attempts]
+
+    @property
+    def sample_validations(self) -> list[list[tuple[Requirement, ValidationResult]]]:
+        """What each requirement said about each attempt."""
+        return [list(attempt.validations) for attempt in self.attempts]
+
+    @property
+    def sample_actions(self) -> list[Any]:
+        """What was said to the model at each attempt."""
+        return [attempt.component for attempt in self.attempts]
+
+    @property
+    def sample_contexts(self) -> list[Context | None]:
+        """The context after each attempt."""
+        return [attempt.context for attempt in self.attempts]
+
     def __reduce__(self) -> Any:
         return SamplingResult, (self.success, make_portable(self).attempts, self.chosen)
 
@@ -88,6 +121,19 @@ class SamplingResult:
         """The tokens of all attempts together, `None` if the provider didn't report them."""
         known = [attempt.output.usage for attempt in self.attempts if attempt.output.usage is not None]
         return sum(known[1:], start=known[0]) if known else None
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Grid
+        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
+
+        rows = [
+            (str(attempt.number), "yes" if attempt.success else "no", attempt.output.value, attempt.explain())
+            for attempt in self.attempts
+        ]
+        table = Grid(("attempt", "accepted", "output", "why not"), rows)
+        state = "requirements met" if self.success else "requirements not met"
+        facts = [f"attempt {self.attempts[self.chosen].number} chosen", say_tokens(self.usage)]
+        return Card("SamplingResult", state, facts, [table])
 
 
 def make_portable(result: SamplingResult) -> SamplingResult:

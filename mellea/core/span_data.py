@@ -19,6 +19,7 @@ from mellea.core.blocks import CBlock, FileBlock, Source, ThinkingBlock, ToolCal
 from mellea.core.events import Usage
 from mellea.core.masking import hide_keys
 from mellea.core.observer import Span
+from mellea.core.prices import cost
 from mellea.core.runtime.ledger import was_refused
 
 if TYPE_CHECKING:
@@ -109,39 +110,46 @@ def cost_of_span(span: Span) -> float | None:
 
     One that was refused, or was never sent, cost nothing.
     """
-    from mellea.core.prices import cost  # lazy: most programs never ask
+    sent = span.request
+    return _cost(span, *((span.backend, span.model) if sent is None else (sent.backend, sent.model)))
 
-    said, sent = span.generation, span.request
+
+def _cost(span: Span, provider: str | None, model: str | None) -> float | None:
+    said = span.generation
     if said is None or span.ended is None:
         return None
     # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
-    provider, model = (span.backend, span.model) if sent is None else (sent.backend, sent.model)
     return cost(said.usage, provider or "", said.model or model or "")
 
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:
+    # Field by field, since this is done for each request: dicts of what may be known take twice as long.
     sent, said = span.request, span.generation
-    if span.kind == "image":
-        data["output_type"] = "image"
+    provider, model = span.backend, span.model
+    if span.kind in ("image", "video"):
+        data["output_type"] = span.kind
     if sent is not None:
-        if (model := (sent.backend, sent.model)) != (span.backend, span.model):
-            data["provider"], data["model"] = model  # of several models, the one that answered
+        asked = sent.backend, sent.model
+        if asked != (provider, model):
+            provider, model = data["provider"], data["model"] = asked  # of several models, the one that answered
         if (server := sent.server) is not None and server != span.server:
             data["server"], data["port"] = server
-        data["options"] = {str(name): value for name, value in sent.options.items() if name in _OPTIONS}
+        options = sent.options
+        data["options"] = {str(name): options[name] for name in options if name in _OPTIONS} if options else {}
         data["output_type"] = "text" if sent.output_schema is None else "json"
     if span.time_to_first_token is not None:
         data["time_to_first_chunk"] = span.time_to_first_token
     if span.chunk_count is not None:
         data["chunk_count"] = span.chunk_count
     if said is not None:
-        _describe_generation(span, said, data)
+        _describe_generation(said, data)
+        if said.usage is not None and (dollars := _cost(span, provider, model)) is not None:
+            data["cost"] = dollars
 
 
-def _describe_generation(span: Span, said: Generation, data: dict[str, Any]) -> None:
-    # Field by field, since this is done for each request: dicts of what may be known take twice as long.
+def _describe_generation(said: Generation, data: dict[str, Any]) -> None:
     if said.model is not None:
         data["response_model"] = said.model
     if said.response_id is not None:
@@ -149,8 +157,6 @@ def _describe_generation(span: Span, said: Generation, data: dict[str, Any]) -> 
     if said.finish_reason is not None:
         data["finish_reason"] = said.finish_reason
     if (usage := said.usage) is not None:
-        if (dollars := cost_of_span(span)) is not None:
-            data["cost"] = dollars
         known = zip(Usage.__slots__, _tokens_of(usage), strict=True)
         data.update([(name, tokens) for name, tokens in known if tokens is not None])
 

@@ -21,7 +21,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from mellea.core.tracebacks import add_note
 from mellea.errors import StateError, UsageError
@@ -36,6 +36,8 @@ _LOOK_SECONDS = 0.01
 
 _left_behind: list[sqlite3.Connection] = []  # the parent's; closing one in a forked child could harm the parent's
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_making = threading.Lock()
+"""Held while a file is made, so that nobody opens it between its making and its closing."""
 
 
 class Database:
@@ -145,8 +147,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         if self.path != ":memory:":
-            with open(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600), "rb"):
-                pass  # SQLite would make it readable for others; its other files get the same permissions
+            _make_private(self.path)
         connection = sqlite3.connect(
             self.path, timeout=self._wait, isolation_level=None, check_same_thread=False, cached_statements=64
         )
@@ -215,8 +216,20 @@ class Database:
         return f"<Database {self.path!r} of {self.kind!r}>"
 
 
+def _make_private(path: str) -> None:
+    """Make the file for this user alone; SQLite would make it readable for others. Its other files get the same rights.
+
+    A file that is there is left alone: closing it would drop the locks that other connections of this process hold on
+    it (SQLite, "How To Corrupt", 2.2), and one that closes would then delete the log that others write.
+    """
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
 def _renew_locks() -> None:
     """In a forked child: another thread of the parent may have held one."""
+    global _making
+    _making = threading.Lock()
     for database in list(_databases):
         database._lock = threading.RLock()
 

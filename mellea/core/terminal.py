@@ -6,7 +6,7 @@ import re
 
 from mellea.core.surrogates import replace_surrogates
 
-__all__ = ["visible", "visible_lines"]
+__all__ = ["visible", "visible_layout", "visible_lines"]
 
 # No search runs past the next introducer, so that all of them together are linear.
 _ESCAPE = re.compile(
@@ -22,9 +22,18 @@ _CONTROLS = {
 
 def visible(text: str) -> str:
     """Return a text in one line without what a terminal would obey: escapes, controls, marks of direction."""
+    return " ".join(_disarm(text).split())
+
+
+def visible_layout(text: str) -> str:
+    """Return a text of several lines without what a terminal would obey; its spaces stay."""
+    return "\n".join(map(_disarm, text.split("\n")))
+
+
+def _disarm(text: str) -> str:
     if "\x1b" in text or "\x9b" in text or "\x9d" in text:
         text = _ESCAPE.sub("", text)
-    return " ".join(replace_surrogates(text).translate(_CONTROLS).split())
+    return replace_surrogates(text).translate(_CONTROLS)
 
 
 def visible_lines(text: str) -> str:

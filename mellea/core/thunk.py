@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.attributes import THUNK_WAYS, find_attribute
 from mellea.core.blocks import CBlock, FileBlock, ToolCall
+from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
@@ -27,6 +28,7 @@ from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeErro
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
+    from mellea.core.card import Card
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.readers import OnError
 
@@ -35,6 +37,7 @@ __all__ = [
     "ModelOutputThunk",
     "copy_outcome",
     "make_computed",
+    "sent_request",
 ]
 
 T = TypeVar("T")
@@ -48,16 +51,23 @@ _NO_TEXT = (
 _poll_lock = threading.Lock()
 
 
-class ModelOutputThunk(Generic[T]):
+class ModelOutputThunk(Displayed, Generic[T]):
     """A handle on one generation, made by a session's verbs.
 
     `await thunk` waits for it, `async for delta in thunk` reads its text as it is written, and any number
     of readers may do so at any time. Dropping the last reference to an unfinished thunk cancels it.
+
+    Args:
+        run: the generation.
+        value: a text that is known, in its place; makes a `ComputedModelOutputThunk`.
     """
 
     __slots__ = ("__weakref__", "_poll", "_run")
 
-    def __init__(self, run: Record) -> None:
+    def __init__(self, run: Record | None = None, *, value: str | None = None) -> None:
+        if value is not None and run is None:
+            run = _finish(value)
+            self.__class__ = ComputedModelOutputThunk
         if not isinstance(run, Record):
             raise UsageError(
                 f"thunks are made by a session's verbs; for a value that is known, ComputedModelOutputThunk({run!r})"
@@ -308,10 +318,7 @@ class ModelOutputThunk(Generic[T]):
         Under a strategy it is the request of the chosen attempt, and where tools are run that of the last step. It is
         `None` before anything is sent, and isn't pickled.
         """
-        run = self._run
-        if run.sent is None and run.sampling is not None:
-            return run.sampling.result.request if run.sampling.result is not self else None
-        return run.sent
+        return sent_request(self._run)
 
     @property
     def time_to_first_token(self) -> float | None:
@@ -385,6 +392,11 @@ class ModelOutputThunk(Generic[T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._run.state.value}, {len(self._run.text())} characters so far>"
 
+    def _card_(self) -> Card:
+        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
+
+        return RunCard(type(self).__name__, self._run).draw()
+
     def __copy__(self) -> Self:
         return self
 
@@ -406,11 +418,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
     __slots__ = ()
 
     def __init__(self, value: str, parsed: T | None = _THE_TEXT) -> None:
-        message = Message("assistant", CBlock(value))
-        generation = Generation(message.content, message, finish_reason="stop", messages=(message,))
-        super().__init__(
-            Record.finished(generation, value if parsed is _THE_TEXT else parsed, [TextDelta(value), StreamEnd("stop")])
-        )
+        super().__init__(_finish(value, parsed))
 
     def is_computed(self) -> bool:
         """Whether a reader has reached the end: yes."""
@@ -503,6 +511,21 @@ def copy_outcome(run: Record, events: list[Event] | None = None) -> ComputedMode
     thunk = _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
     thunk._run.sent = run.sent
     return thunk
+
+
+def sent_request(run: Record) -> SentRequest | None:
+    """Return what was sent for an answer; under a strategy, for the chosen attempt."""
+    if run.sent is None and run.sampling is not None:
+        chosen: Record = run.sampling.result.record
+        return sent_request(chosen) if chosen is not run else None
+    return run.sent
+
+
+def _finish(text: str, parsed: Any = _THE_TEXT) -> Record:
+    """Return the generation of a text that is known."""
+    message = Message("assistant", CBlock(text))
+    generation = Generation(message.content, message, finish_reason="stop", messages=(message,))
+    return Record.finished(generation, text if parsed is _THE_TEXT else parsed, [TextDelta(text), StreamEnd("stop")])
 
 
 def make_computed(

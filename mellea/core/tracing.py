@@ -16,18 +16,21 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
+from mellea.core.displayed import Displayed
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening, span_around
-from mellea.core.span_tree import draw_tree, total_cost
 from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.card import Card
 
 __all__ = ["Trace", "Tree", "start", "trace"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Tree:
+class Tree(Displayed):
     """The spans of a trace; as text one line a span, two blanks a level, the name first.
 
     Args:
@@ -42,10 +45,17 @@ class Tree:
         self._figures = figures
 
     def __str__(self) -> str:
+        from mellea.core.span_tree import draw_tree  # lazy: most traces are never drawn
+
         return draw_tree(self.spans, figures=self._figures)
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+
+        return Card("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -54,7 +64,7 @@ class Tree:
         return iter(self.spans)
 
 
-class Trace(Observer):
+class Trace(Observer, Displayed):
     """What happens in a `with` block, collected in memory; `start` makes it.
 
     What was launched in the block is part of it, also if it goes on behind its end.
@@ -79,6 +89,8 @@ class Trace(Observer):
     @property
     def cost(self) -> float | None:
         """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        from mellea.core.span_tree import total_cost  # lazy: it needs the table of prices
+
         return total_cost(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:
@@ -115,6 +127,13 @@ class Trace(Observer):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+
+        is_open = self._root is not None and self._root.ended is None
+        tree = Code(str(self.tree(figures=not is_open)))
+        return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
 
     def __repr__(self) -> str:
         return f"<Trace {self.name!r}, {len(self.spans)} spans>"

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from mellea.evaluation.confusion import Agreement as Agreement
     from mellea.evaluation.confusion import Confusion as Confusion
     from mellea.evaluation.confusion import measure_agreement as measure_agreement
+    from mellea.evaluation.evaluation import Evaluation as Evaluation
     from mellea.evaluation.findings import Sample as Sample
     from mellea.evaluation.findings import Timing as Timing
     from mellea.evaluation.findings import Verdict as Verdict
     from mellea.evaluation.intervals import Interval as Interval
+    from mellea.evaluation.preference import Preference as Preference
+    from mellea.evaluation.preference import aprefer as aprefer
+    from mellea.evaluation.preference import prefer as prefer
     from mellea.evaluation.report import Report as Report
     from mellea.evaluation.report import read_report as read_report
     from mellea.evaluation.run import aevaluate as aevaluate
@@ -34,16 +38,20 @@ _HOMES = {
     "CaseInput": "mellea.evaluation.checks",
     "Comparison": "mellea.evaluation.comparison",
     "Confusion": "mellea.evaluation.confusion",
+    "Evaluation": "mellea.evaluation.evaluation",
     "Interval": "mellea.evaluation.intervals",
+    "Preference": "mellea.evaluation.preference",
     "Report": "mellea.evaluation.report",
     "Sample": "mellea.evaluation.findings",
     "Timing": "mellea.evaluation.findings",
     "Verdict": "mellea.evaluation.findings",
     "aevaluate": "mellea.evaluation.run",
+    "aprefer": "mellea.evaluation.preference",
     "equals_expected": "mellea.evaluation.checks",
     "evaluate": "mellea.evaluation.run",
     "includes_expected": "mellea.evaluation.checks",
     "measure_agreement": "mellea.evaluation.confusion",
+    "prefer": "mellea.evaluation.preference",
     "read_report": "mellea.evaluation.report",
 }
 
@@ -54,16 +62,20 @@ __all__ = [
     "CaseInput",
     "Comparison",
     "Confusion",
+    "Evaluation",
     "Interval",
+    "Preference",
     "Report",
     "Sample",
     "Timing",
     "Verdict",
     "aevaluate",
+    "aprefer",
     "equals_expected",
     "evaluate",
     "includes_expected",
     "measure_agreement",
+    "prefer",
     "read_report",
 ]
 

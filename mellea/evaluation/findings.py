@@ -13,7 +13,7 @@ from mellea.core.events import Usage
 from mellea.errors import UsageError
 from mellea.evaluation.cases import Case
 from mellea.evaluation.comparison import Comparison, compare_rates, compare_scores, correct
-from mellea.evaluation.confusion import Confusion, count_confusion
+from mellea.evaluation.confusion import Agreement, Confusion, count_confusion, measure_agreement
 from mellea.evaluation.intervals import Interval, check_confidence, mean_interval, rate_interval
 
 __all__ = ["Findings", "Sample", "Timing", "Verdict"]
@@ -221,7 +221,7 @@ class Findings:
         Raises:
             UsageError: there is no such variant or check, or only one variant.
         """
-        base, other = self._find_pair(base, other)
+        base, other = self.find_pair(base, other)
         self._find_check(check)
         one, two = self._count(base, check), self._count(other, check)
         pairs = [(one[case], two[case]) for case in one if case in two and one[case][1] and two[case][1]]
@@ -237,7 +237,7 @@ class Findings:
             other: the name of the other, by default of the second.
             check: the check that gives the scores, by default the only one.
         """
-        base, other = self._find_pair(base, other)
+        base, other = self.find_pair(base, other)
         check = self._find_scored(check)
         one, two = self._mean_scores(base, check), self._mean_scores(other, check)
         pairs = [(one[case], two[case]) for case in one if case in two]
@@ -264,6 +264,44 @@ class Findings:
         """The names of the checks that give scores."""
         known = {verdict.check for sample in self.samples for verdict in sample.verdicts if verdict.score is not None}
         return [check for check in self.checks if check in known]
+
+    def find_pair(self, base: str | None = None, other: str | None = None) -> tuple[str, str]:
+        """Return the names of two variants to compare, by default of the first two.
+
+        Raises:
+            UsageError: there is no such variant, or only one.
+        """
+        if len(self.variants) < 2:
+            raise UsageError(f"there is only one variant, {self.variants[0]!r}, and nothing to compare it with")
+        base = base or next(name for name in self.variants if name != other)
+        other = other or next(name for name in self.variants if name != base)
+        if base == other:
+            raise UsageError(f"{base!r} can't be compared with itself")
+        self.of(base), self.of(other)
+        return base, other
+
+    def agreement(self, check: str, label: str, *, variant: str | None = None) -> Agreement:
+        """Measure how far a check, such as a judge, agrees with labels that cases have as data.
+
+        Args:
+            check: the name of the check.
+            label: the name of the field of the cases' data: true or false, yes or no, 1 or 0.
+            variant: by default the only one.
+
+        Raises:
+            UsageError: there is no such check, no case with such a label, or a label is something else.
+        """
+        self._find_check(check)
+        pairs = [
+            (passed, _read_label(sample, label))
+            for sample in self.of(variant)
+            if label in sample.case.data and (passed := sample.passes(check)) is not None
+        ]
+        if not pairs:
+            raise UsageError(f"no case has data {label!r} and a verdict of {check!r}")
+        return measure_agreement(
+            [passed for passed, _ in pairs], [known for _, known in pairs], confidence=self.confidence
+        )  # fmt: skip
 
     def join(self, other: Findings) -> Self:
         """Return one report of two runs, to compare their variants; names that both have get a number.
@@ -315,15 +353,6 @@ class Findings:
             raise UsageError(f"name one of the checks: {', '.join(map(repr, self.checks)) or 'there are none'}")
         return self.checks[0]
 
-    def _find_pair(self, base: str | None, other: str | None) -> tuple[str, str]:
-        if len(self.variants) < 2:
-            raise UsageError(f"there is only one variant, {self.variants[0]!r}, and nothing to compare it with")
-        base = base or next(name for name in self.variants if name != other)
-        other = other or next(name for name in self.variants if name != base)
-        if base == other:
-            raise UsageError(f"{base!r} can't be compared with itself")
-        return base, other
-
 
 def _by_case(samples: Iterable[Sample]) -> Iterator[tuple[str, Sequence[Sample]]]:
     for case, group in groupby(samples, key=lambda sample: sample.case.id):
@@ -336,3 +365,14 @@ def _number(name: str, taken: Sequence[str]) -> str:
         number += 1
         found = f"{name} ({number})"
     return found
+
+
+def _read_label(sample: Sample, label: str) -> bool:
+    value = sample.case.data[label]
+    found = _LABELS.get(str(value).strip().lower())
+    if found is None:
+        raise UsageError(f"{label!r} of the case {sample.case.id!r} is {value!r}; a label is true or false, yes or no")
+    return found
+
+
+_LABELS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}

@@ -15,10 +15,22 @@ from mellea.evaluation.confusion import Confusion
 from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
 
-__all__ = ["FigureTable", "Text", "lay_out", "show_percent"]
+__all__ = [
+    "FigureTable",
+    "Text",
+    "count_of",
+    "explain",
+    "lay_out",
+    "show_cost",
+    "show_percent",
+    "show_seconds",
+    "show_value",
+]
 
 _MOST_FAILURES = 5
 _LONGEST_CELL = 48
+
+_NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,12 @@ def _describe(report: Findings) -> str:
     each = f" × {repeat} samples" if repeat > 1 else ""
     whole = f" = {samples:,} samples" if variants or each else ""
     checks = f"checked: {', '.join(report.checks)}" if report.checks else "no checks"
-    return f"{cases:,} cases{variants}{each}{whole}; {checks}"
+    return f"{count_of(cases, 'case')}{variants}{each}{whole}; {checks}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 case` and `2 cases`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def show_percent(interval: Interval) -> str:
@@ -105,30 +122,39 @@ def show_percent(interval: Interval) -> str:
 
 
 def _show_rate(interval: Interval) -> str:
-    return "–" if math.isnan(interval.estimate) else f"{interval.estimate:.1%}"
+    return "no data" if math.isnan(interval.estimate) else f"{interval.estimate:.1%}"
 
 
 def _lay_out_variants(report: Findings) -> FigureTable:
     percent = f"{report.confidence:.0%}".removesuffix("%")
     rates = [report.rate(variant) for variant in report.variants]
-    rows = []
-    for variant, rate in zip(report.variants, rates, strict=True):
-        samples = report.of(variant)
-        known = [sample for sample in samples if sample.passed is not None]
-        timing = report.timing(variant)
-        rows.append((
-            variant,
-            f"{sum(sample.passed is True for sample in known):,} of {len(known):,}",
-            _show_rate(rate),
-            show_percent(rate),
-            "–" if timing is None else show_seconds(timing.median),
-            "–" if timing is None else show_seconds(timing.p95),
-            "–" if (tokens := report.tokens(variant)) is None else f"{tokens:,}",
-            show_cost(report.cost(variant)),
-            f"{len(report.errors(variant)):,}",
-        ))  # fmt: skip
     head = ("variant", "passed", "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
-    return FigureTable("", head, tuple(rows), tuple(rates), 3)
+    rows = [_list_figures(report, variant, rate) for variant, rate in zip(report.variants, rates, strict=True)]
+    # A column in which there is nothing only takes room.
+    shown = [place for place in range(len(head)) if any(row[place] not in (_NOTHING, "0", "$0") for row in rows)]
+    return FigureTable(
+        "",
+        tuple(head[place] for place in shown),
+        tuple(tuple(row[place] for place in shown) for row in rows),
+        tuple(rates),
+        3,
+    )
+
+
+def _list_figures(report: Findings, variant: str, rate: Interval) -> tuple[str, ...]:
+    known = [sample for sample in report.of(variant) if sample.passed is not None]
+    timing, tokens = report.timing(variant), report.tokens(variant)
+    return (
+        variant,
+        f"{sum(sample.passed is True for sample in known):,} of {len(known):,}",
+        _show_rate(rate),
+        show_percent(rate),
+        _NOTHING if timing is None else show_seconds(timing.median),
+        _NOTHING if timing is None else show_seconds(timing.p95),
+        _NOTHING if tokens is None else f"{tokens:,}",
+        show_cost(report.cost(variant)),
+        f"{len(report.errors(variant)):,}",
+    )
 
 
 def show_seconds(seconds: float) -> str:
@@ -143,7 +169,9 @@ def show_seconds(seconds: float) -> str:
 def show_cost(cost: float | None) -> str:
     """Return US dollars, with four digits where there are few."""
     if cost is None:
-        return "–"
+        return _NOTHING
+    if not cost:
+        return "$0"
     return f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
 
 
@@ -182,14 +210,14 @@ def _lay_out_confusion(confusion: Confusion, variant: str, *, alone: bool) -> Fi
 
 
 def _show_share(share: float) -> str:
-    return "–" if math.isnan(share) else f"{share:.0%}"
+    return _NOTHING if math.isnan(share) else f"{share:.0%}"
 
 
 def _lay_out_failures(failed: Sequence[Sample], variant: str, most: int) -> FigureTable:
     rows = tuple(
         (
             shorten(show_value(describe_inputs(sample.case)), _LONGEST_CELL),
-            shorten("–" if sample.error is not None else show_value(sample.value), _LONGEST_CELL),
+            shorten(_NOTHING if sample.error is not None else show_value(sample.value), _LONGEST_CELL),
             shorten(explain(sample), 2 * _LONGEST_CELL),
         )
         for sample in failed[:most]
@@ -222,7 +250,7 @@ def _list_notes(report: Findings) -> list[str]:
     failed = [verdict for sample in report.samples for verdict in sample.verdicts if verdict.error is not None]
     if failed:
         notes.append(
-            f"{len(failed):,} checks failed to say anything, and these samples don't count for them. The first: "
+            f"{count_of(len(failed), 'check')} failed to say anything, and the samples don't count. The first: "
             f"{failed[0].check}: {failed[0].error}"
         )
     if report.judge_cost is None or report.judge_cost > 0:

@@ -53,8 +53,9 @@ def draw_rich(report: Findings) -> list[Any]:
     Raises:
         ImportError: rich isn't installed.
     """
+    from rich.box import SIMPLE_HEAD  # lazy: an extra
     from rich.table import Table as RichTable  # lazy: an extra
-    from rich.text import Text as RichText
+    from rich.text import Text as RichText  # lazy: an extra
 
     drawn: list[Any] = [RichText(visible_lines(report.name), style="bold")]
     for part in lay_out(report):
@@ -62,9 +63,11 @@ def draw_rich(report: Findings) -> list[Any]:
             drawn.append(RichText("\n".join(map(visible_lines, part.lines)), style="bold" if part.is_main else ""))
             continue
         title = RichText(visible_lines(part.title)) if part.title else None
-        table = RichTable(title=title, title_justify="left", header_style="bold")
+        table = RichTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(part.head):
-            table.add_column(RichText(visible_lines(name)), justify="left" if number == 0 or part.is_text else "right")
+            table.add_column(
+                RichText(visible_lines(name)), justify="left" if number == 0 or part.is_text else "right", no_wrap=True
+            )
         for row in part.rows:
             table.add_row(*[RichText(visible_lines(cell)) for cell in row])
         drawn.append(table)

@@ -27,7 +27,15 @@ import anyio.lowlevel
 
 from mellea.core.events import Usage
 from mellea.core.runtime.tasks import together
-from mellea.errors import GenerationCancelledError, MelleaError, UsageError
+from mellea.errors import (
+    BackendError,
+    ConfigurationError,
+    GenerationCancelledError,
+    MelleaError,
+    OutputError,
+    ToolError,
+    UsageError,
+)
 from mellea.serve.served_stream import ServedStream, Streamable
 
 if TYPE_CHECKING:
@@ -48,6 +56,7 @@ __all__ = [
     "Send",
     "StreamResponse",
     "describe_error",
+    "log_failure",
     "read_body",
     "unless_left",
 ]
@@ -435,7 +444,7 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
-            await _until_left(receive)
+            await _wait_until_left(receive)
             group.cancel_scope.cancel()
 
         group.start_soon(watch)
@@ -456,19 +465,42 @@ def describe_error(error: BaseException, error_text: ErrorText = None) -> str:
 
 
 async def _watch(receive: Receive, out: _Output) -> None:
-    await _until_left(receive)
+    await _wait_until_left(receive)
     out.leave()
 
 
-async def _until_left(receive: Receive) -> None:
+async def _wait_until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def _report(error: Exception, request_id: str) -> None:
     """Log what the client may not be told."""
-    which = f" {request_id}" if request_id else ""
-    if isinstance(error, MelleaError):
-        _log.error("the response%s failed with %s: %s", which, type(error).__name__, error)
-    else:
-        _log.error("the response%s failed", which, exc_info=error)
+    log_failure(f"the response {request_id}".rstrip(), error)
+
+
+def log_failure(which: str, error: Exception) -> None:
+    """Log that a request failed: nothing that a client or a model has written, unless the log shows debugging.
+
+    Args:
+        which: the request.
+        error: what it failed with. One of the program's own is logged with its traceback.
+    """
+    if not isinstance(error, MelleaError):
+        _log.error("%s failed", which, exc_info=error)
+        return
+    _log.error("%s failed with %s", which, _leave_out_content(error))
+    _log.debug("%s failed: %s", which, error)
+
+
+def _leave_out_content(error: MelleaError) -> str:
+    kind = type(error).__name__
+    # What the model wrote, what a tool was given, or what the client sent, is part of these messages.
+    if isinstance(error, (OutputError, ToolError, UsageError)):
+        return kind
+    if not isinstance(error, BackendError) or isinstance(error, ConfigurationError):
+        return f"{kind}: {error}"
+    # A provider's words may repeat the prompt.
+    known = {"backend": error.backend, "model": error.model, "status": error.status, "request": error.request_id}
+    told = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+    return f"{kind} ({told})" if told else kind

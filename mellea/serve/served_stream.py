@@ -7,13 +7,13 @@ model's connection is closed.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from typing import Any
 
 from mellea.core.events import Event, TextDelta, Usage
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import ThreadCall, in_thread
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import UsageError
+from mellea.errors import UsageError, UsageTypeError
 from mellea.stdlib.agents import Pending
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream, StreamChunk
@@ -179,10 +179,14 @@ class _Pieces(AsyncIterator[Any]):
     """An iterator of the program's own; a plain one is advanced in worker threads."""
 
     def __init__(self, given: Any) -> None:
-        if isinstance(given, (str, bytes)) or not (hasattr(given, "__aiter__") or hasattr(given, "__iter__")):
-            raise UsageError(
-                f"a response is made of a stream, a thunk or an iterator, not {given!r}; m.astream(…) makes a stream"
+        # A text or a dict can be iterated, too, over its letters or its keys.
+        is_value = isinstance(given, (str, bytes, bytearray, Mapping, Set))
+        if is_value or not (hasattr(given, "__aiter__") or hasattr(given, "__iter__")):
+            raise UsageTypeError(
+                f"a response is made of a stream, a thunk or an iterator, not {given!r:.100}; "
+                "m.astream(…) makes a stream"
             )
+        self._call = ThreadCall()  # of all that a plain iterator does
         self._source: AsyncIterator[Any] | _Plain = aiter(given) if hasattr(given, "__aiter__") else _Plain(iter(given))
 
     async def __anext__(self) -> Any:
@@ -190,13 +194,17 @@ class _Pieces(AsyncIterator[Any]):
         if not isinstance(source, _Plain):
             return await anext(source)
         # In a thread: a plain iterator may block for as long as it likes.
-        if (piece := await in_thread(source.next)) is _END:
+        if (piece := await in_thread(source.next, call=self._call)) is _END:
             raise StopAsyncIteration
         return piece
 
     async def aclose(self) -> None:
-        """Stop it; a plain iterator that is just being advanced in a thread is closed at its next piece."""
+        """Stop it, and what it has asked of models.
+
+        A plain iterator that waits for something else in a thread is closed at its next piece.
+        """
         if isinstance(self._source, _Plain):
+            self._call.leave()
             await in_thread(self._source.close)
         elif (close := getattr(self._source, "aclose", None)) is not None:
             await close()
@@ -210,7 +218,7 @@ class _PieceEvents(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         piece = await anext(self._pieces)
-        return piece if isinstance(piece, Event) else TextDelta(_text_of(piece))
+        return piece if isinstance(piece, Event) else TextDelta(_find_text(piece))
 
 
 class _PieceTexts(AsyncIterator[str]):
@@ -220,7 +228,7 @@ class _PieceTexts(AsyncIterator[str]):
         self._pieces = pieces
 
     async def __anext__(self) -> str:
-        while not (text := _text_of(await anext(self._pieces))):
+        while not (text := _find_text(await anext(self._pieces))):
             pass
         return text
 
@@ -263,7 +271,7 @@ class _Plain:
             close()
 
 
-def _text_of(piece: Any) -> str:
+def _find_text(piece: Any) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, TextDelta):

@@ -168,6 +168,8 @@ class Call:
         if arguments:  # nearly always there are none
             turns = arguments.get("max_turns", MAX_TURNS)
             loop = tool_room.loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
+            if arguments.get("tool_calls") is False:
+                tools = ()
         call = cls(
             component,
             backend,

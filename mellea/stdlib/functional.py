@@ -7,7 +7,6 @@ turn is in the host's context, so verbs called in a row are launched in that ord
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
@@ -17,18 +16,24 @@ from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.values import quick_value
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish
-from mellea.stdlib.components import Conversation, Instruction, render_messages
+from mellea.stdlib.components import Conversation, Instruction, as_message
 from mellea.stdlib.requirements.streaming import check_watchable
 from mellea.stdlib.requirements.validation import add_own_requirements, as_requirements, validate_all
 from mellea.stdlib.sampling.rejection import FormatRepairStrategy, RejectionSamplingStrategy
-from mellea.stdlib.single_result import request_once
+from mellea.stdlib.single_result import (
+    aembed,
+    agenerate_image,
+    agenerate_video,
+    embed,
+    generate_image,
+    generate_video,
+)
 from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
@@ -40,6 +45,7 @@ from mellea.stdlib.verb import (
     take_parts,
     verb,
 )
+from mellea.templates import fill_text
 
 __all__ = [
     "DEFAULT_STRATEGY",
@@ -48,6 +54,7 @@ __all__ = [
     "act",
     "aembed",
     "agenerate_image",
+    "agenerate_video",
     "ainstruct",
     "aquery",
     "atransform",
@@ -55,6 +62,7 @@ __all__ = [
     "chat",
     "embed",
     "generate_image",
+    "generate_video",
     "instruct",
     "query",
     "transform",
@@ -390,6 +398,7 @@ async def achat(
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         role: who says it: `user`, `system` or `assistant`.
         images: images that go with the text.
+        user_variables: values for the `{{placeholders}}` in a text, by name.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -486,65 +495,12 @@ async def avalidate(
     return [result for _, result in await validate_all(as_requirements(requirements), context, backend)]
 
 
-@verb("embed")
-async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResult:
-    """Make a vector for each text, in their order.
-
-    Args:
-        texts: a text, or several.
-        backend: which model to ask, and how.
-
-    Raises:
-        UnsupportedError: the backend makes no embeddings.
-        MelleaError: there is no text, or the provider failed.
-    """
-    found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
-    if not found or not all(isinstance(text, str) and text for text in found):
-        raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
-    # As messages, so that hooks and observers see them like every other request.
-    said = [Message("user", text) for text in found]
-    return await request_once(
-        "embedding", backend, said, lambda messages: backend.embed([message.text for message in messages])
-    )
-
-
-@verb("generate_image")
-async def agenerate_image(
-    prompt: Any, backend: Backend, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
-) -> ImageResult:
-    """Have a model make images.
-
-    Args:
-        prompt: text, blocks, a `Message`, or a list of messages.
-        backend: which model to ask, and how.
-        n: how many images.
-        aspect_ratio: width to height, such as `"16:9"`.
-        options: more options, by the names that the provider itself uses.
-
-    Raises:
-        UnsupportedError: the backend makes no images.
-        MelleaError: an argument is wrong, or the provider failed.
-    """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise UsageError(f"n takes a whole number from 1, not {n!r}")
-    if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
-        raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
-    return await request_once(
-        "image",
-        backend,
-        render_messages(message(prompt), backend.model_id),
-        lambda messages: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
-    )
-
-
 act = blocking(aact)
 instruct = blocking(ainstruct)
 chat = blocking(achat)
 query = blocking(aquery)
 transform = blocking(atransform)
 validate = blocking(avalidate)
-embed = blocking(aembed)
-generate_image = blocking(agenerate_image)
 
 
 # -- from arguments to components ---------------------------------------------------------------------
@@ -573,14 +529,8 @@ def message(content: Any, arguments: ChatArguments | None = None) -> Message | C
     """
     arguments = {} if arguments is None else arguments
     role, images = arguments.pop("role", "user"), arguments.pop("images", None)
-    if isinstance(content, Message):
-        return content
-    if isinstance(content, (list, tuple)) and any(isinstance(item, (Message, Mapping)) for item in content):
-        return Conversation(content)
-    made = Message(role, content, images=images or ())
-    if not made.blocks or (made.content == content and not made.content.strip()):
-        raise UsageError(f"the message is empty: {content!r}; say something")
-    return made
+    content = fill_text(content, arguments.pop("user_variables", None))
+    return as_message(content, role, images)
 
 
 def _check_flags(flags: Mapping[str, object]) -> None:

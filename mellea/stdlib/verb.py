@@ -15,6 +15,7 @@ Rules:
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import (
     TYPE_CHECKING,
@@ -36,6 +37,7 @@ from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.entrance import ArgumentCheck, wrap_entrance
+from mellea.core.progress import Progress
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
@@ -131,6 +133,7 @@ class ChatArguments(CallArguments, total=False):
 
     role: Annotated[str, "who says it: `user`, `system` or `assistant`.", "user"]
     images: Images
+    user_variables: Annotated[Mapping[str, Any] | None, "values for the `{{placeholders}}` in a text, by name."]
 
 
 class ActArguments(CallArguments, CheckArguments, total=False):
@@ -195,7 +198,21 @@ class Parameters(TypedDict, total=False):
     session: Annotated[Any, "the session to use; the current one by default."]
     n: Annotated[int, "how many images."]
     aspect_ratio: Annotated[str | None, 'width to height, such as `"16:9"`.']
+    seconds: Annotated[int | None, "how long the video is to be; the provider's own default otherwise."]
+    to: Annotated[
+        str | Path | None, "a file, or a folder, that the video is streamed into; otherwise it is held in memory."
+    ]
+    job_id: Annotated[
+        str | None,
+        "a job that was begun earlier, to go on waiting for it, or to fetch it again; without a prompt then.",
+    ]
+    timeout: Annotated[float | None, "seconds for everything; the job is cancelled after that. `None` is forever."]
+    max_bytes: Annotated[int, "how large the video may be."]
     options: Annotated[Any, "more options, by the names that the provider itself uses."]
+    progress: Annotated[
+        bool | Callable[[Progress], object],
+        "whether a terminal shows how far the work is (on stderr), or a function that is called with each `Progress`.",
+    ]
 
 
 class NoArguments(TypedDict):

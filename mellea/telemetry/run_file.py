@@ -167,7 +167,7 @@ class RunFile:
         with self.database.write() as connection:
             # A forked child inherits the object, but is a writer of its own.
             writer = self._writer if self._process == process else self._begin_writer(connection)
-            rows = list(_rows(connection, entries, writer, placed))
+            rows = list(_make_rows(connection, entries, writer, placed))
             for first in range(0, len(rows), _ROWS):
                 part = rows[first : first + _ROWS]
                 places = ", ".join([_PLACES] * len(part))
@@ -175,7 +175,7 @@ class RunFile:
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
             self._prune(connection)
             # Measured inside the transaction, but given back after it: `executescript` would end it.
-            is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
+            is_too_large = self._max_bytes is not None and _count_bytes(connection) > self._max_bytes * _SLACK
         if is_too_large:
             self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
@@ -207,9 +207,9 @@ class RunFile:
             self._looked = now
             # Running ones stay: they aren't old but long.
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
-        if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
+        if self._max_bytes is None or _count_bytes(connection, is_free=False) <= self._max_bytes:
             return
-        while _bytes(connection, is_free=False) > self._max_bytes * _KEPT:
+        while _count_bytes(connection, is_free=False) > self._max_bytes * _KEPT:
             (runs,) = connection.execute("SELECT count(*) FROM spans WHERE parent IS NULL").fetchone()
             if not runs:
                 break
@@ -222,10 +222,10 @@ class RunFile:
 _PLACES = f"({', '.join('?' * (len(COLUMNS) + 6))})"
 
 
-def _rows(
+def _make_rows(
     connection: sqlite3.Connection, entries: Sequence[Entry], writer: int, placed: dict[StoredAt, tuple[int, int]]
 ) -> Iterator[tuple[Any, ...]]:
-    kept = _existing_runs(connection, entries)
+    kept = _find_existing_runs(connection, entries)
     # From SQLite's own table: the highest id in `spans` may have been deleted, and ids are never given out twice.
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'spans'").fetchone()
     for entry in entries:
@@ -255,7 +255,7 @@ def _find(place: StoredAt | None, placed: Mapping[StoredAt, tuple[int, int]]) ->
     return placed.get(place) or ((place.id, place.run) if place.id else None)
 
 
-def _existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[int]:
+def _find_existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[int]:
     """Return which of the runs that entries belong to haven't been deleted meanwhile."""
     places = [place for entry in entries for place in (entry.place, entry.parent) if place is not None and place.run]
     asked = list({place.run for place in places})
@@ -273,7 +273,7 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
     )
 
 
-def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
+def _count_bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
     """Return how large the file is, with or without the pages that are free in it."""
     size, pages, free = [
         # Counts of pages, which SQLite keeps in its header, so asking is cheap enough for every write.
@@ -316,15 +316,15 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
     """
     query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
     with reading(path) as connection:
-        rows = _dicts(connection.execute(query, (-1 if limit is None else limit,)))
-        lost = _lost_writers(connection)
+        rows = _read_dicts(connection.execute(query, (-1 if limit is None else limit,)))
+        lost = _find_lost_writers(connection)
     for row in rows:
         row["content"] = bool(row["content"])
         row["models"] = [] if row["models"] is None else row["models"].split(",")
         if row["status"] == "running" and row["writer"] in lost:
             row["status"] = "lost"
         del row["writer"]
-    return [_known(row) for row in rows]
+    return [_read_known(row) for row in rows]
 
 
 def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
@@ -348,14 +348,14 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
         StateError: it isn't a record.
     """
     with reading(path) as connection:
-        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
-        lost = _lost_writers(connection, is_ended_too=True)
+        rows = _read_dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
+        lost = _find_lost_writers(connection, is_ended_too=True)
         if not rows:
-            raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_nearest(connection, id)}")
+            raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_name_nearest(connection, id)}")
     return [_read_span(row, lost) for row in rows]
 
 
-def _nearest(connection: sqlite3.Connection, id: int) -> str:
+def _name_nearest(connection: sqlite3.Connection, id: int) -> str:
     """Return which runs there are near an id, in words."""
     inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
     if inside is not None:
@@ -381,13 +381,13 @@ def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: 
         StateError: it isn't a record.
     """
     with reading(path) as connection:
-        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
+        rows = _read_dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
         for first in range(0, len(running), _ROWS):
             part = running[first : first + _ROWS]
             # Once more those that ran, as nothing else of a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
-            rows += _dicts(connection.execute(wanted, (id, *part)))
-        lost = _lost_writers(connection, is_ended_too=True)
+            rows += _read_dicts(connection.execute(wanted, (id, *part)))
+        lost = _find_lost_writers(connection, is_ended_too=True)
     spans = [_read_span(row, lost) for row in rows]
     return [span for span in spans if span["id"] > after or span["status"] != "running"]
 
@@ -398,7 +398,7 @@ def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
     row["is_request"] = bool(row["is_request"])
     if row.pop("writer") in lost and row["status"] == "running":
         row["status"] = "lost"
-    return {**_known(row), **data}
+    return {**_read_known(row), **data}
 
 
 @contextmanager
@@ -424,15 +424,15 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
         database.close()
 
 
-def _lost_writers(connection: sqlite3.Connection, *, is_ended_too: bool = False) -> set[int]:
+def _find_lost_writers(connection: sqlite3.Connection, *, is_ended_too: bool = False) -> set[int]:
     rows = connection.execute("SELECT id, host, pid, ended FROM writers").fetchall()
     return {id for id, host, pid, ended in rows if (is_ended_too if ended is not None else _is_gone(host, pid))}
 
 
-def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+def _read_dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+def _read_known(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}

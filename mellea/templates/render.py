@@ -37,7 +37,17 @@ if TYPE_CHECKING:
 
     from mellea.templates.environment import Jinja
 
-__all__ = ["Rendered", "check_variables", "fill", "find", "render", "render_blocks", "render_messages", "to_text"]
+__all__ = [
+    "Rendered",
+    "check_variables",
+    "fill",
+    "find",
+    "find_variables",
+    "render",
+    "render_blocks",
+    "render_messages",
+    "to_text",
+]
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
@@ -113,8 +123,12 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
 
     White space around the whole text is dropped; the arguments and errors are those of `render`.
     """
-    alone = _find_alone(representation, model)
-    if alone is not None:
+    alone: Any = representation
+    if isinstance(representation, TemplateRepresentation):
+        has_more = representation.is_inline or representation.images or representation.cache
+        prompt = None if has_more else find_prompt(representation.template, model, representation.package)
+        alone = None if prompt is None else _get_alone(prompt, representation.args)
+    if type(alone) is str:
         text = alone.strip()
         return Rendered((CBlock(text),) if text else ())
     rendering = _Rendering(model, has_blocks=True)
@@ -205,13 +219,27 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
     return render(TemplateRepresentation(description, variables, is_inline=True), model=model)
 
 
+def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
+    """Fill variables into what a program says, which has to be a text; without variables it stays as it is.
+
+    Raises:
+        UsageError: it is not a text, or a variable has no placeholder.
+    """
+    if not variables:
+        return content
+    if not isinstance(content, str):
+        raise UsageError(f"user_variables fills in a text, not {content!r}; write the values into it yourself")
+    check_variables(content, variables)
+    return fill(content, variables)
+
+
 def check_variables(description: str, variables: Iterable[str]) -> None:
     """Refuse a variable that no placeholder of the description uses: it would be missing from the prompt.
 
     Raises:
         UsageError: names the first one.
     """
-    used, given = _find_used_variables(description), list(variables)
+    used, given = find_variables(description), list(variables)
     if used is None or not used.issubset(given):  # what is missing is told where it is filled
         return
     unused = next((name for name in given if name not in used), None)
@@ -228,7 +256,7 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
     )
 
 
-def _find_used_variables(description: str) -> frozenset[str] | None:
+def find_variables(description: str) -> frozenset[str] | None:
     """Return the names that a template takes from outside; `None` where other templates may take some too."""
     pieces = _split(description)
     return _load_jinja().names_in(description) if pieces is None else frozenset(pieces[1::2])
@@ -320,19 +348,6 @@ def _prepare_args(representation: TemplateRepresentation, rendering: _Rendering)
         name: value if type(value) in _AS_THEY_ARE else _prepare_whole(value, rendering)
         for name, value in representation.args.items()
     }
-
-
-def _find_alone(representation: TemplateRepresentation | str, model: str | None) -> str | None:
-    """Return the text that is all of a representation, without images and marks; `None` if there is more to it."""
-    if isinstance(representation, str):
-        return representation
-    if not isinstance(representation, TemplateRepresentation) or representation.is_inline:
-        return None
-    if representation.images or representation.cache:
-        return None
-    prompt = find_prompt(representation.template, model, representation.package)
-    text = _get_alone(prompt, representation.args)
-    return text if type(text) is str else None
 
 
 def _get_alone(prompt: PromptTemplate, args: Mapping[str, Any]) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 
 from mellea.core.events import Event, TextDelta
 from mellea.core.observer import Observer, Span
-from mellea.core.span_tree import draw_tree
 
 __all__ = ["RecordingObserver"]
 
@@ -48,6 +47,8 @@ class RecordingObserver(Observer):
 
     def tree(self) -> str:
         """Return the spans as text: one line each, its name first, two blanks a level."""
+        from mellea.core.span_tree import draw_tree  # lazy: it needs the table of prices
+
         return draw_tree(self.spans)
 
     def text_of(self, span: Span) -> str:

@@ -90,8 +90,11 @@ def test_no_key_in_any_repr(provider: str) -> None:
 
 
 def test_what_is_unknown_says_what_is_known() -> None:
-    with pytest.raises(ConfigurationError, match=r"did you mean 'openai/gpt-5'\?.*'anthropic'"):
+    with pytest.raises(ConfigurationError, match=r"did you mean 'openai/gpt-5'\?.*`mellea models list --all`"):
         get_backend("opnai/gpt-5")
+    with pytest.raises(ConfigurationError, match="no provider 'llama_home'; similar are '") as caught:
+        get_backend("llama_home/x")
+    assert 1 <= sum(f"'{name}'" in str(caught.value) for name in providers()) <= 3
     for provider in sorted({"anthropic", "gemini", "ollama", "openai"} & set(PROVIDERS)):
         with pytest.raises(ConfigurationError, match="model"):
             get_backend(provider)

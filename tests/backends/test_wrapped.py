@@ -15,6 +15,7 @@ from mellea.core.backend import Backend, Request
 from mellea.core.events import Event, TextDelta, Usage
 from mellea.core.messages import user_message
 from mellea.core.results import EmbeddingResult, Probe
+from mellea.core.videos import VideoRequest
 from mellea.errors import ConnectError, UsageError
 from mellea.testing import BackendContract, Pause, ScriptedBackend
 from tests.testing.test_contract import reply
@@ -64,6 +65,10 @@ class Told(ScriptedBackend):
         self.called.append("generate_image")
         return options
 
+    async def generate_video(self, request: Any) -> Any:
+        self.called.append("generate_video")
+        return request
+
 
 class Passing(WrappedBackend):
     async def run(self, request: Request) -> AsyncIterator[Event]:
@@ -97,6 +102,7 @@ async def test_everything_is_forwarded() -> None:
     wrapped.check_access()
     assert wrapped.wire_payload(request) == {"a": 1}
     assert await wrapped.generate_image([], n=2, quality="high") == {"n": 2, "aspect_ratio": None, "quality": "high"}
+    assert await wrapped.generate_video(asked := VideoRequest(seconds=3)) is asked
     await wrapped.aclose()
     public = {name for name, value in vars(Backend).items() if inspect.isfunction(value) and not name.startswith("_")}
     assert set(inner.called) | {"run"} == public, "a new method of Backend is forwarded, too"

@@ -172,7 +172,7 @@ def test_rows_come_from_files(tmp_path: Path) -> None:
     lines.write_text('{"a": 1}\n\n{"a": 2}\n')
     assert values(list(map_rows(say, table))) == [{"a": "1", "b": "two, three"}]
     assert values(list(map_rows(say, str(lines)))) == [{"a": 1}, {"a": 2}]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UsageError, match=r"the rows of .*none\.csv' can't be read: No such file"):
         map_rows(say, tmp_path / "none.csv")
     with pytest.raises(UsageError, match=r"\.txt"):
         map_rows(say, "rows.txt")

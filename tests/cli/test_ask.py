@@ -119,6 +119,29 @@ def test_a_template_is_a_file_with_places(
     assert run("ask", "-t", "translate.txt", "-p", "language=French").code == 0
     assert backend.prompts == ["Translate into French: {{good}} morning"]
     assert run("ask", "prompt", "-t", "translate.txt").code == 2
+    pipe(monkeypatch, "")
+    for arguments, said in (
+        (["-t", "translate.txt"], "'translate.txt' has a place {{language}}; fill it with -p language=…"),
+        (
+            ["-t", "translate.txt", "-p", "language=x", "-p", "tone=y"],
+            "'translate.txt' has no place {{tone}} for -p tone",
+        ),
+        (["x", "-p", "language=x"], "there is no --template"),
+    ):
+        done = run("ask", *arguments)
+        assert done.code == 2 and said in done.stderr, done
+    (tmp_path / "plain.txt").write_text("Say hello.")
+    pipe(monkeypatch, "something")
+    assert "has no place {{input}} for what came in the pipe" in run("ask", "-t", "plain.txt").stderr
+    pipe(monkeypatch, "")
+    assert run("ask", "-t", "plain.txt").code == 0 and backend.prompts[1:] == ["Say hello."]
+
+
+def test_a_place_in_a_prompt_is_sent_as_it_stands_which_is_said(run: Run, script: Script) -> None:
+    backend = script("a")
+    done = run("ask", "Draw a {{animal}}.")
+    assert (done.code, done.stdout) == (0, "a\n") and backend.prompts == ["Draw a {{animal}}."]
+    assert done.stderr == "mellea: {{animal}} is sent as it stands; -t FILE -p animal=… fills in a template\n"
 
 
 def test_a_conversation_goes_on(run: Run, script: Script) -> None:

@@ -98,7 +98,7 @@ def test_any_function_can_be_called(run: Run, program: object, monkeypatch: pyte
     assert run("run", "prog.py:each_later").stdout == "3\n"
     assert run("run", "prog.py:nothing").stdout == ""
     monkeypatch.setattr("sys.stdin", io.StringIO("piped in"))
-    assert run("run", "prog.py:plain", "a=-").stdout == '{"a": "piped in", "b": "1"}\n'
+    assert run("run", "prog.py:plain", "a=1", "b=-").stdout == '{"a": 1, "b": "piped in"}\n'
 
 
 def test_an_agent_takes_a_prompt(run: Run, program: object) -> None:
@@ -126,3 +126,89 @@ def test_a_bug_in_the_program_shows_its_traceback_and_no_frames_of_the_command(r
     frames = [Path(frame.filename) for frame in traceback.extract_tb(caught.tb)]
     assert [path.name for path in frames].count("prog.py") == 1
     assert not [path for path in frames if "typer" in path.parts]
+
+
+TYPED = """
+from __future__ import annotations
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+@dataclass
+class Town:
+    name: str
+    people: int = 0
+
+class Size(Enum):
+    SMALL = "small"
+
+class Own:
+    pass
+
+def show(
+    number: int = 0, flag: bool = False, when: date | None = None, town: Town | None = None, names: list[str] = [],
+    size: Size = Size.SMALL, kind: Literal["a", "b"] = "a", text: str | None = None, any=None, own: Own | None = None,
+    **rest: float,
+):
+    return repr([number, flag, when, town, names, size, kind, text, any, own, rest])
+
+def vague(x: Unknown):
+    return repr(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("number=12", "[12, "),
+        ("flag=yes", "[0, True, "),
+        ("when=2026-11-27", "datetime.date(2026, 11, 27)"),
+        ('town={"name": "Oslo"}', "Town(name='Oslo', people=0)"),
+        ('names=["a"]', "['a']"),
+        ("size=small", "<Size.SMALL: 'small'>"),
+        ("kind=b", "'b'"),
+        ("text=12", "'12'"),
+        ("text=null", "None, None, None, {}]"),
+        ("any=[1]", "[1]"),
+        ("own=x", "'x'"),
+        ("more=1", "{'more': 1.0}"),
+    ],
+)
+def test_arguments_are_what_the_annotations_say(
+    run: Run, program: object, tmp_path: Path, given: str, shown: str
+) -> None:
+    (tmp_path / "typed.py").write_text(TYPED)
+    done = run("run", "typed.py:show", given)
+    assert done.code == 0 and shown in done.stdout, done
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("number=a", "number is not a valid 'int': Input should be a valid integer, unable to parse"),
+        ("flag=perhaps", "flag is not a valid 'bool': "),
+        ('town={"name": "Oslo", "people": "many"}', "people: Input should be a valid integer"),
+        ("names=[1]", "names is not a valid 'list[str]': 0: Input should be a valid string; got '[1]'"),
+        ("kind=c", "kind is not a valid"),
+        ("more=many", "more is not a valid 'float'"),
+    ],
+)
+def test_an_argument_of_another_type_is_a_mistake_that_names_the_parameter(
+    run: Run, program: object, tmp_path: Path, given: str, said: str
+) -> None:
+    (tmp_path / "typed.py").write_text(TYPED)
+    done = run("run", "typed.py:show", given)
+    assert done.code == 2 and said in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
+    assert run("run", "typed.py:vague", "x=1").stdout == "1\n"
+
+
+def test_an_argument_of_a_prompt_function_is_checked_before_a_model_is_asked(
+    run: Run, program: Callable[..., ScriptedBackend]
+) -> None:
+    backend = program("never")
+    done = run("run", "prog.py:describe", "place=Oslo", "words=few")
+    assert done.code == 2 and "words is not a valid 'int'" in done.stderr and backend.requests == []

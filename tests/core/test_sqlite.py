@@ -138,6 +138,22 @@ def test_a_forked_child_opens_the_file_for_itself(tmp_path: Path) -> None:
     database.close()
 
 
+def test_opening_a_file_twice_in_a_process_leaves_the_log_that_is_in_use(tmp_path: Path) -> None:
+    """Otherwise another process takes itself for the last one, deletes the log, and what is written there is lost."""
+    path = tmp_path / "notes.db"
+    one, other = notes(path), notes(path)
+    add(one)
+    assert count(other) == 1
+    with writer(path, 1) as process:
+        assert process.wait() == 0
+    assert path.with_name("notes.db-wal").exists(), "it was deleted, although two connections have it open"
+    add(one)
+    other.close()
+    command = [sys.executable, "-c", "import sys, sqlite3; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]))"]
+    done = subprocess.run([*command, path, "SELECT count(*) FROM notes"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(4,)"
+
+
 def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
     old = notes(tmp_path / "notes.db")
     add(old, "kept")

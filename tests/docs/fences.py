@@ -9,7 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-OPENING = re.compile(r"^( *)(`{3,}|~{3,})\s*(\w*).*$")
+OPENING = re.compile(r"^( *)(`{3,}|~{3,})\s*(\w*)(.*)$")
+THEIRS = "theirs"
+"""The language of a Python fence under `title="There"`: a program of another library, which doesn't run in ours."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,22 @@ class Fence:
 def fences(page: Path) -> list[Fence]:
     """Read all fences of a page; a `text` fence right below another one is what that one prints."""
     found: list[Fence] = []
-    chapter, last_end = "", -1
+    chapter, last_end, is_whole = "", -1, False
     lines = page.read_text("utf-8").splitlines()
     number = 0
     while number < len(lines):
         opening = OPENING.match(lines[number])
         if opening is None:
-            if lines[number].startswith("## "):
+            if lines[number].startswith("# Chapter "):  # of the tutorial: all of the page belongs together
+                chapter, is_whole = lines[number].removeprefix("# ").strip(), True
+            elif lines[number].startswith("## ") and not is_whole:
                 chapter = lines[number].removeprefix("## ").strip()
             number += 1
             continue
         end = _end(lines, number, opening)
         code = "\n".join(line.removeprefix(opening[1]) for line in lines[number + 1 : end])
-        fence = Fence(page, chapter, opening[3], number + 2, code)
+        language = THEIRS if opening[3] == "python" and 'title="There"' in opening[4] else opening[3]
+        fence = Fence(page, chapter, language, number + 2, code)
         if fence.language == "text" and found and not "".join(lines[last_end + 1 : number]).strip():
             above = found.pop()
             fence = Fence(above.page, above.chapter, above.language, above.line, above.code, printed=code)

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import mellea
-from mellea import serve
+from mellea import errors, serve
 from mellea.core.serialise import from_jsonable
 from mellea.errors import UsageError
 from mellea.events import FileEvent, StreamEnd, TextDelta, ToolProgress
@@ -104,8 +104,6 @@ async def test_events_are_the_saved_form_of_the_events(make: Any) -> None:
 @every_source
 @pytest.mark.parametrize("form", [serve.text, serve.sse])
 async def test_a_client_that_leaves_stops_the_model(make: Any, form: Any) -> None:
-    if make is _plain_generator:
-        pytest.skip("a thread can't be interrupted; see the next test")
     m, backend = _session("Once ", "upon ", FOREVER)
     leave = anyio.Event()
 
@@ -119,6 +117,10 @@ async def test_a_client_that_leaves_stops_the_model(make: Any, form: Any) -> Non
             group.start_soon(leave_once_asked)
             answer = await ask(form(await _made(make, m)), leave=leave)
     assert not answer.is_complete
+    # What a thread waits for is cancelled, and it isn't waited for.
+    with anyio.fail_after(20):
+        while make is _plain_generator and not all(backend.closed):
+            await anyio.sleep(0.001)
     backend.assert_closed()
 
 
@@ -232,12 +234,41 @@ async def test_a_failure_after_the_first_piece_of_text_cuts_the_connection() -> 
 
 async def test_a_failure_among_events_is_an_error_and_the_end_mark(caplog: pytest.LogCaptureFixture) -> None:
     m, _ = _session("Once ", ValueError("the reason"))
-    with caplog.at_level(logging.ERROR, "mellea.serve"):
+    with caplog.at_level(logging.DEBUG, "mellea.serve"):
         answer = await ask(serve.sse(m.astream("Write")))
     assert answer.data[-2:] == [{"type": "error", "error": "An error occurred."}, "[DONE]"] and answer.is_complete
     assert b"the reason" not in answer.body and "the reason" in caplog.text
     told = await ask(serve.sse(m.astream("Write"), error_text=str))
     assert "the reason" in told.data[-2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (errors.ParseError("the answer is not a valid 'int': 'a secret'"), "ParseError"),
+        (errors.ToolError("the tool 'find' failed with 'a secret'"), "ToolError"),
+        (errors.UsageError("not 'a secret'"), "UsageError"),
+        (
+            errors.BadRequestError("it says: a secret", backend="acme", model="m", status=400, request_id="r1"),
+            "BadRequestError (backend acme, model m, status 400, request r1)",
+        ),
+        (errors.ConfigurationError("set ACME_API_KEY"), "ConfigurationError: set ACME_API_KEY"),
+    ],
+)
+async def test_the_log_has_nothing_that_a_client_or_a_model_wrote(
+    error: Exception, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> AsyncIterator[str]:
+        yield "Once "
+        raise error
+
+    with caplog.at_level(logging.INFO, "mellea.serve"):
+        await ask(serve.text(fail()))
+    assert caplog.messages == [f"the response failed with {logged}"]
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, "mellea.serve"):
+        await ask(serve.text(fail()))
+    assert str(error) in caplog.text, "for whoever looks for the reason"
 
 
 async def test_an_answer_that_does_not_fit_its_format_is_an_error() -> None:
@@ -318,10 +349,11 @@ async def test_headers_of_ones_own_take_the_place_of_ours() -> None:
     assert answer.headers["cache-control"] == "no-store" and answer.headers["x-mine"] == "1"
 
 
-@pytest.mark.parametrize("wrong", ["text", b"bytes", 3, None, object()])
+@pytest.mark.parametrize("wrong", ["text", b"bytes", bytearray(b"x"), 3, None, object(), {"a": 1}, {"a"}])
 async def test_what_can_not_be_streamed_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match="astream"):
+    with pytest.raises(UsageError, match="astream") as caught:
         serve.text(wrong)
+    assert isinstance(caught.value, TypeError) and repr(wrong)[:20] in str(caught.value)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, "1", float("nan")])
@@ -387,7 +419,7 @@ def test_responses_need_no_framework() -> None:
 import sys
 sys.modules["starlette"] = sys.modules["starlette.responses"] = None
 import anyio, mellea
-from mellea import serve
+from mellea import errors, serve
 from mellea.testing import ScriptedBackend
 sent = []
 async def send(message): sent.append(message)

@@ -143,7 +143,7 @@ def test_functions_have_streams_too(where: str) -> None:
         ("act", "max_retries", "loop_budget"),
         ("instruct", "n", "BestOfNStrategy"),
         ("chat", "requirements", "instruct, act and the streams"),
-        ("chat", "user_variables", "{{placeholders}}"),
+        ("act", "user_variables", "{{placeholders}}"),
         ("MelleaSession", "history", "'ctx'"),
         ("MelleaSession", "api_key", "start_session"),
         ("instruct", "api_key", "start_session"),

@@ -218,3 +218,34 @@ async def test_a_stream_without_hooks_is_the_backends_own_iterator() -> None:
     """Nothing stands between: an end that the backend gives is the end."""
     m = mellea.start_session(ScriptedBackend([TextDelta("x"), StreamEnd("length")]))
     assert (await m.ainstruct("x")).finish_reason == "length"
+
+
+class Ask(Observer):
+    """Has another backend asked."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.seen: list[tuple[Any, Request]] = []
+
+    async def choose_backend(self, backend: Any, request: Request) -> Any:
+        self.seen.append((backend, request))
+        return self.backend
+
+
+async def test_a_hook_has_another_backend_asked_in_place_of_the_first() -> None:
+    first, second = ScriptedBackend("first"), ScriptedBackend("second")
+    m = mellea.MelleaSession(first)
+    ask = Ask(second)
+    with observe(Redact()), observe(ask):
+        thunk = await m.ainstruct("A secret.")
+    assert (str(thunk), len(first.requests)) == ("second", 0)
+    assert second.requests[0].messages[-1].text == "A […]."
+    assert ask.seen[0][0] is first
+    with observe(Ask(None)):
+        assert str(await m.ainstruct("Hello")) == "first"
+
+
+async def test_a_hook_that_chooses_no_backend_is_an_error() -> None:
+    m = mellea.MelleaSession(ScriptedBackend("x"))
+    with observe(Ask("openai")), pytest.raises(UsageError, match="returns a backend, or None, not 'openai'"):
+        await m.ainstruct("Hello")

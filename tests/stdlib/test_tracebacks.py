@@ -253,6 +253,7 @@ VERBS: dict[str, Callable[[mellea.MelleaSession], Any]] = {
     "validate": lambda m: m.validate(["It is short."]),
     "embed": lambda m: m.embed(["a"]),
     "generate_image": lambda m: m.generate_image("a cat"),
+    "generate_video": lambda m: m.generate_video("a cat"),
     "generative": lambda m: count(m, what="sheep"),
     "generative stream": lambda m: read(iter(count.stream(m, what="sheep"))),
     "command": lambda m: describe(m, what="sheep"),
@@ -267,6 +268,7 @@ ASYNC_VERBS: dict[str, Callable[[mellea.MelleaSession], Any]] = {
     "avalidate": lambda m: m.avalidate(["It is short."]),
     "aembed": lambda m: m.aembed(["a"]),
     "agenerate_image": lambda m: m.agenerate_image("a cat"),
+    "agenerate_video": lambda m: m.agenerate_video("a cat"),
     "generative": lambda m: acount(m, what="sheep"),
     "generative stream": lambda m: aread(acount.astream(m, what="sheep").__aiter__()),
 }

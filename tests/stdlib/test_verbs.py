@@ -43,6 +43,7 @@ DECLARED: dict[str, Any] = {
     "validate": None,
     "embed": None,
     "generate_image": None,
+    "generate_video": None,
 }
 
 STREAMS: dict[str, tuple[Callable[..., Any], Any]] = {

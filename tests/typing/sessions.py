@@ -9,6 +9,7 @@ from mellea import ChatContext, ComputedModelOutputThunk, MelleaSession, Message
 from mellea.core.accumulator import Generation
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult
+from mellea.core.videos import VideoResult
 from mellea.stdlib.components import Document
 from mellea.stdlib.streaming import AsyncStream, Partial, Stream
 
@@ -55,6 +56,8 @@ def plain_verbs(m: MelleaSession) -> None:
     assert_type(m.act(Document("x")).parsed, str)
     assert_type(m.act(Count()).parsed, int)
     assert_type(m.generate_image("x"), ImageResult)
+    assert_type(m.generate_video("x", seconds=8, progress=print), VideoResult)
+    m.generate_video("x", seconds="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(m.embed(["x"]), EmbeddingResult)
 
 
@@ -118,6 +121,7 @@ async def arguments_are_checked(m: MelleaSession) -> None:
 async def functions_without_a_session(m: MelleaSession) -> None:
     assert_type(await mfuncs.aembed("x", m.backend), EmbeddingResult)
     assert_type(mfuncs.generate_image("x", m.backend, n=2), ImageResult)
+    assert_type(await mfuncs.agenerate_video("x", m.backend), VideoResult)
     assert_type(await mfuncs.ainstruct("x", ChatContext(), m.backend, format=int, strict=True), tuple[Any, ChatContext])
     assert_type(mfuncs.chat("x", ChatContext(), m.backend, role="user"), tuple[Any, ChatContext])
     mfuncs.chat("x", ChatContext(), m.backend, stict=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

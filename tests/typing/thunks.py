@@ -95,6 +95,8 @@ async def together(m: MelleaSession, one: ModelOutputThunk[int], two: ComputedMo
         await mellea.gather(m.ainstruct("a"), one), list[ComputedModelOutputThunk[str] | ComputedModelOutputThunk[int]]
     )
     assert_type(await mellea.gather(*[one, one]), list[ComputedModelOutputThunk[int]])
+    assert_type(await mellea.gather(*[one, one], progress=True), list[ComputedModelOutputThunk[int]])
+    assert_type(await mellea.gather(one, one, progress=print), list[ComputedModelOutputThunk[int]])
     assert_type(await mellea.resolve(one), int)
     assert_type(await mellea.resolve([one, one]), list[int])
     assert_type(await mellea.resolve([two]), list[int])

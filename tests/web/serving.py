@@ -20,7 +20,8 @@ def served(app: Any, **settings: Any) -> Iterator[int]:
     """Serve an application in a thread, and give its port."""
     uvicorn = pytest.importorskip("uvicorn", reason="the group web isn't installed")
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=5, **settings)
+    settings = {"log_level": "error", "lifespan": "off", "timeout_graceful_shutdown": 5, **settings}
+    config = uvicorn.Config(app, **settings)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -15,10 +15,12 @@ import pytest
 
 import mellea
 from mellea import serve
-from mellea.testing.scripted import Gate
+from mellea.testing import ScriptedBackend
+from mellea.testing.scripted import Gate, Pause
 from tests.serve import ui_protocol
 from tests.serve.test_ui_stream import matches
 from tests.serve.ui_streams import CASES, SECRET, call, describe, session
+from tests.waiting import until_here
 from tests.web.serving import served
 
 CLIENTS = Path(__file__).parent / "ui_clients"
@@ -157,3 +159,47 @@ def test_the_clients_resume_an_answer(version: Any) -> None:
         assert read["refused"] == [] and describe(read["message"]["parts"]) == ["step", "text: Once upon"]
         (nothing,) = ask_clients([{**one, "resume": "other"}])
         assert nothing["status"] == "nothing to resume"
+
+
+def _version_of(scope: Any) -> Any:
+    return int(scope["path"].rpartition("/")[2])
+
+
+def _each(port: int, **more: Any) -> list[Any]:
+    """Have the clients of all versions read what a server answers to each."""
+    return ask_clients([{"name": "x", "version": v, "url": f"http://127.0.0.1:{port}/{v}", **more} for v in VERSIONS])
+
+
+def test_clients_that_stop_the_answer_stop_the_model() -> None:
+    backend = ScriptedBackend(lambda request: ["Once ", "upon ", Pause(float("inf"))])
+    m = mellea.start_session(backend)
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await serve.ui(m.astream("Write"), version=_version_of(scope))(scope, receive, send)
+
+    with served(endless) as port:
+        reads = _each(port, abortAfter=4)
+        until_here(lambda: backend.closed == [True] * len(VERSIONS))
+    for read in reads:
+        assert "Once" in str(read["message"]) and read["parts"][-1]["type"] != "finish"
+
+
+def test_a_connection_that_is_cut_is_an_error_of_the_clients() -> None:
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+        async def until_the_text(message: Any) -> None:
+            await send(message)
+            if b"Once" in message.get("body", b""):
+                raise OSError("cut")  # uvicorn closes the socket of an answer without an end, and sends no last chunk
+
+        answer = serve.ui(session(["Once ", "upon"]).astream("Write"), version=_version_of(scope))
+        await answer(scope, receive, until_the_text)
+
+    with served(cut, log_level="critical") as port:
+        for read in _each(port):
+            assert read["refused"], "the client says that the answer broke off"
+            assert describe(read["message"]["parts"]) == ["step", "text: Once "]

@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from mellea.backends.anthropic.wire import ERROR_STATUS
 from mellea.backends.http.batches import (
-    BatchCall,
     BatchCodec,
     BatchOutcome,
     BatchStatus,
@@ -23,6 +22,7 @@ from mellea.backends.http.batches import (
     render_item,
 )
 from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 
@@ -45,18 +45,18 @@ class AnthropicBatches(BatchCodec):
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
         """Make a batch."""
         body = b'{"requests":[' + b",".join(items) + b"]}"
-        return _read((yield BatchCall("POST", _PATH, body=body)))
+        return _read((yield JobCall("POST", _PATH, body=body)))
 
     def look(self, id: str) -> Calls[BatchStatus]:
         """Ask how a batch is getting on."""
-        return _read((yield BatchCall("GET", f"{_PATH}/{quote(id, safe='')}")))
+        return _read((yield JobCall("GET", f"{_PATH}/{quote(id, safe='')}")))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
         """List batches, the latest first."""
         found: list[BatchStatus] = []
         after = ""
         while True:
-            page = yield BatchCall("GET", f"{_PATH}?limit=100{after}")
+            page = yield JobCall("GET", f"{_PATH}?limit=100{after}")
             found += map(_read, page["data"])
             if not page.get("has_more") or not found or (found[-1].made or since) < since:
                 return found
@@ -64,12 +64,12 @@ class AnthropicBatches(BatchCodec):
 
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
         """Fetch the results; their address is made of the id, so that no other server is asked."""
-        data = yield BatchCall("GET", f"{_PATH}/{quote(status.id, safe='')}/results", is_raw=True)
+        data = yield JobCall("GET", f"{_PATH}/{quote(status.id, safe='')}/results", is_raw=True)
         return [_read_outcome(line) for line in read_lines(data)]
 
     def cancel(self, id: str) -> Calls[BatchStatus]:
         """Cancel a batch."""
-        return _read((yield BatchCall("POST", f"{_PATH}/{quote(id, safe='')}/cancel")))
+        return _read((yield JobCall("POST", f"{_PATH}/{quote(id, safe='')}/cancel")))
 
 
 def _read(said: Mapping[str, Any]) -> BatchStatus:

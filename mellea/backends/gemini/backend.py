@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
@@ -22,12 +22,15 @@ from mellea.backends.gemini.images import (
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, name_resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
 from mellea.backends.http.batches import BatchCodec
-from mellea.core.backend import Capabilities, Request
+from mellea.core.backend import Capabilities, Request, unsupported
 from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import BackendError, RateLimitError, UsageError, WireError
+
+if TYPE_CHECKING:
+    from mellea.backends.http.videos import VideoCodec
 
 __all__ = ["GeminiBackend"]
 
@@ -50,7 +53,7 @@ class GeminiBackend(HttpBackend):
 
     name = PROVIDER
     aliases = ("google", "google_ai", "google_genai", "vertex_ai")
-    model_patterns = ("gemini*", "imagen*")
+    model_patterns = ("gemini*", "imagen*", "veo*")
     default_url = BASE_URL
     key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
     key_header = "x-goog-api-key"  # not in the query, since addresses are logged
@@ -64,6 +67,7 @@ class GeminiBackend(HttpBackend):
         images=True,
         files=True,
         image_generation=True,
+        video_generation=True,
         embeddings=True,
     )
 
@@ -101,6 +105,19 @@ class GeminiBackend(HttpBackend):
         ]
         images = tuple(image for result in made for image in result.images)
         return ImageResult(images, _total([result.usage for result in made]), made[-1].model if made else None)
+
+    def find_video_codec(self) -> VideoCodec:
+        """Return what the model's jobs for videos look like.
+
+        Raises:
+            UnsupportedError: it is not a model for videos.
+        """
+        from mellea.backends.gemini.videos import find_video_codec  # lazy: few programs make videos
+
+        codec = find_video_codec(self.model_id)
+        if codec is None:
+            raise unsupported(self, "video generation", "use one of Gemini's models for videos, gemini-omni-… or veo-…")
+        return codec
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
         """Make a vector for each text.

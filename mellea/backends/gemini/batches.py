@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mellea.backends.http.batches import BatchCall, BatchCodec, BatchOutcome, BatchStatus, Calls, render_item
+from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls, render_item
 from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 
@@ -45,11 +46,11 @@ class GeminiBatches(BatchCodec):
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
         """Make a batch."""
         name = b'{"batch":{"displayName":"' + intent.encode() + b'","inputConfig":{"requests":{"requests":['
-        return _read((yield BatchCall("POST", self._path, body=name + b",".join(items) + b"]}}}}")))
+        return _read((yield JobCall("POST", self._path, body=name + b",".join(items) + b"]}}}}")))
 
     def look(self, id: str) -> Calls[BatchStatus]:
         """Ask how a batch is getting on."""
-        return _read((yield BatchCall("GET", quote(id, safe="/"))))
+        return _read((yield JobCall("GET", quote(id, safe="/"))))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
         """List batches, the latest first."""
@@ -57,7 +58,7 @@ class GeminiBatches(BatchCodec):
         token: str | None = ""
         while token is not None:
             query = {"pageSize": "100", **({"pageToken": token} if token else {})}
-            page = yield BatchCall("GET", f"batches?{urlencode(query)}")
+            page = yield JobCall("GET", f"batches?{urlencode(query)}")
             found += map(_read, page.get("operations") or [])
             token = page.get("nextPageToken") or None
             if found and (found[-1].made or since) < since:
@@ -66,14 +67,14 @@ class GeminiBatches(BatchCodec):
 
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
         """Fetch the results."""
-        said = yield BatchCall("GET", quote(status.id, safe="/"))
+        said = yield JobCall("GET", quote(status.id, safe="/"))
         inline = (said.get("response") or {}).get("inlinedResponses") or {}
         return [_read_outcome(each) for each in inline.get("inlinedResponses") or []]
 
     def cancel(self, id: str) -> Calls[BatchStatus]:
         """Cancel a batch."""
-        yield BatchCall("POST", f"{quote(id, safe='/')}:cancel")
-        return _read((yield BatchCall("GET", quote(id, safe="/"))))
+        yield JobCall("POST", f"{quote(id, safe='/')}:cancel")
+        return _read((yield JobCall("GET", quote(id, safe="/"))))
 
 
 def _read(said: Mapping[str, Any]) -> BatchStatus:

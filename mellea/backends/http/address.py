@@ -6,9 +6,9 @@ import base64
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from mellea.errors import UsageError
+from mellea.errors import UsageError, WireError
 
-__all__ = ["Address"]
+__all__ = ["Address", "find_way"]
 
 _EXAMPLE = "it looks like 'https://host/v1'"
 _ENDPOINTS = ("/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate")
@@ -113,6 +113,36 @@ class Address:
         found = {*values, *written, *(quote(value, safe="") for value in values), *([self.password or ""])}
         # Shorter ones would blot out half of an error's words.
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
+
+
+def find_way(url: str, home: Address) -> tuple[Address | None, str]:
+    """Return the server of a file that a provider names, `None` if it is the provider's own, and the file's address.
+
+    Args:
+        url: what the provider says.
+        home: the provider's own server.
+
+    Raises:
+        WireError: it is not an address that may be followed.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    place = parts.netloc.rpartition("@")[2]
+    is_clean = url.isprintable() and " " not in url and "@" not in parts.netloc
+    if parts.scheme not in ("http", "https") or not host or not is_clean:
+        raise WireError(f"the provider names a file at {place!r}, which is not a valid http or https address")
+    # Whoever listens on the way would see the file, and could put another one in its place.
+    if home.is_tls and parts.scheme != "https":
+        raise WireError(f"the provider names a file at {place!r} that would be fetched without encryption")
+    address = f"{parts.scheme}://{place}{parts.path}{'?' if parts.query else ''}{parts.query}"
+    ports = {"http": 80, "https": 443}
+    scheme = "https" if home.is_tls else "http"
+    if (parts.scheme, host, port or ports[parts.scheme]) == (scheme, home.host, home.port or ports[scheme]):
+        return None, address
+    return Address(f"{parts.scheme}://{place}", f"{parts.scheme}://{place}", host, port), address
 
 
 def _make_authorization(user: str | None, password: str | None) -> str | None:

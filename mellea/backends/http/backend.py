@@ -25,24 +25,24 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import anyio
 import anyio.to_thread
 from pydantic_core import from_json
 
-from mellea.backends.http.address import Address
-from mellea.backends.http.batches import BatchCall, BatchCodec
+from mellea.backends.http.address import Address, find_way
+from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
 from mellea.backends.http.fields import json_body
-from mellea.backends.http.httpx_clients import FormFile, form_body
-from mellea.backends.http.outgoing import HTTP_OPTIONS, HttpRequest, Outgoing
+from mellea.backends.http.httpx_clients import form_body
+from mellea.backends.http.outgoing import HTTP_OPTIONS, FormFile, HttpRequest, JobCall, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
 from mellea.backends.http.words import shortened
-from mellea.core.backend import Backend, Batches, Request, check_supported
+from mellea.core.backend import Backend, Batches, Request, check_supported, unsupported
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
@@ -57,6 +57,10 @@ from mellea.errors import (
     UsageError,
     WireError,
 )
+
+if TYPE_CHECKING:
+    from mellea.backends.http.videos import VideoCodec
+    from mellea.core.videos import VideoRequest, VideoResult
 
 __all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe"]
 
@@ -254,6 +258,11 @@ class HttpBackend(Backend):
         return self._address.base
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port of the server that requests go to: what errors show."""
+        return self._address.origin
+
+    @property
     def server(self) -> tuple[str, int | None]:
         """Host and port of the server that requests go to."""
         return self._server
@@ -343,9 +352,49 @@ class HttpBackend(Backend):
         Raises:
             BackendError: as for `run`.
         """
-        body, kind = await anyio.to_thread.run_sync(form_body, fields, files)
-        outgoing = Outgoing(path, {}, {"content-type": kind}, body)
-        return await self._fetch("POST", outgoing, deadlines or Deadlines(), self.retries)
+        return await self.make_call(JobCall("POST", path, fields, tuple(files)), deadlines=deadlines or Deadlines())
+
+    # -- videos ---------------------------------------------------------------------------------------------
+
+    async def generate_video(self, request: VideoRequest) -> VideoResult:
+        """Begin a job that makes a video, wait for it, and fetch what it made.
+
+        Raises:
+            UnsupportedError: the backend makes no videos, or can't do what is asked for.
+            BackendError: as for `run`; or the job failed, was blocked, or took too long.
+        """
+        codec = self.find_video_codec()
+        if codec is None:
+            raise unsupported(self, "video generation")
+        from mellea.backends.http.video_jobs import make_video  # lazy: few programs make videos
+
+        return await make_video(self, codec, request)
+
+    def find_video_codec(self) -> VideoCodec | None:
+        """Return what the provider's jobs for videos look like; `None` if the model makes none."""
+        return None
+
+    def open_file(self, place: str, headers: Mapping[str, str]) -> Exchange:
+        """Return the exchange that fetches a file: from another server than the provider's, without its key.
+
+        Args:
+            place: a path behind the base URL, or a whole address.
+            headers: for this request.
+
+        Raises:
+            WireError: the address isn't one that a provider may send us to.
+        """
+        if "://" not in place:
+            return self._make_exchange("GET", Outgoing(place, {}, headers), {}, _SLOW)
+        way, url = find_way(place, self._address)
+        if way is None:
+            exchange = self._make_exchange("GET", Outgoing("", {}, headers), {}, _SLOW)
+            exchange.request.url = url
+            return exchange
+        ours = {"accept": "*/*", "accept-encoding": "identity", "user-agent": _make_user_agent(), **headers}
+        sent = HttpRequest("GET", url, way.origin, Headers(ours), None, _SLOW.connect)
+        there = Connector(None, way)
+        return Exchange(there, sent, self.retries, None, self.name, self.model_id, self.explain_error, self._limits)
 
     # -- batches --------------------------------------------------------------------------------------------
 
@@ -378,21 +427,18 @@ class HttpBackend(Backend):
         events = decoder.feed(body)
         return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
-    async def make_call(self, call: BatchCall, *, retries: int | None = None) -> Any:
-        """Make a call about a batch, and return the JSON value, or the bytes, that come back.
+    async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = _SLOW) -> Any:
+        """Make a call about a job, and return the JSON value, or the bytes, that come back.
 
         Raises:
             BackendError: as for `run`.
         """
         headers, body = {}, call.body
-        if call.file is not None:
-            name, data = call.file
-            files = [("file", name, data, "application/jsonl")]
-            body, kind = await anyio.to_thread.run_sync(form_body, call.payload, files)
-            headers["content-type"] = kind
+        if call.files is not None:
+            body, headers["content-type"] = await anyio.to_thread.run_sync(form_body, call.payload, call.files)
         outgoing = Outgoing(call.path, call.payload, headers, body)
         tries = self.retries if retries is None else retries
-        return await self._fetch(call.method, outgoing, _SLOW, tries, is_raw=call.is_raw)
+        return await self._fetch(call.method, outgoing, deadlines, tries, is_raw=call.is_raw)
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.

@@ -14,35 +14,15 @@ from typing import Any, ClassVar, TypeVar
 from pydantic_core import from_json
 
 from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.errors import BackendError, WireError
 
-__all__ = ["BatchCall", "BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]
+__all__ = ["BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class BatchCall:
-    """One HTTP call about a batch.
-
-    Args:
-        method: `"GET"` or `"POST"`.
-        path: behind the base URL.
-        payload: the JSON body of a POST.
-        file: a file to upload, with its name; the payload's values are the other fields of the form then.
-        body: the JSON body, if it is written already.
-        is_raw: whether the bytes of the answer are wanted, rather than its JSON value.
-    """
-
-    method: str
-    path: str
-    payload: Mapping[str, Any] = field(default_factory=dict)
-    file: tuple[str, bytes] | None = field(default=None, repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    is_raw: bool = False
-
-
-Calls = Generator[BatchCall, Any, T]
+Calls = Generator[JobCall, Any, T]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.core.messages import Message
 
 __all__ = ["ANY_ID", "CallIds", "IdShape", "with_fit_ids"]
@@ -74,20 +74,13 @@ ANY_ID = IdShape(re.compile(r"[\x21-\x7e]{1,256}"))
 """The shape for a provider that takes any id; blanks and letters beyond ASCII are asking for trouble everywhere."""
 
 
-_WITHOUT_IDS = frozenset({CBlock, ThinkingBlock, FileBlock, ImageBlock})
-
-
 def with_fit_ids(messages: Sequence[Message], shape: IdShape = ANY_ID) -> Sequence[Message]:
     """Return the messages with ids of calls that the provider takes, each used for one call.
 
     A call and its result keep to each other. What a conversation's beginning becomes doesn't change as it grows, so
-    that a provider's cache of prompts still knows it. Calls of a provider's own tools are left as they are.
+    that a provider's cache of prompts still knows it. Calls of a provider's own tools are left as they are. It is for
+    conversations with calls (`has_calls`), and looks at each block.
     """
-    for message in messages:
-        if not _WITHOUT_IDS.issuperset(map(type, message.blocks)):
-            break
-    else:
-        return messages
     ids = _Ids(shape)
     fit = [ids.message(message) for message in messages]
     return fit if ids.has_changed else messages

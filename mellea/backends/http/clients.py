@@ -2,8 +2,8 @@
 
 Rules:
 
-- A client is made at the first request on a loop. What takes long (imports, 37 ms worth of TLS context, the
-  environment's proxies) happens in a worker thread, once in a process where that will do.
+- A client is made at the first request on a loop. What takes long (imports, 37 ms worth of TLS context, the system's
+  proxies) happens in a worker thread, once in a process where that will do.
 - A client has connections and nothing around them: no cookies, hooks, authentication, or lines in the log that show
   addresses.
 - An async generator holds the client, which the loop itself finishes when it shuts down, so that the client dies with
@@ -30,7 +30,7 @@ import anyio.to_thread
 from mellea.backends.http.address import Address
 from mellea.backends.http.httpx_clients import FastTransport, has_fast, split_url
 from mellea.backends.http.outgoing import HttpRequest
-from mellea.backends.http.proxies import Proxy, is_loopback, proxy_for
+from mellea.backends.http.proxies import Proxy, find_proxies, is_loopback, proxy_for
 from mellea.core.runtime.loop import Loop, current_loop
 
 if TYPE_CHECKING:
@@ -146,28 +146,25 @@ def _forget(gone: SharedClient) -> None:
 
 def _prepare(address: Address) -> Proxy | None:
     """Do what takes long, in a thread: imports, certificates, the system's proxies. Returns the way's proxy."""
-    from urllib.request import getproxies  # lazy: costs 20 ms
-
     import mellea.backends.http.pool  # noqa: F401  # lazy: imports httpcore and h11, 50 ms
 
     with _preparing:
         has_fast()
-        _make_ssl_context(address.is_tls)
+        if address.is_tls:
+            _make_ssl_context()
         if is_loopback(address.host):
             return None
-        return proxy_for("https" if address.is_tls else "http", address.host, address.port, getproxies())
+        return proxy_for("https" if address.is_tls else "http", address.host, address.port, find_proxies())
 
 
 @cache
-def _make_ssl_context(is_tls: bool) -> ssl.SSLContext:
-    """Return the process's context; plain HTTP gets one that trusts nobody, and costs nothing.
+def _make_ssl_context() -> ssl.SSLContext:
+    """Return the process's context.
 
     The certificates are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as httpx has it.
     """
     import ssl  # lazy: asyncio needs it too
 
-    if not is_tls:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if file := os.environ.get("SSL_CERT_FILE"):
         return ssl.create_default_context(cafile=file)
     if folder := os.environ.get("SSL_CERT_DIR"):
@@ -180,12 +177,12 @@ def _make_ssl_context(is_tls: bool) -> ssl.SSLContext:
 def _make_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Client:
     from mellea.backends.http.pool import Pool  # lazy: imports httpcore
 
-    context = _make_ssl_context(is_tls)
+    context = _make_ssl_context() if is_tls else None
     if is_asyncio and has_fast() and not (proxy is not None and proxy.is_socks):
-        return FastTransport(context, proxy, is_tls=is_tls)
+        return FastTransport(context, proxy)
     is_tls_proxy = proxy is not None and proxy.url.startswith("https:")
     has_tunnel = proxy is not None and (is_tls or proxy.is_socks)
-    return Pool(context, split_url, proxy, _make_ssl_context(True) if is_tls_proxy else None, has_tunnel=has_tunnel)
+    return Pool(context, split_url, proxy, _make_ssl_context() if is_tls_proxy else None, has_tunnel=has_tunnel)
 
 
 def _do_nothing() -> None:

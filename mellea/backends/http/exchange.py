@@ -97,6 +97,11 @@ class Exchange:
     _attempts: Attempts | None = field(default=None, init=False)  # there are some with the first failure
     _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
 
+    @property
+    def location(self) -> str:
+        """Where the last response redirects to, `""` if it doesn't."""
+        return self._headers.get("location", "").strip()
+
     async def open(self) -> Response | None:
         """Return the open response; `None` says that an attempt failed, and asks to be called again for the next.
 

@@ -105,8 +105,11 @@ def int_of(mapping: dict[str, Any], name: str) -> int | None:
     Raises:
         WireError: it is something else.
     """
+    value = mapping.get(name)
+    if value is None or type(value) is int:
+        return value
     number = known_int(mapping, name)
-    if number is None and (value := mapping.get(name)) is not None:
+    if number is None:
         raise wrong_type(name, "a whole number", value)
     return number
 

@@ -13,20 +13,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mellea.backends.http.outgoing import HttpRequest
+from mellea.backends.http.outgoing import FormFile, HttpRequest
 from mellea.backends.http.proxies import Proxy
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CallersClient", "FastTransport", "FormFile", "errors_of", "form_body", "has_fast", "split_url"]
+__all__ = ["CallersClient", "FastTransport", "errors_of", "form_body", "has_fast", "split_url"]
 
 _READ_BYTES = 64 * 1024
 """How much of what has arrived is read at once: as much as aiohttp keeps before it stops the server."""
-
-FormFile = tuple[str, str, bytes, str]
-"""A file in a form: the field's name, the file's, its bytes, its media type."""
 
 
 @cache
@@ -43,8 +40,11 @@ def form_body(fields: Mapping[str, str], files: Sequence[FormFile]) -> tuple[byt
     """Return a form's body and its content type, which names the boundary; blocks for as long as an import takes."""
     import httpx  # lazy: costs 50 ms
 
-    parts = [(field, (name, data, media_type)) for field, name, data, media_type in files]
-    request = httpx.Request("POST", "http://form", data=dict(fields), files=parts)
+    parts: list[Any] = [(field, (name, data, media_type)) for field, name, data, media_type in files]
+    # As parts without a file name: without any part httpx would make a form of the other kind, which not all servers
+    # take that take files.
+    parts = [(field, (None, value)) for field, value in fields.items()] + parts
+    request = httpx.Request("POST", "http://form", files=parts)
     return request.read(), request.headers["content-type"]
 
 
@@ -105,12 +105,11 @@ class FastTransport:
     """The transport of `httpx-aiohttp`, for asyncio.
 
     Args:
-        context: for TLS.
+        context: for TLS; `None` where the server is reached without.
         proxy: what stands between here and the server.
-        is_tls: whether the server is reached by TLS.
     """
 
-    def __init__(self, context: ssl.SSLContext, proxy: Proxy | None, *, is_tls: bool) -> None:
+    def __init__(self, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
         import httpx  # lazy: costs 50 ms
         import httpx_aiohttp  # optional: the extra `fast`
 
@@ -119,8 +118,8 @@ class FastTransport:
         # As a header, since aiohttp deprecates its other way, which the adapter takes.
         through = None if proxy is None else httpx.Proxy(proxy.place, headers=proxy.headers())
         # Without TLS the proxy reads the request itself, and aiohttp adds nothing to that.
-        self._headers = {} if proxy is None or is_tls else proxy.headers()
-        self._transport = httpx_aiohttp.AiohttpTransport(verify=context, limits=limits, proxy=through)
+        self._headers = {} if proxy is None or context is not None else proxy.headers()
+        self._transport = httpx_aiohttp.AiohttpTransport(verify=context or False, limits=limits, proxy=through)
         self._library = httpx
         self.errors = errors_of(httpx.AsyncClient)
 

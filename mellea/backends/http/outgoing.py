@@ -9,7 +9,10 @@ from typing import Any
 from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
 
-__all__ = ["HTTP_OPTIONS", "HttpRequest", "Outgoing"]
+__all__ = ["HTTP_OPTIONS", "FormFile", "HttpRequest", "JobCall", "Outgoing"]
+
+FormFile = tuple[str, str, bytes, str]
+"""A file in a form: its field, its name, its bytes and its media type."""
 
 HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, ModelOption.EXTRA_HEADERS)))
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
@@ -38,6 +41,27 @@ class Outgoing:
             # Nothing is copied for an option that isn't given, as most aren't.
             payload = _merge(payload, extra) if extra else payload
         return replace(self, payload=payload)
+
+
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """One HTTP call about a job that runs at the provider: a batch, or a video.
+
+    Args:
+        method: `"GET"`, `"POST"` or `"DELETE"`.
+        path: behind the base URL.
+        payload: the JSON body of a POST, or the fields of a form, which are texts.
+        files: those of a form, which may have none; `None` for a JSON body.
+        body: the JSON body, if it is written already.
+        is_raw: whether the bytes of the answer are wanted, rather than its JSON value.
+    """
+
+    method: str
+    path: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[FormFile, ...] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    is_raw: bool = False
 
 
 @dataclass(slots=True)

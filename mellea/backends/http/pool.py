@@ -77,7 +77,7 @@ class Pool:
     """The connections to one server.
 
     Args:
-        context: for TLS with the server.
+        context: for TLS with the server; `None` where it is reached without.
         split: splits an address that isn't plain.
         proxy: what stands between here and the server.
         proxy_context: for TLS with the proxy.
@@ -91,7 +91,7 @@ class Pool:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | None,
         split: Split,
         proxy: Proxy | None = None,
         proxy_context: ssl.SSLContext | None = None,
@@ -166,7 +166,7 @@ class Pool:
             return self._forwarding.create_connection(origin)
         host = origin.host.decode("ascii")
         stream = await self._network.connect_tcp(host, origin.port, seconds)
-        if origin.scheme == b"https":
+        if self._context is not None:
             self._context.set_alpn_protocols(["http/1.1"])
             stream = await stream.start_tls(self._context, host, seconds)
         return httpcore.AsyncHTTP11Connection(origin, stream, IDLE_SECONDS)

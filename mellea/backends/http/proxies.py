@@ -15,13 +15,14 @@ import base64
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from mellea.errors import ConfigurationError
 
-__all__ = ["Proxy", "ProxyRefusedError", "is_loopback", "proxy_for"]
+__all__ = ["Proxy", "ProxyRefusedError", "find_proxies", "is_loopback", "proxy_for"]
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
@@ -82,7 +83,7 @@ def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str
         scheme: of the server's address: `"http"` or `"https"`.
         host: the server.
         port: of the server; `None` is the scheme's own.
-        system: what `urllib.request.getproxies()` found.
+        system: what `find_proxies()` found.
 
     Raises:
         ConfigurationError: what the environment names can't be used as a proxy.
@@ -96,6 +97,25 @@ def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str
         return None
     url = system[kind].strip()
     return _check(url if "://" in url else f"http://{url}", _name_variable(kind, system[kind]))
+
+
+def find_proxies() -> Mapping[str, str]:
+    """Return the addresses of proxies by what they are for, such as `"https"` and `"all"`; `"no"` has the exceptions.
+
+    They are the environment's; on macOS and Windows, where that has none, those of the system's settings.
+    """
+    found: dict[str, str] = {}
+    # Lower case last, since it counts where there are both; an empty one takes the other away.
+    for name in sorted(os.environ, key=lambda name: name.endswith("_proxy")):
+        # In a CGI script `HTTP_PROXY` is a header of the request, and anybody's (CVE-2016-1000110).
+        if name.lower().endswith("_proxy") and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
+            found[name.lower().removesuffix("_proxy")] = os.environ[name]
+    found = {kind: url for kind, url in found.items() if url}
+    if found or sys.platform not in ("darwin", "win32"):
+        return found
+    from urllib.request import getproxies  # lazy: costs 20 ms
+
+    return getproxies()
 
 
 def is_loopback(host: str) -> bool:

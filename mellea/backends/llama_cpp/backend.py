@@ -12,10 +12,17 @@ import anyio.to_thread
 
 from mellea.backends.llama_cpp.call import EngineCall
 from mellea.backends.llama_cpp.decode import Decoder, convert_error, decode_embeddings
-from mellea.backends.llama_cpp.encode import OPTIONS, encode, encode_messages
+from mellea.backends.llama_cpp.encode import MAX_TOKENS, OPTIONS, encode, encode_messages
 from mellea.backends.llama_cpp.engine import Engine, EngineSettings, choose_threads, get_shared_engine
 from mellea.backends.llama_cpp.marks import JOINER, Marks, read_marks
-from mellea.backends.llama_cpp.weights import DEFAULT_MODEL, check_name, find_options, find_weights, name_of
+from mellea.backends.llama_cpp.weights import (
+    DEFAULT_MODEL,
+    check_name,
+    find_options,
+    find_text_tokens,
+    find_weights,
+    name_of,
+)
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
 from mellea.core.options import ModelOption, check_options
@@ -35,7 +42,8 @@ class LlamaCppBackend(Backend):
 
     Nothing is loaded before the first request, and each model once in a process, however many backends
     use it. Requests beyond the number of slots wait for one. Loading takes about a second, during which the engine
-    blocks all other threads. An answer ends after 1,024 tokens unless `max_tokens` says otherwise.
+    blocks all other threads. An answer ends after 1,024 tokens unless `max_tokens` says otherwise, one of the
+    published model in plain text after 400.
 
     Args:
         model_id: a published model, or the path of a `.gguf` file.
@@ -81,6 +89,7 @@ class LlamaCppBackend(Backend):
         self.threads = choose_threads() if threads is None else _check_positive("threads", threads)
         self.stop_repetition = stop_repetition
         self.verbose = verbose
+        self._text_tokens = find_text_tokens(self.model_id) or MAX_TOKENS
         self._settings: EngineSettings | None = None
         self._marks = Marks(())
 
@@ -94,7 +103,7 @@ class LlamaCppBackend(Backend):
         """
         check_supported(self, request)
         # Before the engine is looked for: what it can't do is told without loading anything.
-        payload = encode(request)
+        payload = encode(request, self._text_tokens)
         engine = await self.engine()
         model = engine.settings.alias
         payload["messages"] = encode_messages(request, self._marks.guard)

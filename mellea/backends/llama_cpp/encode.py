@@ -13,7 +13,7 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import BadRequestError, UnsupportedError
 
-__all__ = ["OPTIONS", "encode", "encode_messages"]
+__all__ = ["MAX_TOKENS", "OPTIONS", "encode", "encode_messages"]
 
 OPTIONS = {
     ModelOption.TEMPERATURE: "temperature",
@@ -30,7 +30,7 @@ OPTIONS = {
 """The options that reach the model, and the engine's names for them."""
 
 MAX_TOKENS = 1024
-"""Default length of an answer: now and then a small model repeats itself forever."""
+"""Default length of an answer: now and then a small model doesn't come to an end."""
 
 PENALTY_WINDOW = 512
 """Tokens, of the prompt as well, that the penalties look back on. The engine's own 64 are fewer than the period with
@@ -40,8 +40,12 @@ _RANDOM_SEED = 2**32 - 1
 """The engine takes 32 bits, and this value as "any"."""
 
 
-def encode(request: Request) -> dict[str, Any]:
+def encode(request: Request, text_tokens: int = MAX_TOKENS) -> dict[str, Any]:
     """Return the engine's payload but for the messages, which `encode_messages` writes once the model is known.
+
+    Args:
+        request: what is asked.
+        text_tokens: the length of an answer without a schema, unless the request says another.
 
     Raises:
         UnsupportedError: the engine can't enforce the schema, or the request continues an answer under a schema.
@@ -53,7 +57,7 @@ def encode(request: Request) -> dict[str, Any]:
         "return_progress": True,
         # A trailing assistant message is continued; the answer must not begin by repeating it.
         "echo": False,
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": text_tokens if request.output_schema is None else MAX_TOKENS,
         "repeat_last_n": PENALTY_WINDOW,
     }
     for option, name in OPTIONS.items():

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from mellea.backends.llama_cpp.call import Chunk, EngineCall
+from mellea.core.progress import TerminalLine
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
 __all__ = ["Engine", "EngineSettings", "choose_threads", "get_shared_engine", "open_server", "unload"]
@@ -40,6 +41,9 @@ _BATCH = 64
 
 _PROMPT_CACHE_MIB = 256
 """Memory for prompts that no slot holds any more; the engine's own default is 8 GiB."""
+
+_SLOW_BYTES = 500 * 10**6
+"""From this size on a file takes longer to load than a second, and a terminal is told."""
 
 _EXIT_SECONDS = 10.0
 
@@ -151,7 +155,9 @@ class Engine:
         return None if self.server is None else cast(str, self.server.listening_address)
 
     def load(self) -> None:
-        """Load the model, unless it is loaded; blocks for up to a second, and all other threads with it.
+        """Load the model, unless it is loaded; blocks for as long as that takes, and all other threads with it.
+
+        That is up to a second for a model of 135 million parameters; a terminal is told of a larger one, on stderr.
 
         Raises:
             ConfigurationError: the engine isn't installed, can't load the file, or has been closed.
@@ -160,7 +166,14 @@ class Engine:
             if self._is_closed:
                 raise _make_closed_error()
             if self.server is None:
-                self.server = open_server(self.settings, api_key=self.api_key, params=self.params)
+                line = TerminalLine()
+                # Before the load, since no other thread gets its turn to draw while it holds the GIL.
+                if line.is_terminal and (size := _find_size(self.settings.path)) >= _SLOW_BYTES:
+                    line.draw(f"loading {self.settings.alias} ({size / 1e9:.1f} GB)")
+                try:
+                    self.server = open_server(self.settings, api_key=self.api_key, params=self.params)
+                finally:
+                    line.erase()
 
     def submit(self, payload: dict[str, Any]) -> EngineCall:
         """Have a worker run one generation, as soon as there is a slot.
@@ -229,6 +242,13 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - any error has to reach the reader on another thread
             return error
         return None
+
+
+def _find_size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0  # the engine itself says what is wrong with it
 
 
 def _make_closed_error() -> ConfigurationError:

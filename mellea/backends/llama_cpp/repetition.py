@@ -9,11 +9,11 @@ __all__ = ["Repetition"]
 _RUN = 5
 """Pieces in a row that count as seen before if they were in this order."""
 
-_WINDOW = 96
-"""The last pieces that are looked at; about 70 words, more than most refrains have."""
+_WINDOW = 64
+"""The last pieces that are looked at; about 45 words, more than most refrains have."""
 
-_SEEN = 0.85
-"""The part of them that has to be nothing new."""
+_SEEN = 0.8
+"""The part of them that has to be nothing new. Small models vary what they repeat by a word here and there."""
 
 
 class Repetition:

@@ -25,6 +25,7 @@ __all__ = [
     "find_fault",
     "find_models_dir",
     "find_options",
+    "find_text_tokens",
     "find_weights",
     "is_path",
     "name_of",
@@ -50,6 +51,7 @@ class PublishedModel:
         sha256: of the file.
         options: the model options with which it does best; `model_options` of the backend, the session and the call
             go before them.
+        text_tokens: how long an answer in plain text may be, unless `max_tokens` says otherwise.
     """
 
     name: str
@@ -60,6 +62,7 @@ class PublishedModel:
     size: int
     sha256: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    text_tokens: int | None = None
 
     @property
     def requirement(self) -> str:
@@ -84,6 +87,8 @@ MODELS = {
             str(ModelOption.TOP_P): 0.5,
             str(ModelOption.FREQUENCY_PENALTY): 0.2,
         },
+        # About 300 words: what it writes beyond that is rarely worth the wait.
+        text_tokens=400,
     )
 }
 
@@ -117,8 +122,19 @@ def find_cached_file(model: PublishedModel) -> Path:
 
 def find_options(model_id: str) -> dict[str, Any]:
     """Return the options with which a model does best; none for a user's own file."""
+    model = _find_published(model_id)
+    return {} if model is None else dict(model.options)
+
+
+def find_text_tokens(model_id: str) -> int | None:
+    """Return how long an answer in plain text may be by default; `None` for a user's own file."""
+    model = _find_published(model_id)
+    return None if model is None else model.text_tokens
+
+
+def _find_published(model_id: str) -> PublishedModel | None:
     is_replaced = model_id == DEFAULT_MODEL and os.environ.get("MELLEA_GGUF")
-    return dict(MODELS[model_id].options) if model_id in MODELS and not is_replaced else {}
+    return None if is_replaced else MODELS.get(model_id)
 
 
 def name_of(model_id: str, file: Path) -> str:

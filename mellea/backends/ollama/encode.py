@@ -11,7 +11,7 @@ from mellea.backends.ollama.schema import write_tool_schema
 from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
-from mellea.core.messages import Message
+from mellea.core.messages import Message, has_calls
 from mellea.core.options import ModelOption
 from mellea.errors import UnsupportedError
 
@@ -50,7 +50,7 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def _encode_messages(request: Request, model: str) -> list[JsonObject]:
-    conversation = with_fit_ids(request.messages)
+    conversation = with_fit_ids(request.messages) if has_calls(request.messages) else request.messages
     names = {
         block.tool_call_id: block.tool_name
         for message in conversation

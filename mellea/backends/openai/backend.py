@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_core import from_json
 
@@ -20,6 +20,9 @@ from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import BackendError, ConfigurationError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from mellea.backends.http.videos import VideoCodec
 
 __all__ = ["OpenAIBackend"]
 
@@ -50,6 +53,7 @@ def _find_capabilities(service: Service, api: str = "chat") -> Capabilities:
         files=service.has_files,
         prompt_caching=service.has_cache_marks and is_chat,
         image_generation=service.makes_images,
+        video_generation=service.makes_videos,
         embeddings=service.embeds,
     )
 
@@ -228,6 +232,17 @@ class OpenAIBackend(HttpBackend):
         else:
             body = await self.post_json("images/generations", payload, deadlines=_SLOW)
         return decode_images(body, self.model_id)
+
+    def find_video_codec(self) -> VideoCodec:
+        """Return what the jobs of the service's videos API look like.
+
+        Raises:
+            UnsupportedError: the service has no videos API.
+        """
+        from mellea.backends.openai.videos import OpenAIVideos  # lazy: few programs make videos
+
+        self._check("video_generation", "video generation")
+        return OpenAIVideos(self.model_id)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
         """Turn texts into vectors; the model has to be one for embeddings, such as `"text-embedding-3-small"`.

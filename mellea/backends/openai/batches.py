@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 from mellea.backends.http.batches import (
-    BatchCall,
     BatchCodec,
     BatchOutcome,
     BatchStatus,
@@ -20,6 +19,7 @@ from mellea.backends.http.batches import (
     render_item,
 )
 from mellea.backends.http.fields import json_body
+from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.status import error_for_status
 from mellea.errors import BackendError
 
@@ -49,8 +49,13 @@ class OpenAIBatches(BatchCodec):
 
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
         """Upload the file, and make a batch of it."""
-        uploaded = yield BatchCall("POST", "files", {"purpose": "batch"}, (f"{intent}.jsonl", b"\n".join(items)))
-        made = yield BatchCall(
+        uploaded = yield JobCall(
+            "POST",
+            "files",
+            {"purpose": "batch"},
+            files=(("file", f"{intent}.jsonl", b"\n".join(items), "application/jsonl"),),
+        )
+        made = yield JobCall(
             "POST",
             "batches",
             {
@@ -64,14 +69,14 @@ class OpenAIBatches(BatchCodec):
 
     def look(self, id: str) -> Calls[BatchStatus]:
         """Ask how a batch is getting on."""
-        return _read((yield BatchCall("GET", f"batches/{quote(id, safe='')}")))
+        return _read((yield JobCall("GET", f"batches/{quote(id, safe='')}")))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
         """List batches, the latest first."""
         found: list[BatchStatus] = []
         after = ""
         while True:
-            page = yield BatchCall("GET", f"batches?limit=100{after}")
+            page = yield JobCall("GET", f"batches?limit=100{after}")
             found += map(_read, page["data"])
             if not page.get("has_more") or not found or (found[-1].made or since) < since:
                 return found
@@ -81,13 +86,13 @@ class OpenAIBatches(BatchCodec):
         """Fetch the files of results and of errors."""
         outcomes: list[BatchOutcome] = []
         for place in status.places:
-            data = yield BatchCall("GET", f"files/{quote(place, safe='')}/content", is_raw=True)
+            data = yield JobCall("GET", f"files/{quote(place, safe='')}/content", is_raw=True)
             outcomes += map(_read_outcome, read_lines(data))
         return outcomes
 
     def cancel(self, id: str) -> Calls[BatchStatus]:
         """Cancel a batch."""
-        return _read((yield BatchCall("POST", f"batches/{quote(id, safe='')}/cancel")))
+        return _read((yield JobCall("POST", f"batches/{quote(id, safe='')}/cancel")))
 
 
 def _read(said: Mapping[str, Any]) -> BatchStatus:

@@ -71,6 +71,7 @@ class Service:
         has_responses: whether it has the Responses API too.
         makes_images: whether it has OpenAI's images API.
         changes_images: whether that API takes images too, as a form (`images/edits`).
+        makes_videos: whether it has OpenAI's videos API.
         embeds: whether it has OpenAI's embeddings API.
     """
 
@@ -97,6 +98,7 @@ class Service:
     has_responses: bool = False
     makes_images: bool = False
     changes_images: bool = False
+    makes_videos: bool = False
     embeds: bool = False
 
 
@@ -104,7 +106,7 @@ OPENAI = Service(
     "openai",
     "https://api.openai.com/v1",
     aliases=("chatgpt", "gpt", "openai_api"),
-    model_patterns=("chatgpt*", "codex*", "dall-e*", "gpt*", "o1*", "o3*", "o4*", "text-embedding*"),
+    model_patterns=("chatgpt*", "codex*", "dall-e*", "gpt*", "o1*", "o3*", "o4*", "sora*", "text-embedding*"),
     key_variables=("OPENAI_API_KEY",),
     url_variable="OPENAI_BASE_URL",
     options=_SAMPLING | _NEW_LIMIT,
@@ -112,6 +114,7 @@ OPENAI = Service(
     has_responses=True,
     makes_images=True,
     changes_images=True,
+    makes_videos=True,
     embeds=True,
 )
 
@@ -124,6 +127,7 @@ COMPATIBLE = Service(
     has_responses=True,
     makes_images=True,
     changes_images=True,
+    makes_videos=True,
     embeds=True,
 )
 """A server that nothing is known of but that it speaks OpenAI's format."""
@@ -141,6 +145,7 @@ _ALL = (
         has_responses=True,
         makes_images=True,
         changes_images=True,
+        makes_videos=True,
         embeds=True,
     ),
     Service(

@@ -35,6 +35,8 @@ from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.source import Hooks
 from mellea.core.runtime.spans import begin_spans
+from mellea.core.runtime.tasks import current_call
+from mellea.errors import GenerationCancelledError
 
 __all__ = [
     "LaunchArguments",
@@ -110,10 +112,14 @@ def launch(
 
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
+        GenerationCancelledError: it is asked for by a function in a thread that nobody waits for any more.
     """
     # Before the run is made: a launch that is refused leaves nothing behind.
     if dependencies:
         check_wait(dependencies)
+    call = current_call.get()
+    if call is not None and call.is_left:
+        raise GenerationCancelledError("nobody waits any more for the function that asks for this")
     run = Run(
         open,
         work=work,
@@ -143,11 +149,12 @@ def launch(
             server=server,
             session=None if register is None else register.id,
         )
+    begun = (running,) if call is None else (running, call)
     if register is None:
-        run.start((running,))
+        run.start(begun)
     else:
         outer = current_register.set(None)  # what the run launches for itself isn't the session's
-        run.start((running, register))
+        run.start((*begun, register))
         # For the caller, whose next launch is the session's again; the run's task has a copy of its own.
         current_register.reset(outer)
     return run
@@ -168,7 +175,7 @@ def send(
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
     if run.spans is not None and not has_passed and (hooks := Hooks(run.spans.innermost)):
-        return hooks.pass_events(request, partial(send, run, backend, whole=whole, has_passed=True))
+        return hooks.pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
     run.sent = SentRequest(backend, request)
     if whole is not None:
         whole.sent = run.sent

@@ -36,7 +36,7 @@ from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.runtime.waits import Clock
-from mellea.core.state import State
+from mellea.core.state import TRANSITIONS, State
 from mellea.errors import ParseError
 
 __all__ = ["Open", "Parse", "Ready", "Run", "Work"]
@@ -266,7 +266,10 @@ class Run(Record):
         return True
 
     def _note_first(self, kind: type[Event], now: float) -> None:
-        self._move_to_streaming()
+        if self.state is not State.STREAMING:
+            with self._lock:
+                if State.STREAMING in TRANSITIONS[self.state]:
+                    self.state = State.STREAMING
         if kind in (TextDelta, ReasoningDelta, ToolStart) and self.time_to_first_token is None and self._clock:
             self.time_to_first_token = now - self._clock.opened
 

@@ -47,16 +47,17 @@ THE_TEXT: Any = object()
 
 
 class Told(ABC):
-    """What observers are told of a run."""
+    """What observers are told of a run.
+
+    Attributes:
+        outer: the span of the run.
+        innermost: the span of the request, or of the work, that is going on.
+    """
 
     __slots__ = ()
 
     outer: Span
-
-    @property
-    @abstractmethod
-    def innermost(self) -> Span:
-        """The span of the request, or of the work, that is going on."""
+    innermost: Span
 
     @abstractmethod
     def end(self, run: Record) -> None:
@@ -185,13 +186,6 @@ class Record(Waits):
         self._folded += len(new)
         live.feed(new)
         return live
-
-    def _move_to_streaming(self) -> None:
-        if self.state is State.STREAMING:
-            return
-        with self._lock:
-            if State.STREAMING in TRANSITIONS[self.state]:
-                self.state = State.STREAMING
 
     # -- the end --------------------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from mellea.core.accumulator import join_deltas
-from mellea.core.backend import Batches, Request
+from mellea.core.backend import Backend, Batches, Request
 from mellea.core.events import Event, KeepAlive
 from mellea.core.runtime.record import CLOSE_SECONDS
 from mellea.core.runtime.tasks import outcome_of
@@ -36,17 +36,19 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request and in its answer; false if they change nothing."""
+    """What the observers of a span change in a request and its answer, and whom they send it to; false if nothing."""
 
-    __slots__ = ("_after", "_before")
+    __slots__ = ("_after", "_before", "_choosing")
 
     def __init__(self, span: Span) -> None:
-        self._before: list[Hook] = span.hooks("before_request")
+        told = span.observers
+        self._before: Sequence[Hook] = told.before_request
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
-        self._after: list[Hook] = span.hooks("after_response")[::-1]
+        self._after: Sequence[Hook] = told.after_response[::-1]
+        self._choosing: Sequence[Hook] = told.choose_backend
 
     def __bool__(self) -> bool:
-        return bool(self._before or self._after)
+        return bool(self._before or self._after or self._choosing)
 
     async def change_request(self, request: Request) -> Request:
         """Return the request that is to be sent in place of one.
@@ -66,11 +68,21 @@ class Hooks:
             request = changed
         return request
 
+    async def _choose_backend(self, backend: Backend, request: Request) -> Backend:
+        """Return whom to ask in place of a backend: the one that the last hook names."""
+        for hook in self._choosing:
+            chosen = await _ask(hook, backend, request)
+            if chosen is not None and not isinstance(chosen, Backend):
+                raise UsageError(f"{_name(hook)} returns a backend, or None, not {chosen!r}")
+            backend = backend if chosen is None else chosen
+        return backend
+
     async def pass_events(
-        self, request: Request, send: Callable[[Request], AsyncIterator[Event]]
+        self, backend: Backend, request: Request, send: Callable[[Backend, Request], AsyncIterator[Event]]
     ) -> AsyncIterator[Event]:
-        """Change a request, have it sent, and yield the events of its answer, changed as well."""
-        source = send(await self.change_request(request))
+        """Change a request, have it sent to whom it should go, and yield the events of its answer, changed as well."""
+        request = await self.change_request(request)
+        source = send(await self._choose_backend(backend, request), request)
         held: list[Event] = []
         try:
             async for event in source:
@@ -107,9 +119,9 @@ async def change_request(run: Record, request: Request) -> Request:
     return request if run.spans is None else await Hooks(run.spans.innermost).change_request(request)
 
 
-async def _ask(hook: Hook, value: Any) -> Any:
+async def _ask(hook: Hook, *values: Any) -> Any:
     try:
-        return await outcome_of(hook, value)
+        return await outcome_of(hook, *values)
     except MelleaError as error:
         add_note(error, f"raised by {_name(hook)}")
         raise

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.core.events import Event, ReasoningDelta, TextDelta, ToolDelta
-from mellea.core.observer import Span, SpanFields, begin_span
+from mellea.core.observer import Span, begin_span, make_span
 from mellea.core.runtime.record import Record, Told
 from mellea.core.state import State
 
@@ -18,13 +18,18 @@ _DELTAS = frozenset({ReasoningDelta, TextDelta, ToolDelta})
 
 
 class RunSpans(Told):
-    """The spans of one run, the outermost first."""
+    """The spans of one run, the outermost first.
 
-    __slots__ = ("_inner", "outer", "wants_events")
+    Attributes:
+        wants_events: whether anybody wants the events of the request.
+    """
 
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.outer, *self._inner = spans
-        self.wants_events = spans[-1].is_request and spans[-1].wants_events  # whether anybody wants them of the request
+    __slots__ = ("_inner", "innermost", "outer", "wants_events")
+
+    def __init__(self, outer: Span, *inner: Span) -> None:
+        self.outer, self._inner = outer, [*inner]
+        self.innermost = inner[-1] if inner else outer
+        self.wants_events = self.innermost.is_request and bool(self.innermost.observers.events)
 
     def make_current(self) -> None:
         """Make the innermost span the parent of what this task begins."""
@@ -50,6 +55,7 @@ class RunSpans(Told):
             # Of the two that are open only the attempt has one to tell of.
             span.attempt = attempt if span.kind == "attempt" else None
             self._end(span, run, None)
+        self.innermost = self.outer
         self.make_current()
 
     def end(self, run: Record) -> None:
@@ -60,11 +66,6 @@ class RunSpans(Told):
                 span.attempt = run.sampling.attempts[0]
             self._end(span, run, run.error)
         self._end(self.outer, run, run.error)
-
-    @property
-    def innermost(self) -> Span:
-        """The span of the request, or of the work, that is going on."""
-        return self._inner[-1] if self._inner else self.outer
 
     def _end(self, span: Span, run: Record, error: Exception | None) -> None:
         if span.ended is None:
@@ -103,27 +104,38 @@ def begin_spans(
         server: see `Span.server`.
         session: id of the session that launches it.
     """
-    name = _name(label, kind)
-    about: SpanFields = {
-        "component": None if isinstance(label, str) else label,
-        "backend": run.backend,
-        "model": run.model,
-        "server": server,
-        "links": tuple([told.outer for each in links if (told := each.spans) is not None]) if links else (),
-        "is_request": is_request and not is_corrected,
-    }
-    if session is not None:
-        about["session"] = session
-    outer = begin_span(kind, name, **about)
+    linked = tuple([told.outer for each in links if (told := each.spans) is not None]) if links else ()
+    outer = _begin(run, kind, label, None, server, session, linked, is_request=is_request and not is_corrected)
     if outer is None:
         return None
-    spans = [outer]
-    if is_corrected:
-        spans += filter(None, [begin_span("attempt", "attempt 1", parent=outer, number=1)])
-    if is_corrected and is_request:
-        about["is_request"], about["links"] = True, ()
-        spans += filter(None, [begin_span(kind, name, parent=spans[-1], **about)])
-    return RunSpans(spans)
+    if not is_corrected:
+        return RunSpans(outer)
+    inner = [begin_span("attempt", "attempt 1", parent=outer, number=1)]
+    if is_request:
+        inner.append(_begin(run, kind, label, inner[0], server, session, (), is_request=True))
+    return RunSpans(outer, *filter(None, inner))
+
+
+def _begin(
+    run: Record,
+    kind: str,
+    label: Any,
+    parent: Span | None,
+    server: tuple[str, int | None] | None,
+    session: str | None,
+    links: tuple[Span, ...],
+    *,
+    is_request: bool,
+) -> Span | None:
+    span = make_span(kind, _name(label, kind), parent)
+    if span is not None:
+        # One by one: as keyword arguments, which are passed on twice, they cost more than all else that is done here.
+        span.component = None if isinstance(label, str) else label
+        span.backend, span.model, span.server = run.backend, run.model, server
+        span.session = session or span.session
+        span.links, span.is_request = links, is_request
+        span.begin()
+    return span
 
 
 def _name(label: Any, kind: str) -> str:

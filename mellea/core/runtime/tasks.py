@@ -8,7 +8,8 @@ Rules for the threads:
 - Functions may also wait for each other in ways that nobody can see. If nothing at a depth has come to its end for a
   moment, one more is let in: slowly, but never not.
 - Where the system starts no more threads, a call waits for one that ends.
-- A cancelled wait leaves its thread to itself; its place is free when the function returns.
+- A cancelled wait leaves its thread to itself; its place is free when the function returns. What the function asks of
+  models is cancelled, and it can ask nothing more: its next synchronous verb raises.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from mellea.core.runtime.loop import Waiter, is_being_cancelled, new_waiter
 
-__all__ = ["ThreadWork", "in_thread", "outcome_of", "together"]
+__all__ = ["ThreadCall", "ThreadWork", "current_call", "in_thread", "outcome_of", "together"]
 
 T = TypeVar("T")
 
@@ -44,6 +45,53 @@ _DEEPEST = 50
 """From here on functions share their places, so that endless recursion doesn't make endless places."""
 
 _depth: ContextVar[int] = ContextVar("mellea_thread_depth", default=0)
+
+
+class Cancellable(Protocol):
+    """What a function in a thread may have begun."""
+
+    def cancel(self) -> None:
+        """End it; safe from any thread, returns at once."""
+
+
+class ThreadCall:
+    """One call of a function in a worker thread, and the work that it has begun and that hasn't ended.
+
+    Attributes:
+        is_left: whether nobody waits for the function any more.
+    """
+
+    __slots__ = ("_begun", "_lock", "is_left")
+
+    def __init__(self) -> None:
+        self._begun = set[Cancellable]()
+        self._lock = threading.Lock()
+        self.is_left = False
+
+    def add(self, work: Cancellable) -> None:
+        """Note work that the function has begun."""
+        with self._lock:
+            self._begun.add(work)
+            is_left = self.is_left
+        if is_left:  # since it was asked for
+            work.cancel()
+
+    def discard(self, work: Cancellable) -> None:
+        """Forget work that has ended."""
+        with self._lock:
+            self._begun.discard(work)
+
+    def leave(self) -> None:
+        """Cancel what the function has begun: nobody will take its result."""
+        with self._lock:
+            self.is_left = True
+            begun = list(self._begun)
+        for work in begun:
+            work.cancel()
+
+
+current_call: ContextVar[ThreadCall | None] = ContextVar("mellea_thread_call", default=None)
+"""The call of a function in a thread that the current code is part of."""
 
 
 class _Ticket:
@@ -172,8 +220,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_depths.clear)  # the parent's threads aren't there any more
 
 
-async def in_thread(function: Callable[..., T], *args: object) -> T:
+async def in_thread(function: Callable[..., T], *args: object, call: ThreadCall | None = None) -> T:
     """Call a function of the user's in a worker thread; if the wait is cancelled, it runs on and its result is dropped.
+
+    What it has asked of models is cancelled then, see the rules above.
+
+    Args:
+        function: what to call.
+        args: its arguments.
+        call: one for several calls that belong together, such as those that advance one iterator.
 
     Raises:
         RuntimeError: the system starts no thread, and none is running that could end.
@@ -182,9 +237,11 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     places = _depths[depth]
     while True:
         place = await places.take()
+        whole = ThreadCall() if call is None else call
 
-        def boxed(place: _Place = place) -> tuple[T]:
+        def boxed(place: _Place = place, whole: ThreadCall = whole) -> tuple[T]:
             place.has_begun = True
+            current_call.set(whole)
             _depth.set(min(depth + 1, _DEEPEST))  # in the copy of the context that the thread runs in
             try:
                 return (function(*args),)  # trio refuses a thread's result that is a coroutine
@@ -199,6 +256,9 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
         except RuntimeError:
             if place.has_begun or not places.take_back_unused(place):
                 raise
+        except anyio.get_cancelled_exc_class():
+            whole.leave()
+            raise
         finally:
             place.leave()
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from mellea.core.displayed import Displayed
 from mellea.core.structured.document import Search
 from mellea.core.structured.items import SUPERSEDED
 from mellea.core.structured.output_format import OutputFormat
 from mellea.core.structured.scanner import Kind, ScanEvent, Scanner
 from mellea.core.structured.visibility import Plan
 from mellea.errors import ParseError, UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.card import Card
 
 __all__ = ["FieldState", "Partial", "PartialDecoder"]
 
@@ -28,7 +32,7 @@ _STEP = re.compile(r'\.?([^.\[\]"]+)|\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
-class Partial(Generic[T]):
+class Partial(Displayed, Generic[T]):
     """What is known of a value of type `T` while it is being written.
 
     `path`, `text` and `is_complete` never change. `data` and `state` are live: they are valid until the next partial
@@ -71,6 +75,12 @@ class Partial(Generic[T]):
             UsageError: it is not a path such as `people[0].name`.
         """
         return self._decoder.state(path)
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, show_value  # lazy: only a frontend asks
+
+        state = "complete" if self.is_complete else f"writing {self.path}" if self.path else "writing"
+        return Card("Partial", state, parts=[show_value(self._decoder.data())])
 
     def __repr__(self) -> str:
         return f"<Partial {self.path!r} += {self.text!r}{', complete' if self.is_complete else ''}>"

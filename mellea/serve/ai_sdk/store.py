@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mellea.serve.server_file import open_server_file
+from mellea.serve.server_file import drop_oldest, open_server_file
 
 __all__ = ["ChatStore", "LogPage", "Waiting"]
 
@@ -29,6 +29,10 @@ _READ_SECONDS = 3.0
 
 _WAIT_SECONDS = 24 * 3600.0
 """How long a run waits for approvals."""
+
+_MOST_WAITING = 100_000
+_LARGEST_WAITING = 2**30
+"""How many runs may wait for approvals, and how many characters their states may have together."""
 
 _LARGEST_PAGE = 256 * 1024
 
@@ -151,8 +155,11 @@ class ChatStore:
     def keep(self, chat: str, waiting: Waiting) -> None:
         """Keep the state of a run that waits, in place of the chat's last one."""
         with self._database.write() as connection:
-            row = (chat, waiting.state, json.dumps(dict(waiting.calls)), time.time() + _WAIT_SECONDS)
-            connection.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", row)
+            calls = json.dumps(dict(waiting.calls))
+            size = len(waiting.state) + len(calls)
+            row = (chat, waiting.state, calls, time.time() + _WAIT_SECONDS, size)
+            connection.execute("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?)", row)
+            drop_oldest(connection, "waiting", "until", _MOST_WAITING, _LARGEST_WAITING)
 
     def take(self, chat: str) -> Waiting | None:
         """Take the state of the run that waits in a chat; nobody else gets it."""

@@ -7,15 +7,19 @@ all chunks; the usage in a chunk without choices, before the end mark.
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from mellea.core.blocks import Source
 from mellea.core.events import (
     Event,
+    FileEvent,
     FinishReason,
     ReasoningDelta,
+    SourceEvent,
     StreamEnd,
     TextDelta,
     ToolDelta,
@@ -30,7 +34,7 @@ from mellea.serve.response import Encoder, Ending, Refusal
 from mellea.serve.served_request import write_arguments
 from mellea.serve.served_stream import ServedStream
 
-__all__ = ["ChatEncoder", "ChatFold", "Choice", "write_usage"]
+__all__ = ["ChatEncoder", "ChatFold", "Choice", "write_citation", "write_url", "write_usage"]
 
 _FINISH: Mapping[FinishReason, str] = {
     "stop": "stop",
@@ -50,6 +54,25 @@ def write_usage(usage: Usage) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
     }
+
+
+def write_citation(source: Source, place: int) -> dict[str, Any]:
+    """Return a source that the answer cites, in the form of chat completions.
+
+    Providers say at which place they cite it, not which words: the citation stands where it came.
+
+    Args:
+        source: has an address.
+        place: how long the text was when it came.
+    """
+    url = source.url or ""
+    cited = {"url": url, "title": source.title or url, "start_index": place, "end_index": place}
+    return {"type": "url_citation", "url_citation": cited}
+
+
+def write_url(file: FileEvent) -> str:
+    """Return the address of a file: its own, or one that has its data."""
+    return file.url or f"data:{file.media_type};base64,{base64.b64encode(file.data or b'').decode()}"
 
 
 class Choice(Event):
@@ -75,6 +98,7 @@ class _Writer:
         self._written: set[str] = set()
         self.usage = Usage()
         self.finish_reason: str | None = None
+        self._length = 0  # of the text so far
 
     @property
     def has_calls(self) -> bool:
@@ -85,7 +109,12 @@ class _Writer:
         """Return the delta of an event, `None` if it has none."""
         match event:
             case TextDelta():
+                self._length += len(event.chunk)
                 return {"content": event.chunk} if event.chunk else None
+            case SourceEvent() if event.source.url:
+                return {"annotations": [write_citation(event.source, self._length)]}
+            case FileEvent() if event.media_type.startswith("image/"):
+                return {"images": [{"type": "image_url", "image_url": {"url": write_url(event)}}]}
             case ReasoningDelta():  # not OpenAI's, but what its clients have come to read
                 return {"reasoning_content": event.chunk} if event.chunk else None
             case ToolStart():
@@ -177,7 +206,7 @@ class ChatFold:
         return {**head, "choices": choices, "usage": self.usage}
 
 
-def _join(deltas: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _join(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the message that deltas make."""
     texts: dict[str, list[str]] = {}
     calls: list[tuple[dict[str, Any], list[str]]] = []
@@ -192,6 +221,9 @@ def _join(deltas: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 texts.setdefault(name, []).append(delta[name])
     message: dict[str, Any] = {"role": "assistant", "content": None if calls else "", "refusal": None}
     message |= {name: "".join(pieces) for name, pieces in texts.items()}
+    for name in ("annotations", "images"):
+        if found := [each for delta in deltas for each in delta.get(name, ())]:
+            message[name] = found
     if calls:
         message["tool_calls"] = [
             {
@@ -211,20 +243,24 @@ class ChatEncoder(Encoder):
         fold: has the ids, and counts.
         choices: how many answers there are.
         has_usage: whether the usage is written at the end.
+        answers: what is read: all of them at the same time, and none ahead of what its client takes.
     """
 
     opening: ClassVar[bytes] = b""
     begins_at_once: ClassVar[bool] = False  # an error before the first token has a status of its own
 
-    def __init__(self, fold: ChatFold, choices: int, *, has_usage: bool) -> None:
+    def __init__(
+        self, fold: ChatFold, choices: int, *, has_usage: bool, answers: Sequence[AsyncIterator[Event]]
+    ) -> None:
         self._fold = fold
+        self._answers = answers
         self._choices = choices
         self._has_usage = has_usage
         self._begun: set[int] = set()
 
     def read(self, source: ServedStream) -> Sequence[AsyncIterator[Any]]:
-        """Read the events."""
-        return [source.events()]
+        """Read the events of all answers, each with the number of its answer."""
+        return [_Numbered(index, answer) for index, answer in enumerate(self._answers)]
 
     def feed(self, value: Choice) -> bytes:
         """Return the chunk of an event."""
@@ -266,3 +302,13 @@ class ChatEncoder(Encoder):
         # With `include_usage` every chunk has the field, and only the last one a value (OpenAI's reference, 2026-11).
         usage = {"usage": None} if self._has_usage else {}
         return write_data({**self._head, "choices": [choice], **usage})
+
+
+class _Numbered(AsyncIterator[Choice]):
+    """Reads an answer, each event with the number of the answer."""
+
+    def __init__(self, index: int, answer: AsyncIterator[Event]) -> None:
+        self._index, self._answer = index, answer
+
+    async def __anext__(self) -> Choice:
+        return Choice(self._index, await anext(self._answer))

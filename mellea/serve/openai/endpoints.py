@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from mellea.core.events import Event
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import together
 from mellea.serve.json_response import respond_json
-from mellea.serve.openai.chat_request import CompletionRequest, read_chat_request
+from mellea.serve.openai.chat_request import read_chat_request
 from mellea.serve.openai.chat_response import ChatEncoder, ChatFold, Choice
 from mellea.serve.openai.failures import ApiError
 from mellea.serve.openai.response_store import Kept, ResponseStore
@@ -77,9 +77,8 @@ class OpenAIEndpoints:
         fold = ChatFold(request.model, request.choices)
         answers = [model.answer(request.asked) for _ in range(request.choices)]
         if request.is_stream:
-            # Not at the same time: a stream reads one source at a time, and clients put choices together by their
-            # index.
-            return StreamResponse(_read_in_turn(answers), self._encoder(fold, request))
+            encoder = ChatEncoder(fold, request.choices, has_usage=request.has_usage, answers=answers)
+            return StreamResponse(_Answers(answers), encoder)
 
         async def read(index: int, answer: AsyncGenerator[Event, None]) -> None:
             async with aclosing(answer):
@@ -89,9 +88,6 @@ class OpenAIEndpoints:
         # At the same time, as nobody sees them before all are complete.
         await together([_call(read, index, answer) for index, answer in enumerate(answers)])
         return respond_json(fold.write())
-
-    def _encoder(self, fold: ChatFold, request: CompletionRequest) -> ChatEncoder:
-        return ChatEncoder(fold, request.choices, has_usage=request.has_usage)
 
     # -- responses ------------------------------------------------------------------------------------
 
@@ -158,7 +154,7 @@ class OpenAIEndpoints:
         """
         kept = await self._store.get(id)
         if kept is None:
-            raise _not_kept(id)
+            raise _make_not_kept_error(id)
         return respond_json(kept.response)
 
     async def delete_response(self, id: str) -> FixedResponse:
@@ -168,20 +164,28 @@ class OpenAIEndpoints:
             ApiError: it isn't kept.
         """
         if not await self._store.delete(id):
-            raise _not_kept(id)
+            raise _make_not_kept_error(id)
         return respond_json({"id": id, "object": "response", "deleted": True})
 
 
-def _not_kept(id: str) -> ApiError:
+def _make_not_kept_error(id: str) -> ApiError:
     return ApiError(404, f"the response {id[:100]!r} isn't stored here, or no longer", param="response_id")
 
 
-async def _read_in_turn(answers: Iterable[AsyncGenerator[Event, None]]) -> AsyncGenerator[Event, None]:
-    """Read one answer after the other, each event with the number of its answer."""
-    for index, answer in enumerate(answers):
-        async with aclosing(answer):
-            async for event in answer:
-                yield Choice(index, event)
+class _Answers(AsyncIterator[Event]):
+    """Several answers as one source, which a response stops together; its encoder reads them side by side."""
+
+    def __init__(self, answers: Sequence[AsyncGenerator[Event, None]]) -> None:
+        self._answers = answers
+
+    async def __anext__(self) -> Event:
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop all of them; that one fails to stop leaves none of the others running."""
+        async with AsyncExitStack() as stack:
+            for answer in self._answers:
+                stack.push_async_callback(answer.aclose)
 
 
 def _call(function: Any, *args: Any) -> Any:

@@ -1,6 +1,6 @@
 """Responses that are kept, so that later requests can continue them by their id.
 
-In memory for one process, or in an SQLite file for several. Both hold a bounded number, for a bounded time.
+In memory for one process, or in an SQLite file for several. Both hold a bounded number and size, for a bounded time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mellea.core.blocks import FileBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import in_thread
 from mellea.core.serialise import from_json, to_json
-from mellea.serve.server_file import open_server_file
+from mellea.serve.server_file import drop_oldest, open_server_file
 
 __all__ = ["Kept", "ResponseStore", "open_response_store"]
 
@@ -27,6 +27,9 @@ _MOST = 10_000
 _MOST_IN_MEMORY = 1_000
 _LARGEST_MEMORY = 250_000_000
 """Characters and bytes of the responses that are kept in memory."""
+
+_LARGEST_FILE = 2**30
+"""The same of those in a file."""
 
 _KEEP_SECONDS = 86_400.0
 
@@ -116,15 +119,13 @@ class _InFile(ResponseStore):
 
     def _write(self, id: str, kept: Kept) -> None:
         now = time.time()
-        row = (id, kept.model, json.dumps(kept.response), to_json(list(kept.messages)), now)
+        response, messages = json.dumps(kept.response), to_json(list(kept.messages))
+        row = (id, kept.model, response, messages, now, len(response) + len(messages))
         with self._database.write() as connection:
-            connection.execute("insert or replace into responses values (?, ?, ?, ?, ?)", row)
+            connection.execute("insert or replace into responses values (?, ?, ?, ?, ?, ?)", row)
             # Cleaned up at each write, which is rare compared with reading, so that no task of its own is needed.
             connection.execute("delete from responses where kept < ?", (now - self._seconds,))
-            connection.execute(
-                "delete from responses where kept < (select kept from responses order by kept desc limit 1 offset ?)",
-                (_MOST,),
-            )
+            drop_oldest(connection, "responses", "kept", _MOST, _LARGEST_FILE)
 
     def _read(self, id: str) -> Kept | None:
         # The age is looked at here as well, since nothing is deleted while nobody writes.

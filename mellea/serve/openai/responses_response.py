@@ -9,16 +9,19 @@ Source: OpenAI's API reference, "Streaming events", and what the stream reader o
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mellea.core.blocks import Block, CBlock, ToolCall
+from mellea.core.blocks import Block, CBlock, Source, ToolCall
 from mellea.core.events import (
     Event,
+    FileEvent,
     ReasoningDelta,
+    SourceEvent,
     StreamEnd,
     TextDelta,
     ToolDelta,
@@ -73,6 +76,7 @@ class ResponseFold:
         # quadratic.
         self._output: list[Json] = []
         self._open: tuple[str, int] | None = None  # the text or reasoning that is being written, and where
+        self._length = 0  # of what is being written
         self._calls: dict[str, int] = {}
         self._chunks: dict[int, list[str]] = {}  # of the items that are being written; joined when they are done
         self._usage = Usage()
@@ -138,6 +142,10 @@ class ResponseFold:
                 self._write_text("text", event.chunk)
             case ReasoningDelta() if event.chunk:
                 self._write_text("reasoning", event.chunk)
+            case SourceEvent():
+                self._cite(event.source)
+            case FileEvent() if event.media_type.startswith("image/") and event.data is not None:
+                self._write_image(event.data)
             case ToolStart():
                 self._begin_call(event.tool_call_id, event.tool_name)
             case ToolDelta() if event.chunk:
@@ -206,6 +214,7 @@ class ResponseFold:
             self._open = (kind, self._begin_text(kind))
         index = self._open[1]
         self._chunks[index].append(chunk)
+        self._length += len(chunk)
         place = {**self._place(index), "content_index": 0, "delta": chunk}
         if kind == "text":
             self._say("response.output_text.delta", **place, logprobs=[])
@@ -219,10 +228,42 @@ class ResponseFold:
         else:
             item = {"id": _make_id("rs"), "type": "reasoning", "summary": []}
             part = {"type": "reasoning_text", "text": ""}
+        self._length = 0
         index = self._add({**item, "status": "in_progress", "content": []})
         self._output[index]["content"].append(part)
-        self._say("response.content_part.added", **self._place(index), content_index=0, part=dict(part))
+        self._say("response.content_part.added", **self._place(index), content_index=0, part=_copy_part(part))
         return index
+
+    def _cite(self, source: Source) -> None:
+        """Add a citation to the text that is being written; a text is begun for one that comes before it."""
+        if self._open is None or self._open[0] != "text":
+            self._close_text()
+            self._open = ("text", self._begin_text("text"))
+        index = self._open[1]
+        cited = self._output[index]["content"][0]["annotations"]
+        if source.url:
+            url = source.url
+            found: Json = {"type": "url_citation", "url": url, "title": source.title or url}
+            found |= {"start_index": self._length, "end_index": self._length}
+        else:
+            name = source.title or "source"
+            found = {"type": "file_citation", "file_id": name, "filename": name, "index": self._length}
+        self._say(
+            "response.output_text.annotation.added",
+            **self._place(index),
+            content_index=0,
+            annotation_index=len(cited),
+            annotation=found,
+        )
+        cited.append(found)
+
+    def _write_image(self, data: bytes) -> None:
+        self._close_text()
+        image = {"id": _make_id("ig"), "type": "image_generation_call", "status": "in_progress", "result": None}
+        index = self._add(image)
+        del self._chunks[index]  # nothing of it comes in pieces
+        self._output[index]["result"] = base64.b64encode(data).decode()
+        self._end(index, "completed")
 
     def _close_text(self, status: str = "completed") -> None:
         if self._open is None:
@@ -235,7 +276,7 @@ class ResponseFold:
             self._say("response.output_text.done", **place, text=part["text"], logprobs=[])
         else:
             self._say("response.reasoning_text.done", **place, text=part["text"])
-        self._say("response.content_part.done", **place, part=dict(part))
+        self._say("response.content_part.done", **place, part=_copy_part(part))
         self._end(index, status)
 
     def _begin_call(self, id: str, name: str) -> int:
@@ -316,4 +357,8 @@ def _make_id(prefix: str) -> str:
 
 
 def _copy(item: Json) -> Json:
-    return {**item, "content": [dict(part) for part in item["content"]]} if "content" in item else dict(item)
+    return {**item, "content": list(map(_copy_part, item["content"]))} if "content" in item else dict(item)
+
+
+def _copy_part(part: Json) -> Json:
+    return {**part, "annotations": list(part["annotations"])} if "annotations" in part else dict(part)

@@ -99,7 +99,13 @@ class StateKeeper:
             hint = "; that is its .pending" if getattr(saved, "pending", None) is not None else ""
             raise UsageError(f"resume takes a Pending, its JSON, or the path of a checkpoint, not {saved!r}{hint}")
         path = Path(saved)
-        text = await anyio.to_thread.run_sync(path.read_bytes)
+        try:
+            text = await anyio.to_thread.run_sync(path.read_bytes)
+        except OSError as error:
+            raise UsageError(
+                f"resume takes a Pending, its JSON, or the path of a checkpoint, and {str(saved)!r} can't be read as "
+                f"one: {error.strerror or error}"
+            ) from error
         # A checkpoint that is resumed is continued in place, or the next crash would go back to the old state.
         if self._checkpoint is None:
             self._checkpoint = CheckpointFile(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import (
     AttemptStart,
@@ -26,7 +27,10 @@ from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.tools import LoopState
 
-__all__ = ["AgentRun", "AgentStep", "find_text", "list_answers", "list_steps", "make_run"]
+if TYPE_CHECKING:
+    from mellea.core.card import Card, Part
+
+__all__ = ["AgentRun", "AgentStep", "find_text", "list_answers", "list_steps", "make_run", "tabulate_steps"]
 
 T = TypeVar("T")
 
@@ -51,7 +55,7 @@ class AgentStep:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentRun(Generic[T]):
+class AgentRun(Displayed, Generic[T]):
     """What a run of an agent came to.
 
     Attributes:
@@ -87,8 +91,39 @@ class AgentRun(Generic[T]):
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_RUN_WAYS)
 
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, Grid, Prose, show_value
+        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
+
+        parts: list[Part] = tabulate_steps(self.steps)
+        if self.pending is not None:
+            rows = [(question.id, _write(question.call), question.text) for question in self.pending.questions]
+            parts.append(Grid(("waits for", "call", "question"), rows))
+        elif self.has_format and self.parsed is not None:
+            parts.append(show_value(self.parsed))
+        elif self.value:
+            parts.append(Prose(self.value))
+        state = "waits for answers" if self.pending else f"reached the limit of {self.limit}" if self.limit else "done"
+        cost = "" if self.cost is None else f"${self.cost:.4f}"
+        return Card("AgentRun", state, [say_tokens(self.usage), cost], parts)
+
     def __str__(self) -> str:
         return self.value
+
+
+def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:
+    """Return a table of steps for a card, nothing if there are none."""
+    from mellea.core.card import Grid  # lazy: only a frontend asks
+
+    rows = []
+    for step in steps:
+        results = [f"failed: {result.result}" if result.is_error else str(result.result) for result in step.results]
+        rows.append((str(step.number), step.text, "\n".join(map(_write, step.tool_calls)), "\n".join(results)))
+    return [Grid(("step", "text", "calls", "results"), rows)] if rows else []
+
+
+def _write(call: ToolCall) -> str:
+    return f"{call.tool_name}({', '.join(f'{name}={value!r}' for name, value in call.tool_args.items())})"
 
 
 @dataclass(slots=True)

@@ -11,17 +11,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from mellea.core.attributes import AGENT_STREAM_WAYS, find_attribute
+from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
+from mellea.core.runtime import Record
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
-from mellea.stdlib.agents.result import AgentRun, make_run
+from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
 from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, PlainOnly
 from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
+    from mellea.core.card import Card
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
@@ -32,7 +35,7 @@ T = TypeVar("T")
 S = TypeVar("S", Stream[Any], AsyncStream[Any])
 
 
-class _AgentStreaming(Generic[T, S]):
+class _AgentStreaming(Displayed, Generic[T, S]):
     """What both kinds of stream know of their run, while it goes on and afterwards."""
 
     verbs = ("agent.stream(…)", "agent.astream(…)", "agent.arun(…)")
@@ -53,6 +56,11 @@ class _AgentStreaming(Generic[T, S]):
     def has_format(self) -> bool:
         """Whether the answer is a value of some type, not a text."""
         return self._source.has_format
+
+    @property
+    def record(self) -> Record | None:
+        """The run as its readers know it; `None` before it has begun."""
+        return self._source.record
 
     @property
     def text(self) -> str:
@@ -106,6 +114,17 @@ class _AgentStreaming(Generic[T, S]):
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_STREAM_WAYS)
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, show_error
+        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
+
+        title, record = type(self).__name__, self.record
+        if record is None:  # showing it begins nothing
+            return Card(title, "not launched")
+        parts = tabulate_steps(list_steps(record.events[: record.limit], self._book.start)) + show_error(record.error)
+        state = "waits for answers" if self._book.pending is not None else record.state.value
+        return Card(title, state, [say_tokens(record.usage())], parts)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._source!r}>"

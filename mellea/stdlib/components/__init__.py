@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mellea.core.component import as_component as as_component
     from mellea.core.messages import Message as Message
     from mellea.stdlib.components.conversation import Conversation as Conversation
+    from mellea.stdlib.components.conversation import as_message as as_message
     from mellea.stdlib.components.document import Document as Document
     from mellea.stdlib.components.instruction import Instruction as Instruction
     from mellea.stdlib.components.mobject import MObject as MObject
@@ -45,6 +46,7 @@ __all__ = [
     "TemplateRepresentation",
     "Transform",
     "as_component",
+    "as_message",
     "call_method",
     "get_tools",
     "mify",
@@ -70,6 +72,7 @@ __getattr__ = lazily(
         "TemplateRepresentation": "mellea.core.component",
         "Transform": "mellea.stdlib.components.query",
         "as_component": "mellea.core.component",
+        "as_message": "mellea.stdlib.components.conversation",
         "call_method": "mellea.stdlib.components.query",
         "get_tools": "mellea.stdlib.components.object_view",
         "mify": "mellea.stdlib.components.mobject",

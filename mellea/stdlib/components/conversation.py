@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mellea.core.accumulator import Generation
+from mellea.core.blocks import ImageBlock
 from mellea.core.messages import Message, as_messages
 from mellea.errors import UsageError
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "as_message"]
 
 
 class Conversation:
@@ -44,3 +45,24 @@ class Conversation:
     def parse(self, generation: Generation) -> Message:
         """Return the answer as a message."""
         return generation.message
+
+
+def as_message(content: Any, role: str = "user", images: Iterable[ImageBlock] | None = None) -> Message | Conversation:
+    """Make the message, or the whole conversation, that a user's content is.
+
+    Args:
+        content: text, blocks, a `Message`, or a list of messages.
+        role: who says it.
+        images: images that go with the text.
+
+    Raises:
+        UsageError: the content is empty, or no message can be made of it.
+    """
+    if isinstance(content, Message):
+        return content
+    if isinstance(content, (list, tuple)) and any(isinstance(item, (Message, Mapping)) for item in content):
+        return Conversation(content)
+    made = Message(role, content, images=images or ())
+    if not made.blocks or (made.content == content and not made.content.strip()):
+        raise UsageError(f"the message is empty: {content!r}; say something")
+    return made

@@ -54,7 +54,8 @@ class Instruction:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        _check_text("description", self.description, ModelOutputThunk)
+        if type(self.description) is not str or not self.description.strip():  # as it hardly ever is
+            _check_text("description", self.description, ModelOutputThunk)
         for name in ("prefix", "output_prefix", "name"):
             if (text := getattr(self, name)) is not None:
                 _check_text(name, text)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar, overload, runtime_checkable
 
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
 from mellea.errors import UsageError
 from mellea.stdlib.components.object_view import SETTINGS, View, find_own_format, get_view, represent_by_view
 
-__all__ = ["MObject", "mify"]
+__all__ = ["MObject", "MifiedProtocol", "mify"]
 
 T = TypeVar("T")
 
@@ -58,6 +58,17 @@ class MObject:
     def parse(self, generation: Generation) -> Any:
         """Return the text of the answer."""
         return generation.text
+
+
+@runtime_checkable
+class MifiedProtocol(Protocol):
+    """What `mify` gives the objects of a class, as Mellea 0.8 calls it: `isinstance` says whether one has it."""
+
+    def parts(self) -> Sequence[Any]:
+        """Return the fields that the model sees."""
+
+    def format_for_llm(self) -> Any:
+        """Return the object as the model sees it."""
 
 
 @overload

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
+from mellea.core.backend import Backend
+from mellea.core.context import Context
 from mellea.core.entrance import short_errors
 from mellea.core.runtime.portal import blocking
 from mellea.core.thunk import ModelOutputThunk
@@ -88,6 +90,10 @@ class _Prompted(Generic[P, R]):
         return f"<{type(self).__name__} {self._wording.name!r}>"
 
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
+        if (alone := _take_context(args, kwargs)) is not None:
+            session, args, kwargs = alone
+            # Typed as the result alone: type checkers know only our own way, which is a session.
+            return cast("R", (await self._answer((session, *args), kwargs), session.ctx))
         session, settings, bound = self._bind(args, kwargs)
         prompt = await self._prompt(session, settings, bound)
         arguments = _make_arguments(settings, prompt)
@@ -253,6 +259,22 @@ class AsyncPromptFunction(_Prompted[P, R]):
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy can't match a ParamSpec
         """Ask the model, and return the result; otherwise like `PromptFunction`."""
         return await self._answer(args, kwargs)
+
+
+def _take_context(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[MelleaSession, tuple[Any, ...], Mapping[str, Any]] | None:
+    """Take a context and a backend out of the arguments, which stand for a session in Mellea 0.8.
+
+    A parameter of the function can't be meant, since neither can be rendered.
+    """
+    if len(args) >= 2 and isinstance(args[0], Context) and isinstance(args[1], Backend):
+        return MelleaSession(args[1], args[0]), args[2:], kwargs
+    context, backend = kwargs.get("context"), kwargs.get("backend")
+    if isinstance(context, Context) and isinstance(backend, Backend):
+        rest = {name: value for name, value in kwargs.items() if name not in ("context", "backend")}
+        return MelleaSession(backend, context), args, rest
+    return None
 
 
 def _make_arguments(settings: Settings, prompt: Prompt) -> InstructArguments:

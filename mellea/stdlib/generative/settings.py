@@ -22,7 +22,10 @@ __all__ = ["RESERVED", "WAYS", "Settings"]
 OPTIONS = ("session", *FunctionArguments.__annotations__)
 """The options that the definition and `with_options` take."""
 
-RESERVED = ("m", *[name for name in OPTIONS if name != "release"])
+FORMER = {"precondition_requirements": "preconditions"}
+"""Options that have another name in Mellea 0.8."""
+
+RESERVED = ("m", *FORMER, *[name for name in OPTIONS if name != "release"])
 """Names that a call keeps for itself, so that no parameter may have them."""
 
 WAYS = {
@@ -75,6 +78,7 @@ class Settings:
         for name, value in options.items():
             if name in ("m", "session"):
                 continue
+            name = FORMER.get(name, name)
             if name not in OPTIONS:
                 raise unknown_argument(what, name, OPTIONS, "option", WAYS)
             merge = _MERGED.get(name)

@@ -70,25 +70,39 @@ class Judge:
         Raises:
             MelleaError: the model failed, or can't write structured output.
         """
+        is_rated = self.threshold is not None
+        question = _make_question(requirement, context, is_rated=is_rated)
+        # A small model without a grammar often says just "yes"; anything else that isn't a verdict is a no, never a
+        # pass.
+        try:
+            return self._make_result(await self.ask(question, _make_form(is_rated), backend))
+        except ParseError as error:
+            return self._read_unclear(error.partial)
+
+    async def ask(self, question: Any, form: Any, backend: Backend) -> Any:
+        """Ask the model a question of one's own, and return its answer.
+
+        Args:
+            question: a component.
+            form: the type of the answer.
+            backend: the backend to use if the judge has no model of its own.
+
+        Raises:
+            ParseError: the answer isn't of the type.
+            MelleaError: the model failed, or can't write structured output.
+        """
         options = check_options(self.model_options)
         if self.model is not None:
             backend = getattr(self.model, "backend", self.model)
             # What shapes the user's answers must not shape verdicts: a `max_tokens` of 5 would cut each of them off.
             options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
-        is_rated = self.threshold is not None
-        question = _make_question(requirement, context, is_rated=is_rated)
         # No tools, explicitly: the session's own would be offered to the judge, too.
         arguments: CallArguments = {"model_options": options, "tools": ()}
-        call = Call.make(question, backend, arguments, format=_make_form(is_rated), is_own=True)
+        call = Call.make(question, backend, arguments, format=form, is_own=True)
         # In a context of its own, so that a verdict never becomes a turn of the conversation.
         verdict, _ = call.launch(SimpleContext())
-        try:
-            await finish(verdict)
-        # A small model without a grammar often says just "yes"; anything else that isn't a verdict is a no, never a
-        # pass.
-        except ParseError as error:
-            return self._read_unclear(error.partial)
-        return self._make_result(verdict.parsed)
+        await finish(verdict)
+        return verdict.parsed
 
     def _make_result(self, said: Any) -> ValidationResult:
         reason = " ".join(said.reason.split()) or None

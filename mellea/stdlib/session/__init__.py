@@ -3,7 +3,10 @@
 May import: everything below it, stdlib.functional first of all. Read `session.py` first.
 """
 
+from mellea._lazy_exports import lazily
 from mellea.stdlib.session.session import MelleaSession
 from mellea.stdlib.session.start import current_session, start_session
 
 __all__ = ["MelleaSession", "current_session", "start_session"]
+
+__getattr__ = lazily(__name__, {})  # nothing is loaded later but Mellea 0.8's name for one of them

@@ -23,8 +23,8 @@ from mellea.core.context import Context
 from mellea.core.entrance import entrance, inside, short_errors
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.runtime import CLOSE_SECONDS, Register, Registering, held_up_loops
-from mellea.core.thunk import ModelOutputThunk
+from mellea.core.runtime import CLOSE_SECONDS, Record, Register, Registering, held_up_loops
+from mellea.core.thunk import ModelOutputThunk, sent_request
 from mellea.errors import UsageError
 from mellea.stdlib import functional
 from mellea.stdlib.context import SimpleContext
@@ -64,6 +64,7 @@ class MelleaSession(SessionVerbs):
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
         self._running: Register = Register()  # what closing and resetting cancel
+        self._last: Record | None = None  # of the last verb, whose thunk may be gone; it doesn't keep that one
 
     # -- the session itself ---------------------------------------------------------------------------
 
@@ -85,6 +86,14 @@ class MelleaSession(SessionVerbs):
         Prices are the list prices of `mellea.prices`. A clone begins at 0.
         """
         return self._running.ledger.cost()
+
+    def last_prompt(self) -> list[dict[str, str]] | None:
+        """Return the messages of the last request, each with its role and its text; `None` before the first.
+
+        It is Mellea 0.8's name; `thunk.request` shows tools, options and the provider's own JSON as well.
+        """
+        sent = None if self._last is None else sent_request(self._last)
+        return None if sent is None else [{"role": said.role, "content": said.content} for said in sent.messages]
 
     def clone(self) -> MelleaSession:
         """Return a session with the same backend and options that continues from this context independently."""
@@ -152,6 +161,7 @@ class MelleaSession(SessionVerbs):
         before = self.ctx
         with Registering(self._running):
             thunk, after = verb.launch(before)
+        self._last = thunk.record
         with self._lock:
             if after is not before and self.ctx is before:
                 self.ctx = after

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from mellea.core.backend import Backend
@@ -19,12 +18,12 @@ from mellea.core.context import Context
 from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
-from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.sampling import SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib import components, functional, streaming
 from mellea.stdlib.components import Conversation
+from mellea.stdlib.session.single_results import SingleResultVerbs
 from mellea.stdlib.verb import (
     ActArguments,
     CallArguments,
@@ -51,7 +50,7 @@ Yes = Literal[True]
 
 
 @short_errors
-class SessionVerbs:
+class SessionVerbs(SingleResultVerbs):
     """What a session can be asked to do. `MelleaSession` has the state.
 
     Attributes:
@@ -71,10 +70,6 @@ class SessionVerbs:
     @abstractmethod
     def remember(self, message: Message) -> None:
         """Put a message into the context, if later calls see its turns."""
-
-    @abstractmethod
-    def registering(self) -> AbstractContextManager[None]:
-        """Register what a `with` block launches as work of this session."""
 
     # -- verbs ----------------------------------------------------------------------------------------
 
@@ -298,6 +293,7 @@ class SessionVerbs:
                 `max_turns`.
             role: who says it: `user`, `system` or `assistant`.
             images: images that go with the text.
+            user_variables: values for the `{{placeholders}}` in a text, by name.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
@@ -408,47 +404,12 @@ class SessionVerbs:
         with self.registering():
             return await functional.avalidate(requirements, self.ctx, self.backend)
 
-    @verb("generate_image")
-    async def agenerate_image(
-        self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
-    ) -> ImageResult:
-        """Have the model make images; the context is neither read nor extended.
-
-        Args:
-            prompt: text, blocks, a `Message`, or a list of messages.
-            n: how many images.
-            aspect_ratio: width to height, such as `"16:9"`.
-            options: more options, by the names that the provider itself uses.
-
-        Raises:
-            UnsupportedError: the backend makes no images.
-            MelleaError: an argument is wrong, or the provider failed.
-        """
-        with self.registering():
-            return await functional.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
-
-    @verb("embed")
-    async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
-        """Make a vector for each text, in their order.
-
-        Args:
-            texts: a text, or several.
-
-        Raises:
-            UnsupportedError: the backend makes no embeddings.
-            MelleaError: there is no text, or the provider failed.
-        """
-        with self.registering():
-            return await functional.aembed(texts, self.backend)
-
     instruct = blocking(ainstruct)
     act = blocking(aact)
     chat = blocking(achat)
     query = blocking(aquery)
     transform = blocking(atransform)
     validate = blocking(avalidate)
-    generate_image = blocking(agenerate_image)
-    embed = blocking(aembed)
 
     # -- streams --------------------------------------------------------------------------------------
 

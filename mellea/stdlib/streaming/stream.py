@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, o
 import anyio
 
 from mellea.core.attributes import STREAM_WAYS, find_attribute
+from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, piece_filter
@@ -36,6 +37,7 @@ from mellea.core.tracebacks import shorten
 from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
+    from mellea.core.card import Card
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
@@ -179,7 +181,7 @@ class PlainOnly:
 
 
 @short_errors
-class _Streaming(Generic[T]):
+class _Streaming(Displayed, Generic[T]):
     """What both kinds of stream know of their generation, while it runs and afterwards."""
 
     def __init__(self, launch: Launch, *, has_format: bool, live: bool = False, by_step: bool = False) -> None:
@@ -240,6 +242,11 @@ class _Streaming(Generic[T]):
         return self._has_format
 
     @property
+    def record(self) -> Record | None:
+        """The generation as its readers know it; `None` before it is launched."""
+        return None if self._thunk is None else self._thunk.record
+
+    @property
     def text(self) -> str:
         """The text so far; nothing before the reading begins, which launches the generation."""
         return "" if self._thunk is None else self._thunk.partial
@@ -294,6 +301,14 @@ class _Streaming(Generic[T]):
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, STREAM_WAYS)
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card
+        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
+
+        title = type(self).__name__
+        # Showing it launches nothing.
+        return Card(title, "not launched") if self.record is None else RunCard(title, self.record).draw()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"

@@ -18,8 +18,11 @@ __all__ = ["MAX_TURNS", "Allow", "Ask", "Decision", "Deny", "Edited", "Policy", 
 MAX_TURNS = 10
 """How many times a loop asks the model, unless it is told otherwise."""
 
-ToolCalls = Literal["show", "run"]
-"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results."""
+ToolCalls = Literal["show", "run"] | bool
+"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results.
+
+Mellea 0.8 says `True` for `"show"`, and `False` where the model is offered no tools.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,18 @@ class Tool(Generic[P, R]):
         self._hints = _resolve_early(function, names, self._parameter_names)
         functools.update_wrapper(self, function, updated=())
 
+    @classmethod
+    def from_callable(cls, function: Callable[P, R], name: str | None = None) -> Tool[P, R]:
+        """Make a tool of a function; Mellea 0.8's name for the constructor, as `run` is for the call itself."""
+        return Tool(function, name=name)
+
+    @property
+    def as_json_tool(self) -> dict[str, Any]:
+        """The tool in the form of a chat completions API; Mellea 0.8's name for what `spec` says."""
+        spec = self.spec
+        shown = {"name": spec.name, "description": spec.description, "parameters": dict(spec.parameters)}
+        return {"type": "function", "function": shown}
+
     @functools.cached_property
     def spec(self) -> ToolSpec:
         """The tool as the model sees it.
@@ -249,6 +261,8 @@ class Tool(Generic[P, R]):
         self._fields.fill(bound)
         bound.arguments |= self._fields.check(bound.arguments)
         return self._function(*bound.args, **bound.kwargs)
+
+    run = __call__
 
     @functools.cached_property
     def _fields(self) -> FieldDefaults:

@@ -362,7 +362,7 @@ def loop_of(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_T
     Raises:
         UsageError: an argument is wrong, or two say different things.
     """
-    if tool_calls not in ("show", "run"):
+    if tool_calls not in ("show", "run") and not isinstance(tool_calls, bool):
         raise UsageError(f"tool_calls takes 'show' or 'run', not {tool_calls!r}")
     if isinstance(max_turns, bool) or not isinstance(max_turns, int) or max_turns < 1:
         raise UsageError(f"max_turns takes a whole number from 1, not {max_turns!r}")

@@ -225,7 +225,7 @@ async def test_a_first_request_that_is_cancelled_takes_no_other_with_it(
     await backend.aclose()
 
 
-def test_a_request_imports_no_httpx() -> None:
+def test_a_request_over_plain_http_imports_no_httpx_and_makes_no_tls_context() -> None:
     program = (
         "import asyncio, sys\n"
         "from mellea.backends.http import clients\n"
@@ -236,11 +236,12 @@ def test_a_request_imports_no_httpx() -> None:
         "    try:\n"
         "        [event async for event in backend.run(request())]\n"
         "    except Exception as error:\n"
-        "        print(type(error).__name__, 'httpcore' in sys.modules, 'httpx' in sys.modules)\n"
+        "        loaded = [name in sys.modules for name in ('httpcore', 'httpx', 'urllib.request', 'email')]\n"
+        "        print(type(error).__name__, *loaded, clients._make_ssl_context.cache_info().currsize)\n"
         "asyncio.run(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{ConnectError.__name__} True False"
+    assert done.stdout.strip() == f"{ConnectError.__name__} True False False False 0"
 
 
 # -- addresses ------------------------------------------------------------------------------------------

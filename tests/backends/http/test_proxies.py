@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.request import getproxies_environment
+
 import pytest
 
 from mellea import MelleaSession
-from mellea.backends.http.proxies import is_loopback, proxy_for
+from mellea.backends.http.proxies import find_proxies, is_loopback, proxy_for
 from mellea.backends.openai import OpenAIBackend
 from mellea.errors import ConfigurationError, ConnectError, MelleaError
 from tests.backends.http.misbehaving import END, LAST, OK, Connection, chunk, misbehaving, text
@@ -29,6 +31,28 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_machine_is_reached_without_a_proxy(host: str) -> None:
     assert is_loopback(host)
     assert proxy_for("http", host, 80, {"all": "gopher://nonsense"}) is None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HTTPS_PROXY": "http://upper:1"},
+        {"https_proxy": "http://lower:1", "HTTPS_PROXY": "http://upper:1", "NO_PROXY": "a.com"},
+        {"HTTPS_PROXY": "http://upper:1", "https_proxy": ""},
+        {"HTTPS_PROXY": "", "All_Proxy": "http://mixed:1", "all_proxy": "http://lower:1"},
+        {"HTTP_PROXY": "http://anybody:1", "REQUEST_METHOD": "GET"},
+        {"HTTP_PROXY": "http://anybody:1", "http_proxy": "http://lower:1", "REQUEST_METHOD": "GET"},
+        {"Http_Proxy": "http://mixed:1", "ftp_proxy": "http://lower:1"},
+        {"REQUEST_METHOD": "GET"},
+    ],
+)
+def test_proxies_of_the_environment_are_found_as_urllib_finds_them(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert dict(find_proxies()) == getproxies_environment()
 
 
 @pytest.mark.parametrize("host", ["localhost.example.com", "127.example.com", "10.0.0.1", "fd00::1", "beef.cafe"])

@@ -29,6 +29,12 @@ def test_nothing_is_sent_for_options_that_are_not_given(request_for):
     assert payload["stream"] is True  # a call can only be stopped while it streams
 
 
+def test_a_text_has_a_limit_of_its_own_unless_the_request_says_another(request_for):
+    assert encode(request_for("hi"), 400)["max_tokens"] == 400
+    assert encode(request_for("hi", max_tokens=9), 400)["max_tokens"] == 9
+    assert encode(request_for("hi", schema={"type": "integer"}), 400)["max_tokens"] == 1024
+
+
 def test_an_empty_stop_sequence_is_left_out(request_for):
     assert encode(request_for("hi", stop=["", "x"]))["stop"] == ["x"]
     assert encode(request_for("hi", stop=""))["stop"] == []

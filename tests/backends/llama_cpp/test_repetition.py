@@ -36,6 +36,16 @@ def test_a_circle_is_noticed_soon(circle):
     assert start < found < start + 120 + 2 * len(pieces(circle))
 
 
+def test_a_circle_that_is_varied_by_a_word_is_noticed_too():
+    circle = "".join(
+        f"They made another kettle that would let them travel through {what} again, but "
+        for what in ("time", "space", "time and space", "time", "the sea", "time", "space") * 8
+    )
+    found = position(STORY + circle)
+    assert found is not None
+    assert found < len(pieces(STORY)) + 120
+
+
 @pytest.mark.parametrize(
     "text",
     [

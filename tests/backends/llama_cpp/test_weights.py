@@ -10,6 +10,7 @@ from mellea.backends.llama_cpp.weights import (
     find_cached_file,
     find_models_dir,
     find_options,
+    find_text_tokens,
     find_weights,
     name_of,
 )
@@ -158,5 +159,8 @@ def test_a_published_model_has_options_that_the_users_own_go_before(monkeypatch)
 def test_a_users_own_file_has_no_options_of_another_model(monkeypatch):
     monkeypatch.delenv("MELLEA_GGUF", raising=False)
     assert LlamaCppBackend("own.gguf").model_options == {}
+    assert find_text_tokens("own.gguf") is None
+    assert find_text_tokens("smollm2-135m") == 400
     monkeypatch.setenv("MELLEA_GGUF", "own.gguf")
     assert LlamaCppBackend().model_options == {}
+    assert find_text_tokens("smollm2-135m") is None

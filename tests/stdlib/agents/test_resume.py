@@ -387,8 +387,9 @@ def test_wrong_places_for_states_are_refused_at_once(tmp_path: Path) -> None:
         Agent(backend, secret="")
     with pytest.raises(UsageError, match="resume takes a Pending, its JSON, or the path of a checkpoint, not 3"):
         agent.resume(3)  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError):
-        agent.resume(tmp_path / "nothing.json")
+    for path in (tmp_path / "nothing.json", "hello"):
+        with pytest.raises(UsageError, match=r"the path of a checkpoint, and '.*' can't be read as one: No such file"):
+            agent.resume(path)
     with pytest.raises(StateError):
         agent.resume("{}")
     assert not backend.requests

@@ -21,12 +21,15 @@ FOREVER = Pause(float("inf"))
 
 
 class Slow(ScriptedBackend):
-    """Never makes an image or an embedding."""
+    """Never makes an image, a video or an embedding."""
 
     asked = 0
     stopped = 0
 
     async def generate_image(self, *args: Any, **options: Any) -> Any:
+        return await self._forever()
+
+    async def generate_video(self, request: Any) -> Any:
         return await self._forever()
 
     async def embed(self, texts: Any) -> Any:
@@ -45,6 +48,7 @@ VERBS: dict[str, Callable[[mellea.MelleaSession], Awaitable[Any]]] = {
     "a strategy": lambda m: m.ainstruct("x", requirements=[req("is good")]),
     "a judge": lambda m: m.avalidate([check("is good")]),
     "an image": lambda m: m.agenerate_image("a cat"),
+    "a video": lambda m: m.agenerate_video("a cat"),
     "an embedding": lambda m: m.aembed("x"),
 }
 

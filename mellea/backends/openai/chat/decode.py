@@ -162,7 +162,9 @@ class Decoder(SseWireDecoder):
                 raise wrong_type("choices", "a list", choices)
             choices = ()
         if choices and not self._knows_answer:
-            self._read_head(chunk)
+            self.response_id = known_id(chunk, "id") or self.response_id
+            self.model = known_text(chunk, "model") or self.model
+            self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
         if chunk.get("error") or not choices:
             self._check(chunk)
         for choice in choices:
@@ -316,11 +318,6 @@ class Decoder(SseWireDecoder):
         gateway = known_mapping(known_mapping(delta, "provider_metadata"), "gateway")
         counts = known_mapping(gateway, "gatewayToolCalls")
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
-
-    def _read_head(self, chunk: JsonObject) -> None:
-        self.response_id = known_id(chunk, "id") or self.response_id
-        self.model = known_text(chunk, "model") or self.model
-        self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
 
     def _check(self, chunk: JsonObject) -> None:
         """Raise if a chunk without choices reports a failure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from mellea.backends.http.call_ids import ANY_ID, IdShape, with_fit_ids
@@ -13,7 +13,7 @@ from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import encode_thinking
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
-from mellea.core.messages import Message
+from mellea.core.messages import Message, has_calls
 from mellea.core.options import ModelOption
 
 __all__ = ["encode"]
@@ -38,8 +38,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     options, is_streamed = request.options, request.options.get(ModelOption.STREAM, True)
     if request.output_schema is not None:
         request = _add_prompt(request, request.output_schema, service)
-    messages = with_fit_ids(request.messages, _IDS.get(service.name, ANY_ID))
-    payload: JsonObject = {"model": model_id, "messages": _encode_messages(messages, service)}
+    payload: JsonObject = {"model": model_id, "messages": _encode_messages(request.messages, service)}
     payload["stream"] = bool(is_streamed)
     if is_streamed and service.has_stream_options:
         # Without it a stream says nothing of tokens; services that don't know the field refuse it.
@@ -91,7 +90,9 @@ def _encode_tool_choice(choice: str) -> Any:
     return choice if choice in ("auto", "required", "none") else {"type": "function", "function": {"name": choice}}
 
 
-def _encode_messages(messages: Iterable[Message], service: Service) -> list[JsonObject]:
+def _encode_messages(messages: Sequence[Message], service: Service) -> list[JsonObject]:
+    if has_calls(messages):
+        messages = with_fit_ids(messages, _IDS.get(service.name, ANY_ID))
     encoded: list[JsonObject] = []
     shown: list[JsonObject] = []  # files of tool results, which have to follow the results as one block
     for message in messages:

@@ -7,7 +7,7 @@ encrypted reasoning and the items of the tools that the provider ran.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.backends.http.call_ids import IdShape, with_fit_ids
@@ -18,7 +18,7 @@ from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import find_effort, is_reasoning_model
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
-from mellea.core.messages import Message
+from mellea.core.messages import Message, has_calls
 from mellea.core.options import ModelOption
 
 __all__ = ["OPTIONS", "encode"]
@@ -46,9 +46,9 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     Raises:
         UnsupportedError: the format has no words for something in the messages or the options.
     """
-    options, messages = request.options, with_fit_ids(request.messages, _CALL_ID)
+    options = request.options
     # Not stored: the conversation is ours, and goes along in full; so reasoning comes encrypted.
-    payload: JsonObject = {"model": model_id, "input": _encode_items(messages, service.name), "store": False}
+    payload: JsonObject = {"model": model_id, "input": _encode_items(request.messages, service.name), "store": False}
     payload["stream"] = bool(options.get(ModelOption.STREAM, True))
     for option, name in OPTIONS.items():
         if option in options:
@@ -103,7 +103,9 @@ def _encode_tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) ->
     return {"type": choice} if builtin is not None else {"type": "function", "name": choice}
 
 
-def _encode_items(messages: Iterable[Message], backend: str) -> list[JsonObject]:
+def _encode_items(messages: Sequence[Message], backend: str) -> list[JsonObject]:
+    if has_calls(messages):
+        messages = with_fit_ids(messages, _CALL_ID)
     items: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":

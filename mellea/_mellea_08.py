@@ -1,0 +1,111 @@
+"""Where the names of Mellea 0.8 are that have another place, or another name, here.
+
+One table serves both kinds: a name that a package of ours lacks, and a module that isn't there at all. `_lazy_exports`
+asks it for a name that a front door doesn't know, and for a module that Python can't find, which `Loader` then makes.
+Nothing of it is loaded before somebody asks, and type checkers know our own names alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import abc, import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["ELSEWHERE", "Loader", "load"]
+
+
+def _names(home: str, names: str) -> dict[str, str]:
+    return {name: f"{home}:{name}" for name in names.split()}
+
+
+_COMPONENTS = _names("mellea.core", "CBlock Component ImageBlock ModelOutputThunk TemplateRepresentation")
+_TOOLS = {"MelleaTool": "mellea.stdlib.tools:Tool", "tool": "mellea.stdlib.tools:tool"}
+_REQUIREMENTS = _names("mellea.stdlib.requirements", "check req simple_validate")
+_STRATEGIES = _names(
+    "mellea.stdlib.sampling", "MultiTurnStrategy RejectionSamplingStrategy RepairTemplateStrategy SamplingResult"
+)
+_FUNCTIONS = {"PreconditionException": "mellea.errors:RequirementError", **_names("mellea", "generative")}
+
+ELSEWHERE: Mapping[str, Mapping[str, str]] = {
+    "mellea": {
+        **_names("mellea.core", "Component Context Requirement SamplingResult TemplateRepresentation ValidationResult"),
+        **_names("mellea.stdlib.components", "Document Instruction SimpleComponent"),
+        **_REQUIREMENTS,
+        "RejectionSamplingStrategy": "mellea.stdlib.sampling:RejectionSamplingStrategy",
+        "model_ids": "mellea.backends.model_ids",
+    },
+    "mellea.backends": {**_TOOLS, "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier"},
+    "mellea.backends.model_options": _names("mellea.core", "ModelOption"),
+    "mellea.backends.tools": _TOOLS,
+    "mellea.core.base": {
+        **_COMPONENTS,
+        **_names("mellea.core", "ComputedModelOutputThunk Context"),
+        "ContextTurn": "mellea.core:Turn",
+    },
+    "mellea.stdlib.components": _names("mellea.core", "ImageBlock ModelOutputThunk"),
+    "mellea.stdlib.components.chat": _names("mellea.core", "Message"),
+    "mellea.stdlib.components.docs": _names("mellea.stdlib.components", "Document"),
+    "mellea.stdlib.components.docs.document": _names("mellea.stdlib.components", "Document"),
+    "mellea.stdlib.components.genslot": _FUNCTIONS,
+    "mellea.stdlib.components.genstub": _FUNCTIONS,
+    "mellea.stdlib.components.mify": {
+        "MifiedProtocol": "mellea.stdlib.components.mobject:MifiedProtocol",
+        "mify": "mellea.stdlib.components.mobject:mify",
+    },
+    "mellea.stdlib.requirements.requirement": {
+        **_REQUIREMENTS,
+        **_names("mellea.stdlib.requirements", "Requirement ValidationResult"),
+    },
+    "mellea.stdlib.requirements.tool_reqs": _names("mellea.stdlib.requirements", "tool_arg_validator uses_tool"),
+    "mellea.stdlib.sampling.base": _STRATEGIES,
+    "mellea.stdlib.session": {"get_session": "mellea.stdlib.session:current_session"},
+}
+"""By module: a name of 0.8, and where it is here, as `"module:name"`, or the module itself."""
+
+
+def load(module: str, name: str) -> Any:
+    """Return what a name of 0.8 stands for.
+
+    Raises:
+        AttributeError: it wasn't there in 0.8 either, or there is nothing like it here.
+    """
+    home = ELSEWHERE.get(module, {}).get(name)
+    if home is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    place, _, attribute = home.partition(":")
+    found = import_module(place)
+    return getattr(found, attribute) if attribute else found
+
+
+class _Module(ModuleType):
+    """A module of 0.8 that isn't there, made of the table.
+
+    Python hangs an imported module into its package, where `mify` is the function as well: so that one can be called.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return load(self.__name__, name)
+
+    @property
+    def __call__(self) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])
+
+
+class Loader(abc.Loader):
+    """Makes the modules of the table."""
+
+    @classmethod
+    def find_spec(cls, name: str) -> ModuleSpec | None:
+        """Return the specification of a module of the table, or `None`."""
+        # As a package, since some of them have modules inside.
+        return ModuleSpec(name, cls(), is_package=True) if name in ELSEWHERE else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Make the module."""
+        return _Module(spec.name, f"Names that Mellea 0.8 has here: {', '.join(sorted(ELSEWHERE[spec.name]))}.")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Name what `import *` takes."""
+        module.__dict__["__all__"] = sorted(ELSEWHERE[module.__name__])

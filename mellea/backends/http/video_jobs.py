@@ -1,0 +1,252 @@
+"""Has a provider make a video: begins the job, looks how it gets on, and fetches what it made.
+
+Rules:
+
+- Beginning a job is never repeated where the first try may have begun one: each costs money. It isn't cancelled half
+  way either, since a job without a known id can't be ended: whoever leaves waits for the answer, 20 s at most.
+- While a job is under way, a look that fails but may succeed later is repeated until the time is over: the job itself
+  goes on. After ten such looks in a row the error is raised, and the job left as it is.
+- If the wait is cancelled, the time is over or the caller's function for progress fails, the job is ended at the
+  provider. If it is done already, it stays: `job_id=` fetches it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import string
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from mellea.backends.http.downloads import Download, FileHost, fetch_file
+from mellea.backends.http.outgoing import JobCall
+from mellea.backends.http.videos import VideoCodec, VideoJob
+from mellea.core.events import Usage
+from mellea.core.options import Deadlines
+from mellea.core.prices import cost
+from mellea.core.progress import Reporter
+from mellea.core.videos import Video, VideoRequest, VideoResult
+from mellea.errors import (
+    BackendError,
+    DeadlineError,
+    MelleaError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    UsageError,
+)
+
+__all__ = ["make_video"]
+
+_log = logging.getLogger("mellea")
+
+FIRST_PAUSE = 0.5
+"""Seconds between the first two looks; each pause is longer than the one before it."""
+
+LONGEST_PAUSE = 10.0
+_GROWTH = 1.5
+_MOST_FAILURES = 10
+_LONGEST_NAME = 100
+_OF_NAMES = frozenset(string.ascii_letters + string.digits + "-_")
+_BEGIN_SECONDS = 20.0
+"""How long somebody who leaves waits for the answer that names the job."""
+
+_END_SECONDS = 5.0
+"""How long ending a job at the provider may take."""
+
+
+class JobHost(FileHost, Protocol):
+    """Where the job runs: what is needed of a backend."""
+
+    name: str
+    model_id: str
+
+    async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = ...) -> Any:
+        """Make a call about a job, and return what comes back."""
+
+
+async def make_video(backend: JobHost, codec: VideoCodec, request: VideoRequest) -> VideoResult:
+    """Have a provider make a video.
+
+    Raises:
+        BackendError: the provider refused, failed or blocked it, or its time is over.
+        UsageError: the file can't be written.
+    """
+    if request.to is not None and not (request.to if request.to.is_dir() else request.to.parent).is_dir():
+        raise UsageError(f"the folder of {str(request.to)!r} doesn't exist; make it first")
+    with Reporter(f"video by {backend.model_id}", request.progress) as reporter:
+        work = _Work(backend, codec, request, reporter)
+        with anyio.move_on_after(request.timeout):
+            return await work.run()
+        raise work.overdue()
+
+
+class _Work:
+    """One job, from its beginning to the files that it made."""
+
+    def __init__(self, backend: JobHost, codec: VideoCodec, request: VideoRequest, reporter: Reporter) -> None:
+        self._backend, self._codec, self._request, self._reporter = backend, codec, request, reporter
+        self._job: VideoJob | None = None
+        self._fate = ""  # what became of a job that nobody waits for any more
+
+    async def run(self) -> VideoResult:
+        try:
+            job = await self._begin() if self._request.job_id is None else await self._look(self._request.job_id)
+            job = await self._follow(job)
+        except BackendError as error:
+            self._describe(error)
+            raise
+        except BaseException:
+            # Cancelled, over time, interrupted, or a failure of the caller's own function: nobody waits any more.
+            await self._end()
+            raise
+        try:
+            return await self._fetch(job)
+        except MelleaError as error:
+            error.add_note(f"the job {job.id!r} is done; generate_video(job_id={job.id!r}) tries to fetch it again")
+            raise
+
+    def overdue(self) -> DeadlineError:
+        """Return the error for a job that took too long."""
+        job, seconds = self._job, self._request.timeout
+        if job is None:
+            return DeadlineError(f"the job for the video wasn't begun within {seconds:g} s", **self._fields())
+        if not self._fate:
+            return DeadlineError(
+                f"the video was done, but not fetched within {seconds:g} s; "
+                f"generate_video(job_id={job.id!r}) fetches it",
+                **self._fields(),
+            )
+        done = "" if job.percent is None else f", {job.percent:g} % done"
+        return DeadlineError(
+            f"the video wasn't done within {seconds:g} s (it was {job.state!r}{done}); {self._fate}", **self._fields()
+        )
+
+    # -- the job ----------------------------------------------------------------------------------------
+
+    async def _begin(self) -> VideoJob:
+        call = self._codec.create(self._request)
+        for attempt in range(self._backend.retries + 1):
+            try:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_BEGIN_SECONDS):
+                    self._job = self._codec.read(await self._send(call))
+                break
+            except (RateLimitError, OverloadedError) as error:
+                # Refused, so nothing was begun. Other failures don't say so.
+                if attempt == self._backend.retries or not error.is_retryable:
+                    raise
+                await anyio.sleep(_pause_of(error, 2.0**attempt))
+        await anyio.lowlevel.checkpoint()
+        if self._job is None:
+            raise DeadlineError(f"the job for the video wasn't begun within {_BEGIN_SECONDS:g} s", **self._fields())
+        return self._job
+
+    async def _look(self, id: str) -> VideoJob:
+        try:
+            self._job = self._codec.read(await self._send(self._codec.look(id)))
+        except NotFoundError as error:
+            error.add_note(f"the provider knows no job {id!r}: it was deleted, has expired, or the id is another's")
+            raise
+        return self._job
+
+    async def _follow(self, job: VideoJob) -> VideoJob:
+        pause, failures = FIRST_PAUSE, 0
+        while not job.is_over:
+            self._reporter.report(job.percent or 0.0, total=None if job.percent is None else 100.0, state=job.state)
+            await anyio.sleep(pause)
+            pause = min(pause * _GROWTH, LONGEST_PAUSE)
+            try:
+                job, failures = await self._look(job.id), 0
+            except BackendError as error:
+                failures += 1
+                if not error.is_retryable or failures > _MOST_FAILURES:
+                    raise
+                _log.info("a look at the job %s failed: %s", job.id, error)
+                await anyio.sleep(_pause_of(error, pause))
+        if job.error is not None:
+            raise job.error
+        if not job.places and not job.inline:
+            raise BackendError(f"the job {job.id!r} ended as {job.state!r}, without a video")
+        return job
+
+    async def _end(self) -> None:
+        """End the job at the provider, in any state of the task."""
+        job = self._job
+        if job is None or job.is_over:
+            return
+        self._fate = f"the provider was asked to cancel the job {job.id!r}, and didn't answer"
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_END_SECONDS):
+            try:
+                await self._send(replace(self._codec.cancel(job.id), is_raw=True))
+                self._fate = f"the job {job.id!r} was cancelled"
+            except MelleaError as error:
+                self._fate = f"the job {job.id!r} couldn't be cancelled ({error}) and may cost money"
+        _log.info("a video that nobody waits for any more: %s", self._fate)
+
+    async def _send(self, call: JobCall) -> Any:
+        return await self._backend.make_call(call, retries=0, deadlines=Deadlines())
+
+    # -- what it made -----------------------------------------------------------------------------------
+
+    async def _fetch(self, job: VideoJob) -> VideoResult:
+        count = len(job.places) + len(job.inline)
+        length = job.seconds if job.seconds is not None else self._request.seconds
+        targets = [self._find_target(job, number, count) for number in range(count)]
+        videos = []
+        for (media_type, data), to in zip(job.inline, targets, strict=False):
+            made = Video(media_type, data, seconds=length)
+            if to is not None:
+                made = Video(media_type, path=await anyio.to_thread.run_sync(made.save, to), seconds=length)
+            videos.append(made)
+        for place, to in zip(job.places, targets[len(job.inline) :], strict=True):
+            found = await self._download(place, to)
+            videos.append(Video(found.media_type, found.data, found.path, length))
+        seconds = None if length is None else float(length * count)
+        usage = None if seconds is None else Usage(video_seconds=seconds)
+        if job.usage is not None:
+            usage = job.usage if usage is None else job.usage.merge(usage)
+        model = job.model or self._backend.model_id
+        return VideoResult(tuple(videos), usage, model, job.id, cost(usage, self._backend.name, model))
+
+    async def _download(self, place: str, to: Path | None) -> Download:
+        try:
+            return await fetch_file(
+                self._backend, place, to=to, max_bytes=self._request.max_bytes, report=self._report_bytes
+            )
+        except NotFoundError as error:
+            error.add_note("the provider keeps videos for a short time only: this one may have expired")
+            raise
+
+    def _report_bytes(self, done: int, total: int | None) -> None:
+        self._reporter.report(done, total=total, state="fetching")
+
+    def _find_target(self, job: VideoJob, number: int, count: int) -> Path | None:
+        to = self._request.to
+        if to is None:
+            return None
+        if to.is_dir():
+            # The provider chooses the id: only letters that can't lead out of the folder.
+            letters = [letter for letter in job.id.rpartition("/")[2] if letter in _OF_NAMES]
+            to = to / f"{''.join(letters)[:_LONGEST_NAME] or 'video'}.mp4"
+        return to if count == 1 else to.with_name(f"{to.stem}-{number + 1}{to.suffix}")
+
+    def _describe(self, error: BackendError) -> None:
+        error.backend = error.backend or self._backend.name
+        error.model = error.model or self._backend.model_id
+        if self._job is not None and not self._job.is_over:
+            error.add_note(
+                f"the job {self._job.id!r} may still be running; "
+                f"generate_video(job_id={self._job.id!r}) goes on with it"
+            )
+
+    def _fields(self) -> Any:
+        return {"backend": self._backend.name, "model": self._backend.model_id}
+
+
+def _pause_of(error: BackendError, otherwise: float) -> float:
+    asked = error.retry_after if isinstance(error, RateLimitError) else None
+    return otherwise if asked is None else asked

@@ -1,0 +1,116 @@
+"""What a provider's jobs that make videos look like, without any I/O: how one is begun, looked at, cancelled and read.
+
+`video_jobs.py` drives them: it knows when to ask, how long to wait, and what to do when somebody leaves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mellea.backends.http.outgoing import JobCall
+from mellea.backends.http.report import reported
+from mellea.core.blocks import CBlock, ImageBlock
+from mellea.core.events import Usage
+from mellea.core.messages import Message
+from mellea.core.videos import VideoRequest
+from mellea.errors import BackendError, UnsupportedError, UsageError
+
+__all__ = ["VideoCodec", "VideoJob", "blocked", "failed", "read_prompt"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoJob:
+    """How a job is getting on.
+
+    Attributes:
+        id: the provider's name of it.
+        state: the provider's word for it.
+        is_over: whether nothing more will happen.
+        percent: how much of it is done, from 0 to 100, as far as the provider says.
+        error: why it made no video.
+        places: where its videos are: paths behind the base URL, or whole addresses.
+        inline: its videos, where they come with the answer: media type and bytes.
+        seconds: how long each video is, as far as the provider says.
+        usage: the tokens, as far as the provider says.
+        model: the model that works on it.
+    """
+
+    id: str
+    state: str
+    is_over: bool = False
+    percent: float | None = None
+    error: BackendError | None = None
+    places: tuple[str, ...] = ()
+    inline: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    seconds: float | None = None
+    usage: Usage | None = None
+    model: str | None = None
+
+
+class VideoCodec(ABC):
+    """A provider's jobs."""
+
+    @abstractmethod
+    def create(self, request: VideoRequest) -> JobCall:
+        """Return the call that begins a job.
+
+        Raises:
+            UnsupportedError: the provider can't do what is asked for.
+        """
+
+    @abstractmethod
+    def look(self, id: str) -> JobCall:
+        """Return the call that asks how a job is getting on."""
+
+    @abstractmethod
+    def cancel(self, id: str) -> JobCall:
+        """Return the call that ends a job, and gives back what it holds."""
+
+    @abstractmethod
+    def read(self, body: Any) -> VideoJob:
+        """Return what a provider says of a job.
+
+        Raises:
+            WireError: the body has another form.
+        """
+
+
+def read_prompt(messages: Sequence[Message], most_images: int) -> tuple[str, tuple[ImageBlock, ...]]:
+    """Return the text and the images of a prompt.
+
+    Args:
+        messages: the prompt.
+        most_images: how many images the provider takes.
+
+    Raises:
+        UnsupportedError: it holds something else, or too many images.
+        UsageError: it has no text.
+    """
+    blocks = [block for message in messages for block in message.blocks]
+    images = tuple(block for block in blocks if isinstance(block, ImageBlock))
+    if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
+        raise UnsupportedError("a video is made of texts and images; leave everything else out of the prompt")
+    if len(images) > most_images:
+        raise UnsupportedError(
+            f"the prompt has {len(images)} images, and the model takes {most_images}; leave some out"
+        )
+    text = "\n\n".join([message.text for message in messages if message.text])
+    if not text.strip():
+        raise UsageError("generate_video takes a prompt, not an empty text")
+    return text, images
+
+
+def failed(report: Any) -> BackendError:
+    """Return the error of a job that failed, in the provider's words."""
+    found = reported(report)
+    found.args = (str(found.args[0]).replace("the provider reports an error in its answer", "the video failed", 1),)
+    return found
+
+
+def blocked(reasons: Sequence[str]) -> BackendError:
+    """Return the error of a job whose prompt or video the provider's moderation doesn't let through."""
+    said = "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "it gives no reason"
+    return BackendError(f"the provider's moderation blocked the video: {said}; change the prompt")

@@ -1,0 +1,106 @@
+"""OpenAI's videos API: `videos`, `videos/{id}` and `videos/{id}/content`. No I/O.
+
+Source: OpenAI's own client (openai-python 3.52, `resources/videos.py` and its types, 2026-11). A job is begun by a
+form, as that client does it, also where no file goes with it. OpenAI's own models for it, `sora-2` and `sora-2-pro`,
+were to be shut down on 2026-09-24; Azure, gateways and servers for open weights speak the same format. There is no call
+that cancels a job: deleting it is the only way to be rid of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic_core import to_json
+
+from mellea.backends.http.fields import known_int, known_text, text_of
+from mellea.backends.http.outgoing import FormFile, JobCall
+from mellea.backends.http.videos import VideoCodec, VideoJob, blocked, failed, read_prompt
+from mellea.backends.openai.content import unsupported
+from mellea.core.videos import VideoRequest
+from mellea.errors import WireError
+
+__all__ = ["OpenAIVideos"]
+
+_SIZES = {"16:9": "1280x720", "9:16": "720x1280", "7:4": "1792x1024", "4:7": "1024x1792"}
+_RUNNING = frozenset({"queued", "in_progress", "processing", "preprocessing"})
+_DONE = frozenset({"completed", "succeeded"})
+_BLOCKED = frozenset({"moderation_blocked", "content_policy_violation", "sentinel_block", "content_filter"})
+_DELETED: Final = "video.deleted"
+
+
+class OpenAIVideos(VideoCodec):
+    """The jobs of OpenAI, and of services with the same interface.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def create(self, request: VideoRequest) -> JobCall:
+        """Return the form that begins a job; an image in the prompt is its first frame."""
+        prompt, images = read_prompt(request.messages, 1)
+        fields: dict[str, Any] = {"model": self._model, "prompt": prompt}
+        if request.seconds is not None:
+            fields["seconds"] = str(request.seconds)
+        if request.aspect_ratio is not None:
+            fields["size"] = _find_size(request.aspect_ratio)
+        files: list[FormFile] = []
+        for image in images:
+            if image.data is None:
+                # A form has no way to say it, and the API takes JSON where no file goes with it.
+                payload = {**fields, "input_reference": {"image_url": image.url}, **request.options}
+                return JobCall("POST", "videos", payload)
+            name = image.filename or f"image.{image.essence.rpartition('/')[2]}"
+            files.append(("input_reference", name, image.data, image.essence))
+        form = {name: _encode_field(value) for name, value in {**fields, **request.options}.items()}
+        return JobCall("POST", "videos", form, tuple(files))
+
+    def look(self, id: str) -> JobCall:
+        """Ask how a job is getting on."""
+        return JobCall("GET", _path(id))
+
+    def cancel(self, id: str) -> JobCall:
+        """Delete a job."""
+        return JobCall("DELETE", _path(id))
+
+    def read(self, body: Any) -> VideoJob:
+        """Return what the service says of a job."""
+        if not isinstance(body, dict) or not (id := text_of(body, "id")):
+            raise WireError(f"the provider sent {body!r:.100} where a video job has to be")
+        state = known_text(body, "status") or "unknown"
+        is_over = state not in _RUNNING
+        error = None
+        if is_over and state not in _DONE:
+            report = body.get("error") or {"message": f"it ended as {state!r}"}
+            code = report.get("code") if isinstance(report, Mapping) else None
+            is_blocked = code in _BLOCKED and isinstance(report, Mapping)
+            error = blocked([str(report.get("message") or code)]) if is_blocked else failed(report)
+        return VideoJob(
+            id,
+            state,
+            is_over,
+            known_int(body, "progress"),
+            error,
+            (f"{_path(id)}/content",) if state in _DONE else (),
+            seconds=known_int(body, "seconds"),
+            model=known_text(body, "model") or None,
+        )
+
+
+def _path(id: str) -> str:
+    return f"videos/{quote(id, safe='')}"
+
+
+def _find_size(aspect_ratio: str) -> str:
+    if aspect_ratio not in _SIZES:
+        known = ", ".join(map(repr, _SIZES))
+        raise unsupported(f"aspect_ratio={aspect_ratio!r} has no size in the videos API", f"it knows {known}, or size=")
+    return _SIZES[aspect_ratio]
+
+
+def _encode_field(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value).decode()

@@ -1,0 +1,288 @@
+"""What a value shows of itself, and how that becomes text, HTML or Markdown.
+
+Rules:
+
+- A card holds plain text only. It is escaped here, in one place, so nothing that a model wrote becomes markup: not in
+  HTML, not in Markdown (where it stands in fences), and no control character reaches a terminal.
+- Long texts are cut: a notebook keeps what it shows, and a browser has to lay it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from html import escape
+from itertools import groupby
+from pprint import pformat
+from typing import Any
+
+from mellea.core.surrogates import replace_surrogates
+from mellea.core.terminal import visible, visible_layout
+
+__all__ = [
+    "Card",
+    "Code",
+    "Fold",
+    "Grid",
+    "Part",
+    "Prose",
+    "draw_bundle",
+    "draw_html",
+    "draw_markdown",
+    "draw_text",
+    "show_error",
+    "show_value",
+    "write_value",
+]
+
+LONGEST_TEXT = 20_000
+"""How many characters of a text are shown."""
+
+LONGEST_CELL = 500
+"""How many characters of a cell are shown."""
+
+MOST_ROWS = 200
+"""How many rows of a table are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Text for people, whose lines may be wrapped."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text whose spaces count: a value, JSON, a tree."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A text that is shown when somebody asks for it.
+
+    Attributes:
+        label: what it is.
+        text: the text.
+    """
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows of texts.
+
+    Attributes:
+        columns: what the columns are called.
+        rows: the cells of each row.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Part = Prose | Code | Fold | Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What there is to see of a value.
+
+    Attributes:
+        title: what it is.
+        state: how far it is, such as `"streaming"`.
+        facts: short notes: the model, the tokens.
+        parts: the content.
+    """
+
+    title: str
+    state: str = ""
+    facts: Sequence[str] = ()
+    parts: Sequence[Part] = ()
+
+    def head(self) -> str:
+        """Return title, state and facts in one line."""
+        return " · ".join(filter(None, [self.title, self.state, *self.facts]))
+
+
+# -- values -----------------------------------------------------------------------------------------------
+
+
+def show_value(value: Any) -> Part:
+    """Return a typed value as a form: a table of fields where it has any, else as Python writes it."""
+    named = _list_fields(value)
+    if named is None:
+        return Code("" if value is None else pformat(value, width=100))
+    return Grid(("field", "value"), [(name, write_value(item)) for name, item in named.items()])
+
+
+def _list_fields(value: Any) -> Mapping[str, Any] | None:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    declared = getattr(type(value), "model_fields", None)  # a pydantic model, which isn't imported for this
+    if isinstance(declared, Mapping):
+        return {name: getattr(value, name) for name in declared}
+    return {str(name): item for name, item in value.items()} if isinstance(value, Mapping) else None
+
+
+def show_error(error: BaseException | None) -> list[Part]:
+    """Return what went wrong, nothing if nothing did."""
+    return [] if error is None else [Code(f"{type(error).__name__}: {error}")]
+
+
+def write_value(value: Any) -> str:
+    """Return a value as it is shown in a cell: texts as they are, others as Python writes them."""
+    return value if isinstance(value, str) else pformat(value, width=100)
+
+
+# -- all forms at once ------------------------------------------------------------------------------------
+
+
+def draw_bundle(card: Card) -> dict[str, str]:
+    """Return a card under the types that notebooks choose from."""
+    return {
+        "text/plain": draw_text(card),
+        "text/html": draw_html(card),
+        "text/markdown": draw_markdown(card),
+    }
+
+
+# -- text -------------------------------------------------------------------------------------------------
+
+
+def draw_text(card: Card) -> str:
+    """Return a card for a terminal, without anything that a terminal would obey."""
+    lines = [visible(card.head())]
+    for part in card.parts:
+        match part:
+            case Prose(text) | Code(text):
+                lines += visible_layout(cut(text, LONGEST_TEXT)).split("\n") if text else []
+            case Fold(label, text):
+                lines.append(f"{visible(label)}: {visible(cut(text, LONGEST_CELL))}")
+            case Grid(columns, rows):
+                lines += _draw_columns(columns, rows)
+    return "\n".join(lines)
+
+
+def _draw_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    shown, left = _take_rows(rows)
+    cells = [[visible(cell) for cell in row] for row in [columns, *shown]]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    if left:
+        yield left
+
+
+# -- HTML -------------------------------------------------------------------------------------------------
+
+# No colours but the frontend's own, so that it can be read in dark mode as well.
+_HEAD = "font-size:.85em;opacity:.7"
+_PROSE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0;max-width:50em"
+_CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
+_CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere"
+
+
+def draw_html(card: Card) -> str:
+    """Return a card as an HTML fragment: no scripts, no links, no styles outside of it."""
+    parts = "".join(_draw_part(part) for part in card.parts)
+    # The classes keep frontends from typesetting what stands between dollars as formulas.
+    head = f'<div style="{_HEAD}">{_escape(card.head())}</div>'
+    return f'<div class="mellea tex2jax_ignore mathjax_ignore">{head}{parts}</div>'
+
+
+def _draw_part(part: Part) -> str:
+    match part:
+        case Prose(text):
+            return f'<div style="{_PROSE}">{_escape(cut(text, LONGEST_TEXT))}</div>'
+        case Code(text):
+            return f'<pre style="{_CODE}">{_escape(cut(text, LONGEST_TEXT))}</pre>'
+        case Fold(label, text):
+            shown = _escape(cut(text, LONGEST_TEXT))
+            return f'<details><summary>{_escape(label)}</summary><div style="{_PROSE}">{shown}</div></details>'
+        case Grid(columns, rows):
+            cells, left = _take_rows(rows)
+            head = "".join(f'<th style="{_CELL}">{_escape(cell)}</th>' for cell in columns)
+            body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in cells)
+            table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            return table + (f'<div style="{_HEAD}">{_escape(left)}</div>' if left else "")
+
+
+def _draw_cell(text: str) -> str:
+    return f'<td style="{_CELL}">{_escape(text)}</td>'
+
+
+def _escape(text: str) -> str:
+    return escape(_printable(text))
+
+
+# -- Markdown ---------------------------------------------------------------------------------------------
+
+
+def draw_markdown(card: Card) -> str:
+    """Return a card as Markdown; texts stand in fences, where nothing is markup."""
+    pieces = [_in_line(card.head())]
+    for part in card.parts:
+        match part:
+            case Prose(text) | Code(text):
+                pieces.append(_in_fence(text))
+            case Fold(label, text):
+                pieces += [f"{_in_line(label)}:", _in_fence(text)]
+            case Grid(columns, rows):
+                pieces.append("\n".join(_draw_grid(columns, rows)))
+    return "\n\n".join(pieces)
+
+
+def _draw_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    shown, left = _take_rows(rows)
+    yield f"| {' | '.join(map(_in_line, columns))} |"
+    yield f"|{' --- |' * len(columns)}"
+    for row in shown:
+        yield f"| {' | '.join(map(_in_line, row))} |"
+    if left:
+        yield f"\n{_in_line(left)}"
+
+
+def _in_fence(text: str) -> str:
+    text = _printable(cut(text, LONGEST_TEXT))
+    # A fence ends at a run of backticks that is as long as its own.
+    longest = max((len(list(run)) for sign, run in groupby(text) if sign == "`"), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _in_line(text: str) -> str:
+    """Return a text in one line in which every mark is an entity."""
+    text = visible(text)
+    return "".join(f"&#{ord(sign)};" if sign in _MARKS else sign for sign in text)
+
+
+_MARKS = frozenset("\\`*_{}[]()<>#+-!|&~$:/@\"'=")
+
+
+# -- what all of them need --------------------------------------------------------------------------------
+
+
+def cut(text: str, longest: int) -> str:
+    """Return at most so many characters of a text, and say how many are left out."""
+    left = len(text) - longest
+    return text if left <= 0 else f"{text[:longest]}… ({left:,} more characters)"
+
+
+def _take_rows(rows: Sequence[Sequence[Any]]) -> tuple[list[list[str]], str]:
+    """Return the rows that are shown, with their cells cut, and what to say of the others."""
+    shown = [[cut(cell, LONGEST_CELL) for cell in row] for row in rows[:MOST_ROWS]]
+    left = len(rows) - len(shown)
+    return shown, f"… {left:,} more rows" if left else ""
+
+
+# What no document may have in it; line ends and tabs stay.
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+
+
+def _printable(text: str) -> str:
+    return replace_surrogates(text).translate(_CONTROLS)

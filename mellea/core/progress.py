@@ -1,0 +1,212 @@
+"""How far a piece of work has come: as a value for a function, or as one line of a terminal.
+
+Rules:
+
+- Where a caller may ask for progress, it says `True` (a line on stderr, if that is a terminal), `False`, or gives a
+  function, which is called with a `Progress` on the event loop: it must not block.
+- A line is drawn at most five times a second, and only for work that has taken a second: what is quick leaves nothing.
+  It is drawn by a thread of its own, so that its seconds pass while there is no news, or the event loop is blocked.
+- It is erased when the work ends, so that what the program prints isn't broken up by it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self, TextIO
+
+from mellea.core.terminal import visible
+from mellea.errors import UsageError
+
+__all__ = ["Progress", "ProgressOption", "Reporter", "TerminalLine", "format_time"]
+
+_REDRAW_SECONDS = 0.2
+_QUICK_SECONDS = 1.0
+_LEAVE_SECONDS = 1.0
+"""How long the end of the work waits for the line to go away: a terminal may be stopped."""
+
+_BAR = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a piece of work has come.
+
+    Args:
+        what: the work, such as `"video"`.
+        done: how much is done.
+        total: how much there is to do; `None` if nobody knows.
+        seconds: how long it has taken so far.
+        state: the word for what is going on, such as a provider's `"in_progress"`.
+    """
+
+    what: str
+    done: float = 0.0
+    total: float | None = None
+    seconds: float = 0.0
+    state: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """The share that is done, from 0 to 1; `None` if nobody knows."""
+        return None if not self.total else min(max(self.done / self.total, 0.0), 1.0)
+
+    def __str__(self) -> str:
+        fraction = self.fraction
+        parts = [self.what]
+        if fraction is not None:
+            filled = int(fraction * _BAR)
+            parts.append(f"[{'#' * filled}{'.' * (_BAR - filled)}] {fraction:4.0%}")
+        parts += [self.state] if self.state else []
+        return "  ".join([*parts, format_time(self.seconds)])
+
+
+ProgressOption = bool | Callable[[Progress], object]
+"""What callers say about progress: whether a terminal shows it, or the function that is told of it."""
+
+
+class TerminalLine:
+    """One line of a terminal that is drawn anew.
+
+    Args:
+        stream: where; by default stderr.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream if stream is not None else sys.stderr
+        self._width = 0  # of what is shown: a shorter line is padded, or the rest of the longer one would stay
+        self._drawn = time.monotonic()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody can see it: a program without a console has no stderr."""
+        return bool(self._stream is not None and self._stream.isatty())
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether something stands there."""
+        return self._width > 0
+
+    def is_due(self) -> bool:
+        """Whether it is time to draw again: faster than a few times a second nobody can read it."""
+        return time.monotonic() - self._drawn >= _REDRAW_SECONDS
+
+    def draw(self, text: str) -> None:
+        """Put a text in place of what the line shows."""
+        # A longer line would be broken by the terminal, and a carriage return only goes back to the break.
+        text = text[: self._columns()]
+        # A carriage return works everywhere, also in terminals that know no escape sequences.
+        self._write("\r" + text.ljust(self._width))
+        self._width, self._drawn = len(text), time.monotonic()
+
+    def leave(self) -> None:
+        """Go on below the line."""
+        if self._width:
+            self._write("\n")
+            self._width = 0
+
+    def erase(self) -> None:
+        """Make the line empty, and go back to its beginning."""
+        if self._width:
+            self._write("\r" + " " * self._width + "\r")
+            self._width = 0
+
+    def _columns(self) -> int | None:
+        try:
+            return max(os.get_terminal_size(self._stream.fileno()).columns - 1, 1)
+        except (OSError, ValueError):  # not a terminal, or one that doesn't know its size
+            return None
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class Reporter:
+    """Tells of the progress of a piece of work that takes the length of a `with` block.
+
+    Args:
+        what: the work, as a line shows it.
+        progress: what the caller said.
+        total: how much there is to do, if that is known.
+        stream: where a line is drawn, in place of stderr.
+
+    Raises:
+        UsageError: `progress` is neither true or false nor a function.
+    """
+
+    def __init__(
+        self, what: str, progress: ProgressOption, *, total: float | None = None, stream: TextIO | None = None
+    ) -> None:
+        if not isinstance(progress, bool) and not callable(progress):
+            raise UsageError(f"progress takes True, False or a function of a Progress, not {progress!r}")
+        self._what, self._total = what, total
+        self._tell = None if isinstance(progress, bool) else progress
+        line = TerminalLine(stream) if progress is True else None
+        self._line = line if line is not None and line.is_terminal else None
+        self._began = time.monotonic()
+        self._last = Progress(what)
+        self._ended = threading.Event()
+        self._drawing: threading.Thread | None = None
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody is told."""
+        return self._tell is not None or self._line is not None
+
+    def report(self, done: float = 0.0, *, total: float | None = None, state: str = "") -> None:
+        """Tell how far the work has come.
+
+        Args:
+            done: how much is done.
+            total: how much there is to do, in place of what was said before.
+            state: the word for what is going on.
+
+        Raises:
+            UsageError: the caller's function failed; its error is the cause.
+        """
+        if not self.is_heard:
+            return
+        seconds = time.monotonic() - self._began
+        total = self._total if total is None else total
+        self._last = Progress(self._what, done, total, seconds, visible(state))
+        if self._tell is not None:
+            try:
+                self._tell(self._last)
+            except Exception as error:
+                raise UsageError(
+                    f"the function that was given as progress= failed: {type(error).__name__}: {error}"
+                ) from error
+
+    def _draw(self, line: TerminalLine) -> None:
+        pause = _QUICK_SECONDS
+        while not self._ended.wait(pause):
+            line.draw(str(replace(self._last, seconds=time.monotonic() - self._began)))
+            pause = _REDRAW_SECONDS
+        line.erase()
+
+    def __enter__(self) -> Self:
+        if self._line is not None:
+            self._drawing = threading.Thread(target=self._draw, args=(self._line,), name="mellea-progress", daemon=True)
+            self._drawing.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._drawing is not None:
+            # So that nothing is drawn into what the program prints next.
+            self._drawing.join(_LEAVE_SECONDS)
+
+
+def format_time(seconds: float) -> str:
+    """Return a length of time as hours, minutes and seconds, such as `1:02:03` or `0:07`."""
+    whole = int(max(seconds, 0))
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -1,0 +1,97 @@
+"""What a generation shows of itself, while it runs and afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mellea.core.accumulator import Generation
+from mellea.core.blocks import ToolCall
+from mellea.core.card import Card, Code, Fold, Grid, Part, Prose, show_error, show_value, write_value
+from mellea.core.events import Usage
+from mellea.core.runtime import Record
+from mellea.core.state import State
+
+if TYPE_CHECKING:
+    from mellea.core.structured.partials import PartialDecoder
+
+__all__ = ["RunCard", "say_tokens"]
+
+
+class RunCard:
+    """Shows one generation, as often as it is asked; it reads no text twice.
+
+    It only looks at what has arrived: it is no reader, so it waits for nothing and computes no thunk. It holds the
+    record and not the thunk, so a thunk that is shown can still be dropped.
+
+    Args:
+        title: what it is a generation of.
+        run: the generation.
+    """
+
+    def __init__(self, title: str, run: Record) -> None:
+        self._title = title
+        self._run = run
+        self._decoder: PartialDecoder[Any] | None = None
+        self._read = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self._run.is_final
+
+    def draw(self) -> Card:
+        """Return what there is to see now."""
+        run = self._run
+        is_final = run.is_final  # before the text: what comes in between is shown the next time
+        so_far = run.so_far()
+        parts: list[Part] = [Fold("thinking", so_far.thinking)] if so_far.thinking else []
+        parts += [self._show_result(so_far, is_final=is_final)]
+        if so_far.tool_calls:
+            parts.append(_list_calls(so_far.tool_calls))
+        parts += show_error(run.error)
+        return Card(self._title, run.state.value, self._list_facts(so_far), parts)
+
+    def _list_facts(self, so_far: Generation) -> list[str]:
+        facts = [so_far.model or self._run.model or "", say_tokens(self._run.usage())]
+        if so_far.finish_reason not in (None, "stop", "tool_call"):
+            facts.append(f"ended by {so_far.finish_reason}")
+        if (sampling := self._run.sampling) is not None:
+            met = "requirements met" if sampling.success else "requirements not met"
+            facts.append(f"attempt {sampling.chosen + 1} of {len(sampling.attempts)}, {met}")
+        return [fact for fact in facts if fact]
+
+    def _show_result(self, so_far: Generation, *, is_final: bool) -> Part:
+        run = self._run
+        if run.format is None:
+            return Prose(so_far.text)
+        if run.state is State.DONE:
+            return show_value(run.parsed)
+        # Attempts and steps begin anew; their text is shown as it is.
+        if is_final or run.is_composite:
+            return Code(so_far.text)
+        return self._show_partial(so_far.text)
+
+    def _show_partial(self, text: str) -> Part:
+        from mellea.core.structured.partials import PartialDecoder  # lazy: plain text needs none of it
+
+        decoder = self._decoder = self._decoder or PartialDecoder(self._run.format)
+        decoder.feed(text[self._read :])
+        self._read = len(text)
+        while decoder.next() is not None:
+            pass
+        return show_value(decoder.data())
+
+
+def _list_calls(calls: tuple[ToolCall, ...]) -> Grid:
+    return Grid(("tool", "arguments"), [(call.tool_name, write_value(dict(call.tool_args))) for call in calls])
+
+
+def say_tokens(usage: Usage | None) -> str:
+    """Return how many tokens were taken, as far as that is known."""
+    if usage is None or usage.total_tokens is None:
+        return ""
+    return f"{_say(usage.input_tokens)} + {_say(usage.output_tokens)} tokens"
+
+
+def _say(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"

@@ -1,0 +1,70 @@
+"""An evaluation that is written down and run later, by `mellea eval` or by its own `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from mellea.core.runtime.portal import blocking
+from mellea.errors import UsageError
+from mellea.evaluation.arguments import EvaluateArguments
+from mellea.evaluation.report import Report
+from mellea.evaluation.run import aevaluate
+
+__all__ = ["Evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What to evaluate, on what, and how good it has to be.
+
+    Args:
+        function: as in `evaluate`: a function, or several variants.
+        cases: as in `evaluate`.
+        checks: as in `evaluate`.
+        repeat: how many samples to take of each case.
+        at_least: the pass rate that every variant has to reach; `None` if none has to.
+        name: what the report is called.
+
+    Raises:
+        UsageError: `at_least` is no rate.
+    """
+
+    function: Any
+    cases: Any
+    checks: Iterable[Any] | None = None
+    repeat: int = 1
+    at_least: float | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.at_least, (int, float)) and not isinstance(self.at_least, bool)
+        if self.at_least is not None and not (is_number and 0 < self.at_least <= 1):
+            raise UsageError(f"at_least= takes a rate up to 1, such as 0.8, not {self.at_least!r}")
+
+    async def arun(self, **arguments: Unpack[EvaluateArguments]) -> Report:
+        """Run it; the arguments are those of `aevaluate`, and go before its own."""
+        own: EvaluateArguments = {"checks": self.checks, "repeat": self.repeat, "name": self.name}
+        own.update(arguments)
+        return await aevaluate(self.function, self.cases, **own)
+
+    run = blocking(arun)
+
+    def find_missed(self, report: Report, *, is_sure: bool = False) -> list[str]:
+        """Return the variants of a report whose rate isn't high enough, in words.
+
+        Args:
+            report: of this evaluation.
+            is_sure: whether the lower end of the interval has to be high enough, rather than the rate itself.
+        """
+        if self.at_least is None:
+            return []
+        missed = []
+        for variant in report.variants:
+            rate = report.rate(variant)
+            reached = rate.low if is_sure else rate.estimate
+            # A rate of nothing is NaN, which reaches nothing.
+            if not reached >= self.at_least:
+                missed.append(f"{variant!r} has {rate}, and at least {self.at_least:.0%} was wanted")
+        return missed

@@ -1,0 +1,284 @@
+"""Pairwise judging: a model says which of two variants' values it prefers, asked twice, with the places swapped.
+
+Models tend to prefer what stands first, or what stands second. So a preference counts only if it stays the same when
+the two change places; otherwise it is a tie.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Unpack
+
+from mellea.batch import amap
+from mellea.batch.arguments import RunnerArguments
+from mellea.batch.identity import digest_of, find_form
+from mellea.batch.program import Program, Work
+from mellea.core.accumulator import Generation
+from mellea.core.backend import Backend
+from mellea.core.component import TemplateRepresentation
+from mellea.core.runtime.ledger import Meter, current_ledger
+from mellea.core.runtime.portal import blocking
+from mellea.errors import UsageError
+from mellea.evaluation.checks import CaseInput, text_of
+from mellea.evaluation.comparison import Comparison, compare_rates, format_p
+from mellea.evaluation.findings import Findings, Sample
+from mellea.stdlib.requirements.judge import Judge, as_judge
+from mellea.stdlib.session import current_session
+from mellea.stdlib.verb import verb
+
+__all__ = ["Preference", "aprefer", "prefer"]
+
+_LONGEST_REASON = 300
+"""Characters; a small model might not stop otherwise."""
+
+Choice = Literal["first", "second", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Which of two variants a judge prefers.
+
+    Attributes:
+        criterion: what the judge was asked to go by.
+        base: the name of one variant.
+        other: the name of the other.
+        for_base: how many pairs of values it prefers the base's in, in both orders.
+        for_other: how many it prefers the other's in.
+        ties: how many it prefers neither in, or another one in each order.
+        steady: how many pairs it said the same of in both orders.
+        first: how often it chose the value that stood first, of all choices that weren't ties; 0.5 is fair.
+        comparison: the test, by case; a rate is the share of preferences, a tie being half of one.
+        errors: how many pairs the judge failed to say anything of.
+        cost: what the judge cost in US dollars, `None` if that is unknown.
+    """
+
+    criterion: str
+    base: str
+    other: str
+    for_base: int
+    for_other: int
+    ties: int
+    steady: int
+    first: float
+    comparison: Comparison
+    errors: int = 0
+    cost: float | None = 0.0
+
+    @property
+    def winner(self) -> str | None:
+        """The name of the variant that is preferred, `None` if one can't tell."""
+        return self.comparison.winner
+
+    def __str__(self) -> str:
+        whole = self.for_base + self.for_other + self.ties
+        ahead, behind = (self.other, self.base), (self.for_other, self.for_base)
+        if self.winner == self.base or (self.winner is None and self.for_base > self.for_other):
+            ahead, behind = (self.base, self.other), (self.for_base, self.for_other)
+        figures = (
+            f"{ahead[0]!r} in {behind[0]} of {whole} pairs, {ahead[1]!r} in {behind[1]}, neither in {self.ties} "
+            f"({format_p(self.comparison.p)})"
+        )
+        said = f"{self.winner!r} is preferred" if self.winner else "Can't tell which is preferred"
+        steady = (
+            f"The judge said the same in both orders of {self.steady} pairs, and chose the first in {self.first:.0%}."
+        )
+        failed = f" It failed to say anything of {self.errors}." if self.errors else ""
+        return f"{said}: {figures}. {steady}{failed}"
+
+
+@verb("aprefer", RunnerArguments)
+async def aprefer(
+    report: Findings,
+    criterion: str,
+    base: str | None = None,
+    other: str | None = None,
+    *,
+    judge: Any = None,
+    **arguments: Unpack[RunnerArguments],
+) -> Preference:
+    """Have a model say which of two variants' values it prefers, for each sample that both have.
+
+    It is asked twice, with the two in both orders. It runs on the machine of `map`, as `aevaluate` does.
+
+    Args:
+        report: has the values.
+        criterion: what to go by, such as `"The kinder answer is better."`.
+        base: the name of one variant, by default the first.
+        other: the name of the other, by default the second.
+        judge: a backend, a session or a `Judge`; by default the current session.
+
+    Raises:
+        UsageError: there are no two such variants, or they have no sample in common.
+        BudgetExceededError: the budget is used up.
+    """
+    base, other = report.find_pair(base, other)
+    pairs = _pair_samples(report, base, other)
+    asked = as_judge(judge) if judge is not None else Judge(current_session())
+    rows = [row for pair in pairs for row in _make_rows(*pair, criterion)]
+    said: dict[str, Choice] = {}
+    costs: list[float | None] = []
+    program = _PreferenceProgram(asked)
+    async for row in amap(program, rows, id=lambda row: row.id, ordered=False, **arguments):
+        costs.append(row.cost)
+        if row.error is None and row.value is not None:
+            said[row.id] = row.value
+    cost = None if None in costs else sum(each for each in costs if each is not None)
+    return _count(criterion, (base, other), pairs, said, cost, report.confidence)
+
+
+prefer = blocking(aprefer)
+
+
+def _pair_samples(report: Findings, base: str, other: str) -> list[tuple[Sample, Sample]]:
+    known = {(sample.case.id, sample.number): sample for sample in report.of(base) if sample.error is None}
+    pairs = [
+        (known[sample.case.id, sample.number], sample)
+        for sample in report.of(other)
+        if sample.error is None and (sample.case.id, sample.number) in known
+    ]
+    if not pairs:
+        raise UsageError(f"{base!r} and {other!r} have no sample in common that a judge could compare")
+    return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class _PreferenceRow:
+    """Two texts in one order."""
+
+    id: str
+    task: str
+    first: str
+    second: str
+    criterion: str
+    name = "preference"  # in traces
+
+    def parts(self) -> Sequence[Any]:
+        return ()
+
+    def format_for_llm(self) -> TemplateRepresentation:
+        args = {"task": self.task, "first": self.first, "second": self.second, "criterion": self.criterion}
+        return TemplateRepresentation("Preference", args)
+
+    def parse(self, generation: Generation) -> str:
+        return generation.text
+
+
+def _make_id(sample: Sample, *, is_swapped: bool) -> str:
+    return f"{sample.case.id} {sample.number} {'swapped' if is_swapped else 'straight'}"
+
+
+def _make_rows(one: Sample, two: Sample, criterion: str) -> list[_PreferenceRow]:
+    """Return both orders of a pair; none if there is nothing to choose."""
+    task, first, second = str(CaseInput(one.case, None)), text_of(one.value), text_of(two.value)
+    if first == second:
+        return []
+    return [
+        _PreferenceRow(_make_id(one, is_swapped=False), task, first, second, criterion),
+        _PreferenceRow(_make_id(one, is_swapped=True), task, second, first, criterion),
+    ]
+
+
+class _PreferenceProgram(Program):
+    """A judge over pairs of texts."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__(None, None, "mellea.evaluate.preferences")
+        self.judge = judge
+        self.backend: Backend = getattr(judge.model, "backend", judge.model) or current_session().backend
+
+    async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
+        """Return the work of a row."""
+        return _PreferenceWork(self, args[0])
+
+    def backends(self) -> list[Backend]:
+        """Return the judge's backend."""
+        return [self.backend]
+
+
+class _PreferenceWork(Work):
+    __slots__ = ("_judge", "_row")
+
+    def __init__(self, program: _PreferenceProgram, row: _PreferenceRow) -> None:
+        self._judge, self._row, self.backend = program.judge, row, program.backend
+        self.digest = b""
+        if program.is_keyed:
+            self.digest = digest_of("prefer", find_form(program.judge), find_form(row))
+
+    async def ask(self, meter: Meter) -> Choice:
+        if self.backend is None:
+            raise UsageError("a judge needs a model; name one in judge=, or set MELLEA_MODEL")
+        token = current_ledger.set(meter)
+        try:
+            answer = await self._judge.ask(self._row, _make_form(), self.backend)
+        finally:
+            current_ledger.reset(token)
+        choice: Choice = answer.choice
+        return choice
+
+    def dump(self, value: Choice) -> str:
+        return json.dumps(value)
+
+    async def load(self, text: str) -> Choice:
+        choice: Choice = json.loads(text)
+        return choice
+
+
+@lru_cache(maxsize=1)
+def _make_form() -> Any:
+    from pydantic import Field  # lazy: only judges need it
+
+    # The reason comes first in the schema: the model weighs, then decides; the other way round it justifies.
+    reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
+    return make_dataclass("Preferred", [("reason", reason), ("choice", Choice)])
+
+
+_SWAPPED: dict[Choice, Choice] = {"first": "second", "second": "first", "tie": "tie"}
+
+
+def _count(
+    criterion: str,
+    names: tuple[str, str],
+    pairs: Sequence[tuple[Sample, Sample]],
+    said: Mapping[str, Choice],
+    cost: float | None,
+    confidence: float,
+) -> Preference:
+    by_case: dict[str, list[int]] = {}
+    steady = errors = 0
+    choices: list[Choice] = []
+    for one, two in pairs:
+        if text_of(one.value) == text_of(two.value):
+            straight: Choice | None = "tie"
+            swapped: Choice | None = "tie"
+        else:
+            straight, swapped = (said.get(_make_id(one, is_swapped=swap)) for swap in (False, True))
+            choices += [choice for choice in (straight, swapped) if choice is not None]
+        if straight is None or swapped is None:
+            errors += 1
+            continue
+        is_steady = straight == _SWAPPED[swapped]
+        steady += is_steady
+        # For the other variant 1, for the base -1.
+        outcome = {"first": -1, "second": 1, "tie": 0}[straight] if is_steady else 0
+        by_case.setdefault(one.case.id, []).append(outcome)
+    outcomes = [outcome for case in by_case.values() for outcome in case]
+    halves = [
+        ((sum(1 - outcome for outcome in case), 2 * len(case)), (sum(1 + outcome for outcome in case), 2 * len(case)))
+        for case in by_case.values()
+    ]
+    decided = [choice for choice in choices if choice != "tie"]
+    return Preference(
+        criterion,
+        *names,
+        for_base=outcomes.count(-1),
+        for_other=outcomes.count(1),
+        ties=outcomes.count(0),
+        steady=steady,
+        first=decided.count("first") / len(decided) if decided else 0.5,
+        comparison=compare_rates(*names, halves, confidence=confidence),
+        errors=errors,
+        cost=cost,
+    )

@@ -1,0 +1,141 @@
+"""Where a card is drawn and drawn again: an output of a Jupyter cell, one of marimo, a terminal, or a plain file.
+
+A frontend is never imported here: if the program runs in one, it is loaded already.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import shutil
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from mellea.core.card import Card, draw_bundle, draw_html, draw_text
+
+__all__ = ["Screen", "find_screen"]
+
+
+class Screen(ABC):
+    """A place where one card is shown.
+
+    Attributes:
+        stays: whether the card can be replaced later, whatever else the program shows meanwhile.
+    """
+
+    stays = False
+
+    @abstractmethod
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before."""
+
+    def make_thread(self, work: Callable[[], None]) -> threading.Thread:
+        """Return a thread that may draw; it ends with the program."""
+        # A frontend finds the cell that an output belongs to in the context.
+        context = contextvars.copy_context()
+        return threading.Thread(target=context.run, args=(work,), name="mellea-show", daemon=True)
+
+
+class JupyterOutput(Screen):
+    """One output of a cell, which is replaced in place, also after the cell has ended.
+
+    Args:
+        display: IPython's `display`.
+    """
+
+    stays = True
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        self._display = display
+        self._handle: Any = None
+
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before."""
+        bundle = draw_bundle(card)
+        if self._handle is None:
+            self._handle = self._display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+class MarimoOutput(Screen):
+    """The output of a marimo cell, as long as that runs.
+
+    Args:
+        marimo: the module.
+    """
+
+    def __init__(self, marimo: Any) -> None:
+        self._marimo = marimo
+
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before."""
+        self._marimo.output.replace(self._marimo.Html(draw_html(card)))
+
+    def make_thread(self, work: Callable[[], None]) -> threading.Thread:
+        """Return a thread that may draw: one that marimo knows."""
+        thread: threading.Thread = self._marimo.Thread(target=work, daemon=True)
+        return thread
+
+
+class Terminal(Screen):
+    """Lines of a terminal, which are drawn over as long as they fit on it.
+
+    Args:
+        stream: what the terminal reads.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines = 0
+
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Show a card in place of the one before: its last lines while it changes, all of it at the end."""
+        size = shutil.get_terminal_size()
+        lines = [piece for line in draw_text(card).split("\n") for piece in _wrap(line, size.columns - 1)]
+        if not is_final:
+            lines = lines[-(size.lines - 1) :]
+        # Up to the first line of what was drawn before, and away with all below it.
+        back = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
+        self._stream.write(back + "".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+        self._lines = len(lines)
+
+
+class PlainOutput(Screen):
+    """A pipe or a file, which gets what the value came to.
+
+    Args:
+        stream: what to write to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        """Write the card if it is the last one."""
+        if is_final:
+            self._stream.write(draw_text(card) + "\n")
+            self._stream.flush()
+
+
+def find_screen() -> Screen:
+    """Return a new place to show something, of the frontend that the program runs in."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and hasattr(shell, "kernel"):
+        return JupyterOutput(sys.modules["IPython.display"].display)
+    marimo = sys.modules.get("marimo")
+    if marimo is not None and marimo.running_in_notebook():
+        return MarimoOutput(marimo)
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return Terminal(sys.stdout)
+    return PlainOutput(sys.stdout)
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    # By characters: words would move while they are being written.
+    return [line[start : start + width] for start in range(0, len(line), width)] or [""]

@@ -1,0 +1,123 @@
+"""The verbs of a session whose result comes all at once: vectors, images, videos. The context has no part in them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mellea.core.backend import Backend
+from mellea.core.blocking import blocking
+from mellea.core.entrance import short_errors
+from mellea.core.progress import Progress
+from mellea.core.results import EmbeddingResult, ImageResult
+from mellea.stdlib import single_result
+from mellea.stdlib.verb import verb
+
+if TYPE_CHECKING:
+    from mellea.core.videos import VideoResult
+
+__all__ = ["SingleResultVerbs"]
+
+
+@short_errors
+class SingleResultVerbs:
+    """The part of a session's verbs that asks for vectors, images and videos.
+
+    Attributes:
+        backend: which model to ask, and how.
+    """
+
+    backend: Backend
+
+    @abstractmethod
+    def registering(self) -> AbstractContextManager[None]:
+        """Register what a `with` block launches as work of this session."""
+
+    @verb("generate_image")
+    async def agenerate_image(
+        self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+    ) -> ImageResult:
+        """Have the model make images; the context is neither read nor extended.
+
+        Args:
+            prompt: text, blocks, a `Message`, or a list of messages.
+            n: how many images.
+            aspect_ratio: width to height, such as `"16:9"`.
+            options: more options, by the names that the provider itself uses.
+
+        Raises:
+            UnsupportedError: the backend makes no images.
+            MelleaError: an argument is wrong, or the provider failed.
+        """
+        with self.registering():
+            return await single_result.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
+
+    @verb("generate_video")
+    async def agenerate_video(
+        self,
+        prompt: Any = None,
+        *,
+        seconds: int | None = None,
+        aspect_ratio: str | None = None,
+        to: str | Path | None = None,
+        job_id: str | None = None,
+        timeout: float | None = 1800.0,
+        max_bytes: int = 2**30,
+        progress: bool | Callable[[Progress], object] = True,
+        **options: Any,
+    ) -> VideoResult:
+        """Have the model make a video: begin a job at the provider, wait until it is done, and fetch what it made.
+
+        That takes minutes. If the wait is cancelled, or its time is over, the job is cancelled at the provider. The
+        context is neither read nor extended.
+
+        Args:
+            prompt: text, blocks, a `Message`, or a list of messages; images in it are what the video begins with.
+            seconds: how long the video is to be; the provider's own default otherwise.
+            aspect_ratio: width to height, such as `"16:9"`.
+            to: a file, or a folder, that the video is streamed into; otherwise it is held in memory.
+            job_id: a job that was begun earlier, to go on waiting for it, or to fetch it again; without a prompt then.
+            timeout: seconds for everything; the job is cancelled after that. `None` is forever.
+            max_bytes: how large the video may be.
+            progress: whether a terminal shows how far the work is (on stderr), or a function that is called with each
+                `Progress`.
+            options: more options, by the names that the provider itself uses.
+
+        Raises:
+            UnsupportedError: the backend makes no videos.
+            MelleaError: an argument is wrong, or the provider failed, or its moderation blocked the video.
+        """
+        with self.registering():
+            return await single_result.agenerate_video(
+                prompt,
+                self.backend,
+                seconds=seconds,
+                aspect_ratio=aspect_ratio,
+                to=to,
+                job_id=job_id,
+                timeout=timeout,
+                max_bytes=max_bytes,
+                progress=progress,
+                **options,
+            )
+
+    @verb("embed")
+    async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
+        """Make a vector for each text, in their order.
+
+        Args:
+            texts: a text, or several.
+
+        Raises:
+            UnsupportedError: the backend makes no embeddings.
+            MelleaError: there is no text, or the provider failed.
+        """
+        with self.registering():
+            return await single_result.aembed(texts, self.backend)
+
+    generate_image = blocking(agenerate_image)
+    generate_video = blocking(agenerate_video)
+    embed = blocking(aembed)

@@ -1,0 +1,174 @@
+"""Progress: a value for a function, or one line of a terminal that goes away at the end."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import anyio
+import pytest
+
+import mellea
+from mellea.core import progress as module
+from mellea.core.progress import Progress, Reporter, TerminalLine, format_time
+from mellea.errors import UsageError
+from mellea.testing import ScriptedBackend
+from tests.waiting import until, until_here
+
+
+class Terminal(io.StringIO):
+    """Keeps what is written, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def screen(self) -> str:
+        """What stands on the line that was written last."""
+        line: list[str] = []
+        place = 0
+        for letter in self.getvalue().rpartition("\n")[2]:
+            if letter == "\r":
+                place = 0
+                continue
+            line[place : place + 1] = letter
+            place += 1
+        return "".join(line).rstrip()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_REDRAW_SECONDS", 0.01)
+
+
+def test_a_line_says_how_much_is_done() -> None:
+    assert str(Progress("video", 33, 100, 65.2, "in_progress")) == (
+        "video  [#######.................]  33%  in_progress  1:05"
+    )
+    assert str(Progress("loading", seconds=3)) == "loading  0:03"
+    assert (Progress("x", 3, 2).fraction, Progress("x", 1).fraction, Progress("x", 0, 0).fraction) == (1.0, None, None)
+    assert [format_time(seconds) for seconds in (0, 61, 3661, -1)] == ["0:00", "1:01", "1:01:01", "0:00"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_terminal_shows_one_line_and_loses_it_at_the_end() -> None:
+    terminal = Terminal()
+    with Reporter("work", True, total=4, stream=terminal) as reporter:
+        reporter.report(1, state="a long word for it")
+        until_here(lambda: "25%" in terminal.screen and "a long word for it" in terminal.screen)
+        reporter.report(4)
+        until_here(lambda: "100%" in terminal.screen and "word" not in terminal.screen)
+    assert terminal.screen == "" and terminal.getvalue().endswith("\r") and "\n" not in terminal.getvalue()
+
+
+def test_quick_work_shows_nothing() -> None:
+    terminal = Terminal()
+    with Reporter("work", True, stream=terminal) as reporter:
+        reporter.report(1)
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_nothing_is_shown_where_nobody_looks() -> None:
+    for progress, stream in ((True, io.StringIO()), (False, Terminal())):
+        with Reporter("work", progress, stream=stream) as reporter:
+            reporter.report(1)
+            assert not reporter.is_heard
+        assert stream.getvalue() == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_providers_words_cant_command_the_terminal() -> None:
+    terminal = Terminal()
+    with Reporter("work", True, stream=terminal) as reporter:
+        reporter.report(state="\x1b[2Jgone\x07\r\n")
+        until_here(lambda: terminal.screen.startswith("work  gone  "))
+    assert "\x1b" not in terminal.getvalue() and "\x07" not in terminal.getvalue()
+
+
+def test_a_line_goes_on_below_itself() -> None:
+    terminal = Terminal()
+    line = TerminalLine(terminal)
+    line.leave()
+    line.draw("first")
+    line.draw("2nd")
+    assert line.is_shown and terminal.screen == "2nd"
+    line.leave()
+    assert terminal.getvalue().endswith("2nd  \n") and not line.is_shown
+
+
+def test_a_function_that_fails_is_named() -> None:
+    def fail(progress: Progress) -> None:
+        raise ZeroDivisionError("mine")
+
+    with (
+        Reporter("work", fail) as reporter,
+        pytest.raises(UsageError, match="given as progress= failed: ZeroDivisionError: mine") as caught,
+    ):
+        reporter.report(1)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    wrong: Any = 1
+    with pytest.raises(UsageError, match="progress takes True, False or a function of a Progress, not 1"):
+        Reporter("work", wrong)
+
+
+# -- gather ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_gather_tells_how_many_are_done() -> None:
+    m = mellea.start_session(ScriptedBackend(["a", "b", "c"]))
+    seen: list[Progress] = []
+    found = await mellea.gather(*[m.ainstruct(letter) for letter in "abc"], progress=seen.append)
+    assert len(found) == 3
+    assert [(each.done, each.total) for each in seen] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert all(each.what == "3 results" for each in seen)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("at_once")
+async def test_gather_shows_a_line_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+
+    async def wait() -> int:
+        return 1
+
+    async def wait_for_the_line() -> int:
+        await until(lambda: "2 results  [############............]  50%  0:00" in terminal.getvalue())
+        return 1
+
+    assert await mellea.gather(wait(), wait(), progress=True) == [1, 1]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert await mellea.gather(wait(), wait_for_the_line(), progress=True) == [1, 1]
+    assert terminal.screen == ""
+    terminal.truncate(0)
+    assert await mellea.gather(wait(), wait()) == [1, 1]
+    assert not terminal.getvalue()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_seconds_pass_while_there_is_no_news() -> None:
+    terminal = Terminal()
+    with Reporter("work", True, stream=terminal) as reporter:
+        reporter._began -= 100
+        until_here(lambda: terminal.screen.startswith("work  1:4"))
+
+
+@pytest.mark.anyio
+async def test_gather_fails_with_a_function_that_fails() -> None:
+    def fail(progress: Progress) -> None:
+        if progress.done:
+            raise ZeroDivisionError("mine")
+
+    async def wait(seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    with anyio.fail_after(30), pytest.raises(UsageError, match="ZeroDivisionError: mine"):
+        await mellea.gather(wait(0), wait(3600), progress=fail)
+    wrong: Any = "yes"
+    with pytest.raises(UsageError, match="not 'yes'"):
+        await mellea.gather(wait(0), progress=wrong)

@@ -1,0 +1,199 @@
+"""The notebooks of the tutorial: in step with the chapters, and run in a kernel as a reader runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.fences import ROOT
+from tests.soak import is_thorough
+
+NOTEBOOKS = sorted((ROOT / "docs" / "examples" / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
+SECONDS = 120
+QUICK = "03_generative_functions"
+"""The one that is run where a person waits; CI runs all of them."""
+
+WHY = "the group notebooks isn't installed"
+
+
+def test_each_chapter_has_its_notebook() -> None:
+    assert [path.stem for path in NOTEBOOKS] == [path.stem for path in CHAPTERS]
+
+
+def test_the_notebooks_are_in_step_with_the_chapters() -> None:
+    pytest.importorskip("jupytext", reason=WHY)
+    command = [sys.executable, "scripts/notebooks", "--check"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """One kernel for all of them, with its manager and a client, in a folder where nothing is."""
+    pytest.importorskip("ipykernel", reason=WHY)
+    managers = pytest.importorskip("jupyter_client.manager", reason=WHY)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("jupyter")))
+        patch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+        patch.delenv("MELLEA_MODEL", raising=False)
+        folder = tmp_path_factory.mktemp("notebooks")
+        manager, client = managers.start_new_kernel(kernel_name="python3", startup_timeout=60, cwd=str(folder))
+        try:
+            yield manager, client
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(kernel: tuple[Any, Any], path: Path) -> None:
+    if path.stem != QUICK and not is_thorough():
+        pytest.skip("run with MELLEA_SOAK=1, as CI does")
+    nbclient = pytest.importorskip("nbclient", reason=WHY)
+    import nbformat
+
+    manager, client = kernel
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    runner = nbclient.NotebookClient(notebook, km=manager, timeout=SECONDS)
+    runner.kc = client  # the kernel stays for the next one
+    run(client, "%reset -f")
+    runner.execute(reset_kc=False)
+    problems = [output for cell in notebook.cells for output in cell.get("outputs", []) if _is_problem(output)]
+    assert not problems, problems
+
+
+def _is_problem(output: Any) -> bool:
+    return bool(output.output_type == "error" or output.get("name") == "stderr")
+
+
+# -- what a reader does in between ------------------------------------------------------------------------
+
+START = """
+import mellea
+from mellea.notebook import ashow, show
+from mellea.testing import Pause, ScriptedBackend
+m = mellea.start_session(ScriptedBackend(["Once", Pause(0.5), " upon a time"]))
+slow = mellea.start_session(ScriptedBackend(["Once", Pause(3600), " upon a time"]))
+"""
+
+
+def run(client: Any, code: str) -> dict[str, Any]:
+    """Run a cell and return how it ended, with what it showed."""
+    outputs: list[dict[str, Any]] = []
+    reply = client.execute_interactive(code, timeout=60, output_hook=lambda message: outputs.append(message))
+    return {"status": reply["content"]["status"], "error": reply["content"].get("evalue"), "outputs": outputs}
+
+
+def printed(done: dict[str, Any]) -> str:
+    assert done["status"] == "ok", done["error"]
+    return "".join(message["content"]["text"] for message in done["outputs"] if message["msg_type"] == "stream")
+
+
+@pytest.fixture
+def cell(kernel: tuple[Any, Any]) -> Any:
+    """Run cells in a kernel that has two sessions: `m`, which answers, and `slow`, which begins to."""
+    client = kernel[1]
+    assert run(client, START)["status"] == "ok"
+    return lambda code: run(client, code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(m.instruct('Write').value)",
+        "print((await m.ainstruct('Write')).value)",
+        "print(''.join(m.stream('Write')))",
+        "print(''.join([piece async for piece in m.astream('Write')]))",
+        "thunk = await m.ainstruct('Write', await_result=False); print(await thunk.avalue())",
+    ],
+    ids=["verb", "awaited verb", "stream", "async stream", "thunk"],
+)
+def test_plain_and_async_code_both_run_in_a_cell(cell: Any, code: str) -> None:
+    """In the kernel's event loop, which already runs."""
+    assert printed(cell(code)) == "Once upon a time\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "slow.instruct('Write')",
+        "await slow.ainstruct('Write')",
+        "for piece in slow.stream('Write'): pass",
+        "async for piece in slow.astream('Write'): pass",
+        "show(slow.stream('Write'))",
+        "await ashow(slow.astream('Write'))",
+    ],
+)
+def test_interrupting_a_cell_stops_the_model_and_the_session_goes_on(
+    kernel: tuple[Any, Any], cell: Any, code: str
+) -> None:
+    manager, client = kernel
+    follow = """
+from mellea import Observer, observe
+spans = []
+class Follow(Observer):
+    def begin(self, span):
+        spans.append(span)
+following = observe(Follow())
+following.__enter__()
+"""
+    assert cell(follow)["status"] == "ok"
+    client.execute(code, stop_on_error=False)
+    # The cell works now; another one can't be asked until it ends, so it is given the time to begin.
+    time.sleep(1.0)
+    manager.interrupt_kernel()
+    ended = "import time\nend = time.monotonic() + 10\n"
+    ended += "while any(span.ended is None for span in spans) and time.monotonic() < end: time.sleep(0.01)\n"
+    ended += "print(len(spans) > 0, all(span.ended is not None for span in spans), {span.status for span in spans})"
+    assert printed(cell("following.__exit__(None, None, None)\n" + ended)) == "True True {'cancelled'}\n"
+    assert printed(cell("slow.backend.__init__('Fine.'); print(slow.instruct('Write').value)")) == "Fine.\n"
+
+
+def shown(done: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    assert done["status"] == "ok", done["error"]
+    return [message["content"] for message in done["outputs"] if message["msg_type"] == kind]
+
+
+def test_a_value_in_the_last_line_shows_itself(cell: Any) -> None:
+    [result] = shown(cell("m.instruct('Write')"), "execute_result")
+    assert "Once upon a time" in result["data"]["text/html"]
+    assert "Once upon a time" in result["data"]["text/plain"]
+
+
+def test_a_stream_is_shown_while_it_is_written(cell: Any) -> None:
+    done = cell("stream = m.stream('Write'); show(stream)")
+    [first] = shown(done, "display_data")
+    updates = shown(done, "update_display_data")
+    place = first["transient"]["display_id"]
+    assert {update["transient"]["display_id"] for update in updates} == {place}
+    texts = [update["data"]["text/plain"] for update in [first, *updates]]
+    assert any("streaming" in text and "upon" not in text for text in texts), texts
+    assert "done" in texts[-1] and texts[-1].endswith("Once upon a time")
+    assert printed(cell("print(stream.result.value)")) == "Once upon a time\n"
+
+
+def test_a_thunk_is_shown_without_waiting_for_it(cell: Any) -> None:
+    done = cell("thunk = await slow.ainstruct('Write', await_result=False); show(thunk); print(thunk.is_computed())")
+    assert printed(done) == "False\n"
+    [first] = shown(done, "display_data")
+    assert "done" not in first["data"]["text/plain"]
+    assert cell("await thunk.cancel()")["status"] == "ok"
+
+
+def test_many_small_pieces_are_few_drawings(cell: Any) -> None:
+    pieces = "m = mellea.start_session(ScriptedBackend([step for _ in range(100) for step in ('a', Pause(0.005))]))\n"
+    done = cell(
+        f"import time\n{pieces}began = time.monotonic(); show(m.stream('Write')); took = time.monotonic() - began"
+    )
+    seconds = float(printed(cell("print(took)")))
+    drawings = len(shown(done, "display_data")) + len(shown(done, "update_display_data"))
+    assert drawings <= seconds * 10 + 2

@@ -1,0 +1,204 @@
+"""Programs of Mellea 0.8: names, paths and arguments that work as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Literal
+
+import pytest
+
+import mellea
+from mellea import generative
+from mellea._mellea_08 import ELSEWHERE
+from mellea.core import ToolCall
+from mellea.errors import UsageError
+from mellea.events import ToolEnd
+from mellea.stdlib.context import ChatContext, SimpleContext
+from mellea.stdlib.requirements import req, simple_validate
+from mellea.stdlib.sampling import RejectionSamplingStrategy
+from mellea.testing import ScriptedBackend
+
+
+@pytest.mark.parametrize("module", ELSEWHERE)
+def test_every_name_of_the_table_can_be_imported(module: str) -> None:
+    for name in ELSEWHERE[module]:
+        namespace: dict[str, object] = {}
+        exec(f"from {module} import {name}", namespace)
+        assert namespace[name] is not None
+
+
+@pytest.mark.parametrize("module", ELSEWHERE)
+def test_a_name_that_is_ours_is_not_in_the_table(module: str) -> None:
+    ours = getattr(import_module(module), "__all__", [])
+    is_module_of_the_table = ours == sorted(ELSEWHERE[module])
+    assert is_module_of_the_table or not set(ours) & set(ELSEWHERE[module])
+
+
+def test_a_module_that_nobody_has_is_missing_as_ever() -> None:
+    assert find_spec("mellea.core.nothing") is None
+    with pytest.raises(ImportError, match=r"cannot import name 'nothing' from 'mellea\.core\.base'"):
+        exec("from mellea.core.base import nothing")
+    with pytest.raises(AttributeError, match="module 'mellea' has no attribute 'nothing'"):
+        _ = mellea.nothing  # type: ignore[attr-defined]
+
+
+def test_our_own_names_load_nothing_of_the_table() -> None:
+    code = "import sys, mellea; mellea.start_session; assert 'mellea._mellea_08' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_mify_is_the_function_also_after_its_module_was_imported() -> None:
+    code = (
+        "from mellea.stdlib.components.mify import MifiedProtocol, mify as by_module\n"
+        "from mellea.stdlib.components import mify\n"
+        "@mify(fields_include={'name'})\n"
+        "class Store:\n    name = 'North'\n"
+        "assert isinstance(Store(), MifiedProtocol) and isinstance(by_module(Store)(), MifiedProtocol)\n"
+        "assert not isinstance('', MifiedProtocol)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_sampling_result_has_lists_of_what_the_attempts_were() -> None:
+    short = req("Be short.", validation_fn=simple_validate(lambda text: len(text) < 9))
+    with mellea.start_session(ScriptedBackend("Much too long.", "Short.")) as m:
+        result = m.instruct(
+            "Write.", requirements=[short], strategy=RejectionSamplingStrategy(), return_sampling_results=True
+        )
+    assert [thunk.value for thunk in result.sample_generations] == ["Much too long.", "Short."]
+    assert [[outcome.as_bool() for _, outcome in checks] for checks in result.sample_validations] == [[False], [True]]
+    assert result.sample_generations.index(result.result) == 1
+    assert [str(context) for context in result.sample_contexts] == ["Much too long.", "Short."]
+    assert [action.description for action in result.sample_actions] == ["Write.", "Write."]
+
+
+def weather(city: str) -> str:
+    """Look up the weather.
+
+    Args:
+        city: name of a city.
+    """
+    return f"Rain in {city}."
+
+
+def test_tool_calls_is_true_where_calls_are_shown_and_false_without_tools() -> None:
+    backend = ScriptedBackend([ToolEnd(ToolCall("1", "weather", {"city": "Bergen"}))], "Fine.")
+    with mellea.start_session(backend) as m:
+        shown = m.instruct("How is it?", tools=[weather], tool_calls=True)
+        silent = m.instruct("How is it?", tools=[weather], tool_calls=False)
+    assert [call.tool_args for call in shown.tool_calls] == [{"city": "Bergen"}]
+    assert silent.value == "Fine."
+    assert [len(request.tools) for request in backend.requests] == [1, 0]
+
+
+def test_tool_calls_of_any_other_kind_are_refused() -> None:
+    with mellea.start_session(ScriptedBackend("x")) as m, pytest.raises(UsageError, match="'show' or 'run', not 1"):
+        m.instruct("x", tool_calls=1)  # type: ignore[call-overload]
+
+
+def test_a_mellea_tool_is_a_tool() -> None:
+    from mellea.backends import MelleaTool, tool  # type: ignore[attr-defined]
+
+    made = MelleaTool.from_callable(weather, "forecast")
+    assert (made.name, made.run("Oslo"), made.run(city="Oslo")) == ("forecast", "Rain in Oslo.", "Rain in Oslo.")
+    function = made.as_json_tool["function"]
+    assert (function["name"], list(function["parameters"]["properties"])) == ("forecast", ["city"])
+    assert isinstance(tool(weather), MelleaTool)
+
+
+def test_the_last_prompt_is_that_of_the_last_call() -> None:
+    with mellea.start_session(ScriptedBackend("One.", "positive"), ctx=ChatContext()) as m:
+        assert m.last_prompt() is None
+        m.chat("Hello {{name}}", user_variables={"name": "Ann"})
+        assert m.last_prompt() == [{"role": "user", "content": "Hello Ann"}]
+        classify(m, text="Nice!")
+        assert [said["role"] for said in m.last_prompt() or []] == ["user", "assistant", "user"]
+
+
+def test_the_last_prompt_is_known_when_its_thunk_is_gone() -> None:
+    with mellea.start_session(ScriptedBackend("positive")) as m:
+        assert classify(m, text="Nice!") == "positive"
+        assert "Nice!" in (m.last_prompt() or [{}])[-1]["content"]
+
+
+def test_chat_fills_its_variables_into_a_text_alone() -> None:
+    with mellea.start_session(ScriptedBackend("x")) as m:
+        with pytest.raises(UsageError, match="user_variables fills in a text, not Message"):
+            m.chat(mellea.user_message("Hello {{name}}"), user_variables={"name": "Ann"})
+        with pytest.raises(UsageError, match="'name'"):
+            m.chat("Hello.", user_variables={"name": "Ann"})
+
+
+def test_values_of_chat_are_no_templates() -> None:
+    backend = ScriptedBackend("x")
+    with mellea.start_session(backend) as m:
+        m.chat("Say {{text}}", user_variables={"text": "{{ 7 * 7 }}"})
+    assert backend.prompts == ["Say {{ 7 * 7 }}"]
+
+
+@generative
+def classify(text: str) -> Literal["positive", "negative"]:
+    """Classify the sentiment of the text."""
+
+
+@generative
+async def shorten(text: str) -> str:
+    """Shorten the text."""
+
+
+def test_a_function_takes_a_context_and_a_backend_and_returns_the_next_context() -> None:
+    backend = ScriptedBackend("positive", "negative")
+    first, context = classify(context=ChatContext(), backend=backend, text="Nice!")  # type: ignore[call-arg, misc]
+    second, context = classify(context, backend, text="Bad!")  # type: ignore[misc, has-type]
+    assert (first, second) == ("positive", "negative")
+    assert [str(turn.output) for turn in context.turns()] == ["positive", "negative"]
+    assert len(backend.requests[-1].messages) == 3
+
+
+@pytest.mark.anyio
+async def test_an_async_function_takes_them_too() -> None:
+    context = SimpleContext()
+    result, after = await shorten(context=context, backend=ScriptedBackend("Short."), text="Long.")  # type: ignore[call-arg, misc]
+    assert result == "Short."
+    assert after is not context
+
+
+def test_preconditions_have_their_former_name() -> None:
+    from mellea.stdlib.components.genstub import PreconditionException  # type: ignore[import-not-found]
+
+    backend = ScriptedBackend("positive")
+    one_word = req("One word.", validation_fn=simple_validate(lambda text: (False, "There are two.")))
+    with mellea.start_session(backend) as m, pytest.raises(PreconditionException) as caught:
+        classify(m, text="Two words.", precondition_requirements=[one_word])  # type: ignore[call-arg]
+    assert [result.reason for result in caught.value.validation] == ["There are two."]
+    assert backend.requests == []
+
+
+def test_get_session_is_the_session_of_the_block() -> None:
+    from mellea.stdlib.session import get_session  # type: ignore[attr-defined]
+
+    with mellea.start_session(ScriptedBackend("x")) as m:
+        assert get_session() is m
+
+
+def test_a_thunk_of_a_known_text_is_computed() -> None:
+    thunk = mellea.ModelOutputThunk[str](value="x")
+    assert isinstance(thunk, mellea.ComputedModelOutputThunk)
+    assert (thunk.value, thunk.parsed, thunk.is_computed()) == ("x", "x", True)
+
+
+def test_only_contexts_that_show_turns_are_chat_contexts() -> None:
+    assert (ChatContext().is_chat_context, SimpleContext().is_chat_context) == (True, False)
+
+
+def test_a_constant_names_a_model_in_its_places() -> None:
+    from mellea.backends import model_ids
+
+    assert model_ids.QWEN3_8B == "qwen3:8b" == model_ids.QWEN3_8B.ollama_name
+    assert model_ids.QWEN3_8B.hf_model_name == "Qwen/Qwen3-8B"
+    assert model_ids.OPENAI_GPT_5_1 == "gpt-5.1" == model_ids.OPENAI_GPT_5_1.openai_name
+    with mellea.start_session("ollama", model_ids.QWEN3_8B) as m:
+        assert m.backend.model_id == "qwen3:8b"
