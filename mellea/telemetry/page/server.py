@@ -169,7 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
             {"id": each["id"], "name": each["name"], "started": each["started"], "is_shown": each["id"] == shown}
             for each in runs
         ]
-        self._send(HTTPStatus.OK, "text/html", render_page(spans, title=_title(spans), live="changes", runs=choice))
+        self._send(
+            HTTPStatus.OK, "text/html", render_page(spans, title=_find_title(spans), live="changes", runs=choice)
+        )
 
     def _give_changes(self, run: int | None) -> None:
         after, running = self._read_known()
@@ -219,5 +221,5 @@ def _read_id(text: str | int) -> int:
     return number
 
 
-def _title(spans: list[dict[str, Any]]) -> str | None:
+def _find_title(spans: list[dict[str, Any]]) -> str | None:
     return str(spans[0]["name"]) if spans else "Nothing recorded yet"
