@@ -239,6 +239,54 @@ def test_a_function_is_a_solver_of_inspect(tmp_path: Path) -> None:
     assert re.match(r"success: 6 samples\n(  (good|bad) +expected .*\n){6}mean: [01]\.\d\d\n", done.out), done.out
 
 
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "triage_mailbox.py",
+            r"^from +topic +mood +subject\nann@.* (delivery|payment) +(un)?happy +Thank you\n"
+            r"(.*\n){2}dora@.*So pretty\n$",
+        ),
+        (
+            "invoice_lines.py",
+            r"^( *\d+\.\d s  '.*': (in the table|left out: there is no such line); \d so far\n){3}"
+            r"( *\d .* \d+\.\d\d\n){1,3}$",
+        ),
+        (
+            "report.py",
+            r"failed Begin with .*\nattempt (2|3): Porto grew most.*\n( +met .*\n){3}The bigger .* told: True\n$",
+        ),
+        (
+            "chat_with_documents.py",
+            r"(?s)open\?  \[tea\.txt\]\n.*take\?  \[boat\.txt\]\n.*inside\?  \[dogs\.txt\]\n.*\S",
+        ),
+        (
+            "folder_agent.py",
+            r"(?s)read_file gives 'The boat leaves.*Which files.* gives .*refused: '../secret.txt' is outside",
+        ),
+    ],
+)
+def test_an_everyday_program(python: Chapters, program: str, said: str) -> None:
+    done = python.run_program(EXAMPLES / program)
+    assert (done.returncode, done.err) == (0, "")
+    assert done.is_by_stand_in or re.search(said, done.out), done.out
+
+
+def test_the_tests_of_a_generative_program_pass(tmp_path: Path) -> None:
+    command = [*PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", tmp_path / "none.ini"]
+    (tmp_path / "none.ini").write_text("[pytest]\n")
+    done = watch([*command, EXAMPLES / "test_triage.py"], cwd=tmp_path)
+    assert done.returncode == 0, done.out + done.err
+    assert "4 passed" in done.out
+
+
+def test_the_everyday_programs_are_short() -> None:
+    names = ["triage_mailbox", "invoice_lines", "report", "chat_with_documents", "folder_agent", "test_triage"]
+    paths = [EXAMPLES / f"{name}.py" for name in (*names, "web/form")]
+    too_long = [path for path in paths if len(path.read_text("utf-8").splitlines()) >= 80]
+    assert not too_long
+
+
 @pytest.mark.parametrize("program", sorted(STREAMING.glob("*.py")), ids=lambda program: program.stem)
 def test_a_streaming_example_runs(python: Chapters, program: Path) -> None:
     done = python.run_program(program)

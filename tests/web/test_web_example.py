@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -16,14 +19,20 @@ from tests.web.serving import served
 FOLDER = ROOT / "docs" / "examples" / "web"
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
+@contextmanager
+def serving(program: str) -> Iterator[httpx.Client]:
     pytest.importorskip("fastapi", reason="the group web isn't installed")
-    spec = importlib.util.spec_from_file_location("web_example", FOLDER / "app.py")
+    spec = importlib.util.spec_from_file_location(f"web_example_{program}", FOLDER / f"{program}.py")
     assert spec and spec.loader
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with served(module.app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with serving("app") as client:
         yield client
 
 
@@ -48,3 +57,16 @@ def test_the_chat_answers(client: httpx.Client) -> None:
 def test_the_page_uses_these_addresses(client: httpx.Client) -> None:
     page = client.get("/").text
     assert all(f"{quote}{path}" in page for quote, path in (("`", "generate?topic="), ("'", "api/chat'")))
+
+
+def test_a_form_fills_itself_in_field_by_field() -> None:
+    with serving("form") as client:
+        names = re.findall(r'<input name="(\w+)" readonly>', client.get("/").text)
+        with client.stream("GET", "/fill", params={"wish": "a {{quiet}} room"}) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            *frames, last = "".join(answer.iter_text()).removesuffix("\n\n").split("\n\n")
+    assert last == "event: done\ndata: {}"
+    seen = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    assert list(dict.fromkeys(each["writing"] for each in seen if each["writing"])) == names
+    assert list(seen[-1]["data"]) == names
+    assert len(seen) > len(names), "some field was shown while it was being written"
