@@ -65,7 +65,14 @@ def test_a_page_needs_nothing_and_nothing_gets_out_of_its_place(report: Report, 
     assert not re.search(r"""(src|href)=|url\(|@import""", page)
     assert "default-src &#x27;none&#x27;" in page
     assert page.count("<tr>") > 16
-    assert "<script" not in report._repr_html_()
+
+
+def test_a_notebook_shows_it(report: Report) -> None:
+    bundle = report._repr_mimebundle_()
+    assert "6 of 8" in bundle["text/html"]
+    assert "&lt;script&gt;" in bundle["text/html"]
+    assert "<script" not in bundle["text/html"]
+    assert "Can't tell whether" in bundle["text/plain"]
 
 
 def test_samples_are_written_as_lines_and_read_back(report: Report, tmp_path: Path) -> None:

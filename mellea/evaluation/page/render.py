@@ -22,7 +22,7 @@ from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
 from mellea.evaluation.layout import FigureTable, Text, count_of, explain, lay_out, show_cost, show_seconds, show_value
 
-__all__ = ["render_fragment", "render_page"]
+__all__ = ["render_page"]
 
 _HERE = Path(__file__).parent
 
@@ -48,11 +48,6 @@ def render_page(report: Findings) -> str:
         + _render_samples(report)
         + "\n</main>\n</body>\n</html>\n"
     )
-
-
-def render_fragment(report: Findings) -> str:
-    """Return a report as a piece of HTML for a notebook, with the notebook's own style."""
-    return _render_parts(lay_out(report))
 
 
 def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
