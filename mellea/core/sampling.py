@@ -61,7 +61,7 @@ class Attempt:
 
     def explain(self) -> str:
         """Return why it isn't accepted, a line for each reason; `""` if it is."""
-        said = [f"{requirement} {result.reason or ''}".strip() for requirement, result in self.failures]
+        said = [f"{failed} ({result.reason})" if result.reason else str(failed) for failed, result in self.failures]
         if self.error is not None:
             said.append(str(self.error))
         if not self.is_complete and not said:
