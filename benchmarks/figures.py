@@ -108,7 +108,7 @@ FIGURES: dict[str, Figure] = {
     "record-size-content": Figure("… with content", "MB", record.size(content=True)),
     **{
         f"way-{what}": Figure(f"{what} to the first chunk", what, way.count(what), most)
-        for what, most in (("calls", 220), ("functions", 155), ("files", 38))
+        for what, most in (("calls", 240), ("functions", 138), ("files", 29))
     },
     **{
         f"delta-{what}": Figure(f"{what} for each chunk", what, way.count(what, per_chunk=True), most)

@@ -6,6 +6,7 @@ Run it as `scripts/site`; it writes build/site, and ends with an error if anythi
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Learn": ("index.md", "tutorial.md", "tutorial/", "glossary.md", "coming-from.md", "coming-from/"),
     "Write programs": (
         "functions.md", "typed_streams.md", "requirements.md", "components.md", "agents.md", "approvals.md",
-        "memory.md", "mcp.md", "testing.md", "evaluation.md",
+        "memory.md", "mcp.md", "videos.md", "testing.md", "evaluation.md",
     ),
     "Run them": (
         "command_line.md", "serve.md", "web.md", "scale.md", "tracing.md", "observers.md", "costs.md", "saved_state.md",
@@ -49,7 +50,15 @@ def main() -> None:
     settings = (DOCS / "site" / "mkdocs.yml").read_text("utf-8")
     nav = json.dumps(make_nav(sorted(p.relative_to(SOURCE).as_posix() for p in SOURCE.rglob("*.md"))))
     config.write_text(f"{settings}\ndocs_dir: pages\nsite_dir: site\nnav: {nav}\n", "utf-8")
-    subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", config], check=True)
+    # Not `--quiet`: what isn't logged isn't counted as a warning, either.
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    if built.returncode != 0:
+        sys.exit("\n".join(line for line in built.stderr.splitlines() if not line.startswith("INFO")))
     for page in pages:
         goal = SITE / page.path
         goal.parent.mkdir(parents=True, exist_ok=True)

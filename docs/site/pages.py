@@ -19,6 +19,7 @@ DOCS = ROOT / "docs"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 _FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 _ITEM = re.compile(r"^( *)([-*]|\d+\.) ")
+_DETAILS = '<details markdown="1">'
 _EXAMPLES = ("*.py", "*.html")
 _LANGUAGES = {".py": "python", ".html": "html", ".ipynb": "json"}
 
@@ -67,20 +68,37 @@ def _render(source: Path, path: str, homes: dict[Path, str]) -> str:
     text = source.read_text("utf-8")
     if source.suffix != ".md":
         return _show_example(source, text)
-    lines, fence, above = [], "", ""
+    parts: list[str] = []
+    for is_code, lines in _split_fences(text):
+        part = "\n".join(lines if is_code else _part_lists(lines))
+        parts.append(part if is_code else fit_links(part, source, path, homes).replace("<details>", _DETAILS))
+    return "\n".join(parts) + "\n"
+
+
+def _split_fences(text: str) -> Iterator[tuple[bool, list[str]]]:
+    """Yield the text in turns: lines of prose, and the lines of a fence, with its marks."""
+    lines: list[str] = []
+    fence = ""
     for line in text.splitlines():
-        mark = _FENCE.match(line)
-        if fence:
-            fence = "" if mark and line.strip() == fence else fence
-        elif mark:
-            fence = mark[1]
-        else:
-            line = fit_links(line, source, path, homes).replace("<details>", '<details markdown="1">')
-            if _ITEM.match(line) and above.strip() and not _ITEM.match(above) and not above.startswith(" "):
-                lines.append("")  # a list right below a line of text: a list on GitHub, but not in Python's Markdown
+        mark = None if fence else _FENCE.match(line)
+        if mark:
+            yield False, lines
+            lines, fence = [], mark[1]
         lines.append(line)
+        if fence and not mark and line.strip() == fence:
+            yield True, lines
+            lines, fence = [], ""
+    yield False, lines
+
+
+def _part_lists(lines: list[str]) -> Iterator[str]:
+    """Part a list from the line right above it: that is a list on GitHub, but not in Python's Markdown."""
+    above = ""
+    for line in lines:
+        if _ITEM.match(line) and above.strip() and not _ITEM.match(above) and not above.startswith(" "):
+            yield ""
+        yield line
         above = line
-    return "\n".join(lines) + "\n"
 
 
 def _show_example(source: Path, text: str) -> str:
@@ -90,7 +108,7 @@ def _show_example(source: Path, text: str) -> str:
     return f"# {name}\n\n{purpose}\n\n```{_LANGUAGES[source.suffix]}\n{text.rstrip()}\n```\n"
 
 
-def fit_links(line: str, source: Path, path: str, homes: dict[Path, str]) -> str:
+def fit_links(text: str, source: Path, path: str, homes: dict[Path, str]) -> str:
     """Let a link to a file of the repository lead to its page; where it has none, the words stay."""
 
     def fit(link: re.Match[str]) -> str:
@@ -108,7 +126,7 @@ def fit_links(line: str, source: Path, path: str, homes: dict[Path, str]) -> str
             return words
         return f"{image}[{words}]({os.path.relpath(home, Path(path).parent)}{mark}{anchor})"
 
-    return _LINK.sub(fit, line)
+    return _LINK.sub(fit, text)
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -20,7 +20,10 @@ _FIRST = ("mellea", "mellea.errors", "mellea.events", "mellea.tools", "mellea.tr
 
 def public_modules() -> list[str]:
     """Name the modules that programs import from: the front doors, and each package that has names."""
-    found = [module.name for module in pkgutil.walk_packages(mellea.__path__, "mellea.") if _is_public(module)]
+    found = {module.name for module in pkgutil.walk_packages(mellea.__path__, "mellea.") if _is_public(module)}
+    for module in list(found):
+        values = [getattr(importlib.import_module(module), name) for name in _names(module)]
+        found |= {value.__name__ for value in values if isinstance(value, ModuleType)}
     return [*_FIRST, *sorted(name for name in found if name not in _FIRST and _names(name))]
 
 
@@ -47,10 +50,13 @@ def public_names() -> Iterator[tuple[str, str, str | None]]:
 def reference_pages() -> dict[str, str]:
     """Return the pages' Markdown by their paths."""
     pages: dict[str, list[str]] = {}
+    modules = public_modules()
     for module, name, home in public_names():
         page = pages.setdefault(f"reference/{module}.md", [f"# {module}", "", f"::: {module}", *_OPTIONS_OF_MODULE])
         if home is None:
             page += ["", f"::: {module}.{name}"]
+        elif home in modules:
+            page += ["", f"`{name}`: see [{home}]({home}.md)"]
         else:
             page += ["", f"`{name}`: see [{home}][]"]
     return {path: "\n".join(lines) + "\n" for path, lines in pages.items()}

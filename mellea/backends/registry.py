@@ -287,7 +287,7 @@ def _advise_on_model(model: str) -> str:
         return f"did you mean {named!r}? {_FORM}"
     ways = [f"{offer}/{model}" for offer in _find_likely_providers(model, offers)]
     hint = f"did you mean {' or '.join(map(repr, ways))}? " if ways else ""
-    near = difflib.get_close_matches(provider.lower()[:40], known, n=_NEAR, cutoff=0.5)
+    near = difflib.get_close_matches(provider.lower()[:40], known, n=_NEAR, cutoff=0.6)
     nearest = f"; similar are {', '.join(map(repr, near))}" if near else ""
     return f"there is no provider {provider!r}{nearest}; {hint}{_FORM}"
 

@@ -15,18 +15,22 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
 from mellea.batch.feed import Feed, PushFeed
 from mellea.batch.row import Row
 from mellea.batch.runner import Runner
+from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, new_waiter
 from mellea.core.runtime.portal import portal_loop
 from mellea.core.tracebacks import add_note, shorten
 from mellea.errors import StreamingError
+
+if TYPE_CHECKING:
+    from mellea.core.card import Card
 
 __all__ = ["AsyncRows", "Rows"]
 
@@ -40,7 +44,7 @@ _CLOSE_SECONDS = 1.5
 _LOOK_SECONDS = 1.0
 
 
-class _Mapped(Generic[T]):
+class _Mapped(Displayed, Generic[T]):
     """What both iterators have in common."""
 
     def __init__(self, runner: Runner, feed: Feed, journal: str | None) -> None:
@@ -101,6 +105,13 @@ class _Mapped(Generic[T]):
         if self._has_begun and not self._is_over and (how := self._how_to_go_on()) is not None:
             self._runner.progress.end()
             _log.warning("the program ends in the middle of a map: %s", how)
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card  # lazy: only a frontend asks
+
+        state = "done" if self._is_over else "running" if self._has_begun else "not begun"
+        facts = [self._runner.name, f"{self.done:,} rows done", "" if self.cost is None else f"${self.cost:,.4f}"]
+        return Card(type(self).__name__, state, facts)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._runner.name!r}: {self._runner.done:,} rows done>"

@@ -62,10 +62,18 @@ def _open_file(path: Path) -> Iterator[Any]:
             raise UsageError(f"the rows of {str(path)!r} can't be read: {error.strerror or error}") from error
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if kind == ".parquet":
-        return _read_parquet(path)
+        return _explain_faults(_read_parquet(path), path)
     if kind not in readers:
         raise UsageError(f"{str(path)!r} is not a .csv, .tsv, .jsonl, .ndjson or .parquet file; give its rows instead")
-    return readers[kind](path)
+    return _explain_faults(readers[kind](path), path)
+
+
+def _explain_faults(rows: Iterator[Any], path: Path) -> Iterator[Any]:
+    try:
+        yield from rows
+    # Bytes that aren't text in UTF-8, or not what the reader of the form takes.
+    except (ValueError, csv.Error) as error:
+        raise UsageError(f"the rows of {str(path)!r} can't be read: {error}") from error
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, str]]:

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -43,6 +44,10 @@ _COMMANDS = {
 """Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""
 
 
+_LONGEST = 2_000
+"""Characters of an error; most of those beyond are a value of the user's."""
+
+
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
         output.write(f"mellea {__version__}\n")
@@ -66,33 +71,69 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        _make_app(arguments[0] if arguments else None)(arguments, prog_name="mellea")
-    # typer ends by `SystemExit`, also after `--help`.
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        output.prepare()
+        code = _call(arguments)
+        # What programs printed may still be in a buffer, and where it goes may be full, or gone.
+        return code if output.has_reader() else 0
     except MelleaError as error:
-        output.note(f"mellea: {error}")
+        output.note(f"mellea: {_shorten(str(error))}")
         # A `StateError` is a `UsageError`, but the arguments were right: it is the file that can't be read.
         return 2 if isinstance(error, UsageError) and not isinstance(error, StateError) else 1
     except OSError as error:
-        if frames_of_program(error.__traceback__) is not None:
-            raise  # it failed in the user's program
-        named = "" if error.filename is None else f"{error.filename!r}: "
-        output.note(f"mellea: {named}{error.strerror or error}")
-        return 1
+        return _explain(error)
+
+
+def _call(arguments: list[str]) -> int:
+    stdout, stderr = sys.stdout, sys.stderr
+    try:
+        _make_app(arguments[0] if arguments else None)(arguments, prog_name="mellea")
+    # typer ends by `SystemExit`, also after `--help`.
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            # typer takes each for one of stdout, ends with 1 without a word, and puts wrappers around the streams.
+            sys.stdout, sys.stderr = stdout, stderr
+            raise end.__context__ from None
+        return end.code if isinstance(end.code, int) else 0
     return 0
 
 
+def _shorten(message: str) -> str:
+    # A whole file that was pasted in the wrong place would push what is wrong with it off the screen.
+    half = _LONGEST // 2
+    return message if len(message) <= _LONGEST else f"{message[:half]} … {message[-half:]}"
+
+
+def _explain(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError) and not output.has_reader():
+        return 0  # a program printed to a reader that has left
+    # On a full disk the program prints in vain, too, and its frames would say nothing.
+    if frames_of_program(error.__traceback__) is not None and error.errno != errno.ENOSPC:
+        raise error  # it failed in the user's program
+    named = "" if error.filename is None else f"{error.filename!r}: "
+    output.note(f"mellea: {_shorten(named)}{error.strerror or error}")
+    return 1
+
+
 def _make_app(called: str | None) -> typer.Typer:
-    # Without typer's own tracebacks, which show the values of local variables, and so keys.
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        no_args_is_help=True,
+        # Without typer's own tracebacks, which show the values of local variables, and so keys.
+        pretty_exceptions_enable=False,
+        # In a pipe, help has no boxes; to draw them costs more than everything else.
+        rich_markup_mode="rich" if sys.stdout.isatty() else None,
+    )
     app.callback()(_start)
-    for name, module in _COMMANDS.items():
-        # The one command that is called is imported; all of them only for `--help`, or for a name that doesn't exist.
-        if called == name or called not in _COMMANDS:
-            home = import_module(module)
-            if isinstance(group := getattr(home, "app", None), typer.Typer):
-                app.add_typer(group, name=name)
-            else:
-                app.command(name)(getattr(home, name))
+    for name in _choose_commands(called):
+        home = import_module(_COMMANDS[name])
+        if isinstance(group := getattr(home, "app", None), typer.Typer):
+            app.add_typer(group, name=name)
+        else:
+            app.command(name)(getattr(home, name))
     return app
+
+
+def _choose_commands(called: str | None) -> list[str]:
+    # The one command that is called is imported; all of them only for `--help`, or for a name that doesn't exist.
+    if called in _COMMANDS:
+        return [called]
+    return [] if called == "--version" else list(_COMMANDS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mellea.errors import UsageError
 
-__all__ = ["Model", "read_argument", "read_value", "split"]
+__all__ = ["Model", "read_argument", "read_pipe", "read_text", "read_value", "split"]
 
 Model = Annotated[
     str | None,
@@ -91,3 +93,38 @@ def _explain(error: Any) -> str:
     place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
     said = str(first["msg"])
     return f"{place}: {said}" if place else said
+
+
+def read_pipe() -> str | None:
+    """Return what comes in a pipe; `None` if stdin is a terminal or closed.
+
+    Raises:
+        UsageError: it isn't text.
+    """
+    # Some hosts give none at all.
+    if sys.stdin is None or sys.stdin.isatty():
+        return None
+    try:
+        binary = getattr(sys.stdin, "buffer", None)
+        # In some locales Python lets bytes that are no text through, and the request could not be written then.
+        return sys.stdin.read() if binary is None else binary.read().decode(sys.stdin.encoding, "strict")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"what comes in the pipe isn't text: {error}; mellea ask -a FILE attaches other files"
+        ) from None
+
+
+def read_text(what: str, path: Path) -> str:
+    """Return the text of a file.
+
+    Args:
+        what: what it is, for errors.
+        path: the file.
+
+    Raises:
+        UsageError: it isn't text in UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{what} {str(path)!r} isn't text in UTF-8: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence, Set
 from pathlib import Path
 from types import GenericAlias
@@ -12,7 +11,7 @@ from typing import Annotated, Any, get_origin
 import typer
 
 from mellea.cli import conversation, output
-from mellea.cli.arguments import Model, read_value, split
+from mellea.cli.arguments import Model, read_pipe, read_text, read_value, split
 from mellea.cli.programs import load
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock
 from mellea.core.messages import Message
@@ -56,8 +55,7 @@ def ask(
     usage: Annotated[bool, typer.Option("--usage", "-u", help="Say on stderr what it took.")] = False,
 ) -> None:
     """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
-    # Without a terminal, stdin is a pipe; some hosts give none at all.
-    piped = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    piped = read_pipe()
     options: dict[Any, Any] = {
         name: read_value(value) for name, value in (split("--option", each) for each in option or ())
     }
@@ -88,14 +86,15 @@ def ask(
 def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: bool) -> None:
     """Print the answer as it comes."""
     if is_text:
+        chunk = ""
         try:
             for chunk in stream:
                 output.write(chunk)
         except (KeyboardInterrupt, MelleaError):
-            # The shell's prompt would otherwise stand behind the text.
-            output.write("\n")  # behind what there is
+            if chunk:  # the shell's prompt would otherwise stand behind what there is
+                output.end_line(chunk)
             raise
-        output.write("\n")
+        output.end_line(chunk)
         return
     from pydantic_core import to_jsonable_python  # lazy: plain text needs no pydantic
 
@@ -113,10 +112,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
 
 def _fill(template: Path, piped: str | None, given: dict[str, str]) -> str:
     """Return a template with what its places stand for."""
-    try:
-        text = template.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{str(template)!r} isn't a text in UTF-8: {error}") from error
+    text = read_text("the template", template)
     variables = given if piped is None else {"input": piped, **given}
     wanted = find_variables(text)
     if wanted is not None:
@@ -173,7 +169,7 @@ def _format(named: str | None, schema: str | None, *, is_list: bool, is_json: bo
 
 def _read_schema(given: str) -> dict[str, Any]:
     text = (
-        given if given.lstrip().startswith("{") else Path(given).read_text("utf-8") if Path(given).is_file() else None
+        given if given.lstrip().startswith("{") else read_text("the schema", Path(given)) if _is_file(given) else None
     )
     if text is None:
         raise UsageError(f"--schema takes a file or a JSON object, and there is no file {given!r}")
@@ -184,6 +180,13 @@ def _read_schema(given: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError("the schema isn't a JSON object")
     return found
+
+
+def _is_file(named: str) -> bool:
+    try:
+        return Path(named).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+        return False
 
 
 def _took(stream: Stream[Any]) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mellea.backends.llama_cpp.weights import find_models_dir
 from mellea.cli import output
 from mellea.cli.arguments import Model
+from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import ConfigurationError, MelleaError
@@ -26,7 +26,7 @@ _HELP = """\
 /model NAME      go on with another model
 /usage           what it took so far
 /exit            leave, as Ctrl-D does
-Ctrl-C stops an answer; what there is of it isn't remembered."""
+Ctrl-C           stop an answer, which isn't remembered then"""
 
 
 def chat(
@@ -38,6 +38,8 @@ def chat(
     options: dict[Any, Any] = {} if system is None else {ModelOption.SYSTEM_PROMPT: system}
     options |= {} if max_tokens is None else {ModelOption.MAX_NEW_TOKENS: max_tokens}
     talk = _Talk(start_session(model, ctx=ChatContext(), model_options=options))
+    if sys.stdin is not None and sys.stdin.isatty():
+        talk.greet(model)
     for line in _lines():
         if not line.strip():
             continue
@@ -51,6 +53,12 @@ def chat(
 class _Talk:
     def __init__(self, session: MelleaSession) -> None:
         self._session = session
+        self._tokens: list[int | None] = [0, 0]
+
+    def greet(self, name: str | None) -> None:
+        """Say which model it is: as it was named, or as it is called."""
+        backend = self._session.backend
+        output.note(f"mellea: {name or f'{backend.name}/{backend.model_id}'}; /help lists the commands")
 
     def take(self, line: str) -> bool:
         """Answer a line, or do what it commands; whether it was the last one."""
@@ -64,7 +72,7 @@ class _Talk:
             "/clear": self._clear,
             "/help": self._help,
             "/model": self._change_model,
-            "/usage": self._show_cost,
+            "/usage": self._show_usage,
         }
         if name in commands:
             commands[name](rest.strip())
@@ -73,6 +81,7 @@ class _Talk:
         return False
 
     def _answer(self, line: str) -> None:
+        chunk = ""
         # A block: Ctrl-C leaves it, and that stops the model.
         with self._session.stream(Message("user", line)) as stream:
             try:
@@ -81,31 +90,44 @@ class _Talk:
             except KeyboardInterrupt:
                 output.note("\n(stopped)")
                 return
-        output.write("\n")
+            self._count(stream.usage)
+        output.end_line(chunk)
+
+    def _count(self, usage: Usage | None) -> None:
+        counts = (usage.input_tokens, usage.output_tokens) if usage is not None else (None, None)
+        # Once a figure is missing, their sum isn't known any more.
+        self._tokens = [
+            None if sum is None or count is None else sum + count
+            for sum, count in zip(self._tokens, counts, strict=True)
+        ]
 
     def _clear(self, _: str) -> None:
         self._session.reset()
 
     def _help(self, _: str) -> None:
-        output.note(_HELP)
+        output.explain(_HELP)
 
     def _change_model(self, name: str) -> None:
         old = self._session
         # With the same context, so the new model knows the conversation.
         self._session = start_session(name or None, ctx=old.ctx, model_options=old.model_options)
-        output.note(f"mellea: {self._session.backend.name}/{self._session.backend.model_id}")
+        self.greet(name or None)
 
-    def _show_cost(self, _: str) -> None:
+    def _show_usage(self, _: str) -> None:
         cost = self._session.cost
-        output.note("mellea: the cost is unknown" if cost is None else f"mellea: ${cost:.6f}")
+        tokens = " + ".join("?" if count is None else f"{count:,}" for count in self._tokens)
+        output.note(f"mellea: {tokens} tokens, " + ("the cost is unknown" if cost is None else f"${cost:.6f}"))
 
 
 def _lines() -> Iterator[str]:
-    if not sys.stdin.isatty():
-        yield from sys.stdin
+    if sys.stdin is None or not sys.stdin.isatty():
+        yield from sys.stdin or ()
         return
     from prompt_toolkit import PromptSession  # lazy: only a terminal needs it
+    from prompt_toolkit.completion import WordCompleter  # lazy
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory  # lazy
+
+    from mellea.backends.llama_cpp.weights import find_models_dir  # lazy: other models do without it
 
     def history() -> History:
         try:
@@ -118,10 +140,11 @@ def _lines() -> Iterator[str]:
         except (OSError, ConfigurationError):
             return InMemoryHistory()
 
-    prompt: PromptSession[str] = PromptSession(history=history())
+    commands = WordCompleter([line.split()[0] for line in _HELP.splitlines() if line.startswith("/")], sentence=True)
+    prompt: PromptSession[str] = PromptSession(history=history(), completer=commands)
     while True:
         try:
-            yield prompt.prompt("> ")
+            yield prompt.prompt([("bold", "> ")])
         except KeyboardInterrupt:
             continue  # it clears the line
         except EOFError:

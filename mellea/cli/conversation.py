@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mellea.backends.llama_cpp.weights import find_models_dir
 from mellea.core.messages import Message
 from mellea.core.serialise import from_json, to_json
 from mellea.errors import ConfigurationError, UsageError
@@ -43,4 +42,6 @@ def load() -> list[Message]:
 
 
 def _path() -> Path:
+    from mellea.backends.llama_cpp.weights import find_models_dir  # lazy: other models don't need the embedded one
+
     return find_models_dir().parent / "conversation.json"

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from mellea._version import __version__
@@ -40,7 +39,7 @@ def doctor(as_json: output.Json = False) -> None:
     """Check what is installed and set up, and whether the model answers. Ends with 1 if something is wrong."""
     found = list(_look())
     if output.is_for_people(as_json):
-        table = Table("what", "state", "", box=None, header_style="bold")
+        table = output.table("what", "state", "detail")
         for each in found:
             table.add_row(
                 each["what"], Text(each["state"], style=_STYLES[each["state"]]), Text(visible(each["detail"]))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from mellea.batch import Journal
@@ -31,9 +30,7 @@ def show(file: File, as_json: output.Json = False) -> None:
     if not output.is_for_people(as_json):
         output.write_json({"job": job, "answers": found[0], "failures": found[1]} for job, found in counts.items())
         return
-    table = Table(box=None, header_style="bold")
-    for title in ("function", "answers", "failures"):
-        table.add_column(title, justify="left" if title == "function" else "right")
+    table = output.table("function", "answers", "failures", right=["answers", "failures"])
     for job, (answers, failures) in counts.items():
         table.add_row(Text(visible(job)), f"{answers:,}", f"{failures:,}")
     output.draw(table)

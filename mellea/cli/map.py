@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
-from mellea.batch import Budget, Row, Rows
+from mellea.batch import Budget, Journal, Row, Rows
 from mellea.batch import map as map_rows
+from mellea.batch.row import find_id
 from mellea.batch.sources import open_rows
 from mellea.cli import output
 from mellea.cli.programs import load
 from mellea.core.serialise import json_value
-from mellea.errors import BudgetExceededError, UsageError
+from mellea.errors import BudgetExceededError, MelleaError, UsageError
 from mellea.stdlib.session import start_session
 
 __all__ = ["map"]
+
+_FIRST = 100
+"""Rows that are looked for in the journal before a map goes on."""
 
 
 def map(
@@ -53,12 +58,16 @@ def map(
     if kept.exists() and not resume:
         raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
     source, _, _ = open_rows(rows)
+    given: Iterator[Any] = islice(
+        cast("Iterable[Any]", source), limit
+    )  # cut here, so that rows beyond the limit aren't even read
+    if kept.exists():
+        given = _check_ids(given, kept, id)
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
     with start_session(model) if model is not None else nullcontext():
         mapped: Rows[Any] = map_rows(
             load(function),
-            # Cut before the map, so that rows beyond the limit aren't even read.
-            islice(source, limit),  # type: ignore[arg-type]  # files are plain iterators
+            given,
             journal=kept,
             id=id,
             concurrency=concurrency,
@@ -69,6 +78,33 @@ def map(
     if failed:
         output.note(f"mellea: {failed:,} rows failed; mellea journal failures {kept} lists them, --resume tries again")
         raise typer.Exit(1)
+
+
+def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]:
+    """Return the rows, after a look whether the journal knows some of the first ones.
+
+    Raises:
+        UsageError: it knows others, so that with these ids all would be asked, and paid for, again.
+    """
+    rest = iter(rows)
+    first = list(islice(rest, _FIRST))
+    try:
+        ids = {find_id(row, number, id) for number, row in enumerate(first)}
+    except MelleaError:  # told by the map, of the row that it concerns
+        return chain(first, rest)
+    journal = Journal(kept)
+    known = (each["id"] for each in chain(journal.answers(), journal.failures()))
+    other = next(known, None)
+    # The first rows are answered first, so one of them is soon found.
+    is_known = other is None or other in ids or any(each in ids for each in known)
+    journal.close()
+    if first and not is_known:
+        raise UsageError(
+            f"the journal {str(kept)!r} has answers, and none for these rows by their ids, such as {min(ids)!r}; it "
+            f"has {other!r}: with another --id than before all rows would be asked again; give the same --id, or for "
+            "other rows another --journal"
+        )
+    return chain(first, rest)
 
 
 def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path) -> int:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import anyio
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL
@@ -57,7 +56,7 @@ def list_providers(
     if not output.is_for_people(as_json):
         output.write_json(shown)
         return
-    table = Table("provider", "state", "models", "why not", box=None, header_style="bold")
+    table = output.table("provider", "state", "models", "why not", right=["models"])
     for each in shown:
         state = "ready" if each["is_reachable"] else "not reachable" if each["is_configured"] else "not set up"
         style = "green" if each["is_reachable"] else "red" if each["is_configured"] else "dim"

@@ -10,19 +10,41 @@ Rules:
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import select
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
 
 from mellea.core.terminal import visible_lines
+from mellea.errors import UsageError
 
-__all__ = ["Json", "draw", "is_for_people", "note", "progress", "write", "write_json", "write_value"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+__all__ = [
+    "Json",
+    "draw",
+    "end_line",
+    "explain",
+    "has_reader",
+    "is_for_people",
+    "note",
+    "prepare",
+    "progress",
+    "table",
+    "write",
+    "write_json",
+    "write_value",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as in a pipe.")]
 
@@ -43,11 +65,17 @@ def write(text: str) -> None:
         sys.stdout.flush()
 
 
+def end_line(written: str) -> None:
+    """End the line that a text left open, if it did."""
+    if not written.endswith("\n"):
+        write("\n")
+
+
 def write_json(values: Iterable[Any]) -> None:
     """Write values as JSON lines."""
     for value in values:
         line = json.dumps(value, ensure_ascii=False)
-        write(f"{line if line.isprintable() else json.dumps(value)}\n")
+        write(f"{line if line.isprintable() and _can_write(line) else json.dumps(value)}\n")
 
 
 def write_value(value: Any) -> None:
@@ -62,15 +90,94 @@ def write_value(value: Any) -> None:
 
 def draw(*what: RenderableType) -> None:
     """Draw tables and texts on stdout."""
+    from rich.console import Console  # lazy: text needs none of it
+
     with _while_somebody_reads():
         console = Console(file=sys.stdout, highlight=False)
         for each in what:
             console.print(each, overflow="ellipsis")
 
 
+def table(*titles: str, right: Collection[str] = ()) -> Table:
+    """Return a table for `draw`, whose last column takes the room that there is; no other one is ever cut.
+
+    Args:
+        titles: of its columns.
+        right: those of figures, which stand at the right.
+    """
+    from rich.table import Table  # lazy: text needs none of it
+
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        is_last = title == titles[-1]
+        made.add_column(
+            title,
+            justify="right" if title in right else "left",
+            no_wrap=not is_last,
+            overflow="fold" if is_last else "ellipsis",
+        )
+    return made
+
+
 def note(text: str) -> None:
-    """Tell the user something, on stderr."""
-    sys.stderr.write(f"{visible_lines(text)}\n")
+    """Tell the user something, on stderr, without what a terminal would obey; there it is broken between words."""
+    explain("\n".join(map(_break, visible_lines(text).split("\n"))))
+
+
+def explain(text: str) -> None:
+    """Write a text of our own to stderr as it is laid out."""
+    # Some hosts give no stderr, and a reader of it may leave, too; there is nobody to be told of that.
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _break(line: str) -> str:
+    if sys.stderr is None or not sys.stderr.isatty():
+        return line
+    # Not inside words: addresses and paths are copied from a terminal.
+    width = max(shutil.get_terminal_size().columns, 20)
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, drop_whitespace=True) or line
+
+
+def prepare() -> None:
+    """Make stdout and stderr take every text, also where the locale isn't UTF-8.
+
+    Raises:
+        UsageError: stdout is closed.
+    """
+    if sys.stdout is None:
+        raise UsageError("stdout is closed, so there is nowhere to write to; >/dev/null throws the output away")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def has_reader() -> bool:
+    """Whether somebody still reads stdout; all that was printed is given to it."""
+    try:
+        with _while_somebody_reads():
+            sys.stdout.flush()
+    except typer.Exit:
+        return False
+    # Without a buffer there is nothing to be flushed, and it is the system that knows whether a pipe has an end.
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError):  # no such system, or no file
+        return True
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _can_write(text: str) -> bool:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") == "utf8":
+        return True
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -81,6 +188,7 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
         label: what is downloaded.
     """
     from rich import progress as bars  # lazy: no other command needs it
+    from rich.console import Console  # lazy
 
     columns = (
         bars.TextColumn("{task.description}"),

@@ -30,8 +30,8 @@ def load(named: str) -> Any:
     try:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
-    except (NameError, AttributeError, SyntaxError) as error:
-        raise UsageError(f"{path!r} doesn't define {name!r}: {error}") from error
+    except Exception as error:  # an expression can do anything
+        raise UsageError(f"{path!r} doesn't define {name!r}: {error or type(error).__name__}") from error
 
 
 def run_file(path: Path) -> ModuleType:
@@ -49,8 +49,21 @@ def run_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look up annotations
     sys.path.insert(0, str(path.resolve().parent))  # as for a script
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]  # half a module
+        if isinstance(error, SyntaxError):
+            raise _explain(path, error) from error
+        raise
     return module
+
+
+def _explain(path: Path, error: SyntaxError) -> UsageError:
+    # Also of a file that this one imports. There are no frames of the program to show, as it never ran.
+    place = repr(error.filename or str(path)) + (f", line {error.lineno}" if error.lineno else "")
+    line = f": {error.text.strip()[:80]!r}" if error.text else ""
+    return UsageError(f"{place} isn't valid Python: {error.msg}{line}")
 
 
 def find_programs(file: str, kinds: tuple[type, ...], what: str) -> tuple[ModuleType, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import anyio
 import typer
 
 from mellea.cli import output
-from mellea.cli.arguments import Model, read_argument, split
+from mellea.cli.arguments import Model, read_argument, read_pipe, split
 from mellea.cli.programs import load
 from mellea.errors import UsageError
 from mellea.stdlib.agents import Agent
@@ -76,7 +75,12 @@ def _resolve(called: Callable[..., Any], parameters: Iterable[str]) -> dict[str,
 
 
 def _read(text: str) -> str:
-    return sys.stdin.read() if text == "-" else text
+    if text != "-":
+        return text
+    piped = read_pipe()
+    if piped is None:
+        raise UsageError("'-' stands for what comes in a pipe, and nothing is piped in")
+    return piped
 
 
 def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) -> None:
@@ -94,9 +98,10 @@ def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) 
 
 
 def _print_text(chunks: Iterable[str]) -> None:
+    chunk = ""
     for chunk in chunks:
         output.write(chunk)
-    output.write("\n")
+    output.end_line(chunk)
 
 
 def _print_result(result: Any) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from mellea.cli import output
@@ -54,10 +53,10 @@ def list_runs(
     if not output.is_for_people(as_json):
         output.write_json(runs)
         return
-    table = Table(box=None, header_style="bold")
-    for title in ("id", "began", "name", "status", "took", "spans", "tokens", "cost", "models"):
-        is_number = title in ("id", "took", "spans", "tokens", "cost")
-        table.add_column(title, justify="right" if is_number else "left", no_wrap=title not in ("name", "models"))
+    figures = ["id", "took", "spans", "tokens", "cost"]
+    titles = ["id", "began", "name", "status", "took", "spans", "tokens", "cost", "models"]
+    table = output.table(*titles, right=figures)
+    table.columns[titles.index("name")].no_wrap = False
     for run in runs:
         table.add_row(*_row(run))
     output.draw(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 
 from mellea.core.options import nearest_option
@@ -105,6 +104,8 @@ def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> st
         return _as_option(option, taken)
     # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be
     # as similar as an option, since its advice doesn't name it: `ticket` is no slip for `strict`.
+    import difflib  # lazy: for a slip of the pen alone
+
     similar = [*difflib.get_close_matches(name, taken), *difflib.get_close_matches(name, ways, cutoff=0.8)]
     if near := difflib.get_close_matches(name, similar, n=1):
         return ways.get(near[0], f"did you mean {near[0]!r}?")

@@ -57,6 +57,10 @@ def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
     return value
 
 
+_LAST_WORD = re.compile(r"(?<![!-~])[!-~]+\Z")
+"""Keys consist of printable ASCII without blanks."""
+
+
 class Holder(Protocol):
     """Holds a key."""
 
@@ -85,6 +89,21 @@ def known_secrets() -> frozenset[str]:
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace the secrets in a text, and whatever looks like a key of a wide-spread service."""
     return _SHAPES.sub(HIDDEN, scrub(text, secrets))
+
+
+def hold_back(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a text that still grows without its end that may become a secret: its last word, or a secret's beginning.
+
+    Args:
+        text: as far as it has come.
+        secrets: those that `scrub_text` will be given when it is complete.
+    """
+    last_word = _LAST_WORD.search(text)
+    ends = [len(text) if last_word is None else last_word.start()]
+    for secret in secrets:
+        lengths = range(min(len(secret) - 1, len(text)), 0, -1)
+        ends += [len(text) - next((length for length in lengths if text.endswith(secret[:length])), 0)]
+    return text[: min(ends)]
 
 
 def scrub_all(value: Any, secrets: Iterable[str] = ()) -> Any:

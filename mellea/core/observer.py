@@ -163,7 +163,7 @@ class Span:
         session: id of the session that it belongs to, if there is one.
         is_request: whether a call is one request to a model. If not, the requests are further down.
         component: what a call says to the model.
-        request: what was sent, without keys; afterwards.
+        request: what was sent, without keys; `None` before that.
         generation: what came of a request, also if it failed: text, usage, finish reason; afterwards.
         time_to_first_token: seconds from the request to the first piece of the answer; afterwards.
         chunk_count: how many deltas the answer came in; afterwards.

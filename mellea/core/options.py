@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -371,6 +370,8 @@ def nearest_option(name: Any, cutoff: float) -> str | None:
         name: what was given.
         cutoff: how similar the names have to be, from 0 to 1 (equal).
     """
+    import difflib  # lazy: for a slip of the pen alone
+
     # Each under its value and under its member's name: people write `max_new_tokens` as well as `max_tokens`.
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)

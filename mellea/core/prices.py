@@ -41,7 +41,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
-from mellea.errors import UsageError
+from mellea.errors import ConfigurationError, UsageError
 
 __all__ = ["Price", "cost", "cost_of", "cost_of_events", "price_of", "prices", "reset_prices", "set_prices"]
 
@@ -221,8 +221,8 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
         replace: forget all other prices.
 
     Raises:
-        UsageError: a name or a price is wrong, or the file isn't such JSON.
-        OSError: the file can't be read.
+        UsageError: a name or a price is wrong, or there is no such file, or it isn't such JSON.
+        ConfigurationError: the file can't be read.
     """
     global _lookup
     added = {_checked_name(name): _as_price(name, price) for name, price in _entries(table).items()}
@@ -326,8 +326,16 @@ def _usages(events: Iterable[Event]) -> list[Usage | None]:
 def _entries(table: Any) -> Mapping[str, Any]:
     if isinstance(table, (str, Path)):
         path = Path(table)
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
+        try:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_FILE + 1)
+        except (FileNotFoundError, IsADirectoryError):
+            raise UsageError(
+                f"there is no file {str(path)!r}; set_prices takes the path of a JSON file, or a mapping such as "
+                "{'provider/model': {'input': 2.0, 'output': 8.0}}"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(f"the prices in {str(path)!r} can't be read: {error}") from error
         if len(data) > _LARGEST_FILE:
             raise UsageError(f"the file {str(path)!r} has more than {_LARGEST_FILE:,} bytes, too many for prices")
         try:

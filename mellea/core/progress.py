@@ -6,6 +6,7 @@ Rules:
   function, which is called with a `Progress` on the event loop: it must not block.
 - A line is drawn at most five times a second, and only for work that has taken a second: what is quick leaves nothing.
   It is drawn by a thread of its own, so that its seconds pass while there is no news, or the event loop is blocked.
+- One piece of work at a time is shown: what begins inside it, or beside it, is silent.
 - It is erased when the work ends, so that what the program prints isn't broken up by it.
 """
 
@@ -29,6 +30,8 @@ _REDRAW_SECONDS = 0.2
 _QUICK_SECONDS = 1.0
 _LEAVE_SECONDS = 1.0
 """How long the end of the work waits for the line to go away: a terminal may be stopped."""
+
+_USUAL_COLUMNS = 80
 
 _BAR = 24
 
@@ -118,13 +121,18 @@ class TerminalLine:
 
     def _columns(self) -> int | None:
         try:
-            return max(os.get_terminal_size(self._stream.fileno()).columns - 1, 1)
-        except (OSError, ValueError):  # not a terminal, or one that doesn't know its size
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError):  # not a terminal
             return None
+        return (columns or _USUAL_COLUMNS) - 1  # some don't know their size, and say 0
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
+
+
+_is_shown = threading.Lock()
+"""Held by the piece of work that a terminal shows."""
 
 
 class Reporter:
@@ -191,7 +199,7 @@ class Reporter:
         line.erase()
 
     def __enter__(self) -> Self:
-        if self._line is not None:
+        if self._line is not None and _is_shown.acquire(blocking=False):
             self._drawing = threading.Thread(target=self._draw, args=(self._line,), name="mellea-progress", daemon=True)
             self._drawing.start()
         return self
@@ -203,6 +211,7 @@ class Reporter:
         if self._drawing is not None:
             # So that nothing is drawn into what the program prints next.
             self._drawing.join(_LEAVE_SECONDS)
+            _is_shown.release()
 
 
 def format_time(seconds: float) -> str:

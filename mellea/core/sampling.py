@@ -123,7 +123,7 @@ class SamplingResult(Displayed):
         return sum(known[1:], start=known[0]) if known else None
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid
+        from mellea.core.card import Card, Grid  # lazy, too
         from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
 
         rows = [

@@ -126,6 +126,7 @@ class _Follower:
         self._screen = screen
         self._seen = 0
         self._drawn: Card | None = None
+        self._is_over = False
 
     def start(self) -> threading.Thread:
         """Draw once, and have a thread do the rest; return that."""
@@ -136,20 +137,19 @@ class _Follower:
         return thread
 
     def _follow(self) -> None:
-        is_over = False
-        while not is_over:
+        while not self._is_over:
             time.sleep(SECONDS)
             self._record.until_blocking(self._has_news)
-            is_over = self._look()
+            self._look()
 
-    def _look(self) -> bool:
-        """Draw what has changed, and return whether nothing will change any more."""
+    def _look(self) -> None:
+        """Draw what has changed, and note whether anything will change any more."""
         is_final, self._seen = self._record.is_final, len(self._record.events)
         card = self._draw()
         if is_final or card != self._drawn:
             self._screen.draw(card, is_final=is_final)
             self._drawn = card
-        return is_final
+        self._is_over = is_final
 
     def _has_news(self) -> bool:
         return self._record.is_final or len(self._record.events) != self._seen

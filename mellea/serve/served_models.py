@@ -272,6 +272,8 @@ async def _read_stream(given: Any) -> AsyncGenerator[Event, None]:
             raise UnfitRequestError("the agent is waiting for a person's answer, which this API can't ask for")
         if not is_text:
             yield TextDelta(_to_text(source.output))
+        for event in await source.extras():
+            yield event
         yield UsageEvent(source.usage or Usage())
         yield StreamEnd("stop")
     finally:

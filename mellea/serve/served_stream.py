@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from typing import Any
 
-from mellea.core.events import Event, TextDelta, Usage
+from mellea.core.events import AttemptRejected, AttemptStart, Event, FileEvent, SourceEvent, TextDelta, Usage
 from mellea.core.runtime.tasks import ThreadCall, in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError, UsageTypeError
@@ -140,6 +140,17 @@ class ServedStream:
             return getattr(self._read.result, "pending", None)
         return None
 
+    async def extras(self) -> list[Event]:
+        """Return the citations and files of the answer, for readers of its text; only after the end."""
+        if isinstance(self._read, AsyncAgentStream):
+            return await _find_extras(self._read.events())
+        read = self._read.result if isinstance(self._read, AsyncStream) else self._read
+        if not isinstance(read, ModelOutputThunk):
+            return []
+        made = read.so_far()
+        files = [FileEvent(file.media_type, file.data, file.url, file.filename) for file in made.files]
+        return [*map(SourceEvent, made.sources), *files]
+
     @property
     def usage(self) -> Usage | None:
         """The tokens that it took so far, `None` if nobody knows."""
@@ -160,6 +171,20 @@ class ServedStream:
         if self._read is None:
             raise UsageError("a source is opened before it is read")
         return self._read
+
+
+async def _find_extras(events: AsyncIterator[Event]) -> list[Event]:
+    """Return the citations and files among the events of a run, but those of attempts that were rejected."""
+    found: list[Event] = []
+    begun = 0
+    async for event in events:
+        if isinstance(event, AttemptStart):
+            begun = len(found)
+        elif isinstance(event, AttemptRejected):
+            del found[begun:]
+        elif isinstance(event, (SourceEvent, FileEvent)):
+            found.append(event)
+    return found
 
 
 class _AnswerText(AsyncIterator[str]):

@@ -20,6 +20,8 @@ Rules:
   logged once, and no call notices.
 - What was said is kept only on request. With it, the times at which text came are noted for each read of the
   connection, so that neither is anything done for a delta.
+- A text that grows for long is written while it grows, with content: at most some times a second, the less often the
+  longer it is, by the same thread. What may be the beginning of a secret is held back until it is known whether it is.
 - The record of one file is shared by all who ask for it in a process. When the last of them has closed it, it takes no
   new trees, and ends with the last span that it has begun.
 """
@@ -36,13 +38,15 @@ import sqlite3
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from mellea.core.events import Event, KeepAlive, TextDelta
-from mellea.core.masking import known_secrets, scrub_all
+from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
+from mellea.core.masking import hold_back, known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import cost_of_span, describe_span
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
@@ -56,6 +60,12 @@ _SWITCH = "MELLEA_TRACES"
 
 _GATHER_SECONDS = 0.1
 """How long spans are gathered before they are written, so that one transaction takes many."""
+
+_GROW_SECONDS = 0.3
+"""How long after its begin, and after it was written last, a text that grows is written again at the earliest."""
+
+_GROW_RATE = 100_000
+"""How many characters of a text that grows are written a second at most, on average: one of a million every 10 s."""
 
 _MOST_WAITING = 20_000
 """How many begins and ends of spans may wait for the writer; what comes while so many wait is lost."""
@@ -74,15 +84,69 @@ _log = logging.getLogger("mellea")
 class _Note(StoredAt):
     """What is noted with a span: where it stands in the file, and what it was told meanwhile.
 
+    Args:
+        due: when it is to be written, should its text grow until then; as `time.monotonic` tells.
+
     Attributes:
-        told: when events came, as `time.monotonic` tells, and the events; the thread that writes looks into them.
+        told: when events came, and the events; the thread that writes looks into them.
+        came: what of them has been looked at.
     """
 
-    __slots__ = ("told",)
+    __slots__ = ("came", "due", "told")
 
-    def __init__(self) -> None:
+    def __init__(self, due: float) -> None:
         super().__init__()
         self.told: list[tuple[float, Sequence[Event]]] = []
+        self.came = _Came()
+        self.due = due
+
+    def has_grown(self, now: float) -> bool:
+        """Whether more was told since it was written last, and that is long enough ago."""
+        return now > self.due and len(self.told) > self.came.looked
+
+
+class _Came:
+    """What came of a request's answer, folded from what was told.
+
+    Attributes:
+        retries: how often the request was sent again.
+        chunks: when text came, in milliseconds since the begin, and how long it was. What came in one millisecond is
+            one entry.
+        looked: how much of what was told has been looked at.
+    """
+
+    __slots__ = ("_text", "_thoughts", "chunks", "looked", "retries")
+
+    def __init__(self) -> None:
+        self.retries, self.looked = 0, 0
+        self.chunks: list[list[int]] = []
+        self._text: list[str] = []
+        self._thoughts: list[str] = []
+
+    def fold(self, told: Sequence[tuple[float, Sequence[Event]]], began: float) -> None:
+        """Look at what has been told since the last time."""
+        for at, events in told[self.looked :]:
+            self.looked += 1
+            pieces = [event.chunk for event in events if type(event) is TextDelta]
+            self._text += pieces
+            self._thoughts += [event.chunk for event in events if type(event) is ReasoningDelta]
+            self.retries += sum([type(event) is KeepAlive and event.begins_anew for event in events])
+            milliseconds, length = round((at - began) * 1000), sum(map(len, pieces))
+            if self.chunks and self.chunks[-1][0] == milliseconds:
+                self.chunks[-1][1] += length
+            elif length:
+                self.chunks.append([milliseconds, length])
+
+    @property
+    def length(self) -> int:
+        """How many characters of text have come."""
+        return sum([length for _, length in self.chunks])
+
+    def message(self, secrets: Iterable[str]) -> dict[str, Any]:
+        """Return the answer so far in the shape of `message_data`."""
+        found = (("reasoning", "".join(self._thoughts)), ("text", "".join(self._text)))
+        parts = [{"type": kind, "content": hold_back(text, secrets)} for kind, text in found if text]
+        return {"role": "assistant", "parts": parts}
 
 
 class _Recorder(Observer):
@@ -106,6 +170,8 @@ class _Recorder(Observer):
         """Begin with nothing noted and no thread; in a forked child, where the parent writes what was noted before."""
         self._spans: deque[Span] = deque()
         self._open: dict[int, None] = {}  # ids of spans; a dict takes and gives up an entry in one step each
+        # Those with text to come. Weakly, as a span must not be what keeps its run alive.
+        self._growing: dict[int, weakref.ref[Span]] = {}
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_awake = False
         self._thread: threading.Thread | None = None
@@ -120,7 +186,7 @@ class _Recorder(Observer):
         if self._is_closed:
             return
         self._open[span.id] = None
-        if not self._note(span, _Note()):
+        if not self._note(span, _Note(span.began + _GROW_SECONDS)):
             del self._open[span.id]
         elif self._thread is None:
             self._start()
@@ -128,12 +194,17 @@ class _Recorder(Observer):
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Note when text came, and that a request is sent again."""
         note: _Note | None = span.data.get(self._key)
-        if note is not None:
-            note.told.append((time.monotonic(), events))
+        if note is None:
+            return
+        note.told.append((time.monotonic(), events))
+        if len(note.told) == 1 and self.has_content:
+            self._growing[span.id] = weakref.ref(span)
+            self._call_writer()
 
     def end(self, span: Span) -> None:
         """Note that a span has ended; safe in a finaliser."""
         self._open.pop(span.id, None)
+        self._growing.pop(span.id, None)
         if not self._is_closed and self._key in span.data:
             self._note(span, span.data[self._key])
 
@@ -143,10 +214,13 @@ class _Recorder(Observer):
             return False
         span.data[self._key] = note
         self._spans.append(span)
+        self._call_writer()
+        return True
+
+    def _call_writer(self) -> None:
         if not self._is_awake:
             self._is_awake = True
             self._wake.put(None)
-        return True
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
@@ -165,15 +239,23 @@ class _Recorder(Observer):
 
     def _work(self) -> None:
         while not self._is_closed:
-            self._wake.get()
+            with suppress(queue.Empty):
+                self._wake.get(timeout=_GROW_SECONDS if self._growing else None)
             self._hurry.wait(_GATHER_SECONDS)
             self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
-            self.flush()
+            self._write_waiting(time.monotonic())
             _finish(self)
 
     def flush(self) -> None:
-        """Write what has been noted so far."""
+        """Write what has been noted so far, and the texts that grow as far as they have come."""
+        self._write_waiting(math.inf)
+
+    def _write_waiting(self, now: float) -> None:
         with self._writing:
+            for held in list(self._growing.values()):
+                span = held()
+                if span is not None and span.data[self._key].has_grown(now):
+                    self._spans.append(span)
             while self._spans and not self._is_closed:
                 # Nobody else takes spans while the lock is held.
                 self._write([self._spans.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._spans)))])
@@ -198,6 +280,10 @@ class _Recorder(Observer):
         self._guard(lambda: self.file.write(entries))
         if self._lost:
             self._log("more happens than can be written")
+        if self.file.is_full:
+            self._log(
+                "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"
+            )
 
     def _guard(self, write: Callable[[], None]) -> None:
         try:
@@ -212,17 +298,17 @@ class _Recorder(Observer):
 
     def _make_entry(self, span: Span, secrets: Iterable[str]) -> Entry:
         note: _Note = span.data[self._key]
-        columns, text = self._describe(span, note, secrets)
+        columns, text, messages = self._describe(span, note, secrets)
         parent = None if span.parent is None else self._place(span.parent)
         links = tuple([place for link in span.links if (place := self._place(link)) is not None])
-        return Entry(note, parent, links, columns, text)
+        return Entry(note, parent, links, columns, text, messages)
 
     def _place(self, span: Span) -> StoredAt | None:
         place: StoredAt | None = span.data.get(self._key)
         return place
 
-    def _describe(self, span: Span, note: _Note, secrets: Iterable[str]) -> tuple[tuple[Any, ...], str]:
-        """Return the values of `COLUMNS`, and the rest as JSON."""
+    def _describe(self, span: Span, note: _Note, secrets: Iterable[str]) -> _Described:
+        """Return the values of `COLUMNS`, and the rest and each message as JSON."""
         try:
             return _to_columns(span, note, secrets, content=self.has_content)
         except Exception as error:  # noqa: BLE001 - the program's own `__str__`, of a requirement, say
@@ -230,42 +316,34 @@ class _Recorder(Observer):
             return _to_columns(span, note, secrets, content=False)
 
 
-def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: bool) -> tuple[tuple[Any, ...], str]:
+def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: bool) -> _Described:
     data = describe_span(span, content=content)
+    came = note.came
+    came.fold(note.told, span.began)
     for name in ("id", "parent", "links"):  # numbers of this process
         data.pop(name, None)
     if span.ended is None:
         del data["seconds"]
-    elif span.is_request and "cost" not in data:
-        data["cost"] = cost_of_span(span)
+        if content and note.told:
+            data["answer"] = came.message(secrets)
+            note.due = time.monotonic() + max(_GROW_SECONDS, came.length / _GROW_RATE)
+    else:
+        if span.is_request and "cost" not in data:
+            data["cost"] = cost_of_span(span)
+        note.told, note.came = [], _Came()  # the span may be the parent of others, and live on
     if content:
         data = scrub_all(data, secrets)
     columns = [data.pop(name, None) for name in COLUMNS]
-    if span.ended is not None:
-        retries, chunks = _sum_up(note.told, span.began)
-        note.told = []  # the span may be the parent of others, and live on
-        if retries:
-            data["retries"] = retries
-        if chunks:
-            data["chunks"] = chunks
-    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data))
+    if came.retries:
+        data["retries"] = came.retries
+    if came.chunks:
+        data["chunks"] = came.chunks
+    messages = tuple([replace_surrogates(_to_json(message)) for message in data.pop("messages", ())])
+    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data)), messages
 
 
-def _sum_up(told: Iterable[tuple[float, Sequence[Event]]], began: float) -> tuple[int, list[list[int]]]:
-    """Return how often the request was sent again, and when text came: milliseconds since the begin, and its length.
-
-    What came in one millisecond is one entry.
-    """
-    retries, chunks = 0, list[list[int]]()
-    for at, events in told:
-        milliseconds = round((at - began) * 1000)
-        retries += sum([type(event) is KeepAlive and event.begins_anew for event in events])
-        length = sum([len(event.chunk) for event in events if type(event) is TextDelta])
-        if chunks and chunks[-1][0] == milliseconds:
-            chunks[-1][1] += length
-        elif length:
-            chunks.append([milliseconds, length])
-    return retries, chunks
+_Described = tuple[tuple[Any, ...], str, tuple[str, ...]]
+"""The values of `COLUMNS`, and the rest and each message as JSON."""
 
 
 def _to_json(data: Mapping[str, Any]) -> str:
@@ -343,7 +421,8 @@ def record(
         path: the file, made if it isn't there, readable for this user alone.
         content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
             `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        max_bytes: how large the file may become; then the oldest runs are deleted. `None` for no limit.
+        max_bytes: how large the file may become; then the oldest runs are deleted, but neither the newest one nor
+            what still runs. `None` for no limit.
         max_age: how many seconds a run is kept. `None` for no limit.
 
     Raises:
@@ -351,7 +430,7 @@ def record(
         StateError: the file is something else.
         ConfigurationError: the file can't be written.
     """
-    _check(path, max_bytes, max_age)
+    _check(path, content, max_bytes, max_age)
     return Recording(_hold(path, content, max_bytes, max_age, is_opened=True))
 
 
@@ -392,11 +471,13 @@ def record_from_environment() -> None:
     _hold(os.environ[_SWITCH].strip(), None, _MAX_BYTES, _MAX_AGE, is_opened=False)
 
 
-def _check(path: Any, max_bytes: Any, max_age: Any) -> None:
+def _check(path: Any, content: Any, max_bytes: Any, max_age: Any) -> None:
+    if content not in (True, False, None):
+        raise UsageError(f"record takes True, False or None for content, not {content!r}")
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UsageError(f"record takes the path of a file, not {path!r}")
     for name, value, least in (("max_bytes", max_bytes, _LEAST_BYTES), ("max_age", max_age, 0)):
-        if value is not None and not (isinstance(value, (int, float)) and value >= least):
+        if value is not None and not (type(value) in (int, float) and value >= least):
             raise UsageError(f"record takes {name} of at least {least}, or None for no limit, not {value!r}")
 
 

@@ -7,9 +7,11 @@ Rules:
 - A span that is running stands in the file, too, and is written again when it has ended.
 - A process that writes is a row of `writers`. What stands as running there after its writer has ended, or was killed,
   is `"lost"`: nobody can say how it ended.
-- Where the file is larger than allowed, the oldest runs are deleted, each as a whole; what still runs comes last.
+- Where the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run is kept, and so is
+  what still runs: while that alone is too much, only the first spans of further runs are written (`is_full`).
+- A prompt is stored apart, each message once (`prompts.py`): the calls of a conversation share what was said before.
 
-The schema is version 1 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
+The schema is version 2 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
 
     spans     id, run, parent, writer   numbers; `parent` is NULL for the span that the run is named after
               kind, name, status        texts; see `mellea.traces.Span`. A status is running, ok, error or cancelled
@@ -19,6 +21,9 @@ The schema is version 1 (`PRAGMA user_version`). It may be read by any program t
               model, input_tokens, output_tokens, cost          NULL if unknown; cost in US dollars
               links                     JSON list of ids: the spans of the thunks that a call is made of
               data                      JSON object: everything else, by the names of `core/span_data.py`
+              prompt                    id in `prompts`: the messages that were sent, where content is recorded, or NULL
+    prompts   id, hash, before, message   the prompt without its last message (NULL if that is the only one), and that
+    messages  id, hash, data              JSON object: a message
     writers   id, host, pid, version, content, started, ended   one for each process and recording
     runs      a view: a row for each run, with its sums over the spans
 """
@@ -40,6 +45,7 @@ from typing import Any
 from mellea._version import __version__
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, UsageError
+from mellea.telemetry.prompts import PROMPT_TABLES, delete_unused_prompts, read_prompts, write_prompt
 
 __all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_changes", "read_run", "read_runs", "reading"]
 
@@ -84,6 +90,7 @@ _SCHEMA: Sequence[Sequence[str]] = (
         f" root.started, root.seconds, root.session, root.error_type, writers.content, root.writer, {_SUMS}"
         " FROM spans AS root JOIN writers ON writers.id = root.writer WHERE root.parent IS NULL",
     ),
+    PROMPT_TABLES,
 )
 
 _ROWS = 50
@@ -119,6 +126,7 @@ class Entry:
         links: where the spans stand that it is linked to.
         columns: the values of `COLUMNS`.
         data: everything else, as JSON.
+        messages: what was sent, each message as JSON.
     """
 
     place: StoredAt
@@ -126,6 +134,7 @@ class Entry:
     links: tuple[StoredAt, ...]
     columns: tuple[Any, ...]
     data: str
+    messages: tuple[str, ...] = ()
 
 
 class RunFile:
@@ -136,6 +145,9 @@ class RunFile:
         content: whether this process writes what was said.
         max_bytes: how large it may become.
         max_age: how old a run may become, in seconds; `None` for any age.
+
+    Attributes:
+        is_full: whether what still runs fills the allowed size alone.
     """
 
     def __init__(
@@ -152,11 +164,13 @@ class RunFile:
         self._max_age = max_age
         self._looked = float("-inf")
         self._writer = self._process = 0
+        self.is_full = False
 
     def write(self, entries: Sequence[Entry] = ()) -> None:
         """Write spans, parents before their children, in one transaction; delete what is too much.
 
-        A span whose run was deleted meanwhile is left out, or, if it is a new one, is a run of its own.
+        A span whose run was deleted meanwhile is left out, or, if it is a new one, is a run of its own. While the file
+        `is_full`, new spans are left out, but for the first one of a run.
 
         Raises:
             StateError: the file is no such file, or damaged.
@@ -167,13 +181,13 @@ class RunFile:
         with self.database.write() as connection:
             # A forked child inherits the object, but is a writer of its own.
             writer = self._writer if self._process == process else self._begin_writer(connection)
-            rows = list(_rows(connection, entries, writer, placed))
+            rows = list(_rows(connection, entries, writer, placed, is_full=self.is_full))
             for first in range(0, len(rows), _ROWS):
                 part = rows[first : first + _ROWS]
                 places = ", ".join([_PLACES] * len(part))
                 # REPLACE, as a span that was written while it ran is written again at its end.
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
-            self._prune(connection)
+            self.is_full = not self._prune(connection)
             # Measured inside the transaction, but given back after it: `executescript` would end it.
             is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
         if is_too_large:
@@ -194,36 +208,55 @@ class RunFile:
 
     def _begin_writer(self, connection: sqlite3.Connection) -> int:
         here, now = (socket.gethostname(), os.getpid()), time.time()
-        found = connection.execute("SELECT id, host, pid FROM writers WHERE ended IS NULL").fetchall()
         # One with the number of this process is of an earlier one.
-        gone = [(now, id) for id, host, pid in found if (host, pid) == here or _is_gone(host, pid)]
-        connection.executemany("UPDATE writers SET ended = ? WHERE id = ?", gone)
+        connection.execute("UPDATE writers SET ended = ? WHERE ended IS NULL AND host = ? AND pid = ?", (now, *here))
+        _end_gone_writers(connection)
         insert = "INSERT INTO writers (host, pid, version, content, started) VALUES (?, ?, ?, ?, ?)"
         return connection.execute(insert, (*here, __version__, self._content, now)).lastrowid or 0
 
-    def _prune(self, connection: sqlite3.Connection) -> None:
+    def _prune(self, connection: sqlite3.Connection) -> bool:
+        """Delete what is too old or too much; returns whether that was enough."""
         now = time.monotonic()
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
             # Running ones stay: they aren't old but long.
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
         if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
-            return
+            return True
+        _end_gone_writers(connection)
         while _bytes(connection, is_free=False) > self._max_bytes * _KEPT:
-            (runs,) = connection.execute("SELECT count(*) FROM spans WHERE parent IS NULL").fetchone()
+            (runs,) = connection.execute(f"SELECT count(*) FROM spans WHERE {_DELETABLE}").fetchone()
             if not runs:
                 break
-            # Ordered by "is running" first, so what still runs goes only when nothing else is left.
-            which = "id IN (SELECT id FROM spans WHERE parent IS NULL ORDER BY status = 'running', id LIMIT ?)"
             # A tenth at a time: deleting one by one would measure the file after each.
-            _delete_runs(connection, which, (runs // 10 + 1,))
+            oldest = f"id IN (SELECT id FROM spans WHERE {_DELETABLE} ORDER BY id LIMIT ?)"
+            _delete_runs(connection, oldest, (runs // 10 + 1,))
+        return _bytes(connection, is_free=False) <= self._max_bytes
 
 
-_PLACES = f"({', '.join('?' * (len(COLUMNS) + 6))})"
+_DELETABLE = (
+    "parent IS NULL AND id <> (SELECT max(id) FROM spans WHERE parent IS NULL)"
+    " AND (status <> 'running' OR writer IN (SELECT id FROM writers WHERE ended NOTNULL))"
+)
+"""The first spans of runs that may be deleted. The newest run stays: a large one would else vanish as it ends."""
+
+
+def _end_gone_writers(connection: sqlite3.Connection) -> None:
+    found = connection.execute("SELECT id, host, pid FROM writers WHERE ended IS NULL").fetchall()
+    gone = [(time.time(), id) for id, host, pid in found if _is_gone(host, pid)]
+    connection.executemany("UPDATE writers SET ended = ? WHERE id = ?", gone)
+
+
+_PLACES = f"({', '.join('?' * (len(COLUMNS) + 7))})"
 
 
 def _rows(
-    connection: sqlite3.Connection, entries: Sequence[Entry], writer: int, placed: dict[StoredAt, tuple[int, int]]
+    connection: sqlite3.Connection,
+    entries: Sequence[Entry],
+    writer: int,
+    placed: dict[StoredAt, tuple[int, int]],
+    *,
+    is_full: bool,
 ) -> Iterator[tuple[Any, ...]]:
     kept = _existing_runs(connection, entries)
     # From SQLite's own table: the highest id in `spans` may have been deleted, and ids are never given out twice.
@@ -238,6 +271,8 @@ def _rows(
                 # The rest of a deleted run isn't brought back piece by piece.
                 continue
             found = entry.place.id, entry.place.run
+        elif is_full and entry.parent is not None:
+            continue
         else:
             last += 1
             found = last, last if parent is None else parent[1]
@@ -246,7 +281,8 @@ def _rows(
         linked = [link[0] for each in entry.links if (link := _find(each, placed)) is not None]
         links = json.dumps(linked) if linked else None
         above = None if parent is None else parent[0]
-        yield found[0], found[1], above, writer, *entry.columns, links, entry.data
+        prompt = write_prompt(connection, entry.messages)
+        yield found[0], found[1], above, writer, *entry.columns, links, entry.data, prompt
 
 
 def _find(place: StoredAt | None, placed: Mapping[StoredAt, tuple[int, int]]) -> tuple[int, int] | None:
@@ -271,6 +307,7 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
     connection.execute(
         f"DELETE FROM spans WHERE run IN (SELECT id FROM spans WHERE parent IS NULL AND {which})", arguments
     )
+    delete_unused_prompts(connection)
 
 
 def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
@@ -336,8 +373,8 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     - `status` may be `"lost"`: it ran when its process was killed, or when the record was closed
     - `seconds` isn't there while it runs, or if it is lost
     - `retries`: how often the request was sent again
-    - `chunks`, where content was recorded: when the text of the answer came, as a list of `[milliseconds, length]`:
-      milliseconds since the span's begin, and how many characters came then
+    - `chunks`, where content was recorded: when the text of the answer came (so far, while it runs), as a list of
+      `[milliseconds, length]`: milliseconds since the span's begin, and how many characters came then
 
     Args:
         path: the file.
@@ -352,7 +389,7 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
         lost = _lost_writers(connection, is_ended_too=True)
         if not rows:
             raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_nearest(connection, id)}")
-    return [_read_span(row, lost) for row in rows]
+        return _read_spans(connection, rows, lost)
 
 
 def _nearest(connection: sqlite3.Connection, id: int) -> str:
@@ -367,33 +404,47 @@ def _nearest(connection: sqlite3.Connection, id: int) -> str:
     return f"the nearest are {', '.join(map(str, found))}; `mellea traces list` shows more"
 
 
-def read_changes(path: str | os.PathLike[str], id: int, *, after: int, running: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the spans of a run that have begun or ended since it was last read; see `read_run`.
+def read_changes(
+    path: str | os.PathLike[str], id: int, *, after: int, running: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """Return the spans of a run that have begun, grown or ended since it was last read; see `read_run`.
 
     Args:
         path: the file.
         id: which run.
         after: the highest id among the spans that are known.
-        running: the ids of those that ran when they were read.
+        running: the ids of those that ran when they were read, and how many characters had come by then.
 
     Raises:
         UsageError: there is no such file.
         StateError: it isn't a record.
     """
+    asked = list(running)
     with reading(path) as connection:
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
-        for first in range(0, len(running), _ROWS):
-            part = running[first : first + _ROWS]
+        for first in range(0, len(asked), _ROWS):
+            part = asked[first : first + _ROWS]
             # Once more those that ran, as nothing else of a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
             rows += _dicts(connection.execute(wanted, (id, *part)))
-        lost = _lost_writers(connection, is_ended_too=True)
-    spans = [_read_span(row, lost) for row in rows]
-    return [span for span in spans if span["id"] > after or span["status"] != "running"]
+        spans = _read_spans(connection, rows, _lost_writers(connection, is_ended_too=True))
+    return [span for span in spans if span["status"] != "running" or _length(span) > running.get(span["id"], -1)]
 
 
-def _read_span(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
+def _length(span: Mapping[str, Any]) -> int:
+    """Return how many characters of an answer have come."""
+    return sum([length for _, length in span.get("chunks", ())])
+
+
+def _read_spans(connection: sqlite3.Connection, rows: list[dict[str, Any]], lost: set[int]) -> list[dict[str, Any]]:
+    prompts = read_prompts(connection, [row["prompt"] for row in rows if row["prompt"] is not None])
+    return [_read_span(row, lost, prompts) for row in rows]
+
+
+def _read_span(row: dict[str, Any], lost: set[int], prompts: Mapping[int, list[Any]]) -> dict[str, Any]:
     data = json.loads(row.pop("data"))
+    if (prompt := row.pop("prompt")) is not None:
+        data["messages"] = prompts[prompt]
     row["links"] = None if row["links"] is None else json.loads(row["links"])
     row["is_request"] = bool(row["is_request"])
     if row.pop("writer") in lost and row["status"] == "running":

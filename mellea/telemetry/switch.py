@@ -79,6 +79,8 @@ def enable(
     """
     if exporter not in (None, "otlp", "console"):
         raise UsageError(f"exporter takes 'otlp', 'console' or None, not {exporter!r}")
+    if content not in (True, False, None):
+        raise UsageError(f"content takes True, False or None, not {content!r}")
     has_providers = tracer_provider is not None or meter_provider is not None
     if exporter is not None and has_providers:
         raise UsageError(f"exporter={exporter!r} can't go with a provider, which has exporters of its own; give one")

@@ -17,7 +17,6 @@ import dataclasses
 import json
 import os
 import re
-import secrets
 from collections.abc import Generator, Iterable, Mapping
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -90,7 +89,7 @@ class _Rendering:
         """Return what stands behind texts that are to be cached, or nothing where there are no blocks."""
         if self.has_blocks and not self.mark:
             # At random, so that no text which comes from outside can hold it and split the prompt where it likes.
-            self.mark = f"~{secrets.randbits(96)}~"
+            self.mark = f"~{int.from_bytes(os.urandom(12))}~"
         return self.mark
 
 

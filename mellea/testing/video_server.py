@@ -77,6 +77,7 @@ class VideoServer:
         video: the bytes of every video.
         requests: what came in, in order.
         ended: the ids of the jobs that were cancelled or deleted.
+        before_begin: called, in a thread, before the answer to a call that begins a job.
     """
 
     root: str
@@ -85,6 +86,7 @@ class VideoServer:
     video: bytes = field(repr=False)
     requests: list[SeenRequest] = field(default_factory=list, repr=False)
     ended: list[str] = field(default_factory=list)
+    before_begin: Callable[[], object] | None = field(default=None, repr=False)
     _seen: dict[str, int] = field(default_factory=dict, repr=False)
     _asked: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -141,6 +143,9 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one piece: a second piece would wait 40 ms for the client to acknowledge the first one.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     place: VideoServer
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -295,6 +300,8 @@ class _Handler(BaseHTTPRequestHandler):
         with place._lock:
             id = f"{prefix}{len(place._asked) + 1:04}"
             place._asked[id], place._seen[id] = fields, 0
+        if place.before_begin is not None:
+            place.before_begin()
         return id
 
     def _count(self, id: str) -> tuple[int, bool]:

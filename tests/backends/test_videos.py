@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import mellea
 from mellea import errors
 from mellea.backends.fallback import FallbackBackend
-from mellea.backends.http import downloads, video_jobs
+from mellea.backends.http import downloads, exchange, video_jobs
 from mellea.core.blocks import FileBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import user_message
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.anyio
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_jobs, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(downloads, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(exchange, "_FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -219,6 +221,16 @@ async def test_the_key_stays_with_its_server(server: VideoServer, session: Sessi
             }  # fmt: skip
 
 
+async def test_a_file_that_another_server_refuses_says_that_it_got_no_key(
+    server: VideoServer, session: Session
+) -> None:
+    server.faults.place = f"http://localhost:{server.root.rpartition(':')[2]}/v1beta/nowhere"
+    with pytest.raises(errors.NotFoundError) as caught:
+        await session(DIALECTS[1]).agenerate_video("A cat", progress=False)
+    assert "on another server, which isn't sent the key" in "".join(caught.value.__notes__)
+    assert KEY not in str(server.requests[-1].headers)
+
+
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://a/b", "http://", "https://user:pw@h/x", "http://a b/"])
 async def test_a_file_of_another_kind_is_not_fetched(place: str, server: VideoServer, session: Session) -> None:
     server.faults.place = place
@@ -319,6 +331,31 @@ async def test_who_is_cancelled_ends_the_job(model: str, server: VideoServer, se
     await cancel_once(lambda: len(server.requests) > 2, lambda: m.agenerate_video("A cat", progress=False))
     await until(lambda: server.ended)
     assert not server.running
+
+
+async def test_who_is_cancelled_while_the_job_begins_ends_it_all_the_same(
+    server: VideoServer, session: Session
+) -> None:
+    """Its id isn't known yet: the answer is waited for, and then the job is ended."""
+    m = session(DIALECTS[0])
+    await m.agenerate_video("A first one, so that the connection stands", progress=False)
+    has_asked, may_answer = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        has_asked.set()
+        may_answer.wait(20)
+
+    server.before_begin = hold
+    async with anyio.create_task_group() as group:
+
+        async def leave() -> None:
+            await until(has_asked.is_set)
+            group.cancel_scope.cancel()
+            may_answer.set()
+
+        group.start_soon(leave)
+        await m.agenerate_video("A cat", progress=False)
+    await until(lambda: server.ended == ["video_0002"])
 
 
 async def test_a_session_that_is_left_ends_the_job(server: VideoServer, session: Session) -> None:

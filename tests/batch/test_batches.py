@@ -241,7 +241,7 @@ for row in mellea.map(classify, [f"mail k{n}" for n in range(6)], journal=path, 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill")
 @pytest.mark.parametrize("moment", ["before the creation", "before the note", "after the note"])
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 def test_a_crash_around_the_creation_gives_one_batch_not_two(
     provider: str, server: BatchServer, tmp_path: Path, moment: str
 ) -> None:

@@ -135,12 +135,14 @@ def serving(index: Index) -> Iterator[Index]:
     index.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield index
-    if index.gate is not None:
-        index.gate.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield index
+    finally:
+        if index.gate is not None:
+            index.gate.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _page(index: Index) -> dict[str, object]:

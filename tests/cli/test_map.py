@@ -73,6 +73,16 @@ def test_values_are_json_lines_and_it_goes_on_where_it_stopped(run: Run, rows: P
     assert count == {"job": "mails.classify", "answers": 6, "failures": 0}
 
 
+def test_to_go_on_by_other_ids_is_refused_before_anything_is_asked_again(run: Run, rows: Path) -> None:
+    assert run("map", "mails.py:classify", rows, "--limit", "2").code == 0
+    for arguments in (["--id", "text"], ["--id", "text", "--limit", "1"]):
+        refused = run("map", "mails.py:classify", rows, "--resume", *arguments)
+        assert (refused.code, refused.stdout) == (2, "")
+        assert "such as 'mail k0'; it has '0': with another --id than before" in refused.stderr
+    assert run("map", "mails.py:classify", rows, "--resume", "--limit", "3").code == 0
+    assert run("map", "mails.py:classify", rows, "--journal", "other.db", "--id", "text").code == 0
+
+
 def test_rows_that_failed_are_told_and_kept(run: Run, rows: Path) -> None:
     rows.write_text('{"text": "mail a"}\n{"text": "mail bad"}\n')
     done = run("map", "mails.py:classify", rows, "--errors", "failed.jsonl")
@@ -102,10 +112,12 @@ def test_mistakes_are_one_line(run: Run, rows: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_one_line(run: Run, rows: Path) -> None:
-    for arguments in (["nowhere.csv"], [rows, "-o", "nowhere/out.jsonl"]):
-        done = run("map", "mails.py:classify", *arguments)
-        assert (done.code, done.stdout) == (1, "")
-        assert done.stderr == f"mellea: 'nowhere{str(arguments[-1])[7:]}': No such file or directory\n"
+    done = run("map", "mails.py:classify", rows, "-o", "nowhere/out.jsonl")
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr == "mellea: 'nowhere/out.jsonl': No such file or directory\n"
+    done = run("map", "mails.py:classify", "nowhere.csv")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == "mellea: the rows of 'nowhere.csv' can't be read: No such file or directory\n"
 
 
 def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:

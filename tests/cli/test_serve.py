@@ -117,6 +117,7 @@ def test_what_all_names_is_served(program: Path) -> None:
         assert _ids(client) == ["shout", "m"]
 
 
+@pytest.mark.thorough
 def test_several_workers_share_a_file(program: Path, tmp_path: Path) -> None:
     with _serving(program, "--workers", 2, "--store", tmp_path / "served.db") as (client, _):
         done = client.post("/v1/responses", json={"model": "colour", "input": "the sea"}).json()

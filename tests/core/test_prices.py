@@ -246,3 +246,11 @@ async def test_what_isnt_computed_or_has_no_provider_costs_none() -> None:
     set_prices({"scripted/m": Price(1, 1)})
     assert await _pending_cost() is None
     assert cost_of(ComputedModelOutputThunk("a")) is None
+
+
+def test_a_file_of_prices_that_is_not_there_is_named_with_what_to_give(tmp_path: Path) -> None:
+    for path in ("nofile", tmp_path / "none.json", tmp_path):
+        with pytest.raises(
+            UsageError, match=r"there is no file '.*'; set_prices takes the path of a JSON file, or a mapping"
+        ):
+            set_prices(path)

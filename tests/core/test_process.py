@@ -186,6 +186,7 @@ def test_ctrl_c_that_nobody_catches_leaves_the_usual_traceback_and_no_more() -> 
 
 
 @pytest.mark.parametrize("library", ["asyncio.run(ahang())", "__import__('trio').run(ahang)"])
+@pytest.mark.sample(1)
 def test_ctrl_c_in_an_async_program_closes_the_request(library: str) -> None:
     outcome = run(
         f"""
@@ -319,6 +320,7 @@ def test_a_run_pending_on_a_loop_that_is_never_closed_ends_with_one_line() -> No
         "reader = m.stream('x').events()\nnext(reader)",
     ],
 )
+@pytest.mark.sample(2)
 def test_a_loop_that_is_left_with_break_before_the_program_ends_makes_no_noise(read: str) -> None:
     start = "import mellea, mellea.stdlib.requirements\nm = mellea.start_session(ScriptedBackend(['a', FOREVER]))\n"
     outcome = run(start + read)
@@ -326,6 +328,7 @@ def test_a_loop_that_is_left_with_break_before_the_program_ends_makes_no_noise(r
 
 
 @pytest.mark.parametrize("begun", ['abegin("a", FOREVER)', "anotbegun()"])
+@pytest.mark.sample(1)
 def test_a_loop_that_is_closed_over_its_run_makes_no_noise(begun: str) -> None:
     outcome = run(
         f"""
@@ -393,6 +396,7 @@ def test_a_loop_that_runs_twice_goes_on_and_one_that_stops_for_good_is_found_out
 
 
 @pytest.mark.parametrize("make", ["asyncio.new_event_loop()", "__import__('uvloop').new_event_loop()"])
+@pytest.mark.sample(1)
 def test_a_reader_elsewhere_is_told_at_once_that_the_loop_was_closed(make: str) -> None:
     if "uvloop" in make:
         pytest.importorskip("uvloop")

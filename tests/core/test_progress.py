@@ -62,6 +62,19 @@ def test_a_terminal_shows_one_line_and_loses_it_at_the_end() -> None:
     assert terminal.screen == "" and terminal.getvalue().endswith("\r") and "\n" not in terminal.getvalue()
 
 
+@pytest.mark.usefixtures("at_once")
+def test_one_piece_of_work_is_shown_at_a_time() -> None:
+    terminal = Terminal()
+    with Reporter("outer", True, stream=terminal):
+        with Reporter("inner", True, stream=terminal) as inner:
+            inner.report()
+            until_here(lambda: terminal.screen.startswith("outer"))
+        until_here(lambda: terminal.screen.startswith("outer"))
+    assert "inner" not in terminal.getvalue()
+    with Reporter("next", True, stream=terminal):
+        until_here(lambda: terminal.screen.startswith("next"))
+
+
 def test_quick_work_shows_nothing() -> None:
     terminal = Terminal()
     with Reporter("work", True, stream=terminal) as reporter:

@@ -23,6 +23,7 @@ at_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-termi
 # -- through a pipe -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_pipe_gets_the_answers_and_nothing_else() -> None:
     done = watch([*PYTHON, PROGRAM], said="Hello!\n\n/reset\nTell me about owls.")
     assert (done.returncode, done.err) == (0, "")

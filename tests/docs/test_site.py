@@ -46,6 +46,7 @@ def test_every_page_of_the_documentation_is_a_page_of_the_site() -> None:
             "[a](agents.md#an-agent) and [b](examples/memory.md)",
         ),
         ("see [the class](mellea/core/backend.py)", "see the class"),
+        ("[two\nlines](docs/agents.md)", "[two\nlines](agents.md)"),
         ("[out](https://example.org/a) [here](#there)", "[out](https://example.org/a) [here](#there)"),
         ("![page](docs/pictures/trace_page.png)", "![page](pictures/trace_page.png)"),
         ("[folder](docs/examples)", "[folder](examples/index.md)"),

@@ -65,6 +65,7 @@ def test_another_agent_is_measured_beside_ours(peer: str, module: str) -> None:
     assert "skipped" not in line
 
 
+@pytest.mark.thorough
 def test_a_peer_is_measured_in_a_process_of_its_own() -> None:
     pytest.importorskip("openai", reason="OpenAI's client isn't installed")
     asked = ["W1-openai", "W3-openai", "W4-openai", "W5-openai"] if is_thorough() else ["W4-openai"]

@@ -20,6 +20,8 @@ from mellea.testing import ScriptedBackend
 from mellea.testing.scripted import Gate, Pause
 from tests.backends.recorded import outcome
 from tests.serve.asgi import Answer, ask
+from tests.serve.ui_streams import call
+from tests.web.serving import served
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +131,27 @@ async def test_a_streamed_completion_has_them_as_our_own_decoder_reads_them() ->
     _check(outcome(chat.Decoder(), body).generation)
 
 
+def test_the_official_client_puts_the_stream_together() -> None:
+    openai = pytest.importorskip("openai")
+    with (
+        served(app({"chat": mellea.start_session(ScriptedBackend(lambda request: CITED))})) as port,
+        openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0) as client,
+    ):
+        said: list[dict[str, str]] = [{"role": "user", "content": "x"}]
+        with client.chat.completions.stream(model="chat", messages=said) as stream:
+            for _ in stream:
+                pass
+        message = stream.get_final_completion().choices[0].message
+        with client.responses.stream(model="chat", input="x") as events:
+            for _ in events:
+                pass
+        response = events.get_final_response()
+    urls = ["https://a.example/sea", "https://b.example/"]
+    assert [each.url_citation.url for each in message.annotations] == urls
+    assert [each.url for each in response.output[0].content[0].annotations] == urls
+    assert response.output[1].type == "image_generation_call"
+
+
 async def test_a_response_has_citations_and_images() -> None:
     response = json.loads((await _post(_served(*CITED), "responses")).pieces[0])
     message, image = response["output"]
@@ -159,3 +182,31 @@ async def test_a_source_without_an_address_is_cited_as_a_file() -> None:
     assert (cited["type"], cited["filename"]) == ("file_citation", "sea.pdf")
     completion = json.loads((await _post(_served(*script), "chat/completions")).pieces[0])
     assert "annotations" not in completion["choices"][0]["message"], "chat completions have no form for it"
+
+
+@mellea.tool
+def look(what: str) -> str:
+    """Look."""
+    return "seen"
+
+
+def _make_function() -> Any:
+    @mellea.command(session=mellea.start_session(ScriptedBackend(CITED)))
+    def program() -> None:
+        """Describe the sea."""
+
+    return program
+
+
+def _make_agent() -> Any:
+    return mellea.Agent(
+        mellea.start_session(ScriptedBackend(call(1, "look", '{"what": "sea"}'), CITED)), [look], name="program"
+    )
+
+
+@pytest.mark.parametrize("make", [_make_function, _make_agent])
+async def test_the_citations_of_a_program_stand_behind_its_text(make: Any) -> None:
+    body = (await _post(app(make()), "chat/completions", model="program", stream=True)).body
+    _check(outcome(chat.Decoder(), body).generation)
+    response = json.loads((await _post(app(make()), "responses", model="program")).pieces[0])
+    assert [each["start_index"] for each in response["output"][0]["content"][0]["annotations"]] == [16, 16]

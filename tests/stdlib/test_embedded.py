@@ -118,12 +118,14 @@ WAYS = [drop, cancel, leave, time_out, pass_a_deadline, close_a_plain_stream, re
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.sample(3)
 async def test_ending_a_generation_frees_its_slot_while_it_writes(m: mellea.MelleaSession, way: Any) -> None:
     await way(m, STORY)
     assert await until_free(m) < 200, "of 2,000 tokens"
 
 
 @pytest.mark.parametrize("way", [drop, leave, time_out])
+@pytest.mark.sample(2)
 async def test_ending_a_generation_frees_its_slot_while_it_reads(m: mellea.MelleaSession, way: Any) -> None:
     await way(m, LONG_PROMPT)
     assert await until_free(m) <= 512, "of 1,200 tokens"

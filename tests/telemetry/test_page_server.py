@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,9 @@ from mellea.backends.openai import OpenAIBackend
 from mellea.core.observer import begin_span
 from mellea.errors import ConnectError, UsageError
 from mellea.telemetry.page import PageServer, serve_page
-from mellea.testing import ScriptedBackend
+from mellea.testing import Gate, Pause, ScriptedBackend
+from mellea.traces import read_run, read_runs
+from tests.waiting import until_here
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +94,18 @@ def test_anything_else_is_refused_in_words(server: PageServer, path: str) -> Non
 
 @pytest.mark.parametrize(
     "body",
-    [[], 1, {"running": ["x"]}, {"last": None}, {"running": 3}, {"running": [None]}, {"last": 2**64}, {"last": -1}],
+    [
+        [],
+        1,
+        {"running": {"x": 0}},
+        {"last": None},
+        {"running": 3},
+        {"running": []},
+        {"running": {"1": None}},
+        {"running": {"1": -1}},
+        {"last": 2**64},
+        {"last": -1},
+    ],
 )
 def test_what_a_page_may_not_say_is_refused(server: PageServer, body: Any) -> None:
     assert _ask(server, "changes?run=1", body=body)[0] in (400, 404)
@@ -138,8 +152,37 @@ def test_only_what_has_changed_comes(tmp_path: Path) -> None:
             assert {span["name"] for span in _changes(server, last, [ids["outer"], last])} == {"outer", "late"}
 
 
-def _changes(server: PageServer, last: int, running: list[int]) -> list[dict[str, Any]]:
-    status, text, _ = _ask(server, "changes?run=1", body={"last": last, "running": running})
+def test_a_text_that_grows_comes_when_there_is_more_of_it(tmp_path: Path) -> None:
+    path, gates = tmp_path / "live.db", [Gate() for _ in range(2)]
+    m = mellea.start_session(
+        ScriptedBackend(["one ", "two ", Pause(0.4), "three ", gates[0], "four ", gates[1], "five"])
+    )
+    with mellea.traces.record(path, content=True), ThreadPoolExecutor(1) as threads:
+        done = threads.submit(m.instruct, "count")
+        try:
+            until_here(lambda: path.exists() and bool(read_runs(path)))
+            with serve_page(path) as server:
+                until_here(lambda: _answers(_changes(server, 0, [])) == ["one two three "])
+                assert _changes(server, 1, [1], came=len("one two three ")) == []
+                (span,) = _changes(server, 1, [1], came=len("one two "))
+                assert span["status"] == "running" and sum(length for _, length in span["chunks"]) == 14
+                assert span["messages"][-1]["parts"][0]["content"] == "count"
+                gates[0].open()
+                until_here(lambda: _answers(_changes(server, 1, [1], came=14)) == ["one two three four "])
+        finally:
+            for gate in gates:
+                gate.open()
+        assert str(done.result(10)) == "one two three four five"
+    (span,) = read_run(path, 1)
+    assert _answers([span]) == ["one two three four five"] and span["status"] == "ok"
+
+
+def _answers(spans: list[dict[str, Any]]) -> list[str]:
+    return ["".join(part["content"] for part in span["answer"]["parts"]) for span in spans if "answer" in span]
+
+
+def _changes(server: PageServer, last: int, running: list[int], *, came: int = 0) -> list[dict[str, Any]]:
+    status, text, _ = _ask(server, "changes?run=1", body={"last": last, "running": dict.fromkeys(running, came)})
     assert status == 200
     found = json.loads(text)["spans"]
     assert isinstance(found, list)

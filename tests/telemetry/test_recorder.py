@@ -27,7 +27,9 @@ from mellea.core.events import KeepAlive, ToolEnd
 from mellea.core.masking import known_secrets
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, OverloadedError, StateError, UsageError
+from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements import check, simple_validate
+from mellea.telemetry import run_file
 from mellea.testing import Pause, ScriptedBackend
 from mellea.traces import Recording, read_run, read_runs, record
 
@@ -234,6 +236,8 @@ def test_what_runs_when_it_is_closed_is_recorded_to_its_end(file: Path) -> None:
 def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="takes the path of a file, not 7"):
         record(7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes True, False or None for content, not 'yes'"):
+        record(file, content="yes")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="max_bytes of at least 100000, or None for no limit, not 10"):
         record(file, max_bytes=10)
     with pytest.raises(ConfigurationError, match="can't be written"):
@@ -459,14 +463,138 @@ def test_a_large_file_loses_its_oldest_runs_as_wholes(file: Path) -> None:
     assert file.stat().st_size <= 110_000 and read_runs(file)[0]["name"] == "run 149"
 
 
-def test_a_run_that_is_deleted_while_it_runs_disturbs_nobody(file: Path) -> None:
+def test_a_run_that_goes_on_is_never_deleted_and_the_file_stays_bounded_and_says_so(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     m = session(*["a" * 5_000] * 100)
-    with record(file, content=True, max_bytes=100_000) as recording, mellea.traces.start("all"):
-        for number in range(100):
-            m.instruct("x", name=f"call {number}")
+    with record(file, content=True, max_bytes=100_000) as recording:
+        with mellea.traces.start("all"):
+            for number in range(60):
+                m.instruct("x", name=f"call {number}")
+                recording.flush()
+                assert file.stat().st_size <= 120_000
+            (run,) = read_runs(file)
+            assert run["name"] == "all" and run["status"] == "running" and 5 < run["spans"] < 60
+            assert [span["name"] for span in read_run(file, run["id"])][:3] == ["all", "call 0", "call 1"]
+        (message,) = [each.getMessage() for each in caplog.records]
+        assert "fill max_bytes" in message
+        recording.flush()
+        assert read_runs(file)[0]["status"] == "ok"  # the newest one is kept, at its end, too
+        m.instruct("x", name="next")
+        m.instruct("x", name="last")
+        recording.flush()
+    assert [run["name"] for run in read_runs(file)] == ["last", "next"]
+
+
+def test_what_a_killed_process_left_running_may_be_deleted(file: Path) -> None:
+    program = """
+        import os, sys, mellea
+        from mellea.testing import ScriptedBackend
+        m = mellea.start_session(ScriptedBackend(*["a" * 5_000] * 30))
+        with mellea.traces.record(sys.argv[1], content=True) as recording, mellea.traces.start("killed"):
+            for _ in range(30):
+                m.instruct("x")
             recording.flush()
+            os._exit(0)
+    """
+    assert run_program(program, file).returncode == 0
+    with record(file, content=True, max_bytes=100_000):
+        session("b").instruct("x", name="new")
+    assert [run["name"] for run in read_runs(file)] == ["new"]
+
+
+def file_of_a_chat(file: Path, turns: int) -> int:
+    m = mellea.MelleaSession(ScriptedBackend(*[f"answer {turn} " + "a" * 300 for turn in range(turns)]), ChatContext())
+    with record(file, content=True):
+        for turn in range(turns):  # each is a run of its own
+            m.chat(f"question {turn} " + "q" * 300)
+    return file.stat().st_size
+
+
+def test_a_conversation_grows_by_what_is_said_and_not_by_all_that_was_said_before(file: Path, tmp_path: Path) -> None:
+    short, long = file_of_a_chat(tmp_path / "short.db", 40), file_of_a_chat(file, 160)
+    assert long < 4.5 * short
+    assert everything(file).count(b"question 7 ") < 4  # in a page and in what is left of another
+    messages = read_run(file, max(run["id"] for run in read_runs(file)))[0]["messages"]
+    texts = [message["parts"][0]["content"].split("  ")[0] for message in messages]
+    assert len(texts) == 2 * 159 + 1 and texts[0].startswith("question 0 ") and texts[-1].startswith("question 159 ")
+    assert texts[1].startswith("answer 0 ") and [message["role"] for message in messages[:2]] == ["user", "assistant"]
+
+
+def test_prompts_go_with_the_last_run_that_has_them(file: Path) -> None:
+    m = session(*["a"] * 100)
+    with record(file, content=True, max_bytes=100_000):
+        for number in range(60):
+            m.instruct(f"question {number} " + "q" * 3_000)
+    with sqlite3.connect(file) as connection:
+        (prompts,) = connection.execute("SELECT count(*) FROM prompts").fetchone()
+        (messages,) = connection.execute("SELECT count(*) FROM messages").fetchone()
+    connection.close()
     runs = read_runs(file)
-    assert runs[0]["name"] in ("all", "call 99") and file.stat().st_size <= 110_000
+    assert prompts == messages == len(runs) < 40
+    for run in runs:
+        assert read_run(file, run["id"])[0]["messages"][0]["parts"][0]["content"].startswith("question ")
+
+
+def test_a_record_of_version_1_is_read_and_written_on(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        for statement in run_file._SCHEMA[0]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO writers VALUES (1, 'somewhere', 1, '0.9.0', 1, 1.0, 2.0)")
+        messages = [{"role": "user", "parts": [{"type": "text", "content": "old"}]}]
+        connection.execute(
+            "INSERT INTO spans VALUES (1, 1, NULL, 1, 'call', 'old', 'ok', 1e9, 1.0, NULL, NULL, 1, 'm', 1, 1, NULL,"
+            " NULL, ?)",
+            (json.dumps({"messages": messages}),),
+        )
+        connection.execute(f"PRAGMA application_id={Database(file, kind='mellea runs', schema=())._application_id}")
+        connection.execute("PRAGMA user_version=1")
+    connection.close()
+    with record(file, content=True, max_age=None):
+        session("b").instruct("x", name="new")
+    assert [run["name"] for run in read_runs(file)] == ["new", "old"]
+    assert read_run(file, 1)[0]["messages"] == messages
+
+
+def test_a_text_that_grows_is_written_now_and_then_and_not_for_each_piece(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = run_file.RunFile.write
+
+    def count(self: Any, entries: Any = ()) -> None:
+        written.append(len(entries))
+        write(self, entries)
+
+    monkeypatch.setattr(run_file.RunFile, "write", count)
+    pieces = [piece for number in range(100) for piece in (f"{number} ", Pause(0.01))]
+    began = time.monotonic()
+    with record(file, content=True):
+        session(pieces).instruct("x")
+    seconds = time.monotonic() - began
+    assert 2 <= sum(written) <= 3 + seconds / 0.3
+
+
+def test_without_content_nothing_of_a_text_that_grows_is_written(file: Path) -> None:
+    m = session(["planted-", Pause(0.5), "text ", Pause(0.5), "and ", Pause(0.5), "more"])
+    with record(file, content=False) as recording, anyio.from_thread.start_blocking_portal() as portal:
+        done = portal.start_task_soon(m.ainstruct, "x")
+        while not done.done():
+            recording.flush()
+            assert b"planted" not in everything(file)
+            time.sleep(0.05)
+    (span,) = spans_of(file)
+    assert span["status"] == "ok" and "chunks" not in span and b"planted" not in everything(file)
+
+
+def test_no_part_of_a_secret_is_written_while_a_text_grows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", f"{PASSWORD} battery")
+    m = session(["Say ", f"{PASSWORD} ", Pause(0.7), "battery ", "sk-0123456789", Pause(0.7), "abcdefghij ", "end"])
+    with record(file, content=True):
+        m.instruct("x")
+        found = everything(file)
+    assert b"Say " in found and b"correct" not in found and b"sk-0123" not in found
+    assert spans_of(file)[0]["answer"]["parts"][0]["content"] == "Say *** *** end"
 
 
 def test_old_runs_go(file: Path) -> None:

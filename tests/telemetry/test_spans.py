@@ -368,6 +368,7 @@ async def test_a_model_in_this_process_is_internal_and_has_no_server(enabled: En
 async def test_typed_answers_images_and_embeddings_say_what_they_are(enabled: Enable) -> None:
     from mellea.core import ImageBlock
     from mellea.core.results import EmbeddingResult, ImageResult
+    from mellea.core.videos import Video, VideoResult
 
     class Artist(ScriptedBackend):
         async def embed(self, texts: Any) -> EmbeddingResult:
@@ -376,10 +377,14 @@ async def test_typed_answers_images_and_embeddings_say_what_they_are(enabled: En
         async def generate_image(self, messages: Any, **options: Any) -> ImageResult:
             return ImageResult((ImageBlock(data=b"x"),))
 
+        async def generate_video(self, request: Any) -> VideoResult:
+            return VideoResult((Video(data=b"x"),), Usage(video_seconds=8))
+
     seen, m = enabled(), mellea.start_session(Artist("7"))
     await m.ainstruct("x", format=int)
     await m.aembed("x")
     await m.agenerate_image("x")
+    await m.agenerate_video("x")
     kinds = [(span.name, dict(span.attributes or {}).get("gen_ai.output.type")) for span in seen.spans]
     assert kinds == [
         ("invoke_workflow", None),
@@ -387,7 +392,9 @@ async def test_typed_answers_images_and_embeddings_say_what_they_are(enabled: En
         ("chat script", "json"),
         ("embeddings script", None),
         ("generate_content script", "image"),
+        ("generate_content script", "video"),
     ]
+    assert attributes(seen.spans[-1])["mellea.usage.video_seconds"] == 8
     assert attributes(seen.span("embeddings script"))["gen_ai.usage.input_tokens"] == 5
 
 

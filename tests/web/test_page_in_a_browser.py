@@ -15,8 +15,10 @@ import pytest
 import mellea
 from mellea.core.observer import begin_span
 from mellea.telemetry.page import render_page, serve_page
+from mellea.testing import Gate, Pause, ScriptedBackend
 from tests.telemetry.page_runs import Pace, gather_thirty, make_spans, plan_weekend
 from tests.telemetry.test_page import HOSTILE, _hostile_spans
+from tests.waiting import until_here
 from tests.web.chromium import open_chromium
 
 Open = Callable[..., Any]
@@ -193,6 +195,7 @@ def test_what_its_killed_process_left_is_lost(open_page: Open) -> None:
 @pytest.mark.parametrize(
     "spans", [[], [{"id": 1, "kind": "a kind of its own", "name": "", "status": "ok", "started": 0}]]
 )
+@pytest.mark.sample(1)
 def test_little_is_enough(open_page: Open, spans: list[dict[str, Any]]) -> None:
     page = open_page(spans)
     assert page.locator(".row").count() == len(spans)
@@ -371,6 +374,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.sample(1)
 def test_text_has_the_contrast_that_wcag_asks_for(open_page: Open, weekend: list[dict[str, Any]], scheme: str) -> None:
     page = open_page(weekend, color_scheme=scheme)
     one_of_each = {(span["kind"], span["status"], span.get("is_met")): span["id"] for span in weekend}
@@ -466,6 +470,26 @@ def test_a_page_is_live_while_its_run_is_recorded(open_page: Open, tmp_path: Pat
             recording.flush()
             _wait_for_text(page, "#live", "Over")
             assert _text(page, "#state") == "OK"
+
+
+def test_a_text_grows_on_the_page_while_it_is_written(open_page: Open, tmp_path: Path) -> None:
+    path, gate = tmp_path / "live.db", Gate()
+    m = mellea.start_session(ScriptedBackend(["one ", Pause(0.4), "two ", Pause(0.4), "three ", gate, "four"]))
+    with mellea.traces.record(path, content=True), ThreadPoolExecutor(1) as threads:
+        done = threads.submit(m.instruct, "count", name="counting")
+        try:
+            until_here(lambda: bool(mellea.traces.read_runs(path)))
+            with serve_page(path) as server:
+                page = open_page(server.url)
+                _wait_for_text(page, ".streamed", "one two three ")
+                assert _text(page, "#state") == "Running" and "Answer so far" in _text(page, "#detail")
+                assert "First text after" in (page.locator(".curve").get_attribute("aria-label") or "")
+                gate.open()
+                _wait_for_text(page, ".streamed", "one two three four")
+                _wait_for_text(page, "#live", "Over")
+        finally:
+            gate.open()
+        assert str(done.result(10)) == "one two three four"
 
 
 def test_a_page_that_was_opened_before_its_run_gets_it(open_page: Open, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ async def asynchronous() -> None:
 
 
 def main() -> None:
-    with mellea.start_session(model_options={"seed": 1, "temperature": 0.7, "max_tokens": 400}) as m:
+    with mellea.start_session(model_options={"seed": 6, "temperature": 0.7, "max_tokens": 400}) as m:
         m.instruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
         print(f"== {plain.__doc__}")
         plain()

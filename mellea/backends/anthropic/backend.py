@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.encode import OPTIONS, SAMPLING, answer_tool, encode, ends_in_space, find_betas
 from mellea.backends.anthropic.models import find_traits
 from mellea.backends.anthropic.wire import API_VERSION, BASE_URL, LIMIT_HEADERS, PROVIDER
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
-from mellea.backends.http.batches import BatchCodec
 from mellea.core.backend import Capabilities, Request
 from mellea.core.structured.envelope import find_starts, needs_wrapping
+
+if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCodec
 
 __all__ = ["AnthropicBackend"]
 

@@ -21,7 +21,6 @@ from mellea.backends.gemini.images import (
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, name_resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
-from mellea.backends.http.batches import BatchCodec
 from mellea.core.backend import Capabilities, Request, unsupported
 from mellea.core.events import Usage
 from mellea.core.messages import Message
@@ -30,6 +29,7 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import BackendError, RateLimitError, UsageError, WireError
 
 if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCodec
     from mellea.backends.http.videos import VideoCodec
 
 __all__ = ["GeminiBackend"]

@@ -32,7 +32,6 @@ import anyio.to_thread
 from pydantic_core import from_json
 
 from mellea.backends.http.address import Address, find_way
-from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
 from mellea.backends.http.fields import json_body
@@ -59,6 +58,7 @@ from mellea.errors import (
 )
 
 if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCodec
     from mellea.backends.http.videos import VideoCodec
     from mellea.core.videos import VideoRequest, VideoResult
 

@@ -218,6 +218,8 @@ class _Fetch:
                 location = exchange.location
                 if error.status is None or not 300 <= error.status < 400 or not location:
                     exchange.describe(error)
+                    if exchange.request.origin != self._backend.origin:
+                        error.add_note("the provider keeps the file on another server, which isn't sent the key")
                     raise
                 place = urljoin(exchange.request.url, location)
             except BackendError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Awaitable, Callable
 
 from mellea.core.options import Deadlines
@@ -26,6 +25,8 @@ async def probe(model: str, list_models: Callable[[], Awaitable[list[str]]]) -> 
         return Probe(False, str(error))
     if model in models:
         return Probe(True)
+    import difflib  # lazy: for a name that isn't in the list alone
+
     near = difflib.get_close_matches(model, models, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     shown = ", ".join(map(repr, models[:_SHOWN])) + (", …" if len(models) > _SHOWN else "")

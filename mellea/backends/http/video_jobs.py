@@ -23,6 +23,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from mellea.backends.http.downloads import Download, FileHost, fetch_file
+from mellea.backends.http.exchange import LONGEST_PAUSE as LONGEST_ASKED_PAUSE
 from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.videos import VideoCodec, VideoJob
 from mellea.core.events import Usage
@@ -48,6 +49,8 @@ FIRST_PAUSE = 0.5
 """Seconds between the first two looks; each pause is longer than the one before it."""
 
 LONGEST_PAUSE = 10.0
+"""Seconds between two looks, at most."""
+
 _GROWTH = 1.5
 _MOST_FAILURES = 10
 _LONGEST_NAME = 100
@@ -130,19 +133,45 @@ class _Work:
 
     async def _begin(self) -> VideoJob:
         call = self._codec.create(self._request)
-        for attempt in range(self._backend.retries + 1):
+        attempt = 0
+        while True:
             try:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(_BEGIN_SECONDS):
-                    self._job = self._codec.read(await self._send(call))
-                break
+                return await self._create(call)
             except (RateLimitError, OverloadedError) as error:
                 # Refused, so nothing was begun. Other failures don't say so.
-                if attempt == self._backend.retries or not error.is_retryable:
+                pause = _pause_of(error, 2.0**attempt)
+                if attempt == self._backend.retries or not error.is_retryable or pause > LONGEST_ASKED_PAUSE:
                     raise
-                await anyio.sleep(_pause_of(error, 2.0**attempt))
+            attempt += 1
+            await anyio.sleep(pause)
+
+    async def _create(self, call: JobCall) -> VideoJob:
+        """Make the call that begins the job; whoever is cancelled meanwhile still learns the job's id, if it can."""
+        failures: list[BaseException] = []
+        shielded, is_done = anyio.CancelScope(shield=True), anyio.Event()
+
+        async def send() -> None:
+            with shielded:
+                try:
+                    self._job = self._codec.read(await self._send(call))
+                except MelleaError as error:
+                    failures.append(error)
+            is_done.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            try:
+                await is_done.wait()
+            finally:  # bounded from here on, if this wait was cancelled
+                shielded.deadline = anyio.current_time() + _BEGIN_SECONDS
+        try:
+            if failures:
+                raise failures[0]
+        finally:
+            failures.clear()  # an error that held itself through its traceback would hold all that is in it
         await anyio.lowlevel.checkpoint()
         if self._job is None:
-            raise DeadlineError(f"the job for the video wasn't begun within {_BEGIN_SECONDS:g} s", **self._fields())
+            raise DeadlineError("the job for the video wasn't begun", **self._fields())
         return self._job
 
     async def _look(self, id: str) -> VideoJob:

@@ -9,7 +9,6 @@ out, since errors end on terminals.
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 from mellea.backends.http.halves import parse_odd
@@ -53,6 +52,8 @@ def shortened(body: bytes) -> str:
     text, lower = body.decode("utf-8", "replace"), body.lower().decode("utf-8", "replace")
     text = visible(_title(text, lower) or _without_markup(text, lower))
     # Cut before the entities are read, since Python refuses numbers of thousands of digits.
+    import html  # lazy: for a proxy's page in place of an answer
+
     return _cut(visible(html.unescape(text[: 4 * LONGEST])))
 
 

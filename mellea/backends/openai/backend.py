@@ -10,7 +10,6 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
-from mellea.backends.http.batches import BatchCodec
 from mellea.backends.http.report import is_hopeless
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai import chat
@@ -22,6 +21,7 @@ from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.errors import BackendError, ConfigurationError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from mellea.backends.http.batches import BatchCodec
     from mellea.backends.http.videos import VideoCodec
 
 __all__ = ["OpenAIBackend"]

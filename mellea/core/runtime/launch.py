@@ -177,6 +177,8 @@ def send(
     if run.spans is not None and not has_passed and (hooks := Hooks(run.spans.innermost)):
         return hooks.pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
     run.sent = SentRequest(backend, request)
+    if run.spans is not None:
+        run.spans.innermost.request = run.sent
     if whole is not None:
         whole.sent = run.sent
     if _log.isEnabledFor(logging.DEBUG):

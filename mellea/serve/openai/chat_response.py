@@ -99,6 +99,7 @@ class _Writer:
         self.usage = Usage()
         self.finish_reason: str | None = None
         self._length = 0  # of the text so far
+        self._counts: dict[str, int] = {}  # the last index of each list besides the calls
 
     @property
     def has_calls(self) -> bool:
@@ -112,9 +113,9 @@ class _Writer:
                 self._length += len(event.chunk)
                 return {"content": event.chunk} if event.chunk else None
             case SourceEvent() if event.source.url:
-                return {"annotations": [write_citation(event.source, self._length)]}
+                return self._add("annotations", write_citation(event.source, self._length))
             case FileEvent() if event.media_type.startswith("image/"):
-                return {"images": [{"type": "image_url", "image_url": {"url": write_url(event)}}]}
+                return self._add("images", {"type": "image_url", "image_url": {"url": write_url(event)}})
             case ReasoningDelta():  # not OpenAI's, but what its clients have come to read
                 return {"reasoning_content": event.chunk} if event.chunk else None
             case ToolStart():
@@ -131,6 +132,11 @@ class _Writer:
                 # A reason that OpenAI doesn't have would fail the types of its client.
                 self.finish_reason = _FINISH.get(event.finish_reason, "stop")
         return None
+
+    def _add(self, name: str, item: dict[str, Any]) -> dict[str, Any]:
+        """Return the delta that adds to a list: OpenAI's client puts lists together by the index of each item."""
+        index = self._counts[name] = self._counts.get(name, -1) + 1
+        return {name: [{"index": index, **item}]}
 
     def _begin_call(self, id: str, name: str, arguments: str = "") -> dict[str, Any] | None:
         if id in self._calls:  # a second call with the same id couldn't be answered
@@ -223,7 +229,7 @@ def _join(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     message |= {name: "".join(pieces) for name, pieces in texts.items()}
     for name in ("annotations", "images"):
         if found := [each for delta in deltas for each in delta.get(name, ())]:
-            message[name] = found
+            message[name] = [{key: value for key, value in each.items() if key != "index"} for each in found]
     if calls:
         message["tool_calls"] = [
             {

@@ -51,6 +51,11 @@ class Pending:
         """What has to be answered, those of sub-agents included."""
         return self.state.questions
 
+    def __repr__(self) -> str:
+        # What is asked, but not the arguments: they belong to the conversation, which isn't shown either.
+        asked = ", ".join([f"{each.id!r}: {each.kind} of {each.call.tool_name!r}" for each in self.questions])
+        return f"Pending(run={self.run!r}, id={self.id!r}, agent={self.agent!r}, questions={{{asked}}})"
+
     def to_json(self, *, limit: int = LARGEST) -> str:
         """Return it as a JSON document, which `from_json` reads in another process, or a later one.
 

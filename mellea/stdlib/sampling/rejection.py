@@ -11,8 +11,8 @@ from mellea.core.entrance import entrance
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
+from mellea.stdlib import context as contexts
 from mellea.stdlib.components import Correction, Repair
-from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
 
@@ -147,7 +147,7 @@ class MultiTurnStrategy(_Correcting):
 
 async def _go_on(sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
     """Return the arguments of a draw in the same conversation: after the attempts, the model is told what fails."""
-    context = ChatContext()
+    context = contexts.ChatContext()
     # A copy of what the model sees, turn by turn: the attempts must not end up in the session's own context.
     for turn in await sampler.context.prepare_view():
         context = context.add(turn.input) if turn.input is not None else context

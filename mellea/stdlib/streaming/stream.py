@@ -303,7 +303,7 @@ class _Streaming(Displayed, Generic[T]):
             return find_attribute(self, name, STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card
+        from mellea.core.card import Card  # lazy, too
         from mellea.core.run_card import RunCard  # lazy: only a frontend asks
 
         title = type(self).__name__

@@ -252,9 +252,12 @@ class ToolLoop:
             run.emit([StepStart(step.number)])
             answer, end = await self._take_answer(run, task, step, progress)
         # In the same step: a correction isn't a turn of the model's own, and doesn't use up one of `max_steps`.
+        attempts = 1
         while progress.is_done and (again := await task.correct(step, answer)) is not None:
             await progress.begin()
-            answer, end = await self._take_answer(run, task, again, progress)
+            attempts += 1
+            with span_around("attempt", f"attempt {attempts}", number=attempts):
+                answer, end = await self._take_answer(run, task, again, progress)
         return answer, end
 
     async def _take_answer(

@@ -179,14 +179,14 @@ class _Handler(BaseHTTPRequestHandler):
         spans = read_changes(self.server.database, run, after=after, running=running)
         self._send(HTTPStatus.OK, "application/json", to_json({"now": time.time(), "spans": spans}))
 
-    def _read_known(self) -> tuple[int, list[int]]:
+    def _read_known(self) -> tuple[int, dict[int, int]]:
         length = int(self.headers.get("Content-Length") or 0)
         if not 0 < length <= _MOST_BYTES:
             raise UsageError(f"the body of this request takes 1 to {_MOST_BYTES} bytes, not {length}")
         known = json.loads(self.rfile.read(length))
-        if not isinstance(known, dict) or not isinstance(running := known.get("running", []), list):
-            raise UsageError("the body of this request is an object with the highest id and a list of ids")
-        return _read_id(known.get("last", 0)), [_read_id(each) for each in running]
+        if not isinstance(known, dict) or not isinstance(running := known.get("running", {}), dict):
+            raise UsageError("the body of this request is an object with the highest id and lengths by ids")
+        return _read_id(known.get("last", 0)), {_read_id(id): _read_id(length) for id, length in running.items()}
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self._send(status, "text/plain", why + "\n")

@@ -85,6 +85,7 @@ KEYWORDS = {
 
 
 @pytest.mark.parametrize("name", KEYWORDS)
+@pytest.mark.sample(20)
 def test_keyword_holds(generate, name):
     schema, is_right = KEYWORDS[name]
     answer = generate(schema)
@@ -158,6 +159,7 @@ TYPES = [
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=str)
+@pytest.mark.sample(10)
 def test_pydantic_types_validate(generate, kind):
     adapter = TypeAdapter(kind)
     answer = generate(adapter.json_schema(), prompt="Give an example.", max_tokens=60)

@@ -105,6 +105,7 @@ async def test_an_agents_events_are_those_of_a_model_with_native_tools(backend: 
     assert shape(events) == shape((await read(native))[0])
 
 
+@pytest.mark.thorough
 async def test_it_calls_a_tool_without_worked_calls(backend: LlamaCppBackend) -> None:
     def now() -> str:
         """Tell the time."""
@@ -142,6 +143,7 @@ class Lamp:
         return self
 
 
+@pytest.mark.thorough
 async def test_transform_calls_a_method(backend: LlamaCppBackend) -> None:
     lamp = Lamp()
     assert await session(backend).atransform(lamp, "Switch the lamp on.") is lamp

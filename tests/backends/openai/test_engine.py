@@ -81,6 +81,7 @@ class TestChat(BackendContract):
         assert count_busy_slots(self.server.url, self.server.api_key) == 0, "the server is still writing"
 
 
+@pytest.mark.thorough
 class TestResponses(TestChat):
     """The contract over the Responses API."""
 

@@ -10,10 +10,12 @@ import pytest
 
 from mellea.core import Capabilities, ToolCall
 from mellea.core.events import NestedEvent, TextDelta, ToolEnd
+from mellea.core.observer import observe
 from mellea.errors import BackendError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents import Agent, Limits, Pending
 from mellea.stdlib.tools import tool
 from mellea.testing import ScriptedBackend
+from mellea.testing.observing import RecordingObserver
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +143,21 @@ async def test_the_answer_of_a_sub_agent_is_corrected_too() -> None:
     assert stream.result.steps[0].results[0].value.output == Sight("cat", "Rome")
     texts = [each.event.chunk for each in events if isinstance(each, NestedEvent) and isinstance(each.event, TextDelta)]
     assert texts == ["a cat", RIGHT]
+
+
+async def test_observers_are_told_of_the_corrective_attempt() -> None:
+    backend = ScriptedBackend([call()], ["a cat"], [RIGHT])
+    recorder = RecordingObserver()
+    with observe(recorder):
+        await Agent(backend, [look], output=Sight, name="finder").arun("What is there?")
+    recorder.assert_complete()
+    assert [line.strip() for line in recorder.tree().splitlines()] == [
+        "finder (agent)",
+        "step 1 (step)",
+        "Message (call)",
+        "look (tool)",
+        "step 2 (step)",
+        "Message (call)",
+        "attempt 2 (attempt)",
+        "Message (call)",
+    ]

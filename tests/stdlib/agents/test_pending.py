@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mellea.core import ImageBlock, Message, ToolCall, ToolOutput
+from mellea.core.events import ToolEnd
 from mellea.errors import StateError, UsageError
-from mellea.stdlib.agents import Pending
+from mellea.stdlib.agents import Agent, Pending
 from mellea.stdlib.agents.signing import Signer, check_signature, find_secret
-from mellea.stdlib.tools import Deny, Edited, LoopState, Question, give_answers
+from mellea.stdlib.tools import Deny, Edited, LoopState, Question, give_answers, tool
+from mellea.testing import ScriptedBackend
 
 SECRET = b"secret"
 
@@ -219,3 +221,17 @@ def test_the_secret_is_in_the_environment_by_default(monkeypatch: pytest.MonkeyP
 def test_nothing_shows_the_conversation_or_the_signature() -> None:
     shown = repr(signed())
     assert "Do it." not in shown and "hmac" not in shown
+
+
+@pytest.mark.anyio
+async def test_what_is_asked_is_shown_without_its_arguments() -> None:
+    @tool(requires_approval=True)
+    def buy(what: str) -> str:
+        """Buy something."""
+        return f"bought {what}"
+
+    backend = ScriptedBackend([ToolEnd(ToolCall("c1", "buy", {"what": "milk"}))])
+    run = await Agent(backend, [buy], name="shopper").arun("Buy milk.")
+    assert run.pending is not None
+    shown = repr(run.pending)
+    assert "agent='shopper', questions={'c1': approval of 'buy'}" in shown and "milk" not in shown

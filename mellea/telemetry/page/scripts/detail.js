@@ -313,7 +313,7 @@ function insideOf(span) {
 }
 
 function whySilent({ data }) {
-  if (data.status === "running") return "It still runs. What was said is shown once it has ended.";
+  if (data.status === "running") return "It still runs. Recorded with content=True, what is said is shown here as it comes.";
   return "What was said wasn't recorded. Record with content=True to see prompts, answers and reasons here.";
 }
 

@@ -22,12 +22,13 @@ async function follow(address, run, take, tell) {
   }
 }
 
-/** What is known here says what is news: spans with higher ids, and those that ran when they were last seen. */
+/** What is known here says what is news: spans with higher ids, and those that ran when they were last seen, if they
+    have ended or more of their text has come. */
 async function ask(address, run) {
-  const known = { last: 0, running: [] };
+  const known = { last: 0, running: {} };
   for (const span of run.spans) {
     known.last = Math.max(known.last, span.id);
-    if (span.data.status === "running") known.running.push(span.id);
+    if (span.data.status === "running") known.running[span.id] = charactersOf(span);
   }
   const which = run.spans[0]?.data.run ?? "";
   const answer = await fetch(`${address}?run=${which}`, {
@@ -37,4 +38,8 @@ async function ask(address, run) {
   });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   return answer.json();
+}
+
+function charactersOf(span) {
+  return (span.data.chunks ?? []).reduce((sum, [, length]) => sum + length, 0);
 }

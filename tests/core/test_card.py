@@ -1,0 +1,232 @@
+"""What values show of themselves in notebooks: escaped, cut, and without waiting or starting anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mellea
+from mellea.core import ToolCall
+from mellea.core.card import LONGEST_TEXT, MOST_ROWS, Card, Code, Fold, Grid, Prose, draw_bundle
+from mellea.core.displayed import Displayed
+from mellea.errors import ConnectError, MelleaError
+from mellea.events import ReasoningDelta, ToolEnd
+from mellea.stdlib.requirements import length
+from mellea.testing import Gate, ScriptedBackend
+from tests.soak import examples
+
+ATTACK = (
+    '<script>alert("x")</script><img src=x onerror=alert(1)> `````\n</pre></div> $\\alpha$ | # '
+    "\x1b[31mred\x07 [a](javascript:b)"
+)
+"""What a model may write, to have a page run it, or a terminal obey it."""
+
+
+class Pieces(HTMLParser):
+    """The tags and the text of a piece of HTML."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert all(name in ("class", "style") for name, _ in attrs), attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(html: str) -> Pieces:
+    pieces = Pieces()
+    pieces.feed(html)
+    pieces.close()
+    return pieces
+
+
+def bundle(value: Displayed) -> dict[str, str]:
+    return value._repr_mimebundle_()
+
+
+@dataclass
+class Note:
+    text: str
+    pages: int
+
+
+def make_values() -> dict[str, Any]:
+    """One of each kind that shows itself, all with the attack in it."""
+
+    def echo(text: str) -> str:
+        """Repeat the text."""
+        return text
+
+    note = f'{{"text": {_quote(ATTACK)}, "pages": 3}}'
+    m = mellea.start_session(ScriptedBackend([ReasoningDelta(ATTACK), ATTACK]))
+    typed = mellea.start_session(ScriptedBackend(note))
+    stream = typed.stream("Go.", format=Note)
+    partials = list(stream.partials())
+    picky = mellea.start_session(ScriptedBackend(ATTACK, "fine"))
+    sampling = picky.instruct("Go.", requirements=[length(max=2)]).sampling
+    calls = ToolEnd(ToolCall("call-1", "echo", {"text": ATTACK}))
+    agent = mellea.Agent(ScriptedBackend([calls], ATTACK), [echo])
+    agent_stream = agent.stream("Go.")
+    list(agent_stream)
+    with mellea.traces.start(ATTACK) as trace:
+        m.instruct("Go.")
+    return {
+        "thunk": m.instruct("Go."),
+        "typed thunk": typed.instruct("Go.", format=Note),
+        "thunk with calls": mellea.start_session(ScriptedBackend([calls])).instruct("Go.", tools=[echo]),
+        "sampling result": sampling,
+        "partial": partials[-1],
+        "stream": stream,
+        "agent stream": agent_stream,
+        "agent run": agent_stream.result,
+        "trace": trace,
+        "tree": trace.tree(),
+    }
+
+
+def _quote(text: str) -> str:
+    import json
+
+    return json.dumps(text)
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, Any]:
+    return make_values()
+
+
+KINDS = (
+    *("thunk", "typed thunk", "thunk with calls", "sampling result", "partial", "stream", "agent stream"),
+    *("agent run", "trace", "tree"),
+)
+OURS = {"div", "pre", "details", "summary", "table", "thead", "tbody", "tr", "th", "td"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_model_wrote_never_becomes_markup(values: dict[str, Any], kind: str) -> None:
+    shown = bundle(values[kind])
+    assert set(shown) == {"text/plain", "text/html", "text/markdown"}
+    html = read(shown["text/html"])
+    assert set(html.tags) <= OURS
+    assert "alert" in html.text and "<script" not in shown["text/html"]
+    assert "alert" in shown["text/plain"]
+    assert not {"\x1b", "\x07"} & set("".join(shown.values()))
+    assert values[kind]._mime_() == ("text/html", shown["text/html"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_markdown_all_of_it_stands_in_fences_or_as_entities(values: dict[str, Any], kind: str) -> None:
+    fence = ""
+    for line in bundle(values[kind])["text/markdown"].split("\n"):
+        if fence:
+            fence = "" if line == fence else fence
+        elif line.startswith("```"):
+            fence = line.removesuffix("text")
+            assert set(fence) == {"`"}
+        else:
+            assert not set(line.replace("&#", "")) & set("<>`$[]"), line
+    assert fence == ""
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=examples(200))
+def test_any_text_comes_out_as_it_went_in_but_for_controls(text: str) -> None:
+    shown = draw_bundle(Card(text, parts=[Prose(text), Code(text), Fold(text, text), Grid([text], [[text]])]))
+    pieces = read(shown["text/html"])
+    assert set(pieces.tags) <= OURS
+    kept = "".join(sign for sign in text if sign in "\n\t" or sign.isprintable())
+    read_back = "".join(sign for sign in pieces.text if sign in "\n\t" or sign.isprintable())
+    assert read_back.count(kept) >= 4 or not kept
+
+
+def test_long_texts_and_tables_are_cut_and_say_so() -> None:
+    shown = draw_bundle(Card("x", parts=[Prose("a" * (LONGEST_TEXT + 1000)), Grid(["n"], [["row"]] * (MOST_ROWS + 5))]))
+    for text in shown.values():
+        assert text.count("a" * LONGEST_TEXT) == 1
+        assert "1,000 more characters" in text
+        assert text.count("row") == MOST_ROWS + 1
+        assert "5 more rows" in text
+
+
+async def test_showing_a_thunk_neither_waits_nor_computes_it(anyio_backend: object) -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend(["Once", gate, " upon"]))
+    thunk = await m.ainstruct("Go.", await_result=False)
+    assert "pending" in bundle(thunk)["text/plain"] or "streaming" in bundle(thunk)["text/plain"]
+    await thunk.astream()
+    assert bundle(thunk)["text/plain"].endswith("Once")
+    assert not thunk.is_computed()
+    gate.open()
+    await thunk
+    assert bundle(thunk)["text/plain"].endswith("Once upon")
+
+
+def test_showing_a_stream_sends_nothing() -> None:
+    backend = ScriptedBackend("Once")
+    m = mellea.start_session(backend)
+    assert "not launched" in bundle(m.stream("Go."))["text/plain"]
+    assert "not launched" in bundle(m.astream("Go."))["text/plain"]
+    assert "not launched" in bundle(mellea.Agent(m, []).stream("Go."))["text/plain"]
+    assert backend.requests == []
+
+
+def test_a_failed_stream_shows_what_came_and_why_it_ended() -> None:
+    stream = mellea.start_session(ScriptedBackend(["Once", ConnectError("the line is dead")])).stream("Go.")
+    with pytest.raises(MelleaError):
+        list(stream)
+    assert "failed" in bundle(stream)["text/plain"]
+    assert "Once\nConnectError: the line is dead" in bundle(stream)["text/plain"]
+
+
+async def test_a_form_fills_in_while_it_is_written(anyio_backend: object) -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend(['{"text": "Hel', gate, 'lo", "pages": 3}']))
+    thunk = await m.ainstruct("Go.", format=Note, await_result=False)
+    await thunk.astream()
+    assert bundle(thunk)["text/plain"].split("\n")[1:] == ["field  value", "text   Hel"]
+    gate.open()
+    await thunk
+    assert bundle(thunk)["text/plain"].split("\n")[1:] == ["field  value", "text   Hello", "pages  3"]
+
+
+def test_attempts_show_why_they_were_rejected() -> None:
+    sampling = (
+        mellea.start_session(ScriptedBackend("far too long", "fine"))
+        .instruct("Go.", requirements=[length(max=2)])
+        .sampling
+    )
+    head, _, first, second = bundle(sampling)["text/plain"].split("\n")
+    assert head == "SamplingResult · requirements met · attempt 2 chosen"
+    assert first.split()[:2] == ["1", "no"] and "Write at most 2 words." in first
+    assert second.split() == ["2", "yes", "fine"]
+
+
+def test_rows_show_how_far_they_are() -> None:
+    rows = mellea.map(mellea.start_session(ScriptedBackend("yes")).instruct, ["a", "b"])
+    assert "not begun" in bundle(rows)["text/plain"]
+    list(rows)
+    assert "done" in bundle(rows)["text/plain"] and "2 rows done" in bundle(rows)["text/plain"]
+
+
+def test_nothing_is_imported_for_it_before_a_notebook_asks() -> None:
+    code = """
+import sys, mellea
+from mellea.testing import ScriptedBackend
+thunk = mellea.start_session(ScriptedBackend("Once")).instruct("Go.")
+assert not {"IPython", "marimo", "mellea.core.card", "mellea.notebook"} & set(sys.modules)
+thunk._repr_mimebundle_()
+assert not {"IPython", "marimo", "mellea.notebook"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

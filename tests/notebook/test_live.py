@@ -1,0 +1,103 @@
+"""`show` and `ashow` without a notebook: at a terminal, in a pipe. In a kernel: tests/docs/test_notebooks.py."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import types
+from typing import Any
+
+import pytest
+
+import mellea
+from mellea.errors import ConnectError, UsageError
+from mellea.notebook import ashow, show
+from mellea.testing import Gate, Pause, ScriptedBackend
+
+
+class Terminal(io.StringIO):
+    """What would be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pipe_gets_the_end_of_a_stream_once(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = mellea.start_session(ScriptedBackend(["Once", Pause(0.15), " upon"])).stream("Go.")
+    show(stream)
+    assert stream.result.value == "Once upon"
+    assert capsys.readouterr().out == "Stream · done · script\nOnce upon\n"
+
+
+def test_a_terminal_is_drawn_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((20, 5)))
+    text = "one two three four five six seven eight nine ten eleven"
+    show(mellea.start_session(ScriptedBackend([text, Pause(0.3), "\x1b[2J."])).stream("Go."))
+    drawn, last = terminal.getvalue().rsplit("\x1b[J", 1)
+    assert len(drawn.split("\x1b[J")[-1].split("\n")) <= 5, "more lines than the terminal has can't be drawn over"
+    assert last.replace("\n", "").endswith(text + ".")
+    assert "\x1b" not in last
+
+
+def test_a_plain_value_is_shown_as_a_form(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"name": "Ann", "age": 31})
+    assert capsys.readouterr().out == "dict\nfield  value\nname   Ann\nage    31\n"
+
+
+def test_a_stream_that_fails_shows_how_far_it_came_and_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = mellea.start_session(ScriptedBackend(["Once", ConnectError("the line is dead")])).stream("Go.")
+    with pytest.raises(ConnectError):
+        show(stream)
+    assert "Once\nConnectError: the line is dead\n" in capsys.readouterr().out
+
+
+def test_an_async_stream_names_the_way() -> None:
+    with pytest.raises(UsageError, match=r"await mellea\.notebook\.ashow"):
+        show(mellea.start_session(ScriptedBackend("Once")).astream("Go."))
+
+
+async def test_async_streams_are_read_to_their_end(anyio_backend: object, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = mellea.start_session(ScriptedBackend(["Once", " upon"])).astream("Go.")
+    await ashow(stream)
+    assert stream.result.value == "Once upon"
+    assert capsys.readouterr().out == "AsyncStream · done · script\nOnce upon\n"
+
+
+async def test_an_agent_shows_its_steps(anyio_backend: object, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = mellea.Agent(ScriptedBackend("Fine."), [])
+    await ashow(agent.stream("How are you?"))
+    assert capsys.readouterr().out.split("\n")[1:3] == ["step  text   calls  results", "1     Fine."]
+
+
+async def test_a_thunk_at_a_terminal_is_shown_as_it_is(
+    anyio_backend: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend(["Once", gate]))
+    thunk = await m.ainstruct("Go.", await_result=False)
+    show(thunk)
+    assert not thunk.is_computed()
+    assert capsys.readouterr().out.startswith("ModelOutputThunk · ")
+    gate.open()
+    await thunk
+
+
+def test_marimo_gets_escaped_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it can be told without marimo, whose functions these are in version 0.25."""
+    import threading
+
+    shown: list[Any] = []
+    marimo = types.SimpleNamespace(
+        running_in_notebook=lambda: True,
+        Html=lambda text: text,
+        Thread=threading.Thread,
+        output=types.SimpleNamespace(replace=shown.append),
+    )
+    monkeypatch.setitem(sys.modules, "marimo", marimo)  # type: ignore[arg-type]
+    show(mellea.start_session(ScriptedBackend(["<b>Once</b>", Pause(0.15), " upon"])).stream("Go."))
+    assert "&lt;b&gt;Once&lt;/b&gt; upon" in shown[-1]
+    assert len(shown) >= 2
