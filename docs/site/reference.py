@@ -58,16 +58,16 @@ def reference_pages() -> dict[str, str]:
         elif home in modules:
             page += ["", f"`{name}`: see [{home}]({home}.md)"]
         else:
-            page += ["", f"`{name}`: see [{home}][{_find_path(home)}]"]
+            page += ["", f"`{name}`: see [{home}][{find_path(home)}]"]
     return {path: "\n".join(lines) + "\n" for path, lines in pages.items()}
 
 
 def _describe(shown: str) -> list[str]:
-    path = _find_path(shown)
+    path = find_path(shown)
     return [f"::: {path}"] if path == shown else [f"::: {path}", "    options:", f"      heading: {shown}"]
 
 
-def _find_path(shown: str) -> str:
+def find_path(shown: str) -> str:
     """Return the whole path of what has the name of its module, such as `mellea.tool`: a short one means the module."""
     module, _, name = shown.rpartition(".")
     home = getattr(getattr(importlib.import_module(module), name), "__module__", None) or ""
