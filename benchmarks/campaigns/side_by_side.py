@@ -1,4 +1,4 @@
-"""Side by side: the same rows by `mellea.map`, by hand, by Ray Data alone and by Pydantic AI in a loop, killed once each.
+"""Side by side: the same rows by `mellea.map`, by hand, by Ray Data alone and by Pydantic AI, killed once each.
 
     uv run --group peers --group engines python -m benchmarks.campaigns.side_by_side            # some minutes
     uv run --group peers --group engines python -m benchmarks.campaigns.side_by_side 2000 --ways mellea hand

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from mellea.backends.http import HttpBackend
-from mellea.backends.http.batches import BatchCodec
+from mellea.backends.http.batches import BatchCodec, BatchStatus
 from mellea.backends.registry import get_backend
 from mellea.batch.desk import EARLIER_SECONDS, drive
 from mellea.core.backend import Backend
@@ -79,8 +77,7 @@ def _open(path: str | os.PathLike[str]) -> Journal:
 
 
 async def _cancel(batch: NotedBatch, backend: Backend | None) -> CancelledBatch:
-    asked = backend or get_backend(batch.provider, batch.model)
-    codec = _find_codec(asked)
+    asked, codec = _find_codec(backend or get_backend(batch.provider, batch.model))
     id, state = batch.provider_id, "unknown"
     try:
         id = id or await _find(batch, asked, codec)
@@ -94,14 +91,13 @@ async def _cancel(batch: NotedBatch, backend: Backend | None) -> CancelledBatch:
     return CancelledBatch(id, batch.provider, batch.model, len(batch.rows), state)
 
 
-async def _find(batch: NotedBatch, backend: Any, codec: BatchCodec) -> str | None:
+async def _find(batch: NotedBatch, backend: HttpBackend, codec: BatchCodec) -> str | None:
     """Find a batch whose id wasn't noted, since the process was killed while it was made."""
-    recent: Iterable[Any] = await drive(backend, codec.list_recent(batch.at - EARLIER_SECONDS))
+    recent: list[BatchStatus] = await drive(backend, codec.list_recent(batch.at - EARLIER_SECONDS))
     return next((status.id for status in recent if status.intent == batch.intent), None)
 
 
-def _find_codec(backend: Backend) -> BatchCodec:
-    codec = backend.batches if isinstance(backend, HttpBackend) else None
-    if codec is None:
+def _find_codec(backend: Backend) -> tuple[HttpBackend, BatchCodec]:
+    if not isinstance(backend, HttpBackend) or (codec := backend.batches) is None:
         raise UnsupportedError(f"{backend.name!r} has no batches that could be cancelled")
-    return codec
+    return backend, codec

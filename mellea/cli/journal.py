@@ -68,7 +68,7 @@ def merge(
 
 @app.command("cancel")
 def cancel(file: File, as_json: output.Json = False) -> None:
-    """Cancel the batches at the providers whose answers aren't all there; the next --resume fetches what was answered."""
+    """Cancel the batches whose answers aren't all there; what was answered is fetched when the map is resumed."""
     cancelled = cancel_batches(_open(file))
     if not output.is_for_people(as_json):
         output.write_json(asdict(batch) for batch in cancelled)
