@@ -206,7 +206,11 @@ class HttpBackend(Backend):
     def is_key_needed(self) -> bool:
         """Tell whether a request fails without a key: at the provider's own address, unless a header brings one."""
         is_there = self.base_url.startswith(self.default_url)
-        return self.requires_key and is_there and not {self.key_header.lower(), "authorization"} & self._extra_headers.keys()
+        return (
+            self.requires_key
+            and is_there
+            and not {self.key_header.lower(), "authorization"} & self._extra_headers.keys()
+        )
 
     def advise_on_key(self) -> str:
         """Return another way to the model for somebody without a key, `""` where there is none."""
