@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import mellea
@@ -54,14 +54,14 @@ def run(address: str, journal: str, out: str, cases: int) -> None:
         journal=journal,
         concurrency=PLACES,
     )
-    shown = re.sub(r" +[\d.]+ (µs|ms|s)\b", " …", str(report))
+    report = replace(report, samples=tuple(replace(sample, seconds=None) for sample in report.samples))
     report.write_jsonl(out)
-    samples = [json.loads(line) | {"seconds": None} for line in Path(out).read_text().splitlines()]
-    Path(out).write_text(json.dumps([shown, samples], indent=1))
+    with Path(out).open("a") as file:
+        file.write(str(report))
 
 
 def start(address: str, folder: Path, name: str, cases: int) -> subprocess.Popen[bytes]:
-    arguments = [address, str(folder / f"{name}.db"), str(folder / f"{name}.json"), str(cases)]
+    arguments = [address, str(folder / f"{name}.db"), str(folder / f"{name}.txt"), str(cases)]
     return subprocess.Popen([sys.executable, "-m", "benchmarks.campaigns.evaluation_kills", "--run", *arguments])
 
 
@@ -87,11 +87,17 @@ def main(cases: int, kills: int, seed: int) -> None:
             if start(address, folder, "killed", cases).wait() != 0:
                 raise AssertionError("the last run failed")
             beyond = count(address)["received"] - requests
-        is_same = (folder / "killed.json").read_text() == (folder / "undisturbed.json").read_text()
+        different = [
+            pair
+            for pair in zip(
+                *[(folder / f"{each}.txt").read_text().split("\n") for each in ("undisturbed", "killed")], strict=True
+            )
+            if pair[0] != pair[1]
+        ]
     print(f"{cases:,} cases, {requests:,} requests\n{len(lost):,} kills\n{beyond:,} requests beyond")
     print(f"{max(lost, default=0):,} most lost by a kill")
-    if not is_same:
-        raise AssertionError("the report isn't that of the undisturbed run")
+    if different:
+        raise AssertionError("the report isn't that of the undisturbed run: {!r}, {!r}".format(*different[0]))
     if max(lost, default=0) > PLACES or beyond > sum(lost):
         raise AssertionError(f"more was lost than the {PLACES} in flight: {json.dumps(lost)}")
 

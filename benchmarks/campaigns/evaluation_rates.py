@@ -105,7 +105,7 @@ def main(tries: int, seed: int) -> None:
     source = random.Random(seed)
     measure_coverage(tries, source)
     measure_comparisons(max(tries // 4, 50), source)
-    measure_needed(tries, source)
+    measure_needed(max(tries, 1_000), source)
 
 
 if __name__ == "__main__":

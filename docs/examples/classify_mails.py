@@ -1,6 +1,9 @@
-"""Classify mails overnight: the process is killed in the middle, started again, and asks for nothing twice.
+"""Classify 2,000 mails overnight: within a budget, killed in the middle, and nothing is asked for twice.
 
 Run it: uv run docs/examples/classify_mails.py
+
+The first night's process is killed, the second night's budget is used up, the third night finishes the rest. A script
+stands in for the model, so that this takes seconds; a real budget is `Budget(cost=2.50)`, in dollars.
 """
 
 import itertools
@@ -14,7 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import mellea
-from mellea.batch import Journal
+from mellea.batch import Budget, Journal
+from mellea.core import Usage
+from mellea.errors import BudgetExceededError
 from mellea.testing import Pause, ScriptedBackend
 
 SUBJECTS = ["Invoice 17 is due", "The printer is broken", "Lunch on Friday?", "Refund, please"]
@@ -27,40 +32,45 @@ class Mail:
 
 
 def answer(request):
-    """Stand in for a model, so that this runs anywhere: it takes 20 ms for an answer."""
+    """Stand in for a model: it takes 10 ms and 50 tokens for an answer."""
     text = request.messages[-1].text
     topic = "billing" if "Invoice" in text or "Refund" in text else "support" if "broken" in text else "other"
-    return [Pause(0.02), f'{{"topic": "{topic}", "urgency": {3 if topic == "support" else 1}}}']
+    return [Pause(0.01), f'{{"topic": "{topic}", "urgency": {3 if topic == "support" else 1}}}']
 
 
-@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(answer)))
+@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(answer, usage=Usage(40, 10))))
 def classify(subject: str) -> Mail:
     """Classify a mail by its subject."""
 
 
-def work(journal: str) -> None:
-    mails = ({"id": f"mail-{n}", "subject": SUBJECTS[n % len(SUBJECTS)]} for n in range(400))
+def work(journal: str, tokens: int) -> None:
+    mails = ({"id": f"mail-{n}", "subject": SUBJECTS[n % len(SUBJECTS)]} for n in range(2000))
     topics: dict[str, int] = {}
     asked = 0
-    for row in mellea.map(classify, mails, id="id", journal=journal, concurrency=8):
-        topics[row.value.topic] = topics.get(row.value.topic, 0) + 1
-        asked += not row.cached
-    print(f"{sum(topics.values())} mails: {topics}; {asked} of them were asked for in this run")
+    budget = Budget(tokens=tokens)
+    try:
+        for row in mellea.map(classify, mails, id="id", journal=journal, concurrency=16, budget=budget):
+            topics[row.value.topic] = topics.get(row.value.topic, 0) + 1
+            asked += not row.cached
+    except BudgetExceededError:
+        print("the budget is used up; the rest waits for the next night")
+    print(f"{sum(topics.values())} mails: {topics}; {asked} of them were asked for in this run", flush=True)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         journal = os.path.join(folder, "mails.db")
-        process = subprocess.Popen([sys.executable, __file__, journal])
+        process = subprocess.Popen([sys.executable, __file__, journal, "100000"])
         while not os.path.exists(journal) or len(list(itertools.islice(Journal(journal).answers(), 100))) < 100:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
         process.wait()
         kept = len(list(Journal(journal).answers()))
         print(f"killed; the journal has {'at least 100' if kept >= 100 else kept} answers", flush=True)
-        subprocess.run([sys.executable, __file__, journal], check=True)
-        print("nothing twice:", len(list(Journal(journal).answers())) == 400)
+        for tokens in ("40000", "100000"):
+            subprocess.run([sys.executable, __file__, journal, tokens], check=True)
+        print("nothing twice:", len(list(Journal(journal).answers())) == 2000)
 
 
 if __name__ == "__main__":
-    work(sys.argv[1]) if len(sys.argv) > 1 else main()
+    work(sys.argv[1], int(sys.argv[2])) if len(sys.argv) > 2 else main()

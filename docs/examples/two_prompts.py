@@ -8,6 +8,7 @@ The model is the embedded one, unless MELLEA_MODEL names another.
 from typing import Literal
 
 import mellea
+from mellea.evaluation import Evaluation
 
 Mood = Literal["good", "bad"]
 
@@ -52,13 +53,16 @@ BAD = [
 ]
 
 
+CASES = [(review, "good") for review in GOOD] + [(review, "bad") for review in BAD]
+TWO_PROMPTS = Evaluation([polite, plain], CASES, name="Two prompts")  # for `mellea eval docs/examples/two_prompts.py`
+
+
 def main() -> None:
-    cases = [(review, "good") for review in GOOD] + [(review, "bad") for review in BAD]
-    report = mellea.evaluate([polite, plain], cases, concurrency=4, name="Two prompts")
+    report = TWO_PROMPTS.run(concurrency=4)
     print(report)
     comparison = report.compare()
-    print(f"\nThe difference is {comparison.difference.estimate:+.0%}, and lies between "
-          f"{comparison.difference.low:+.0%} and {comparison.difference.high:+.0%}.")  # fmt: skip
+    found = comparison.difference
+    print(f"\nThe difference is {found.estimate:+.0%}, and lies between {found.low:+.0%} and {found.high:+.0%}.")
     print(f"Use {comparison.winner!r}." if comparison.winner else "Take either, or more cases.")
 
 

@@ -51,7 +51,7 @@ class AgentProgram(Program):
         self._common = [
             self.version,
             agent.instructions,
-            [_tool_form(tool) for tool in agent.tools],
+            [_make_tool_form(tool) for tool in agent.tools],
             None if agent.format is None else agent.format.schema.schema,
             [type(loop).__qualname__, loop.max_steps, loop.on_limit],
             find_form(agent.limits),
@@ -74,7 +74,7 @@ class AgentProgram(Program):
         return [(current_session() if model is None else model).backend if not isinstance(model, Backend) else model]
 
 
-def _tool_form(tool: Any) -> Any:
+def _make_tool_form(tool: Any) -> Any:
     """Return what decides what a tool does: what the model sees of it, and its source where that can be read."""
     if not isinstance(tool, Tool):
         return [type(tool).__name__, tool.name]

@@ -177,7 +177,7 @@ class Purse:
 
     def exceeded_error(self, done: int, journal: str | None) -> BudgetExceededError:
         """Make the error that ends a map whose budget is used up."""
-        spent = self._shown()
+        spent = self._describe()
         way = f"; run it again with the same journal {journal!r} to go on" if journal is not None else ""
         return BudgetExceededError(
             f"the budget {self._budget!r} is used up: {spent} for {done:,} rows{way}",
@@ -185,6 +185,6 @@ class Purse:
             done=done,
         )
 
-    def _shown(self) -> str:
+    def _describe(self) -> str:
         cost = "" if self.cost is None else f"${self.cost:.4f}, "
         return f"{cost}{self.tokens:,} tokens and {time.monotonic() - self._began:.0f} s"

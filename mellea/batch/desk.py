@@ -219,7 +219,7 @@ class BatchDesk:
         except (MelleaError, *_MALFORMED) as error:
             # All who wait get it: a row without an outcome would wait for ever.
             for item in batch.items.values():
-                item.error = error if isinstance(error, MelleaError) else _malformed(batch, error)
+                item.error = error if isinstance(error, MelleaError) else _make_malformed_error(batch, error)
                 item.end()
 
     async def _make(self, batch: _Batch) -> None:
@@ -322,7 +322,7 @@ def _resolve(batch: _Batch, name: str) -> None:
     item.end()
 
 
-def _malformed(batch: _Batch, error: Exception) -> WireError:
+def _make_malformed_error(batch: _Batch, error: Exception) -> WireError:
     return WireError(
         f"{batch.backend.name!r} sent the state of a batch in an unknown form: {type(error).__name__}: {error}",
         backend=batch.backend.name,

@@ -74,7 +74,7 @@ class RequestDigests:
             self._backend, self._last = backend, bare
         found = self._common.copy()
         for message in request.messages:
-            found.update(_message_text(message))
+            found.update(_write_message(message))
         return found
 
     def _is_like_last(self, request: Request, backend: Backend) -> bool:
@@ -88,7 +88,7 @@ class RequestDigests:
         )
 
 
-def _message_text(message: Message) -> bytes:
+def _write_message(message: Message) -> bytes:
     if _TEXT.issuperset(map(type, message.blocks)):  # as nearly all are
         pieces = [f"{len(block.value)}:{block.value}" for block in message.blocks]  # type: ignore[union-attr]
         return "\0".join([message.role, *pieces, ""]).encode("utf-8", "surrogatepass")
@@ -129,10 +129,10 @@ def find_form(value: Any, depth: int = 0) -> Any:
         return sorted((inner(item) for item in value), key=lambda form: json.dumps(form, sort_keys=True))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"sha256": hashlib.sha256(value).hexdigest()}
-    return _object_form(value, inner)
+    return _find_object_form(value, inner)
 
 
-def _object_form(value: Any, inner: Callable[[Any], Any]) -> Any:
+def _find_object_form(value: Any, inner: Callable[[Any], Any]) -> Any:
     match value:
         case functools.partial():
             return {"partial": inner(value.func), "args": inner(value.args), "kwargs": inner(value.keywords)}
@@ -143,10 +143,10 @@ def _object_form(value: Any, inner: Callable[[Any], Any]) -> Any:
         case type():
             return {"class": f"{value.__module__}.{value.__qualname__}"}
         case _:
-            return _instance_form(value, inner)
+            return _find_instance_form(value, inner)
 
 
-def _instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
+def _find_instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
     if isinstance(value, Backend):
         return {"backend": value.name, "model": value.model_id}
     if isinstance(value, MelleaSession):
@@ -157,7 +157,7 @@ def _instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
     name = f"{own.__module__}.{own.__qualname__}"
     if hasattr(own, "model_fields"):  # pydantic
         return {"class": name, "value": json_value(value)}
-    state = _state_of(value)
+    state = _find_state(value)
     if state is None:
         try:
             return {"class": name, "value": json_value(value)}  # a date, a path, an enum's member
@@ -168,7 +168,7 @@ def _instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
     return {"class": name, "state": inner(state)}
 
 
-def _state_of(value: Any) -> dict[str, Any] | None:
+def _find_state(value: Any) -> dict[str, Any] | None:
     """Return what an ordinary object of Python code holds, `None` for others."""
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -214,17 +214,17 @@ def parse_source(function: Callable[..., Any], depth: int = 0) -> str:
             held[name] = find_form(value)
         elif isinstance(value, FunctionType):  # such as the one that `simple_validate` wraps
             held[name] = parse_source(value, depth + 1) if depth < _DEEPEST_CLOSURE else name_function(value)
-    return digest_of(_tree_of(code, name_function(function)), held).hex()
+    return digest_of(_write_tree(code, name_function(function)), held).hex()
 
 
 @functools.lru_cache(maxsize=512)
-def _tree_of(code: CodeType, name: str) -> str:
+def _write_tree(code: CodeType, name: str) -> str:
     node = _find_node(code)
     if node is None:
         raise UsageError(
             f"the source of {name}() can't be read, so give version=, and change it to have the rows asked again"
         )
-    return json.dumps(_node_form(node), separators=(",", ":"), ensure_ascii=True)
+    return json.dumps(_find_node_form(node), separators=(",", ":"), ensure_ascii=True)
 
 
 def _find_node(code: CodeType) -> ast.AST | None:
@@ -239,7 +239,7 @@ def _find_node(code: CodeType) -> ast.AST | None:
         node
         for node in ast.walk(module)
         if isinstance(node, kind)
-        and _first_line(node) == code.co_firstlineno
+        and _find_first_line(node) == code.co_firstlineno
         and getattr(node, "name", "<lambda>") == code.co_name
     ]
     if len(found) > 1:  # lambdas on one line
@@ -258,26 +258,26 @@ def _parse_module(name: str, source: str) -> ast.Module | None:
         return None
 
 
-def _first_line(node: Any) -> int:
+def _find_first_line(node: Any) -> int:
     decorators = getattr(node, "decorator_list", ())
     return int(decorators[0].lineno if decorators else node.lineno)
 
 
-def _node_form(node: Any) -> Any:
+def _find_node_form(node: Any) -> Any:
     """Return a node as lists; what is empty is left out, since Python versions differ in that."""
     if isinstance(node, list):
-        return [_node_form(each) for each in node]
+        return [_find_node_form(each) for each in node]
     if not isinstance(node, ast.AST):
         return node if node is None or isinstance(node, (bool, int, str)) else repr(node)
     fields = {
-        name: _node_form(_without_docstring(node, name, value))
+        name: _find_node_form(_drop_docstring(node, name, value))
         for name, value in ast.iter_fields(node)
         if name not in _BESIDE and value is not None and value != []
     }
     return [type(node).__name__, fields]
 
 
-def _without_docstring(node: ast.AST, name: str, value: Any) -> Any:
+def _drop_docstring(node: ast.AST, name: str, value: Any) -> Any:
     if name != "body" or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return value
     return value[1:] if ast.get_docstring(node, clean=False) is not None else value

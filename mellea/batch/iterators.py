@@ -90,19 +90,19 @@ class _Mapped(Displayed, Generic[T]):
         finally:
             del failure  # its traceback holds this frame
 
-    def _interrupted(self, error: BaseException) -> None:
+    def _note_interruption(self, error: BaseException) -> None:
         """Stop, and tell how to go on."""
         self._is_over = True
         self._runner.post_stop()
-        if (how := self._how_to_go_on()) is not None:
+        if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
 
-    def _how_to_go_on(self) -> str | None:
-        return None if self._journal is None else _how_to_go_on(self._runner.done, self._journal)
+    def _say_how_to_go_on(self) -> str | None:
+        return None if self._journal is None else _say_how_to_go_on(self._runner.done, self._journal)
 
     def tell_at_exit(self) -> None:
         """Say how to go on, if the program ends in the middle."""
-        if self._has_begun and not self._is_over and (how := self._how_to_go_on()) is not None:
+        if self._has_begun and not self._is_over and (how := self._say_how_to_go_on()) is not None:
             self._runner.progress.end()
             _log.warning("the program ends in the middle of a map: %s", how)
 
@@ -135,7 +135,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         try:
             self._wait()
         except BaseException as error:
-            self._interrupted(error)
+            self._note_interruption(error)
             # The interrupt is raised once what is in flight was cancelled, so that no request outlives the program's
             # answer to it.
             self._wait_for_end()
@@ -213,7 +213,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._interrupted(exc)
+            self._note_interruption(exc)
             self._wait_for_end()
         self.close()
 
@@ -236,7 +236,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         try:
             await self._wait()
         except BaseException as error:
-            self._interrupted(error)
+            self._note_interruption(error)
             raise
         if self._ready:
             return self._ready.popleft()
@@ -282,7 +282,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._interrupted(exc)
+            self._note_interruption(exc)
             await self._wait_for_end()
         await self.aclose()
 
@@ -292,7 +292,7 @@ _left: deque[str] = deque(maxlen=1)
 """How to go on with the map that was left last: perhaps by an interrupt in the caller's own code, which drops it."""
 
 
-def _how_to_go_on(done: int, journal: str) -> str:
+def _say_how_to_go_on(done: int, journal: str) -> str:
     return (
         f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again, and it goes on with "
         "those that aren't"
@@ -302,7 +302,7 @@ def _how_to_go_on(done: int, journal: str) -> str:
 def _drop(runner: Runner, journal: str | None) -> None:
     runner.post_stop()
     if journal is not None and not runner.has_ended:
-        _left.append(_how_to_go_on(runner.done, journal))
+        _left.append(_say_how_to_go_on(runner.done, journal))
 
 
 def _tell_at_exit() -> None:

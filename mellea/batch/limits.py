@@ -148,13 +148,13 @@ class Pace:
             return self._tokens
         async with self._turn:  # in the order of the rows
             expected = self._tokens
-            at = await self._next_moment()
+            at = await self._find_next_moment()
             # In short sleeps: a refusal that comes in meanwhile extends the hold, and the wall clock may be set.
             while (wait := max(at, self._held) - time.time()) > 0:
                 await anyio.sleep(min(wait, 1.0))
         return expected
 
-    async def _next_moment(self) -> float:
+    async def _find_next_moment(self) -> float:
         # Wall clock and not monotonic: processes share the moments by the journal, and their monotonic clocks differ.
         now = time.time()
         while self._taken and now - self._taken[0] > _STALE_SECONDS:

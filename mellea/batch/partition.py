@@ -81,7 +81,7 @@ class Partition:
             progress=False,
         )
         for row in mapped:
-            yield _as_outcome(row)
+            yield _make_outcome(row)
 
     def _find_function(self) -> Any:
         if not isinstance(self.function, str):
@@ -103,11 +103,11 @@ class Partition:
         return os.fspath(Path(self.journal) / f"part-{name}.db")
 
 
-def _as_outcome(row: Row[Any]) -> Outcome:
+def _make_outcome(row: Row[Any]) -> Outcome:
     usage, error = row.usage, row.error
     return {
         "id": row.id,
-        "value": None if error is not None else json.dumps(_plain(row.value), ensure_ascii=False),
+        "value": None if error is not None else json.dumps(_make_plain(row.value), ensure_ascii=False),
         "error": None if error is None else type(error).__name__,
         "message": None if error is None else str(error),
         "input_tokens": None if usage is None else usage.input_tokens,
@@ -117,7 +117,7 @@ def _as_outcome(row: Row[Any]) -> Outcome:
     }
 
 
-def _plain(value: Any) -> Any:
+def _make_plain(value: Any) -> Any:
     """Return a value as JSON values; of a thunk, and of an agent's run, what it comes to."""
     for name in ("parsed", "output"):
         if hasattr(value, name) and hasattr(value, "value"):

@@ -78,10 +78,10 @@ class PlainProgram(Program):
     def _find_source(self) -> Any:
         """Return what stands for the function itself in digests: nothing, where `version=` does."""
         if self._source is None:
-            self._source = "" if self.version is not None else json.dumps(find_form(self._code()), sort_keys=True)
+            self._source = "" if self.version is not None else json.dumps(find_form(self._find_code()), sort_keys=True)
         return self._source
 
-    def _code(self) -> Any:
+    def _find_code(self) -> Any:
         function = self.function
         if isinstance(function, functools.partial) or inspect.ismethod(function) or inspect.isfunction(function):
             return function

@@ -39,7 +39,7 @@ def as_program(function: Any, version: str | None) -> Program:
         return AgentProgram(owner, version)
     if isinstance(function, (PromptFunction, AsyncPromptFunction)):
         return PromptProgram(function, version)
-    program = _as_verb(function, version)
+    program = _find_verb(function, version)
     if program is not None:
         return program
     # With a context that shows no turns to the model nothing can leak from row to row, so the session itself may be
@@ -54,7 +54,7 @@ def as_program(function: Any, version: str | None) -> Program:
     return PlainProgram(function, version)
 
 
-def _as_verb(function: Any, version: str | None) -> Program | None:
+def _find_verb(function: Any, version: str | None) -> Program | None:
     """Return the program of a session's verb, or of a partial of one, if it is that."""
     bare = function.func if isinstance(function, functools.partial) else function
     owner, name = getattr(bare, "__self__", None), str(getattr(bare, "__name__", ""))

@@ -238,7 +238,7 @@ class Runner:
             # A source of the user's gets a moment to close, and no more: it may hang.
             with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                 await self._feed.aclose()
-        await self._until_committed()
+        await self._wait_until_committed()
         if self._desk is not None and not self._is_journal_lost:
             await self._desk.finish()
         # What ended the map counts more than what the source said afterwards.
@@ -248,13 +248,13 @@ class Runner:
             journal = self._settings.journal
             raise self._purse.exceeded_error(self.done, None if journal is None else journal.path)
 
-    async def _until_committed(self) -> None:
+    async def _wait_until_committed(self) -> None:
         while self._in_flight and not self._is_journal_lost:
             self._settled = new_waiter()
             await self._settled.wait(1.0)
 
     async def _open_journal(self, journal: Journal) -> None:
-        self._thread = JournalThread(journal, self._committed, self._lose_journal)
+        self._thread = JournalThread(journal, self._note_committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
         self._index = await self._thread.call(lambda journal: journal.index(self._job))
         if self._settings.is_batched:
@@ -513,7 +513,7 @@ class Runner:
         rows, self._out = self._out, []
         self._hand_out(rows)
 
-    def _committed(self, rows: list[Row[Any]]) -> None:
+    def _note_committed(self, rows: list[Row[Any]]) -> None:
         self._hand_out(rows)
 
     def _hand_out(self, rows: list[Row[Any]]) -> None:

@@ -114,10 +114,10 @@ def _read_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
 def _read_pandas(frame: Any) -> Iterator[dict[str, Any]]:
     names = [str(name) for name in frame.columns]
     for values in frame.itertuples(index=False, name=None):
-        yield {name: _plain(value) for name, value in zip(names, values, strict=True)}
+        yield {name: _make_plain(value) for name, value in zip(names, values, strict=True)}
 
 
-def _plain(value: Any) -> Any:
+def _make_plain(value: Any) -> Any:
     """Return NumPy's numbers as Python's, which JSON can say."""
     is_number = hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ())
     return value.item() if is_number else value

@@ -70,7 +70,11 @@ def eval(
     failed = False
     with start_session(model) if model is not None else nullcontext():
         for evaluation in found:
-            report = evaluation.run(journal=kept, concurrency=concurrency, batch=batch, budget=budget)
+            try:
+                report = evaluation.run(journal=kept, concurrency=concurrency, batch=batch, budget=budget)
+            except KeyboardInterrupt:
+                output.note(f"mellea: what is done stands in {str(kept)!r}; --resume goes on")
+                raise
             _show(report, as_json=as_json)
             _write(report, html, jsonl)
             missed = evaluation.find_missed(report, is_sure=sure)

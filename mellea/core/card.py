@@ -184,7 +184,9 @@ def _draw_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iter
 _HEAD = "font-size:.85em;opacity:.7"
 _PROSE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0;max-width:50em"
 _CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
-_CELL = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere"
+_TABLE = "color:inherit;font:inherit;border-collapse:collapse;margin:.2em 0"
+_HEADER = "text-align:left;padding:.1em 1em .1em 0;white-space:nowrap"
+_CELL = "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;white-space:pre-wrap;overflow-wrap:break-word"
 
 
 def draw_html(card: Card) -> str:
@@ -206,9 +208,9 @@ def _draw_part(part: Part) -> str:
             return f'<details><summary>{_escape(label)}</summary><div style="{_PROSE}">{shown}</div></details>'
         case Grid(columns, rows):
             cells, left = _take_rows(rows)
-            head = "".join(f'<th style="{_CELL}">{_escape(cell)}</th>' for cell in columns)
+            head = "".join(f'<th style="{_HEADER}">{_escape(cell)}</th>' for cell in columns)
             body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in cells)
-            table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            table = f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
             return table + (f'<div style="{_HEAD}">{_escape(left)}</div>' if left else "")
 
 

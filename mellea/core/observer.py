@@ -113,6 +113,7 @@ class _Observers(tuple[Any, ...]):
         before_request: their hooks of this name, in order.
         after_response: their hooks of this name, in order.
         choose_backend: their hooks of this name, in order.
+        has_hooks: whether there is any hook.
     """
 
     events: tuple[Any, ...]
@@ -120,6 +121,7 @@ class _Observers(tuple[Any, ...]):
     before_request: tuple[Callable[..., Any], ...]
     after_response: tuple[Callable[..., Any], ...]
     choose_backend: tuple[Callable[..., Any], ...]
+    has_hooks: bool
 
     def __new__(cls, observers: Iterable[Any] = ()) -> Self:
         self = super().__new__(cls, observers)
@@ -128,6 +130,7 @@ class _Observers(tuple[Any, ...]):
         self.before_request = self._hooks("before_request")
         self.after_response = self._hooks("after_response")
         self.choose_backend = self._hooks("choose_backend")
+        self.has_hooks = bool(self.before_request or self.after_response or self.choose_backend)
         return self
 
     def _hooks(self, name: str) -> tuple[Callable[..., Any], ...]:

@@ -55,7 +55,8 @@ class RunCard:
         facts = [so_far.model or self._run.model or "", say_tokens(self._run.usage())]
         if so_far.finish_reason not in (None, "stop", "tool_call"):
             facts.append(f"ended by {so_far.finish_reason}")
-        if (sampling := self._run.sampling) is not None:
+        sampling = self._run.sampling
+        if sampling is not None and (len(sampling.attempts) > 1 or sampling.attempts[0].validations):
             met = "requirements met" if sampling.success else "requirements not met"
             facts.append(f"attempt {sampling.chosen + 1} of {len(sampling.attempts)}, {met}")
         return [fact for fact in facts if fact]

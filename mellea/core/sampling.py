@@ -61,7 +61,7 @@ class Attempt:
 
     def explain(self) -> str:
         """Return why it isn't accepted, a line for each reason; `""` if it is."""
-        said = [f"{requirement} {result.reason or ''}".strip() for requirement, result in self.failures]
+        said = [f"{failed} ({result.reason})" if result.reason else str(failed) for failed, result in self.failures]
         if self.error is not None:
             said.append(str(self.error))
         if not self.is_complete and not said:
@@ -123,8 +123,8 @@ class SamplingResult(Displayed):
         return sum(known[1:], start=known[0]) if known else None
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid  # lazy, too
-        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
+        from mellea.core.card import Card, Grid  # lazy: only a frontend asks
+        from mellea.core.run_card import say_tokens  # lazy, too
 
         rows = [
             (str(attempt.number), "yes" if attempt.success else "no", attempt.output.value, attempt.explain())

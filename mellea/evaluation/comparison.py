@@ -51,7 +51,7 @@ class Comparison:
         cases: how many cases both have.
         base_value: the rate or mean score of the base on these cases.
         other_value: that of the other.
-        needed: about how many cases would show a difference of this size four times in five; `None` if too many.
+        square: the mean square of the cases' differences, which `needed` is made of.
         family: how many comparisons `p` is corrected for.
         level: from which `p` on it isn't called a difference.
     """
@@ -67,7 +67,7 @@ class Comparison:
     cases: int
     base_value: float
     other_value: float
-    needed: int | None
+    square: float
     family: int = 1
     level: float = 0.05
 
@@ -75,6 +75,11 @@ class Comparison:
     def is_clear(self) -> bool:
         """Whether there is a difference, as far as one can tell."""
         return self.p < self.level
+
+    @property
+    def needed(self) -> int | None:
+        """About how many cases would show a difference of this size four times in five; `None` if too many."""
+        return _find_needed(self.difference.estimate, self.square, self.level / self.family)
 
     @property
     def winner(self) -> str | None:
@@ -193,18 +198,15 @@ def _compare(
         cases=len(differences),
         base_value=means[0],
         other_value=means[1],
-        needed=_find_needed(differences, 1 - interval.confidence),
+        square=fmean([each * each for each in differences] or [math.nan]),
         level=1 - interval.confidence,
     )
 
 
-def _find_needed(differences: Sequence[float], level: float) -> int | None:
+def _find_needed(middle: float, square: float, level: float) -> int | None:
     """Return how many cases show a difference as large as this one with a power of 80 % (Connor, Biometrics 1987)."""
-    if not differences:
-        return None
-    square = fmean(each * each for each in differences)
-    middle = fmean(differences)
-    if abs(middle) < 1e-12:
+    # Not a number where there are no cases.
+    if not abs(middle) > 1e-12:
         return None
     z, power = NormalDist().inv_cdf(1 - level / 2), NormalDist().inv_cdf(_POWER)
     rest = math.sqrt(max(square - middle * middle, 0.0))

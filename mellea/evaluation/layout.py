@@ -11,6 +11,7 @@ from typing import Any
 from mellea.core.serialise import json_value
 from mellea.evaluation.cases import describe_inputs
 from mellea.evaluation.checks import plain_value, shorten
+from mellea.evaluation.comparison import Comparison, format_p
 from mellea.evaluation.confusion import Confusion
 from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
@@ -52,12 +53,13 @@ class FigureTable:
 
     Attributes:
         title: what it shows; empty if that is plain.
-        head: the names of the columns; the first one holds names, the others hold figures.
+        head: the names of the columns.
         rows: the cells, as text.
         bars: for each row an interval of rates that can be drawn, in the column `bar`.
         bar: the column that holds it.
         shades: for each row how dark each cell is, from 0 to 1.
         is_text: whether all columns hold text.
+        names: how many columns at the left hold names.
     """
 
     title: str
@@ -67,6 +69,7 @@ class FigureTable:
     bar: int = 0
     shades: tuple[tuple[float, ...], ...] = ()
     is_text: bool = False
+    names: int = 1
 
 
 def lay_out(report: Findings, *, failures: int = _MOST_FAILURES) -> list[Text | FigureTable]:
@@ -177,22 +180,40 @@ def show_cost(cost: float | None) -> str:
 
 def _lay_out_checks(report: Findings) -> list[Text | FigureTable]:
     scored = set(report.scored)
-    rows = []
+    rows, rates = [], []
     for check in report.checks:
-        cells = [check]
-        for variant in report.variants:
+        for place, variant in enumerate(report.variants):
             rate = report.rate(variant, check)
             score = report.score(variant, check) if check in scored else None
-            said = f"{_show_rate(rate)} ({show_percent(rate)})"
-            cells.append(said if score is None else f"{said}, score {score.estimate:.3f}")
-        rows.append(tuple(cells))
-    parts: list[Text | FigureTable] = [FigureTable("Checks", ("check", *report.variants), tuple(rows))]
-    if comparisons := report.check_comparisons:
-        lines = [str(comparison) for comparison in comparisons]
-        if len(lines) > 1:
-            lines.append(f"By check, p is corrected for {len(comparisons)} comparisons (Holm).")
-        parts.append(Text(tuple(lines)))
-    return parts
+            # The name of a check once, above its variants.
+            named = "" if place else check
+            shown = _NOTHING if score is None else f"{score.estimate:.3f}"
+            rows.append((named, variant, _show_rate(rate), show_percent(rate), shown))
+            rates.append(rate)
+    head = ("check", "variant", "rate", "interval", "mean score")
+    width = len(head) if scored else len(head) - 1
+    table = FigureTable("By check", head[:width], tuple(row[:width] for row in rows), tuple(rates), 3, names=2)
+    comparisons = report.check_comparisons
+    return [table, _lay_out_comparisons(comparisons)] if comparisons else [table]
+
+
+def _lay_out_comparisons(comparisons: Sequence[Comparison]) -> FigureTable:
+    rows = []
+    for each in comparisons:
+        form = "{:.1%} → {:.1%}" if each.kind == "rate" else "{:.3f} → {:.3f}"
+        said = "can't tell" if each.winner is None else "better" if each.winner == each.other else "worse"
+        rows.append((
+            each.check or "",
+            each.other,
+            form.format(each.base_value, each.other_value),
+            f"{each.better:,}",
+            f"{each.worse:,}",
+            format_p(each.p).removeprefix("p = ").removeprefix("p "),
+            said,
+        ))  # fmt: skip
+    corrected = f"; p is corrected for {len(rows)} comparisons (Holm)" if len(rows) > 1 else ""
+    head = ("check", "variant", "rate or score", "better on", "worse on", "p", "it is")
+    return FigureTable(f"By check, compared with {comparisons[0].base!r}{corrected}", head, tuple(rows), names=2)
 
 
 def _lay_out_confusion(confusion: Confusion, variant: str, *, alone: bool) -> FigureTable:

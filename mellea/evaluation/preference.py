@@ -199,20 +199,19 @@ class _PreferenceProgram(Program):
 
 
 class _PreferenceWork(Work):
-    __slots__ = ("_judge", "_row")
+    __slots__ = ("_asked", "_judge", "_row")
 
     def __init__(self, program: _PreferenceProgram, row: _PreferenceRow) -> None:
-        self._judge, self._row, self.backend = program.judge, row, program.backend
+        self._judge, self._row, self._asked = program.judge, row, program.backend
+        self.backend = program.backend
         self.digest = b""
         if program.is_keyed:
             self.digest = digest_of("prefer", find_form(program.judge), find_form(row))
 
     async def ask(self, meter: Meter) -> Choice:
-        if self.backend is None:
-            raise UsageError("a judge needs a model; name one in judge=, or set MELLEA_MODEL")
         token = current_ledger.set(meter)
         try:
-            answer = await self._judge.ask(self._row, _make_form(), self.backend)
+            answer = await self._judge.ask(self._row, _make_form(), self._asked)
         finally:
             current_ledger.reset(token)
         choice: Choice = answer.choice

@@ -79,7 +79,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """Run a generative test as often as it asks for; others, and each run of it, are left to whoever runs them."""
     if not _is_generative(pyfuncitem) or pyfuncitem.stash.get(_sampling_key, False):
         return (yield)
-    wanted = _read_mark(pyfuncitem)
+    goal = _read_mark(pyfuncitem)
     answers = _open_answers(pyfuncitem.config)
     given, asked = answers.given, answers.asked
     failures: list[pytest.ExceptionInfo[BaseException]] = []
@@ -87,11 +87,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         with answers:
             answers.begin_sample(1)
-            with _collecting(failures, wanted):
+            with _collecting(failures, goal):
                 yield
-            for number in range(2, wanted.repeat + 1):
+            for number in range(2, goal.repeat + 1):
                 answers.begin_sample(number)
-                with _collecting(failures, wanted):
+                with _collecting(failures, goal):
                     # Once more from the top, so that plug-ins for async tests run it; this one steps aside.
                     pyfuncitem.ihook.pytest_pyfunc_call(pyfuncitem=pyfuncitem)
     finally:
@@ -99,12 +99,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         # Properties reach whoever writes the summary, also from another process.
         pyfuncitem.user_properties.append((_GIVEN, answers.given - given))
         pyfuncitem.user_properties.append((_ASKED, answers.asked - asked))
-    _judge(pyfuncitem, wanted, failures)
+    _judge(pyfuncitem, goal, failures)
     return True
 
 
 @contextmanager
-def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], wanted: Promise) -> Iterator[None]:
+def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], goal: RateGoal) -> Iterator[None]:
     """Collect the failures that a rate allows: assertions, and answers that don't fit; all else ends the test."""
     from mellea.errors import OutputError  # lazy: only generative tests load the library
 
@@ -112,12 +112,12 @@ def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], wanted: Pro
         yield
     except (AssertionError, OutputError, pytest.fail.Exception):
         # Alone, a failure is shown as that of any test.
-        if wanted.repeat == 1:
+        if goal.repeat == 1:
             raise
         failures.append(pytest.ExceptionInfo.from_current())
 
 
-class Promise:
+class RateGoal:
     """What a mark asks for."""
 
     def __init__(self, repeat: int = 1, at_least: float = 1.0, confidence: float | None = None) -> None:
@@ -154,12 +154,12 @@ class Promise:
         return chance <= 1 - self.confidence
 
 
-def _read_mark(item: pytest.Item) -> Promise:
+def _read_mark(item: pytest.Item) -> RateGoal:
     mark = item.get_closest_marker(_MARK)
     if mark is None:
-        return Promise()
+        return RateGoal()
     try:
-        return Promise(*mark.args, **mark.kwargs)
+        return RateGoal(*mark.args, **mark.kwargs)
     except TypeError as error:
         raise pytest.UsageError(f"the mark generative of {item.nodeid} is wrong: {error}") from None
 
@@ -178,25 +178,25 @@ def _open_answers(config: pytest.Config) -> Answers:
 
 
 def _judge(
-    item: pytest.Function, wanted: Promise, failures: list[pytest.ExceptionInfo[BaseException]]
+    item: pytest.Function, goal: RateGoal, failures: list[pytest.ExceptionInfo[BaseException]]
 ) -> None:  # fmt: skip
     """Fail the test if too few of its runs have passed."""
-    if wanted.repeat == 1:
+    if goal.repeat == 1:
         return
     from mellea.evaluation.intervals import rate_interval  # lazy: only generative tests load the library
 
-    passed = wanted.repeat - len(failures)
+    passed = goal.repeat - len(failures)
     rate = rate_interval([(1, 1)] * passed + [(0, 1)] * len(failures))
-    line = f"{passed} of {wanted.repeat} runs passed: {rate}"
+    line = f"{passed} of {goal.repeat} runs passed: {rate}"
     item.user_properties.append((_RATE, line))
-    if wanted.is_met(passed):
+    if goal.is_met(passed):
         return
-    sure = "" if wanted.confidence is None else f" with a confidence of {wanted.confidence:.0%}"
+    sure = "" if goal.confidence is None else f" with a confidence of {goal.confidence:.0%}"
     shown = [f"-- {each.exconly(tryshort=True)}" for each in failures[:_MOST_SHOWN]]
     more = [f"-- and {len(failures) - _MOST_SHOWN} more"] if len(failures) > _MOST_SHOWN else []
     first = item.repr_failure(failures[0])
     pytest.fail(
-        "\n".join([f"{line}; wanted at least {wanted.at_least:.0%}{sure}", *shown, *more, "the first:", str(first)]),
+        "\n".join([f"{line}; wanted at least {goal.at_least:.0%}{sure}", *shown, *more, "the first:", str(first)]),
         pytrace=False,
     )
 

@@ -6,24 +6,26 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mellea.core.card import Card
+from mellea.core.displayed import Displayed
 from mellea.evaluation.export import list_lines, read_samples, summarise
 from mellea.evaluation.findings import Findings
-from mellea.evaluation.page import render_fragment, render_page
-from mellea.evaluation.table import draw_text
+from mellea.evaluation.page import render_page
+from mellea.evaluation.table import draw_text, make_card
 
 __all__ = ["Report", "read_report"]
 
 _MOST_LABELS = 12
 
 
-class Report(Findings):
+class Report(Findings, Displayed):
     """The outcome of an evaluation; printed, it is a table with all that one wants to know first."""
 
     def __str__(self) -> str:
         return draw_text(self)
 
-    def _repr_html_(self) -> str:
-        return render_fragment(self)
+    def _card_(self) -> Card:
+        return make_card(self)
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
         """Write it as a page that needs no network, with every sample."""

@@ -1,15 +1,16 @@
-"""A report in the terminal: in colours where rich is installed and somebody looks, as plain text otherwise."""
+"""A report as tables: in a terminal, with or without rich, and in a notebook."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
+from typing import Any, Literal
 
+from mellea.core.card import Card, Grid, Part, Prose
 from mellea.core.terminal import visible_lines
 from mellea.evaluation.findings import Findings
 from mellea.evaluation.layout import FigureTable, Text, lay_out
 
-__all__ = ["draw_rich", "draw_text"]
+__all__ = ["draw_rich", "draw_text", "make_card"]
 
 
 def draw_text(report: Findings) -> str:
@@ -28,7 +29,7 @@ def _draw_table(table: FigureTable) -> str:
     widths = [max(_width(row[column]) for row in lines) for column in range(len(table.head))]
     drawn = [
         "  ".join(
-            _pad(cell, width, to_the_left=number == 0 or table.is_text)
+            _pad(cell, width, to_the_left=number < table.names or table.is_text)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in lines
@@ -54,8 +55,8 @@ def draw_rich(report: Findings) -> list[Any]:
         ImportError: rich isn't installed.
     """
     from rich.box import SIMPLE_HEAD  # lazy: an extra
-    from rich.table import Table as RichTable  # lazy: an extra
-    from rich.text import Text as RichText  # lazy: an extra
+    from rich.table import Table as RichTable  # lazy, too
+    from rich.text import Text as RichText  # lazy, too
 
     drawn: list[Any] = [RichText(visible_lines(report.name), style="bold")]
     for part in lay_out(report):
@@ -72,3 +73,19 @@ def draw_rich(report: Findings) -> list[Any]:
             table.add_row(*[RichText(visible_lines(cell)) for cell in row])
         drawn.append(table)
     return drawn
+
+
+def make_card(report: Findings) -> Card:
+    """Return what a notebook shows of a report."""
+    parts: list[Part] = []
+    for part in lay_out(report):
+        if isinstance(part, Text):
+            parts.append(Prose("\n".join(part.lines)))
+            continue
+        parts += [Prose(part.title)] if part.title else []
+        parts.append(Grid(part.head, part.rows))
+    return Card("evaluation", facts=(report.name,), parts=parts)
+
+
+def _justify(table: FigureTable, column: int) -> Literal["left", "right"]:
+    return "left" if column < table.names or table.is_text else "right"

@@ -76,7 +76,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or take part in the server's start and end."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _run_lifespan(receive, send)
         elif scope["type"] == "http":
             await self._answer(ClientRequest(scope, receive), send)
         else:
@@ -109,14 +109,14 @@ class Application:
             _log.info("%s: refused, %s", request_id, error.code)
             # OpenAI's clients choose their exception by the status, and show the type.
             kind = "authentication_error" if error.status == 401 else "invalid_request_error"
-            return _fail(ApiError(error.status, error.message, kind, code=error.code))
+            return _respond_error(ApiError(error.status, error.message, kind, code=error.code))
         except ApiError as error:
             _log.info("%s: %d %s", request_id, error.status, error.code or error.type)
-            return _fail(error)
+            return _respond_error(error)
         except Exception as error:  # noqa: BLE001 - of whatever the program serves
             # The traceback goes into the log alone; a client could read paths and data in it.
             log_failure(request_id, error)
-            return _fail(to_api_error(error))
+            return _respond_error(to_api_error(error))
 
     async def _route(self, request: ClientRequest) -> FixedResponse | StreamResponse:
         head, _, rest = request.path.removeprefix("/").partition("/")
@@ -131,14 +131,14 @@ class Application:
         if head == "api":
             self.guard.check_key(request)
             return await self._route_chats(request, rest)
-        raise _not_found(request)
+        raise _make_not_found_error(request)
 
     async def _route_chats(self, request: ClientRequest, path: str) -> FixedResponse | StreamResponse:
         # `/api/chat` speaks the page's own version; others are named in the path.
         version, _, rest = path.partition("/") if path.startswith("v") else ("v7", "", path)
         place = rest.split("/")
         if version not in ("v5", "v6", "v7") or place[0] != "chat":
-            raise _not_found(request)
+            raise _make_not_found_error(request)
         match request.method, place[1:]:
             case "POST", []:
                 return await self._chats.answer(int(version[1:]), await self.guard.read_json(request))
@@ -147,7 +147,7 @@ class Application:
             case "DELETE", [id, "stream"]:
                 if await self._chats.stop(id):
                     return FixedResponse(204)
-        raise _not_found(request)
+        raise _make_not_found_error(request)
 
     async def _route_openai(self, request: ClientRequest, path: str) -> FixedResponse | StreamResponse:
         kind, _, id = path.partition("/")
@@ -165,7 +165,7 @@ class Application:
                 return await self._openai.show_response(id)
             case "DELETE", "responses" if id:
                 return await self._openai.delete_response(id)
-        raise _not_found(request)
+        raise _make_not_found_error(request)
 
     async def _ask(
         self, request: ClientRequest, ask: Callable[[Any], Awaitable[FixedResponse | StreamResponse]]
@@ -218,11 +218,11 @@ def app(
     return Application(programs, guard, store=store, secret=secret, title=title, max_requests=max_requests)
 
 
-def _fail(error: ApiError) -> FixedResponse:
+def _respond_error(error: ApiError) -> FixedResponse:
     return respond_json(error.body, status=error.status, headers=error.headers)
 
 
-def _not_found(request: ClientRequest) -> ApiError:
+def _make_not_found_error(request: ClientRequest) -> ApiError:
     return ApiError(404, f"nothing is served at {request.method} {request.path[:100]!r}", code="not_found")
 
 
@@ -234,7 +234,7 @@ async def _send_with_id(send: Send, request_id: str, message: MutableMapping[str
     await send(message)
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _run_lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -30,7 +30,7 @@ class Chats:
         self._models = models
         self._store, self._secret = store, secret
         self._chats: dict[tuple[int, str], Chat] = {}
-        self._chat(7, next(iter(models)))  # a wrong secret is an error now
+        self._find_chat(7, next(iter(models)))  # a wrong secret is an error now
 
     async def answer(self, version: int, body: Any) -> FixedResponse | StreamResponse:
         """Return the response to a request of a client of that version."""
@@ -38,7 +38,7 @@ class Chats:
         model = next(iter(self._models)) if name is None else name
         if not isinstance(model, str) or model not in self._models:
             return respond_json({"error": f"there is no model {str(name)[:100]!r} here"}, status=404)
-        return await self._chat(version, model).answer(body, owner=model)
+        return await self._find_chat(version, model).answer(body, owner=model)
 
     async def resume(self, chat: str) -> FixedResponse | StreamResponse:
         """Return the answer that is being written in a chat, or 204."""
@@ -55,7 +55,7 @@ class Chats:
         stopped = [await each.stop(chat, owner=model) for (_, model), each in list(self._chats.items())]
         return any(stopped)
 
-    def _chat(self, version: int, model: str) -> Chat:
+    def _find_chat(self, version: int, model: str) -> Chat:
         chat = self._chats.get((version, model))
         if chat is None:
             served = self._models[model]

@@ -178,20 +178,20 @@ class Guard:
         length = request.header("content-length")
         # Refused before a byte is read. The number of digits is limited, as `int` takes quadratic time.
         if length.isdigit() and len(length) < 20 and int(length) > self._max_body:
-            raise self._too_large()
+            raise self._make_too_large_error()
         try:
             with anyio.fail_after(BODY_SECONDS):
                 body = await read_body(request.receive, self._max_body)
         except TimeoutError:
             raise Refused(408, f"the body didn't arrive within {BODY_SECONDS:.0f} s", "slow_body") from None
         if body is None:  # or the client has left, and hears nothing
-            raise self._too_large()
+            raise self._make_too_large_error()
         try:
             return await in_thread(_parse, body) if len(body) > _LARGE else _parse(body)
         except ValueError as error:
             raise Refused(400, f"the body is not valid JSON: {error}", "invalid_json") from None
 
-    def _too_large(self) -> Refused:
+    def _make_too_large_error(self) -> Refused:
         return Refused(413, f"the body has more than {self._max_body:,} bytes", "body_too_large")
 
 

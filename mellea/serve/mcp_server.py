@@ -142,7 +142,7 @@ class McpServer:
         tool = self._by_name.get(params.name)
         if tool is None:
             known = ", ".join(map(repr, self._by_name))
-            return _failed(f"there is no tool {params.name!r}; the tools are {known}")
+            return _make_failure(f"there is no tool {params.name!r}; the tools are {known}")
         progress = _Progress(context.session.report_progress)
 
         async def call() -> Any:
@@ -155,10 +155,10 @@ class McpServer:
             returned, _ = await together([call, progress.send])
             return _answer(ToolReturn.of(returned))
         except MelleaError as error:
-            return _failed(str(error))
+            return _make_failure(str(error))
         except Exception as error:  # noqa: BLE001 - of the user's function
             _log.exception("the tool %r failed", tool.name)
-            return _failed(f"the tool {tool.name!r} failed with {type(error).__name__}; see its server's log")
+            return _make_failure(f"the tool {tool.name!r} failed with {type(error).__name__}; see its server's log")
 
     def __repr__(self) -> str:
         return f"<McpServer {self.name!r} of {', '.join(self._by_name)}>"
@@ -244,7 +244,7 @@ def _answer(returned: ToolReturn) -> Any:
     value = serialise_result(given.output if is_run else given)
     told = serialise_result(returned.text)
     several = isinstance(told, list) and any(isinstance(item, Block) for item in told)
-    content = [_content(item) for item in (told if several else [told])]
+    content = [_encode_content(item) for item in (told if several else [told])]
     structured = None
     if isinstance(value, Mapping):
         structured = dict(value)
@@ -253,7 +253,7 @@ def _answer(returned: ToolReturn) -> Any:
     return CallToolResult(content=content, structured_content=structured)
 
 
-def _content(item: Any) -> Any:
+def _encode_content(item: Any) -> Any:
     from mcp_types import (  # optional: the extra `mcp`
         AudioContent,
         BlobResourceContents,
@@ -280,7 +280,7 @@ def _to_text(value: Any) -> str:
     return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False, default=str)
 
 
-def _failed(message: str) -> Any:
+def _make_failure(message: str) -> Any:
     from mcp_types import CallToolResult, TextContent  # optional: the extra `mcp`
 
     return CallToolResult(content=[TextContent(text=message)], is_error=True)

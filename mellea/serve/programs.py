@@ -22,7 +22,7 @@ def as_served_tools(programs: Iterable[Program]) -> tuple[Tool[..., Any], ...]:
     Raises:
         UsageError: one of them can't be served, or two have one name.
     """
-    tools = tuple(_as_tool(program) for program in programs)
+    tools = tuple(_make_tool(program) for program in programs)
     if not tools:
         raise UsageError("there is nothing to serve; give at least one function")
     names = [tool.name for tool in tools]
@@ -36,7 +36,7 @@ def as_served_tools(programs: Iterable[Program]) -> tuple[Tool[..., Any], ...]:
     return tools
 
 
-def _as_tool(program: Any) -> Tool[..., Any]:
+def _make_tool(program: Any) -> Tool[..., Any]:
     if isinstance(program, (PromptFunction, AsyncPromptFunction)):
         return as_tool(_stream_answer(program))
     make = getattr(program, "as_tool", None)

@@ -444,7 +444,7 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
-            await _until_left(receive)
+            await _wait_until_left(receive)
             group.cancel_scope.cancel()
 
         group.start_soon(watch)
@@ -465,11 +465,11 @@ def describe_error(error: BaseException, error_text: ErrorText = None) -> str:
 
 
 async def _watch(receive: Receive, out: _Output) -> None:
-    await _until_left(receive)
+    await _wait_until_left(receive)
     out.leave()
 
 
-async def _until_left(receive: Receive) -> None:
+async def _wait_until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -489,11 +489,11 @@ def log_failure(which: str, error: Exception) -> None:
     if not isinstance(error, MelleaError):
         _log.error("%s failed", which, exc_info=error)
         return
-    _log.error("%s failed with %s", which, _without_content(error))
+    _log.error("%s failed with %s", which, _leave_out_content(error))
     _log.debug("%s failed: %s", which, error)
 
 
-def _without_content(error: MelleaError) -> str:
+def _leave_out_content(error: MelleaError) -> str:
     kind = type(error).__name__
     # What the model wrote, what a tool was given, or what the client sent, is part of these messages.
     if isinstance(error, (OutputError, ToolError, UsageError)):

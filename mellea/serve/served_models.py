@@ -53,7 +53,7 @@ class ProgramError(MelleaError):
 
 
 @contextmanager
-def _hiding_misuse() -> Iterator[None]:
+def _hide_misuse() -> Iterator[None]:
     """Tell what a program does wrong from what is wrong with the request."""
     try:
         yield
@@ -149,12 +149,14 @@ class AgentModel(ServedModel):
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
         # Results of tools stay out: the agent's own steps aren't told to clients, and theirs aren't the agent's.
-        spoken = [Message(each.role, each.content, images=_images(each)) for each in asked.messages if _is_spoken(each)]
+        spoken = [
+            Message(each.role, each.content, images=_find_images(each)) for each in asked.messages if _is_spoken(each)
+        ]
         if not spoken:
             raise UnfitRequestError("the conversation has no user message")
-        with _hiding_misuse():
+        with _hide_misuse():
             async with (
-                self._agent.astream(spoken, model_options=_inner_options(asked)) as stream,
+                self._agent.astream(spoken, model_options=_find_inner_options(asked)) as stream,
                 aclosing(_read_stream(stream)) as events,
             ):
                 async for event in events:
@@ -177,7 +179,7 @@ class FunctionModel(ServedModel):
     def chat_program(self) -> ChatProgram:
         async def answer_chat(request: ChatRequest) -> Streamable:
             given = await self._begin(ServedRequest(request.messages))
-            return given if _is_stream(given) else _once(_to_text(given))
+            return given if _is_stream(given) else _yield_once(_to_text(given))
 
         return answer_chat
 
@@ -186,12 +188,12 @@ class FunctionModel(ServedModel):
         arguments = await self._bind(asked.messages)
         function = self._function
         if isinstance(function, (PromptFunction, AsyncPromptFunction)):
-            return function.astream(**arguments, model_options=_inner_options(asked))
+            return function.astream(**arguments, model_options=_find_inner_options(asked))
         return await outcome_of(functools.partial(function, **arguments))
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
-        with _hiding_misuse():
+        with _hide_misuse():
             given = await self._begin(asked)
             if _is_stream(given):
                 async with aclosing(_read_stream(given)) as events:
@@ -209,7 +211,7 @@ def _is_stream(given: Any) -> bool:
     return isinstance(given, _STREAMS) or hasattr(given, "__anext__") or hasattr(given, "__next__")
 
 
-async def _once(text: str) -> AsyncGenerator[str, None]:
+async def _yield_once(text: str) -> AsyncGenerator[str, None]:
     yield text
 
 
@@ -286,7 +288,7 @@ def _to_text(value: Any) -> str:
     return json.dumps(json_value(value, serialize_unknown=True), ensure_ascii=False)
 
 
-def _inner_options(asked: ServedRequest) -> dict[str, Any]:
+def _find_inner_options(asked: ServedRequest) -> dict[str, Any]:
     return {name: value for name, value in asked.options.items() if name in _PASSED_ON}
 
 
@@ -297,10 +299,10 @@ def _refuse_tools(id: str, asked: ServedRequest) -> None:
 
 def _is_spoken(message: Message) -> bool:
     """Tell whether a person or the assistant says it in words; results of tools are the agent's own affair."""
-    return message.role in ("user", "assistant") and bool(message.content or _images(message))
+    return message.role in ("user", "assistant") and bool(message.content or _find_images(message))
 
 
-def _images(message: Message) -> tuple[ImageBlock, ...]:
+def _find_images(message: Message) -> tuple[ImageBlock, ...]:
     return tuple(block for block in message.blocks if isinstance(block, ImageBlock))
 
 

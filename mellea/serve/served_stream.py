@@ -243,7 +243,7 @@ class _PieceEvents(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         piece = await anext(self._pieces)
-        return piece if isinstance(piece, Event) else TextDelta(_text_of(piece))
+        return piece if isinstance(piece, Event) else TextDelta(_find_text(piece))
 
 
 class _PieceTexts(AsyncIterator[str]):
@@ -253,7 +253,7 @@ class _PieceTexts(AsyncIterator[str]):
         self._pieces = pieces
 
     async def __anext__(self) -> str:
-        while not (text := _text_of(await anext(self._pieces))):
+        while not (text := _find_text(await anext(self._pieces))):
             pass
         return text
 
@@ -296,7 +296,7 @@ class _Plain:
             close()
 
 
-def _text_of(piece: Any) -> str:
+def _find_text(piece: Any) -> str:
     if isinstance(piece, str):
         return piece
     if isinstance(piece, TextDelta):

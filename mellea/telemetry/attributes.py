@@ -24,7 +24,7 @@ __all__ = [
 
 def span_name(data: Mapping[str, Any]) -> str:
     """Return what the conventions call a span: its operation and what that is about."""
-    operation = _operation(data)
+    operation = _name_operation(data)
     if operation is None:
         return str(data["name"])
     subject = data.get(semconv.SUBJECTS[operation][0])
@@ -33,8 +33,8 @@ def span_name(data: Mapping[str, Any]) -> str:
 
 def begin_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a span has when it begins."""
-    operation = _operation(data)
-    attributes = _renamed(data)
+    operation = _name_operation(data)
+    attributes = _rename(data)
     if "provider" in data:
         # Providers that the conventions don't name keep our name, as the conventions ask.
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
@@ -50,7 +50,7 @@ def begin_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-def _operation(data: Mapping[str, Any]) -> str | None:
+def _name_operation(data: Mapping[str, Any]) -> str | None:
     kind = data["kind"]
     # A call of several requests isn't a request itself, and would be counted twice under the operation "chat".
     return semconv.OPERATIONS.get("workflow" if kind == "call" and not data["is_request"] else kind)
@@ -64,7 +64,7 @@ def is_remote(data: Mapping[str, Any]) -> bool:
 def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that a span has at its end, without what was said."""
     # Renamed once more: model, tokens and errors are only known at the end.
-    attributes = _renamed(data)
+    attributes = _rename(data)
     if "provider" in data:
         attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
     for name, value in data["options"].items() if data.get("options") else ():
@@ -79,11 +79,11 @@ def content_attributes(data: Mapping[str, Any]) -> dict[str, str]:
     found = messages_of(data)
     for field, attribute in semconv.JSON_ATTRIBUTES.items():
         if field in data:
-            found[attribute] = _json(data[field])
+            found[attribute] = _write_json(data[field])
     return found
 
 
-def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+def _rename(data: Mapping[str, Any]) -> dict[str, Any]:
     table = semconv.ATTRIBUTES
     return {table[field]: value for field, value in data.items() if field in table}
 
@@ -95,11 +95,11 @@ def messages_of(data: Mapping[str, Any]) -> dict[str, str]:
     # The conventions want the system prompt apart from the messages.
     system = [part for message in messages if message["role"] == "system" for part in message["parts"]]
     if system:
-        found["gen_ai.system_instructions"] = _json(system)
+        found["gen_ai.system_instructions"] = _write_json(system)
     if messages:
-        found["gen_ai.input.messages"] = _json([message for message in messages if message["role"] != "system"])
+        found["gen_ai.input.messages"] = _write_json([message for message in messages if message["role"] != "system"])
     if "answer" in data:
-        found["gen_ai.output.messages"] = _json([data["answer"]])
+        found["gen_ai.output.messages"] = _write_json([data["answer"]])
     return found
 
 
@@ -117,6 +117,6 @@ def evaluation_of(data: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _json(value: Any) -> str:
+def _write_json(value: Any) -> str:
     # `default=str`, since a trace must never fail a program because of a value that it can't write.
     return json.dumps(value, ensure_ascii=False, default=str)

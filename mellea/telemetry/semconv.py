@@ -138,13 +138,13 @@ class Metric:
     buckets: tuple[float, ...]
 
 
-def _doubling(first: float, count: int, factor: int = 2) -> tuple[float, ...]:
+def _double(first: float, count: int, factor: int = 2) -> tuple[float, ...]:
     return tuple(round(first * factor**step, 6) for step in range(count))
 
 
 # 0.01 s to 82 s: the range that the conventions recommend for requests.
-_SECONDS = _doubling(0.01, 14)
-_LONG = _doubling(0.1, 13)
+_SECONDS = _double(0.01, 14)
+_LONG = _double(0.1, 13)
 _HOURS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
 
 METRICS: Mapping[str, Metric] = {
@@ -156,10 +156,8 @@ METRICS: Mapping[str, Metric] = {
         "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time of a chunk behind the first.", _SECONDS
     ),
     # Powers of four up to 67 million tokens, as in the conventions.
-    "tokens": Metric("gen_ai.client.token.usage", "{token}", "Tokens of a request.", _doubling(1, 14, 4)),
-    "cost": Metric(
-        "gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _doubling(1e-6, 14, 4)
-    ),
+    "tokens": Metric("gen_ai.client.token.usage", "{token}", "Tokens of a request.", _double(1, 14, 4)),
+    "cost": Metric("gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _double(1e-6, 14, 4)),
     "tool": Metric("gen_ai.execute_tool.duration", "s", "Duration of a tool.", _SECONDS),
     "agent": Metric("gen_ai.invoke_agent.duration", "s", "Duration of a run of an agent.", _LONG),
     "workflow": Metric("gen_ai.invoke_workflow.duration", "s", "Duration of a call of several requests.", _HOURS),

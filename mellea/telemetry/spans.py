@@ -89,15 +89,15 @@ class SpanObserver(Observer):
     def _start(self, tracer: Tracer, span: Span, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> OtelSpan:
         # Handed over, since the SDK would look for what is current three times.
         within = otel_context.get_current()
-        if span.parent is not None and (above := self._made(span.parent)) is not None:
+        if span.parent is not None and (above := self._find_made(span.parent)) is not None:
             within = set_span_in_context(above, within)
-        linked = [self._made(each) for each in span.links] if span.links else ()
+        linked = [self._find_made(each) for each in span.links] if span.links else ()
         links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
         return tracer.start_span(name, within, kind, attributes, links)
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Add an event: the request is sent again."""
-        if (made := self._made(span)) is not None:
+        if (made := self._find_made(span)) is not None:
             made.add_event(semconv.RETRY_EVENT)
 
     def end(self, span: Span) -> None:
@@ -136,7 +136,7 @@ class SpanObserver(Observer):
 
     def enter(self, span: Span) -> Any:
         """Make the span current for OpenTelemetry, too."""
-        made = self._made(span)
+        made = self._find_made(span)
         if made is None:
             return None
         context = set_span_in_context(made)
@@ -149,7 +149,7 @@ class SpanObserver(Observer):
         if token is not None and otel_context.get_current() is token[0]:
             otel_context.detach(token[1])
 
-    def _made(self, span: Span) -> OtelSpan | None:
+    def _find_made(self, span: Span) -> OtelSpan | None:
         made: OtelSpan | SpanContext | None = span.data.get(self._key, _NOTHING)[0]
         return NonRecordingSpan(made) if isinstance(made, SpanContext) else made
 

@@ -154,7 +154,7 @@ def _set_up(exporter: Exporter) -> tuple[TracerProvider, MeterProvider, list[Cal
     tracers = TracerProvider(shutdown_on_exit=False)
     readers: list[MetricReader] = []
     if exporter == "console":
-        tracers.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr, formatter=_line)))
+        tracers.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr, formatter=_format_line)))
     else:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # lazy
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy
@@ -165,7 +165,7 @@ def _set_up(exporter: Exporter) -> tuple[TracerProvider, MeterProvider, list[Cal
     return tracers, meters, [tracers.shutdown, meters.shutdown]
 
 
-def _line(span: Any) -> str:
+def _format_line(span: Any) -> str:
     """Return a span as a line for the console."""
     seconds = ((span.end_time or span.start_time) - span.start_time) / 1e9
     known = " ".join(f"{name}={value!r}" for name, value in (span.attributes or {}).items())

@@ -104,7 +104,7 @@ def test_a_list_of_names_is_a_chain() -> None:
     backend = get_backend(["openai/gpt-5", "ollama/llama3.2"])
     assert isinstance(backend, FallbackBackend)
     assert backend.model_id == "openai/gpt-5, ollama/llama3.2"
-    with pytest.raises(UsageError, match="takes no 'base_url'"):
+    with pytest.raises(UsageError, match="doesn't take 'base_url'"):
         get_backend(["openai/gpt-5"], base_url="http://127.0.0.1:1")
     with pytest.raises(UsageError, match="at least one"):
         get_backend([])

@@ -80,7 +80,7 @@ async def test_processes_with_one_journal_stay_within_the_limit_and_use_it_up(
     while queue[0][0] < began + seconds:
         clock.now, number = heapq.heappop(queue)
         pace = paces[number]
-        at = max(await pace._next_moment(), clock.now) + chance.uniform(0, 0.01)  # the network
+        at = max(await pace._find_next_moment(), clock.now) + chance.uniform(0, 0.01)  # the network
         if at >= began + seconds:
             heapq.heappush(queue, (at, number))
             continue

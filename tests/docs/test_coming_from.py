@@ -32,7 +32,7 @@ def _imports(fence: Fence) -> set[str]:
 
 
 def test_there_are_programs() -> None:
-    assert len(PROGRAMS) >= 4
+    assert len(PROGRAMS) >= 36
 
 
 @pytest.mark.parametrize("fence", PROGRAMS, ids=_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -168,10 +169,16 @@ def test_validated_streaming(tmp_path: Path) -> None:
             r"Lund\?\n  the model calls look_up\(\{'city': 'Lund'\}\)\n  which gives 91940\n  .*91940"
             r".*98 - 45\?\n  the model calls calculate\(.*\)\n  which gives '53'\n  53",
         ),
-        (
+        pytest.param(
             "classify_mails.py",
-            r"at least 100 answers\n400 mails: \{'billing': 200, 'support': 100, 'other': 100\}; \d+ of them .*"
-            r"\nnothing twice: True",
+            r"at least 100 answers\nthe budget is used up; .*\n\d+ mails: .*; 800 of them were .*\n"
+            r"2000 mails: \{'billing': 1000, 'support': 500, 'other': 500\}; \d+ of them .*\nnothing twice: True",
+            marks=pytest.mark.thorough,
+        ),
+        (
+            "two_prompts.py",
+            r"^Two prompts\n\n24 cases × 2 variants = 48 samples.*\npolite +\d+ of 24.*\nplain +\d+ of 24.*"
+            r"(is better than|Can't tell whether).*The difference is .*\n(Use '|Take either)",
         ),
         (
             "lazy_values.py",
@@ -257,6 +264,28 @@ def test_the_everyday_programs_are_short() -> None:
     paths = [EXAMPLES / f"{name}.py" for name in (*names, "web/form")]
     too_long = [path for path in paths if len(path.read_text("utf-8").splitlines()) >= 80]
     assert not too_long
+
+
+@pytest.mark.thorough
+def test_recorded_tests_ask_a_model_once(tmp_path: Path) -> None:
+    for name in ("test_reviews.py", "two_prompts.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "mellea.evaluation.pytest_plugin", "test_reviews.py"]
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    recorded = watch([*command, "--mellea-record"], cwd=tmp_path, **alone)
+    assert "\n0 recorded answers, 11 from models\n" in recorded.out, recorded.out
+    replayed = watch(command, cwd=tmp_path, **alone)
+    assert "\n11 recorded answers, 0 from models\n" in replayed.out, replayed.out
+    assert replayed.returncode == recorded.returncode
+
+
+@pytest.mark.thorough
+def test_a_function_is_a_solver_of_inspect(tmp_path: Path) -> None:
+    if importlib.util.find_spec("inspect_ai") is None:
+        pytest.skip("the group inspect isn't installed")
+    done = watch([sys.executable, EXAMPLES / "inspect_solver.py"], cwd=tmp_path)
+    assert done.returncode == 0, done.err
+    assert re.match(r"success: 6 samples\n(  (good|bad) +expected .*\n){6}mean: [01]\.\d\d\n", done.out), done.out
 
 
 @pytest.mark.parametrize("program", sorted(STREAMING.glob("*.py")), ids=lambda program: program.stem)

@@ -64,9 +64,10 @@ def test_a_notebook_runs_from_top_to_bottom(kernel: tuple[Any, Any], path: Path)
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     runner = nbclient.NotebookClient(notebook, km=manager, timeout=SECONDS)
-    runner.kc = client  # the kernel stays for the next one
-    run(client, "%reset -f")
+    runner.kc = client
     runner.execute(reset_kc=False)
+    manager.restart_kernel(now=True)  # what a notebook has changed in the library, such as templates, ends with it
+    client.wait_for_ready(timeout=60)
     problems = [output for cell in notebook.cells for output in cell.get("outputs", []) if _is_problem(output)]
     assert not problems, problems
 
@@ -82,7 +83,14 @@ import mellea
 from mellea.notebook import ashow, show
 from mellea.testing import Pause, ScriptedBackend
 m = mellea.start_session(ScriptedBackend(["Once", Pause(0.5), " upon a time"]))
-slow = mellea.start_session(ScriptedBackend(["Once", Pause(3600), " upon a time"]))
+
+
+def begin(request):
+    open(BEGUN, "w").close()
+    return ["Once", Pause(3600), " upon a time"]
+
+
+slow = mellea.start_session(ScriptedBackend(begin))
 """
 
 
@@ -99,10 +107,16 @@ def printed(done: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def cell(kernel: tuple[Any, Any]) -> Any:
+def begun(tmp_path: Path) -> Path:
+    """A file that is there as soon as the slow model was asked."""
+    return tmp_path / "begun"
+
+
+@pytest.fixture
+def cell(kernel: tuple[Any, Any], begun: Path) -> Any:
     """Run cells in a kernel that has two sessions: `m`, which answers, and `slow`, which begins to."""
     client = kernel[1]
-    assert run(client, START)["status"] == "ok"
+    assert run(client, f"BEGUN = {str(begun)!r}\n{START}")["status"] == "ok"
     return lambda code: run(client, code)
 
 
@@ -122,6 +136,15 @@ def test_plain_and_async_code_both_run_in_a_cell(cell: Any, code: str) -> None:
     assert printed(cell(code)) == "Once upon a time\n"
 
 
+def test_a_cell_may_run_on_trio(cell: Any) -> None:
+    pytest.importorskip("trio")
+    assert cell("%autoawait trio")["status"] == "ok"
+    asked = "import trio\nawait trio.lowlevel.checkpoint()\nprint((await m.ainstruct('Write')).value)"
+    assert printed(cell(asked)) == "Once upon a time\n"
+    assert cell("%autoawait asyncio")["status"] == "ok"
+    assert printed(cell("print((await m.ainstruct('Write')).value)")) == "Once upon a time\n"
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -131,10 +154,11 @@ def test_plain_and_async_code_both_run_in_a_cell(cell: Any, code: str) -> None:
         "async for piece in slow.astream('Write'): pass",
         "show(slow.stream('Write'))",
         "await ashow(slow.astream('Write'))",
+        "%autoawait trio\nawait slow.ainstruct('Write')",  # two cells: the first chooses for the second
     ],
 )
 def test_interrupting_a_cell_stops_the_model_and_the_session_goes_on(
-    kernel: tuple[Any, Any], cell: Any, code: str
+    kernel: tuple[Any, Any], cell: Any, begun: Path, code: str
 ) -> None:
     manager, client = kernel
     follow = """
@@ -147,14 +171,19 @@ following = observe(Follow())
 following.__enter__()
 """
     assert cell(follow)["status"] == "ok"
-    client.execute(code, stop_on_error=False)
-    # The cell works now; another one can't be asked until it ends, so it is given the time to begin.
-    time.sleep(1.0)
+    *before, last = code.split("\n")
+    assert all(cell(line)["status"] == "ok" for line in before)
+    client.execute(last, stop_on_error=False)
+    end = time.monotonic() + SECONDS
+    while not begun.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.2)  # the model has been asked, and the cell waits for it
     manager.interrupt_kernel()
     ended = "import time\nend = time.monotonic() + 10\n"
     ended += "while any(span.ended is None for span in spans) and time.monotonic() < end: time.sleep(0.01)\n"
     ended += "print(len(spans) > 0, all(span.ended is not None for span in spans), {span.status for span in spans})"
     assert printed(cell("following.__exit__(None, None, None)\n" + ended)) == "True True {'cancelled'}\n"
+    assert cell("%autoawait asyncio")["status"] == "ok"
     assert printed(cell("slow.backend.__init__('Fine.'); print(slow.instruct('Write').value)")) == "Fine.\n"
 
 

@@ -130,6 +130,11 @@ def test_several_comparisons_are_corrected_by_holms_method() -> None:
     corrected = correct(made)
     assert [each.p for each in corrected] == pytest.approx([0.0625, 0.0234375, 0.25])
     assert {each.family for each in corrected} == {3}
+    unclear = compare_rates("A", "B", [((0, 1), (1, 1))] * 7 + [((1, 1), (0, 1))] * 4)
+    needed, needed_of_many = unclear.needed, correct([unclear, *made])[0].needed
+    assert needed is not None
+    assert needed_of_many is not None
+    assert needed_of_many > needed, "more comparisons need more cases"
     assert [each.winner for each in corrected] == [None, "C", None]
 
 

@@ -78,15 +78,12 @@ def anyio_backend():
 '''
 
 CONFTEST = """
-import os
-
-import mellea.stdlib.session.start as start
+from mellea.stdlib import session
 from mellea.testing import ScriptedBackend
 
 # Stands in for the model of MELLEA_MODEL.
-real = start.start_session
-import mellea
-mellea.stdlib.session.start_session = lambda: real(ScriptedBackend("hi"))
+start_session = session.start_session
+session.start_session = lambda: start_session(ScriptedBackend("hi"))
 """
 
 
@@ -231,7 +228,7 @@ def test_marks_that_are_wrong_say_why(tmp_path: Path) -> None:
 def test_a_rate_is_met_by_enough_runs(
     repeat: int, at_least: float, confidence: float | None, passed: int, is_met: bool
 ) -> None:
-    assert pytest_plugin.Promise(repeat, at_least, confidence).is_met(passed) is is_met
+    assert pytest_plugin.RateGoal(repeat, at_least, confidence).is_met(passed) is is_met
 
 
 def test_pytest_finds_it_where_mellea_is_installed() -> None:

@@ -65,7 +65,14 @@ def test_a_page_needs_nothing_and_nothing_gets_out_of_its_place(report: Report, 
     assert not re.search(r"""(src|href)=|url\(|@import""", page)
     assert "default-src &#x27;none&#x27;" in page
     assert page.count("<tr>") > 16
-    assert "<script" not in report._repr_html_()
+
+
+def test_a_notebook_shows_it(report: Report) -> None:
+    bundle = report._repr_mimebundle_()
+    assert "6 of 8" in bundle["text/html"]
+    assert "&lt;script&gt;" in bundle["text/html"]
+    assert "<script" not in bundle["text/html"]
+    assert "Can't tell whether" in bundle["text/plain"]
 
 
 def test_samples_are_written_as_lines_and_read_back(report: Report, tmp_path: Path) -> None:
@@ -140,7 +147,8 @@ def test_scores_have_means_and_comparisons() -> None:
     found = report.compare_scores()
     assert (found.winner, found.difference.estimate) == ("write_more", pytest.approx(0.1))
     assert [each.kind for each in report.check_comparisons] == ["score"]
-    assert "a mean score of 0.550 against 0.450" in str(report)
+    assert re.search(r"rate +write_more +0\.450 → 0\.550 +8 +0 +< 0\.001 +better", str(report)), str(report)
+    assert str(found).startswith("'write_more' is better than 'write' at 'rate': a mean score of 0.550 against 0.450")
 
 
 def test_a_check_without_a_reason_is_named_where_it_failed() -> None:

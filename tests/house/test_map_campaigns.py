@@ -1,4 +1,4 @@
-"""The campaigns of `map`: a tenth or less of what `benchmarks/campaigns/` tries."""
+"""The campaigns of `map` and of evaluations: a tenth or less of what `benchmarks/campaigns/` tries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from tests.soak import examples
 
 @pytest.mark.parametrize(
     "campaign",
-    [("map_kills", str(examples(1000)), "--kills", str(examples(3, fewest=1))), ("map_million", str(examples(3000)))],
+    [
+        ("map_kills", str(examples(1000)), "--kills", str(examples(3, fewest=1))),
+        ("map_million", str(examples(3000))),
+        ("evaluation_kills", str(examples(60)), "--kills", str(examples(2, fewest=1))),
+        ("evaluation_rates", "100"),
+    ],
     ids=lambda campaign: campaign[0],
 )
 def test_a_part_of_the_campaign_holds(campaign: tuple[str, ...]) -> None:

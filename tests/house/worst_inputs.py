@@ -24,6 +24,7 @@ WORST: dict[str, tuple[Worst, ...]] = {
         ("{{", "a", ""),
         ("", "{{ a ", ""),
     ),
+    r"(?<![!-~])[!-~]+\Z": (("", "a", " "), ("", "a ", ""), ("", "a", ""), ("", "a ", "\x00")),
     r"\w+": (("", "a", " "), ("", "a ", "")),
     "[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]": (("", "a", " "),),
     r"key|token|secret|auth|cookie|password": (("", "authsecre", "\x00"),),

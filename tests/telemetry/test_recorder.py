@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from mellea.core import ToolCall, Usage
 from mellea.core.events import KeepAlive, ToolEnd
 from mellea.core.masking import known_secrets
 from mellea.core.sqlite import Database
-from mellea.errors import ConfigurationError, OverloadedError, StateError, UsageError
+from mellea.errors import ConfigurationError, ConnectError, OverloadedError, StateError, UsageError
 from mellea.stdlib.context import ChatContext
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.telemetry import run_file
+from mellea.telemetry.page import render_page
 from mellea.testing import Pause, ScriptedBackend
 from mellea.traces import Recording, read_run, read_runs, record
+from tests.telemetry.conftest import Seen
 
 PASSWORD = "correct horse"
 KEY = "planted-key-0123456789"
@@ -585,6 +588,26 @@ def test_without_content_nothing_of_a_text_that_grows_is_written(file: Path) -> 
             time.sleep(0.05)
     (span,) = spans_of(file)
     assert span["status"] == "ok" and "chunks" not in span and b"planted" not in everything(file)
+
+
+def test_what_was_planted_is_found_nowhere_without_content(
+    file: Path, enabled: Callable[..., Seen], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen, secrets = enabled(), ("hunter2-planted", "sk-planted-0123456789abcdef")
+    caplog.set_level(logging.DEBUG, "mellea")
+    m, said = session([" ".join(secrets)] * 3), " and ".join(secrets)
+    lost = OpenAIBackend("m", base_url="http://127.0.0.1:9/v1", api_key=secrets[1], retries=0)
+    with record(file) as recording, mellea.traces.start("planted"):
+        m.instruct(said, requirements=[check(said, validation_fn=simple_validate(lambda text: (True, text)))])
+        with pytest.raises(ConnectError):
+            mellea.start_session(lost).instruct(said)
+        recording.flush()
+        assert file.with_name("runs.db-wal").stat().st_size
+        places = [everything(file).decode("latin-1")]
+    spans = spans_of(file)
+    places += [everything(file).decode("latin-1"), json.dumps(spans), render_page(spans), seen.text(), caplog.text]
+    assert len(spans) > 4 and all(places)
+    assert not [(secret, place) for secret in secrets for place in places if secret in place]
 
 
 def test_no_part_of_a_secret_is_written_while_a_text_grows(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

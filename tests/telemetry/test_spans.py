@@ -168,6 +168,7 @@ async def test_a_stream_lasts_as_long_as_it_is_read_and_has_no_span_for_a_delta(
     assert not any(span.events for span in seen.spans)
     outer, call = seen.spans
     assert outer.end_time and call.end_time and outer.end_time >= call.end_time
+    assert attributes(call)["gen_ai.response.model"] == "script"
 
 
 async def test_a_thunks_ingredients_are_links(enabled: Enable) -> None:

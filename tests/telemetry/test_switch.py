@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,53 @@ def test_a_receiver_gets_the_tree_of_a_program_that_was_switched_on_from_outside
     assert {"gen_ai.operation.name", "gen_ai.provider.name", "session.id"} <= {each.key for each in chat.attributes}
     assert {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"} <= receiver.metrics
     assert b"correct horse" not in receiver.raw
+
+
+EVERY_WAY = """
+    import asyncio, threading
+    import mellea, trio
+    from mellea.testing import ScriptedBackend
+
+    m = mellea.start_session(ScriptedBackend(*["x"] * 20))
+
+    async def stream():
+        async for _ in m.astream("x"):
+            pass
+
+    def in_thread():
+        with mellea.traces.start("thread"):
+            m.instruct("x")
+
+    async def on_loop(name):
+        async with mellea.traces.start(name):
+            await stream()
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    asyncio.run(on_loop("asyncio"))
+    asyncio.run(on_loop("second loop"))
+    trio.run(on_loop, "trio")
+    with mellea.traces.start("agent"):
+        mellea.Agent(m, [], name="helper").run("x")
+"""
+
+
+def test_a_receiver_gets_whole_trees_of_threads_loops_trio_and_agents(receiver: Receiver) -> None:
+    pytest.importorskip("trio")
+    endpoint = f"http://127.0.0.1:{receiver.server_port}"
+    run(EVERY_WAY, MELLEA_TELEMETRY="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    spans = {span.span_id: span for span in receiver.spans}
+
+    def path(span: Any) -> str:
+        above = spans.get(span.parent_span_id)
+        return span.name if above is None else f"{path(above)} > {span.name}"
+
+    ways = ["thread", "asyncio", "second loop", "trio"]
+    inside = ["agent > invoke_agent helper > step 1 > chat script"]
+    leaves = [path(span) for span in spans.values() if span.name == "chat script"]
+    assert sorted(leaves) == sorted([*[f"{way} > chat script" for way in ways], *inside])
+    assert len({span.trace_id for span in spans.values()}) == 5
 
 
 def test_the_console_is_stderr_and_has_a_line_a_span() -> None:

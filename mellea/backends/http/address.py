@@ -74,7 +74,7 @@ class Address:
             host,
             port,
             parts.query,
-            _authorization(parts.username, parts.password),
+            _make_authorization(parts.username, parts.password),
             parts.password,
         )
 
@@ -145,7 +145,7 @@ def find_way(url: str, home: Address) -> tuple[Address | None, str]:
     return Address(f"{parts.scheme}://{place}", f"{parts.scheme}://{place}", host, port), address
 
 
-def _authorization(user: str | None, password: str | None) -> str | None:
+def _make_authorization(user: str | None, password: str | None) -> str | None:
     if user is None and password is None:
         return None
     pair = f"{unquote(user or '')}:{unquote(password or '')}"

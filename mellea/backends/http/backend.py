@@ -280,11 +280,11 @@ class HttpBackend(Backend):
             BackendError: the provider refuses the request, can't be reached, or sends nonsense.
             InterruptedStreamError: the connection broke before the provider's own end.
         """
-        return Batches(self._batches(request))
+        return Batches(self._read_batches(request))
 
-    async def _batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
+    async def _read_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         check_supported(self, request)
-        exchange = self._exchange("POST", self._outgoing(request), request.options, request.deadlines)
+        exchange = self._make_exchange("POST", self._make_outgoing(request), request.options, request.deadlines)
         try:
             while (response := await exchange.open()) is None:
                 yield [_AGAIN]
@@ -298,7 +298,7 @@ class HttpBackend(Backend):
                     async for data in response.reads:
                         size += len(data)
                         if size > limit:
-                            raise _too_large(limit)
+                            raise _make_too_large_error(limit)
                         events = feed(data)
                         yield events or [_ALIVE]  # nothing: a comment, or part of an event
                         has_ended = bool(events) and type(events[-1]) is StreamEnd
@@ -310,12 +310,12 @@ class HttpBackend(Backend):
                 except response.errors as error:
                     cut = error
                 if not has_ended and cut is None and decoder.is_complete:
-                    yield await late_events(response, decoder, _patience(request.deadlines, began, _LATE_SECONDS))
+                    yield await late_events(response, decoder, _find_patience(request.deadlines, began, _LATE_SECONDS))
                     has_ended = True
                 elif not has_ended:
                     yield last_events(decoder, cut)
             finally:
-                await response.aclose(_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
+                await response.aclose(_find_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
         except MelleaError as error:
             exchange.describe(error)
             raise
@@ -385,13 +385,13 @@ class HttpBackend(Backend):
             WireError: the address isn't one that a provider may send us to.
         """
         if "://" not in place:
-            return self._exchange("GET", Outgoing(place, {}, headers), {}, _SLOW)
+            return self._make_exchange("GET", Outgoing(place, {}, headers), {}, _SLOW)
         way, url = find_way(place, self._address)
         if way is None:
-            exchange = self._exchange("GET", Outgoing("", {}, headers), {}, _SLOW)
+            exchange = self._make_exchange("GET", Outgoing("", {}, headers), {}, _SLOW)
             exchange.request.url = url
             return exchange
-        ours = {"accept": "*/*", "accept-encoding": "identity", "user-agent": _user_agent(), **headers}
+        ours = {"accept": "*/*", "accept-encoding": "identity", "user-agent": _make_user_agent(), **headers}
         sent = HttpRequest("GET", url, way.origin, Headers(ours), None, _SLOW.connect)
         there = Connector(None, way)
         return Exchange(there, sent, self.retries, None, self.name, self.model_id, self.explain_error, self._limits)
@@ -411,7 +411,7 @@ class HttpBackend(Backend):
         """
         check_supported(self, request)
         options = {**request.options, ModelOption.STREAM: False}
-        outgoing = self._outgoing(replace(request, options=options))
+        outgoing = self._make_outgoing(replace(request, options=options))
         if self.batches is None or outgoing.headers or options.get(ModelOption.EXTRA_HEADERS):
             return None
         return self.batches.encode_item(key, outgoing.payload)
@@ -473,7 +473,7 @@ class HttpBackend(Backend):
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON body that `run` sends for a request, without keys."""
         secrets = self._extra_headers.secrets() | self._connector.secrets() | self._key.secrets()
-        shown: Mapping[str, Any] = hide_keys(self._outgoing(request).payload, secrets)
+        shown: Mapping[str, Any] = hide_keys(self._make_outgoing(request).payload, secrets)
         return shown
 
     def __copy__(self) -> Self:
@@ -498,11 +498,11 @@ class HttpBackend(Backend):
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    def _outgoing(self, request: Request) -> Outgoing:
+    def _make_outgoing(self, request: Request) -> Outgoing:
         outgoing, extra = self.encode(request), request.options.get(ModelOption.EXTRA_BODY)
         return outgoing.extended(self._extra_body, extra or {}) if self._extra_body or extra else outgoing
 
-    def _exchange(
+    def _make_exchange(
         self,
         method: str,
         outgoing: Outgoing,
@@ -515,7 +515,7 @@ class HttpBackend(Backend):
         body = None
         # A compressor on the way would hold small events back.
         encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
-        headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _user_agent()}
+        headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _make_user_agent()}
         if method == "POST":
             body = json_body(outgoing.payload) if outgoing.body is None else outgoing.body
             headers["content-type"] = "application/json"
@@ -540,7 +540,7 @@ class HttpBackend(Backend):
     async def _fetch(
         self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int, *, is_raw: bool = False
     ) -> Any:
-        exchange = self._exchange(method, outgoing, _PLAIN, deadlines, retries)
+        exchange = self._make_exchange(method, outgoing, _PLAIN, deadlines, retries)
         exchange.request.read, exchange.deadlines = deadlines.first_byte, None  # no run watches this one
         try:
             with anyio.move_on_after(deadlines.total):
@@ -550,7 +550,7 @@ class HttpBackend(Backend):
                     body, is_whole = await response.read(MAX_BODY_BYTES)
                 finally:
                     await response.aclose()
-                return body if is_raw else _value(body, is_whole=is_whole, origin=self._address.origin)
+                return body if is_raw else _parse_value(body, is_whole=is_whole, origin=self._address.origin)
             raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
         except MelleaError as error:
             exchange.describe(error)
@@ -566,23 +566,23 @@ class HttpBackend(Backend):
             ) from None
 
 
-def _patience(deadlines: Deadlines, began: float, most: float) -> float:
+def _find_patience(deadlines: Deadlines, began: float, most: float) -> float:
     """Return how many seconds may be waited behind the end mark, so that no deadline passes meanwhile."""
     left = most if deadlines.total is None else deadlines.total - (time.monotonic() - began)
     return max(0.0, min(most, _SHARE * min(left, deadlines.between_bytes or most)))
 
 
-def _too_large(limit: int) -> WireError:
+def _make_too_large_error(limit: int) -> WireError:
     return WireError(f"the answer is larger than {limit} bytes; if it may be, raise max_answer_bytes= of the backend")
 
 
 @cache
-def _user_agent() -> str:
+def _make_user_agent() -> str:
     # The front door stands above this room, so it isn't imported; but it is there.
     return f"mellea/{getattr(sys.modules.get('mellea'), '__version__', '0')}"
 
 
-def _value(body: bytes, *, is_whole: bool, origin: str) -> Any:
+def _parse_value(body: bytes, *, is_whole: bool, origin: str) -> Any:
     if not is_whole:
         raise InterruptedStreamError(f"the connection to {origin} broke before the answer was whole", is_retryable=True)
     try:

@@ -35,7 +35,7 @@ class CallIds:
                 says something counts.
         """
         number = len(self._taken)
-        call_id = sent or f"call_{_token(known)}_{number}"
+        call_id = sent or f"call_{_make_token(known)}_{number}"
         while call_id in self._taken:
             call_id = f"{call_id}_{number}"
         self._taken.add(call_id)
@@ -97,15 +97,15 @@ class _Ids:
 
     def message(self, message: Message) -> Message:
         self.fresh.clear()
-        blocks = tuple([self._block(block) for block in message.blocks])
+        blocks = tuple([self._fit_block(block) for block in message.blocks])
         if all(new is old for new, old in zip(blocks, message.blocks, strict=True)):
             return message
         self.has_changed = True
         return Message(message.role, blocks)
 
-    def _block(self, block: Block) -> Block:
+    def _fit_block(self, block: Block) -> Block:
         if isinstance(block, ToolCall) and not block.is_builtin:
-            sent = self._new(block.tool_call_id)
+            sent = self._make_id(block.tool_call_id)
         elif isinstance(block, ToolOutput) and not block.is_builtin:
             waiting = self.open.get(block.tool_call_id)
             sent = waiting.pop(0) if waiting else self.last.get(block.tool_call_id) or self._fit(block.tool_call_id)
@@ -113,7 +113,7 @@ class _Ids:
             return block
         return block if sent == block.tool_call_id else replace(block, tool_call_id=sent)
 
-    def _new(self, own: str) -> str:
+    def _make_id(self, own: str) -> str:
         sent, number = self._fit(own), 1
         while sent in self.taken:
             number += 1
@@ -130,7 +130,7 @@ class _Ids:
         return own if self.shape.fits(own) else self.shape.made(own)
 
 
-def _token(known: Sequence[Any]) -> str:
+def _make_token(known: Sequence[Any]) -> str:
     """Return a short text that stands for what is known of an answer."""
     for value in known:
         if isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", value):

@@ -119,9 +119,9 @@ async def open_client(address: Address) -> SharedClient:
 
 async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> SharedClient:
     for other in list(clients_by_loop.values()):
-        if other.loop is not None and not other.loop.post(_nothing):  # closed without a shutdown
+        if other.loop is not None and not other.loop.post(_do_nothing):  # closed without a shutdown
             _forget(other)
-    client = _new_client(address.is_tls, proxy, is_asyncio=hasattr(loop.native, "call_soon_threadsafe"))
+    client = _make_client(address.is_tls, proxy, is_asyncio=hasattr(loop.native, "call_soon_threadsafe"))
     made = SharedClient(client, loop, None, proxy)
     made.lifetime = _live(made)
     clients_by_loop[loop.native, address.origin] = made
@@ -151,14 +151,14 @@ def _prepare(address: Address) -> Proxy | None:
     with _preparing:
         has_fast()
         if address.is_tls:
-            _ssl_context()
+            _make_ssl_context()
         if is_loopback(address.host):
             return None
         return proxy_for("https" if address.is_tls else "http", address.host, address.port, find_proxies())
 
 
 @cache
-def _ssl_context() -> ssl.SSLContext:
+def _make_ssl_context() -> ssl.SSLContext:
     """Return the process's context.
 
     The certificates are those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else certifi's, as httpx has it.
@@ -174,18 +174,18 @@ def _ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certifi.where())
 
 
-def _new_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Client:
+def _make_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Client:
     from mellea.backends.http.pool import Pool  # lazy: imports httpcore
 
-    context = _ssl_context() if is_tls else None
+    context = _make_ssl_context() if is_tls else None
     if is_asyncio and has_fast() and not (proxy is not None and proxy.is_socks):
         return FastTransport(context, proxy)
     is_tls_proxy = proxy is not None and proxy.url.startswith("https:")
     has_tunnel = proxy is not None and (is_tls or proxy.is_socks)
-    return Pool(context, split_url, proxy, _ssl_context() if is_tls_proxy else None, has_tunnel=has_tunnel)
+    return Pool(context, split_url, proxy, _make_ssl_context() if is_tls_proxy else None, has_tunnel=has_tunnel)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing; posted to see whether a loop still takes posts."""
 
 

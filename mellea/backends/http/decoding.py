@@ -257,7 +257,7 @@ class WireDecoder:
         except ValueError:
             if (chunk := self._parse_odd(data)) is None:
                 return
-        self.read_value(_typed(chunk, kind), data, events)
+        self.read_value(_check_type(chunk, kind), data, events)
 
     def read_value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
         """Take one frame's JSON value; behind the end mark nothing of it can do harm."""
@@ -334,7 +334,7 @@ class WireDecoder:
             return
         self._undecided = None
         if head[0] in b"{[<" and not (
-            self.is_lines and head[:1] == b"{" and _json(head.partition(b"\n")[0]) is not None
+            self.is_lines and head[:1] == b"{" and _parse_json(head.partition(b"\n")[0]) is not None
         ):
             self._body = bytearray(head)
         else:
@@ -366,7 +366,7 @@ class WireDecoder:
             if data.lstrip()[:1] not in (b"{", b"["):
                 self._set_aside(data)
             return
-        self.read_value(_typed(chunk, kind), data, found)
+        self.read_value(_check_type(chunk, kind), data, found)
         if self.is_complete or self.has_end(found):
             events += found
 
@@ -376,8 +376,8 @@ class WireDecoder:
         try:
             values = [from_json(body)]
         except ValueError as error:
-            if (values := self._json_values(body)) is None:
-                raise self._unreadable(body, error) from None
+            if (values := self._parse_body(body)) is None:
+                raise self._make_unreadable_error(body, error) from None
         if len(values) == 1 and type(values[0]) is list:
             values = values[0]
         if len(values) == 1 and type(values[0]) is dict:
@@ -390,16 +390,16 @@ class WireDecoder:
         if not self.has_end(events):
             self.end_answer(events)
 
-    def _json_values(self, body: bytes) -> list[Any] | None:
+    def _parse_body(self, body: bytes) -> list[Any] | None:
         """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
         try:
-            values = _values(decoded(body))
+            values = _parse_values(decoded(body))
         except ValueError:
             return None
         self._has_halves = True
         return values
 
-    def _unreadable(self, body: bytes, error: ValueError) -> BackendError:
+    def _make_unreadable_error(self, body: bytes, error: ValueError) -> BackendError:
         if body[:1] in (b"{", b"[") and "EOF" in str(error):
             return self.interrupted("the end of its JSON")
         return self.alien(body)
@@ -411,7 +411,7 @@ class WireDecoder:
             self._take_body(said, events)
         elif said and not self.is_known and (self.stray() or b" " in said):  # more than a heartbeat
             raise self.alien(said)
-        elif said and is_report(value := _json(said)):
+        elif said and is_report(value := _parse_json(said)):
             raise self.reported(value)
         elif not self.is_known and self._beginning.strip(_SPACE):
             beginning = said_in(self._beginning[:1024])
@@ -420,7 +420,7 @@ class WireDecoder:
     def alien(self, body: bytes) -> BackendError:
         """Make the error of bytes that are no answer."""
         kind = f"{self.media_type!r}" if self.media_type else "something"
-        if is_report(value := _json(body)):
+        if is_report(value := _parse_json(body)):
             return self.reported(value)
         return WireError(
             f"the server sent {kind} that is not a model's answer; check base_url. It begins: {said_in(body)!r}"
@@ -434,11 +434,11 @@ class WireDecoder:
         """Send events through the filters and keep them; a failure comes behind them."""
         if events and type(events[-1]) is StreamEnd and failure is None:
             if self._overlooked and not self._has_content and all(isinstance(event, _EMPTY) for event in events):
-                events, failure = [], self._unread()
+                events, failure = [], self._make_unread_error()
             else:
                 self._has_ended = True
         if self._filters or self._has_halves:
-            events = self._filtered(events)
+            events = self._filter(events)
         for event in events:
             if type(event) is TextDelta:
                 self._said.append(event.chunk)
@@ -451,7 +451,7 @@ class WireDecoder:
                 raise failure
         return events
 
-    def _filtered(self, events: list[Event]) -> list[Event]:
+    def _filter(self, events: list[Event]) -> list[Event]:
         if self._has_halves:
             self._halves = self._halves or Halves()
             events = self._halves.feed(events)
@@ -462,7 +462,7 @@ class WireDecoder:
                 self._filters.remove(one)
         return events
 
-    def _unread(self) -> WireError:
+    def _make_unread_error(self) -> WireError:
         return WireError(f"the answer has no text, call or file that is known, only this: {self._overlooked}")
 
     def _fail(self, error: BackendError) -> None:
@@ -472,14 +472,14 @@ class WireDecoder:
         self.error = error
 
 
-def _values(text: str) -> list[Any]:
+def _parse_values(text: str) -> list[Any]:
     """Return the JSON values that a text holds one after another; an SSE end mark behind them is none.
 
     Raises:
         ValueError: it isn't JSON.
     """
     decoder, values, place = json.JSONDecoder(), list[Any](), 0
-    while (place := _next(text, place)) < len(text):
+    while (place := _find_next(text, place)) < len(text):
         if values and text.startswith(("data:", "[DONE]", "event:", ":"), place):
             break
         try:
@@ -490,20 +490,20 @@ def _values(text: str) -> list[Any]:
     return values
 
 
-def _typed(chunk: Any, kind: str) -> Any:
+def _check_type(chunk: Any, kind: str) -> Any:
     """Return an event with its type, which some gateways leave to the event line alone."""
     if kind != "message" and type(chunk) is dict and chunk.get("type") is None:
         return {**chunk, "type": kind}
     return chunk
 
 
-def _next(text: str, place: int) -> int:
+def _find_next(text: str, place: int) -> int:
     while place < len(text) and text[place] in " \t\r\n,":
         place += 1
     return place
 
 
-def _json(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     """Return a JSON value, `None` where there is none."""
     try:
         return parse_odd(data)

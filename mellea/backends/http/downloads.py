@@ -118,7 +118,7 @@ class _Sink:
     async def take(self, data: bytes) -> None:
         self.size += len(data)
         if self.size > self.max_bytes:
-            raise _too_large(self.max_bytes)
+            raise _make_too_large_error(self.max_bytes)
         self.waiting += data
         if self.file is not None and len(self.waiting) >= _WRITE_BYTES:
             await self.flush()
@@ -167,7 +167,7 @@ class _Fetch:
         try:
             total = await self._begin(response)
             if total is not None and total > sink.max_bytes:
-                raise _too_large(sink.max_bytes)
+                raise _make_too_large_error(sink.max_bytes)
             try:
                 async for data in response.reads:
                     await sink.take(data)
@@ -176,9 +176,9 @@ class _Fetch:
                         self._report(sink.size, total)
             except response.errors as error:
                 root = root_of(error)
-                raise _interrupted(sink.size, total, str(root) or type(root).__name__) from None
+                raise _make_interrupted_error(sink.size, total, str(root) or type(root).__name__) from None
             if total is not None and sink.size < total:
-                raise _interrupted(sink.size, total, "the server ended it")
+                raise _make_interrupted_error(sink.size, total, "the server ended it")
         except MelleaError as error:
             exchange.describe(error)
             raise
@@ -238,11 +238,11 @@ def _read_range(text: str) -> tuple[int | None, int | None]:
     return int(start) if is_known else None, int(size) if is_sized else None
 
 
-def _too_large(limit: int) -> WireError:
+def _make_too_large_error(limit: int) -> WireError:
     return WireError(f"the video is larger than {limit} bytes; if it may be, raise max_bytes=")
 
 
-def _interrupted(size: int, total: int | None, why: str) -> InterruptedStreamError:
+def _make_interrupted_error(size: int, total: int | None, why: str) -> InterruptedStreamError:
     whole = "" if total is None else f" of {total}"
     return InterruptedStreamError(
         f"the connection broke after {size}{whole} bytes of the video ({why})", is_retryable=True

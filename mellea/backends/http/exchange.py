@@ -123,7 +123,7 @@ class Exchange:
                 self._headers = self.notes.headers = response.headers
                 if 200 <= response.status < 300:
                     return response
-                failure, asked = await self._refusal(response)
+                failure, asked = await self._make_refusal(response)
             try:
                 self._plan_next(failure, asked)
             finally:
@@ -155,7 +155,7 @@ class Exchange:
             error.request_id = error.request_id or request_id(self._headers)
         scrub_error(error, self.request.headers.secrets() | self.connector.secrets())
 
-    async def _refusal(self, response: Response) -> tuple[BackendError, float | None]:
+    async def _make_refusal(self, response: Response) -> tuple[BackendError, float | None]:
         status, headers = response.status, response.headers
         body = b""
         try:
@@ -225,11 +225,11 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
     RFC 9110, section 10.2.3: `Retry-After` holds seconds or a date. OpenAI and Azure send milliseconds too.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = _parse_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = _number(value)
+    seconds = _parse_number(value)
     if seconds is not None or value is None:
         return seconds
     from email.utils import parsedate_to_datetime  # lazy: costs 30 ms, and dates are rare
@@ -243,7 +243,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
-def _number(value: str | None) -> float | None:
+def _parse_number(value: str | None) -> float | None:
     try:
         number = float(value or "")
     except ValueError:
@@ -321,7 +321,7 @@ class Connector:
             return Response(response, one.client.errors, one.release, is_ours=is_ours)
         except BaseException as error:
             one.release()
-            failure = self._failure(error, one, request)
+            failure = self._make_failure(error, one, request)
             if failure is error:
                 raise
         try:
@@ -329,7 +329,7 @@ class Connector:
         finally:
             del failure  # it holds this frame by its traceback
 
-    def _failure(self, error: BaseException, one: SharedClient, request: HttpRequest) -> BaseException:
+    def _make_failure(self, error: BaseException, one: SharedClient, request: HttpRequest) -> BaseException:
         """Return what to raise in place of what a client raised."""
         is_known = isinstance(error, one.client.errors)
         is_elsewhere = self._foreign is not None and one.loop is not None and not one.loop.is_current()
@@ -360,14 +360,14 @@ class Connector:
 async def _follow(one: SharedClient, request: HttpRequest, response: Any) -> Any:
     """Return what a redirect leads to, or the redirect itself if it may not be followed."""
     for _ in range(_MAX_REDIRECTS):
-        if response.status_code not in _REDIRECTS or (url := _next_url(response, request.method)) is None:
+        if response.status_code not in _REDIRECTS or (url := _find_next_url(response, request.method)) is None:
             break
         await response.aclose()
         response = await one.client.send(request, url)
     return response
 
 
-def _next_url(response: Any, method: str) -> str | None:
+def _find_next_url(response: Any, method: str) -> str | None:
     """Return the address that a redirect leads to, if it may be followed: the same server gets the same request."""
     url = str(response.url)
     location = response.headers.get("location", "").strip()
@@ -375,12 +375,14 @@ def _next_url(response: Any, method: str) -> str | None:
         return None
     try:
         target = urljoin(url, location).partition("#")[0]
-        return target if target.isprintable() and " " not in target and _server_of(target) == _server_of(url) else None
+        return (
+            target if target.isprintable() and " " not in target and _find_server(target) == _find_server(url) else None
+        )
     except ValueError:
         return None
 
 
-def _server_of(url: str) -> tuple[str, str | None, int | None, str | None]:
+def _find_server(url: str) -> tuple[str, str | None, int | None, str | None]:
     parts = urlsplit(url)
     port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname, port, parts.username

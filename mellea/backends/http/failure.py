@@ -28,7 +28,7 @@ def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: 
         origin = f"{origin} through the proxy {proxy.place!r} of {proxy.variable}"
     names = {kind.__name__ for kind in type(error).__mro__}
     root = root_of(error)
-    failure = _failure(names, error, root, origin, seconds)
+    failure = _make_failure(names, error, root, origin, seconds)
     if isinstance(root, OSError) and not isinstance(failure, DeadlineError):
         root.__traceback__ = root.__context__ = root.__cause__ = None
         failure.__cause__ = root
@@ -49,13 +49,13 @@ def root_of(error: BaseException) -> BaseException:
     return next((cause for kind in kinds for cause in reversed(chain) if isinstance(cause, kind)), error)
 
 
-def _failure(
+def _make_failure(
     names: set[str], error: BaseException, root: BaseException, origin: str, seconds: float | None
 ) -> MelleaError:
     said = str(root) or str(error) or type(root).__name__
     if names & _SLOW and _is_slow(root):
         if names & {"ConnectTimeout", "PoolTimeout"}:
-            return _too_slow(origin, seconds)
+            return _make_too_slow_error(origin, seconds)
         return DeadlineError(f"{origin} was silent for too long; raise the deadline", is_retryable=True)
     if names & {"UnsupportedProtocol", "InvalidURL", "LocalProtocolError", "InvalidUrlClientError"}:
         return UsageError(f"the request to {origin} can't be sent: {said}; check base_url and headers")
@@ -78,7 +78,7 @@ def _is_slow(root: BaseException) -> bool:
     return not (isinstance(root, OSError) or type(root).__module__[:7] == "aiohttp")
 
 
-def _too_slow(origin: str, seconds: float | None) -> BackendError:
+def _make_too_slow_error(origin: str, seconds: float | None) -> BackendError:
     within = "in time" if seconds is None else f"within {seconds:g} s"
     return DeadlineError(
         f"no connection to {origin} {within}; raise the deadline with model_options={{'timeout': Deadlines(…)}}",

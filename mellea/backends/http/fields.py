@@ -54,14 +54,14 @@ def json_body(payload: Mapping[str, Any]) -> bytes:
     """
     try:
         # By pydantic's serialiser, which writes bytes directly and refuses halves of characters.
-        return to_json(payload, fallback=_as_dict)
+        return to_json(payload, fallback=_make_dict)
     except (PydanticSerializationError, ValueError) as error:
         raise UsageError(
             f"the request can't be written as JSON: {error}; look at the messages and extra_body"
         ) from None
 
 
-def _as_dict(value: Any) -> Any:
+def _make_dict(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} has no form in JSON")
@@ -81,7 +81,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except ValueError:
         value = _parse_odd(data)
     if type(value) is not dict:
-        raise WireError(f"the provider sent {_shown(data)} instead of a JSON object")
+        raise WireError(f"the provider sent {_show(data)} instead of a JSON object")
     return value
 
 
@@ -187,12 +187,12 @@ def bytes_of(text: str, name: str) -> bytes:
     try:
         return base64.b64decode(text)
     except (binascii.Error, ValueError) as error:
-        raise WireError(f"the provider's {name!r} is not valid base64: {_shown(text)}") from error
+        raise WireError(f"the provider's {name!r} is not valid base64: {_show(text)}") from error
 
 
 def wrong_type(name: str, wanted: str, value: Any) -> WireError:
     """Make the error of an essential field that holds something else."""
-    return WireError(f"the provider's {name!r} should be {wanted}, not {_shown(value)}")
+    return WireError(f"the provider's {name!r} should be {wanted}, not {_show(value)}")
 
 
 # -- read, beside the point -------------------------------------------------------------------------------------
@@ -255,9 +255,9 @@ def _parse_odd(data: bytes) -> Any:
     try:
         return parse_odd(data)
     except ValueError as error:
-        raise WireError(f"the provider sent invalid JSON ({error}): {_shown(data)}") from error
+        raise WireError(f"the provider sent invalid JSON ({error}): {_show(data)}") from error
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     text = visible(repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

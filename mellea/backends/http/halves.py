@@ -64,7 +64,7 @@ class Halves:
         out: list[Event] = []
         for event in events:
             if isinstance(event, _DELTAS):
-                self._delta(event, out)
+                self._join_delta(event, out)
                 continue
             if isinstance(event, ToolEnd):
                 self._release(event.tool_call.tool_call_id, out)
@@ -74,7 +74,7 @@ class Halves:
             out.append(replace_surrogates_in(event))
         return out
 
-    def _delta(self, event: TextDelta | ReasoningDelta | ToolDelta, out: list[Event]) -> None:
+    def _join_delta(self, event: TextDelta | ReasoningDelta | ToolDelta, out: list[Event]) -> None:
         key: Any = event.tool_call_id if isinstance(event, ToolDelta) else type(event)
         is_last = isinstance(event, ReasoningDelta) and event.signature is not None
         if not event.chunk and not is_last:

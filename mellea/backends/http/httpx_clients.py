@@ -54,7 +54,7 @@ def split_url(url: str) -> tuple[bytes, bytes, int | None, bytes]:
     Raises:
         UsageError: it is not a valid address.
     """
-    split = _url(url)
+    split = _parse_url(url)
     return split.raw_scheme, split.raw_host, split.port, split.raw_path
 
 
@@ -95,7 +95,7 @@ class CallersClient:
             )
         timeout = (request.connect, request.read, None, None)
         sent = client.build_request(request.method, url, headers=request.headers, content=request.body, timeout=timeout)
-        return await client.send(_in_one_piece(sent, request.body), stream=True, follow_redirects=False)
+        return await client.send(_make_whole(sent, request.body), stream=True, follow_redirects=False)
 
     async def aclose(self) -> None:
         """Do nothing: the client belongs to the caller."""
@@ -128,12 +128,12 @@ class FastTransport:
         timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
         sent = self._library.Request(
             request.method,
-            _url(url),
+            _parse_url(url),
             headers=request.headers | self._headers if self._headers else request.headers,
             content=request.body,
             extensions={"timeout": timeout},
         )
-        response = await self._transport.handle_async_request(_in_one_piece(sent, request.body))
+        response = await self._transport.handle_async_request(_make_whole(sent, request.body))
         response.request = sent
         if hasattr(response.stream, "CHUNK_SIZE"):  # a quarter of it by default
             response.stream.CHUNK_SIZE = _READ_BYTES
@@ -145,7 +145,7 @@ class FastTransport:
 
 
 @lru_cache(maxsize=256)
-def _url(url: str) -> Any:
+def _parse_url(url: str) -> Any:
     import httpx  # lazy: costs 50 ms
 
     try:
@@ -167,17 +167,17 @@ def errors_of(kind: type) -> tuple[type[BaseException], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _in_one_piece(request: Any, body: bytes | None) -> Any:
+def _make_whole(request: Any, body: bytes | None) -> Any:
     """Have the body sent by an iterator that nobody has to close."""
     stream: Any = getattr(request, "stream", None)
     if body and hasattr(stream, "__aiter__"):
         kind: Any = type(stream)
-        request.stream = _whole_body(kind)(body)
+        request.stream = _make_body_class(kind)(body)
     return request
 
 
 @lru_cache(maxsize=8)
-def _whole_body(base: Any) -> type:
+def _make_body_class(base: Any) -> type:
     from mellea.backends.http.pool import Body  # lazy: imports httpcore, as httpx does
 
     class WholeBody(base):  # type: ignore[misc]

@@ -97,7 +97,7 @@ class Inflated:
             self._rest = data
             return b""
         if _is_text(data):
-            self._step = _as_it_is
+            self._step = _pass_on
             return data
         if self._coding in ASKED:
             return self._open(data, _ZLIB if _is_zlib(data) else _BARE)
@@ -108,10 +108,10 @@ class Inflated:
 
     def _open(self, data: bytes, bits: int) -> bytes:
         self._inflate = zlib.decompressobj(bits)
-        self._step = self._next
-        return self._next(data)
+        self._step = self._inflate_next
+        return self._inflate_next(data)
 
-    def _next(self, data: bytes) -> bytes:
+    def _inflate_next(self, data: bytes) -> bytes:
         """Inflate some of what is waiting."""
         try:
             plain: bytes = self._inflate.decompress(data, PIECE_BYTES)
@@ -120,14 +120,14 @@ class Inflated:
         self._rest = self._inflate.unconsumed_tail
         if self._inflate.eof:
             self._rest = self._inflate.unused_data
-            self._step = self._further
+            self._step = self._inflate_further
         self._has_more = bool(self._rest) or len(plain) == PIECE_BYTES
         return plain
 
-    def _further(self, data: bytes) -> bytes:
+    def _inflate_further(self, data: bytes) -> bytes:
         """Go on with the next member, if there is one; what else may follow is padding."""
         if not data.startswith(_MAGIC[: len(data)]):
-            self._step = _nothing
+            self._step = _drop
         elif len(data) < len(_MAGIC) and not self._is_over:
             self._rest = data
         else:
@@ -135,11 +135,11 @@ class Inflated:
         return b""
 
 
-def _as_it_is(data: bytes) -> bytes:
+def _pass_on(data: bytes) -> bytes:
     return data
 
 
-def _nothing(data: bytes) -> bytes:
+def _drop(data: bytes) -> bytes:
     return b""
 
 

@@ -39,7 +39,7 @@ class Outgoing:
         payload = self.payload
         for extra in extras:
             # Nothing is copied for an option that isn't given, as most aren't.
-            payload = _merged(payload, extra) if extra else payload
+            payload = _merge(payload, extra) if extra else payload
         return replace(self, payload=payload)
 
 
@@ -87,11 +87,11 @@ class HttpRequest:
     read: float | None = None
 
 
-def _merged(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload with `extra` laid over it; mappings inside are merged, other values replaced."""
     result = dict(payload)
     for name, value in extra.items():
         old = result.get(name)
         # Merged inside as well, so that `extra_body` can add one field to an object that the codec wrote.
-        result[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        result[name] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result

@@ -126,7 +126,7 @@ class Pool:
         sent = httpcore.Request(
             request.method,
             target,
-            headers=_raw_headers(request, host),
+            headers=_make_raw_headers(request, host),
             content=Body(request.body),
             extensions={"timeout": timeout},
         )
@@ -201,7 +201,7 @@ class Pool:
         # All at once, rather than the oldest one: a program has a handful of addresses, or they are endless.
         if len(self._urls) >= _MOST_URLS:
             self._urls.clear()
-        found = self._urls[url] = parsed, _host(parsed)
+        found = self._urls[url] = parsed, _write_host(parsed)
         return found
 
 
@@ -252,7 +252,7 @@ class PooledResponse:
         self._connection = connection
         self.stream: Any = response.stream
         self.status_code = response.status
-        self.headers = _mapping(response.headers)
+        self.headers = _make_mapping(response.headers)
         self.url = url
         self.is_closed = False
 
@@ -396,7 +396,7 @@ async def _close(connection: httpcore.AsyncConnectionInterface) -> None:
         await connection.aclose()
 
 
-def _raw_headers(request: HttpRequest, host: bytes) -> list[tuple[bytes, bytes]]:
+def _make_raw_headers(request: HttpRequest, host: bytes) -> list[tuple[bytes, bytes]]:
     raw = [] if "host" in request.headers else [(b"host", host)]
     for name, value in request.headers.items():
         raw.append((name.encode("ascii"), value.encode("ascii")))
@@ -405,20 +405,20 @@ def _raw_headers(request: HttpRequest, host: bytes) -> list[tuple[bytes, bytes]]
     return raw
 
 
-def _host(url: httpcore.URL) -> bytes:
+def _write_host(url: httpcore.URL) -> bytes:
     host = b"[%b]" % url.host if b":" in url.host else url.host
     return host if url.port in (None, _PORTS[url.scheme]) else b"%b:%d" % (host, url.port)
 
 
-def _mapping(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _make_mapping(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = name.decode("latin-1").lower(), value.decode() if value.isascii() else _header_text(value)
+        key, text = name.decode("latin-1").lower(), value.decode() if value.isascii() else _decode_header(value)
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
 
-def _header_text(value: bytes) -> str:
+def _decode_header(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -96,7 +96,7 @@ def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str
     if kind is None or _is_excepted(host, port or _PORTS[scheme], system.get("no", "")):
         return None
     url = system[kind].strip()
-    return _checked(url if "://" in url else f"http://{url}", _variable(kind, system[kind]))
+    return _check(url if "://" in url else f"http://{url}", _name_variable(kind, system[kind]))
 
 
 def find_proxies() -> Mapping[str, str]:
@@ -120,14 +120,14 @@ def find_proxies() -> Mapping[str, str]:
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this very machine."""
-    host = _bare(host)
+    host = _strip_brackets(host)
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
-    address = _address(host)
+    address = _parse_address(host)
     return address is not None and (address.is_loopback or address.is_unspecified)
 
 
-def _checked(url: str, variable: str) -> Proxy:
+def _check(url: str, variable: str) -> Proxy:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -147,7 +147,7 @@ def _checked(url: str, variable: str) -> Proxy:
 _CURE = "change it, or name the server in NO_PROXY"
 
 
-def _variable(kind: str, value: str) -> str:
+def _name_variable(kind: str, value: str) -> str:
     """Return the name of the variable that holds a proxy; on some systems it comes from the settings instead."""
     names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
     # The lower-case name where both are set, as it is the one that counts.
@@ -155,8 +155,8 @@ def _variable(kind: str, value: str) -> str:
 
 
 def _is_excepted(host: str, port: int, no_proxy: str) -> bool:
-    host = _bare(host)
-    address = _address(host)
+    host = _strip_brackets(host)
+    address = _parse_address(host)
     return any(_matches(entry.lower(), host, port, address) for entry in no_proxy.replace(",", " ").split())
 
 
@@ -177,10 +177,10 @@ def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool
     name, wanted = _split_port(entry)
     if wanted is not None and wanted != port:
         return False
-    name = _bare(name)
+    name = _strip_brackets(name)
     # Addresses are compared as numbers: `127.1` and `127.0.0.1` are the same.
     if address is not None:
-        return _address(name) == address
+        return _parse_address(name) == address
     name = name.removeprefix("*").removeprefix(".")
     # At a dot: `example.com` doesn't except `badexample.com`.
     return bool(name) and (host == name or host.endswith(f".{name}"))
@@ -201,12 +201,12 @@ def _split_port(entry: str) -> tuple[str, int | None]:
     return entry, None
 
 
-def _bare(host: str) -> str:
+def _strip_brackets(host: str) -> str:
     host = host.strip().lower()
     return host.removeprefix("[").removesuffix("]").partition("%")[0].removesuffix(".")
 
 
-def _address(host: str) -> _Address | None:
+def _parse_address(host: str) -> _Address | None:
     """Return a host as an address, in any form that the system takes for one; `None` for a name."""
     try:
         address: _Address = ipaddress.ip_address(host)

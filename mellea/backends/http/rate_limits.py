@@ -59,17 +59,17 @@ class LimitNotes:
         if self._state is None or self._seen is not headers:
             self._seen = headers
             self._state = RateLimitState(
-                _number(headers, names.requests),
-                _number(headers, names.tokens),
-                _number(headers, names.remaining_requests),
-                _number(headers, names.remaining_tokens),
+                _read_number(headers, names.requests),
+                _read_number(headers, names.tokens),
+                _read_number(headers, names.remaining_requests),
+                _read_number(headers, names.remaining_tokens),
                 self._retry_after,
                 self._refusals,
             )
         return self._state
 
 
-def _number(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
+def _read_number(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
     for name in names:
         try:
             # Headers come from outside; `inf` and `nan` are numbers for `float`, too.

@@ -87,9 +87,9 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
         report: the object that the server sent, with or without an `error` around it, or a text.
         fields: of the error, such as `backend` and `partial`.
     """
-    said = _inner(report)
+    said = _find_inner(report)
     code = next((said[name] for name in ("code", "type", "error_code") if _is_word(said.get(name))), None)
-    words = words_of(report) or _as_json(report)
+    words = words_of(report) or _write_json(report)
     text = f"the provider reports an error in its answer: {words}"
     if code is not None and str(code) not in text:
         text = f"{text} ({words_of(str(code))})"
@@ -139,7 +139,7 @@ def is_used_up(status: int, body: bytes) -> bool:
     if status not in (400, 402, 403, 429):
         return False
     try:
-        said = _inner(parse_odd(body))
+        said = _find_inner(parse_odd(body))
     except ValueError:
         said = {}
     if status == 402 or is_hopeless(said):
@@ -150,7 +150,7 @@ def is_used_up(status: int, body: bytes) -> bool:
 
 def status_of(report: Any) -> int | None:
     """Return the HTTP status that a report names or means, `None` if it does neither."""
-    for said in (_inner(report), report):
+    for said in (_find_inner(report), report):
         if not isinstance(said, dict):
             continue
         for name in ("status_code", "http_status", "status", "code", "http_code"):
@@ -166,7 +166,7 @@ def status_of(report: Any) -> int | None:
     return None
 
 
-def _inner(report: Any) -> dict[str, Any]:
+def _find_inner(report: Any) -> dict[str, Any]:
     """Return the object that holds the code, which stands in `error` as a rule."""
     # Google wraps the error of a stream in a list.
     while isinstance(report, list) and report:
@@ -187,7 +187,7 @@ def _says(value: Any) -> bool:
     return value is True or bool(words_of(value))
 
 
-def _as_json(report: Any) -> str:
+def _write_json(report: Any) -> str:
     try:
         return words_of(json.dumps(report, ensure_ascii=False, default=str))
     except (ValueError, RecursionError):

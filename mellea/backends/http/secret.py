@@ -105,7 +105,7 @@ class Headers(dict[str, str]):
         return {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
 
 
-def _shown(text: str, secrets: Iterable[str]) -> str:
+def _show(text: str, secrets: Iterable[str]) -> str:
     text = scrub(text, secrets)
     # Words of a server come to errors on many ways; none of them may bring what a terminal obeys.
     return text if text.isprintable() else visible_lines(text)
@@ -120,7 +120,7 @@ def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        args = tuple(_shown(item, secrets) if isinstance(item, str) else item for item in one.args)
+        args = tuple(_show(item, secrets) if isinstance(item, str) else item for item in one.args)
         if args != one.args:
             one.args = args
         todo += (one.__cause__, one.__context__)

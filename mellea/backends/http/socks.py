@@ -52,7 +52,7 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
     # Signing in is only offered where there is something to sign in with.
     ways = bytes([_OPEN] if credentials is None else [_OPEN, _SIGN_IN])
     await stream.send(bytes([_VERSION, len(ways)]) + ways)
-    version, way = await _exactly(stream, 2)
+    version, way = await _read_exactly(stream, 2)
     if version != _VERSION or (way not in ways and way != _NONE_FITS):
         raise ProxyRefusedError("it doesn't speak SOCKS 5")
     if way == _NONE_FITS:
@@ -60,36 +60,36 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
             "the proxy wants " + ("user and password" if credentials is None else "another sign-in")
         )
     if way == _SIGN_IN and credentials is not None:
-        await stream.send(bytes([_SIGN_IN_VERSION]) + b"".join(_counted(part) for part in credentials))
-        if (await _exactly(stream, 2))[1] != 0:
+        await stream.send(bytes([_SIGN_IN_VERSION]) + b"".join(_encode_counted(part) for part in credentials))
+        if (await _read_exactly(stream, 2))[1] != 0:
             raise ProxyRefusedError("the proxy refuses the user or the password")
     # The name goes to the proxy as it is: it may be one that only resolves on its side.
-    await stream.send(bytes([_VERSION, _CONNECT, 0]) + _address(host) + port.to_bytes(2, "big"))
-    version, refusal, _, kind = await _exactly(stream, 4)
+    await stream.send(bytes([_VERSION, _CONNECT, 0]) + _encode_address(host) + port.to_bytes(2, "big"))
+    version, refusal, _, kind = await _read_exactly(stream, 4)
     if version != _VERSION or kind not in (_IPV4, _NAME, _IPV6):
         raise ProxyRefusedError("it doesn't speak SOCKS 5")
     if refusal:
         raise ProxyRefusedError(f"the proxy says {_REFUSALS.get(refusal, f'error {refusal}')!r}")
-    length = (await _exactly(stream, 1))[0] if kind == _NAME else 4 if kind == _IPV4 else 16
-    await _exactly(stream, length + 2)  # the address that it connects from
+    length = (await _read_exactly(stream, 1))[0] if kind == _NAME else 4 if kind == _IPV4 else 16
+    await _read_exactly(stream, length + 2)  # the address that it connects from
 
 
-def _address(host: str) -> bytes:
+def _encode_address(host: str) -> bytes:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return bytes([_NAME]) + _counted(host.encode("ascii"))
+        return bytes([_NAME]) + _encode_counted(host.encode("ascii"))
     return bytes([_IPV4 if address.version == 4 else _IPV6]) + address.packed
 
 
-def _counted(part: bytes) -> bytes:
+def _encode_counted(part: bytes) -> bytes:
     # One byte tells the length.
     if len(part) > 255:
         raise ProxyRefusedError(f"SOCKS 5 takes names and passwords of up to 255 bytes, and this one has {len(part)}")
     return bytes([len(part)]) + part
 
 
-async def _exactly(stream: _Stream, count: int) -> bytes:
+async def _read_exactly(stream: _Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:
         # A stream may give fewer bytes than asked for.

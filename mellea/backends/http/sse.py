@@ -79,13 +79,13 @@ class SseDecoder:
         if is_clean and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data[-1] == 10:
             self._has_begun = True
             return [data[6:-2]]
-        return self._payloads(data) if is_clean else self._rest_and_payloads(data)
+        return self._read_payloads(data) if is_clean else self._read_rest(data)
 
-    def _rest_and_payloads(self, data: bytes) -> list[bytes]:
+    def _read_rest(self, data: bytes) -> list[bytes]:
         head, blank, tail = data.partition(b"\n\n")
-        return [event.data for event in self.feed(head + blank)] + self._payloads(tail)
+        return [event.data for event in self.feed(head + blank)] + self._read_payloads(tail)
 
-    def _payloads(self, data: bytes) -> list[bytes]:
+    def _read_payloads(self, data: bytes) -> list[bytes]:
         """Take bytes apart that begin with an event; a row of single lines by one split in C."""
         found: list[bytes] = []
         end = data.rfind(b"\n\n")
@@ -124,7 +124,7 @@ class SseDecoder:
         self._skips_lf = data.endswith(b"\r")
         return _LINE_END.split(data)
 
-    def _first(self, line: bytes) -> bytes:
+    def _read_first(self, line: bytes) -> bytes:
         """Return the first complete line of a read, with what earlier reads held of it."""
         line = b"".join([*self._rest, line])
         self._rest.clear()
@@ -135,14 +135,14 @@ class SseDecoder:
 
     def _read(self, lines: list[bytes]) -> list[ServerSentEvent]:
         if self._rest or not self._has_begun:
-            lines[0] = self._first(lines[0])
+            lines[0] = self._read_first(lines[0])
         events: list[ServerSentEvent] = []
         data = self._data
         for line in lines:
             if line.startswith(b"data: "):  # nearly all of them
                 data.append(line[6:])
             elif line:
-                self._field(line)
+                self._read_field(line)
             else:
                 if data:
                     events.append(ServerSentEvent(self._event, b"\n".join(data), self._id))
@@ -150,7 +150,7 @@ class SseDecoder:
                 self._event = "message"
         return events
 
-    def _field(self, line: bytes) -> None:
+    def _read_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":

@@ -54,12 +54,12 @@ class ThoughtTags:
             if self.is_over or isinstance(event, _BESIDE):
                 out.append(event)
             elif type(event) is TextDelta:
-                self._text(event.chunk, out)
+                self._read_text(event.chunk, out)
             else:
-                self._other(event, out)
+                self._pass_other(event, out)
         return out
 
-    def _other(self, event: Event, out: list[Event]) -> None:
+    def _pass_other(self, event: Event, out: list[Event]) -> None:
         if isinstance(event, ReasoningDelta) and not event.chunk and event.signature is None:
             return
         out += self._release()
@@ -78,13 +78,13 @@ class ThoughtTags:
         self._space.clear()
         return out
 
-    def _text(self, chunk: str, out: list[Event]) -> None:
+    def _read_text(self, chunk: str, out: list[Event]) -> None:
         if not chunk:
             return
         text = self._held + chunk
         self._held = ""
         while text and not self.is_over:
-            text = self._inside(text, out) if self._closing else self._start(text)
+            text = self._read_inside(text, out) if self._closing else self._start(text)
         if text:
             out.append(TextDelta(text))
 
@@ -108,11 +108,11 @@ class ThoughtTags:
         self.is_over = True
         return bare if self._was_thinking else "".join([*self._space, text])
 
-    def _inside(self, text: str, out: list[Event]) -> str:
+    def _read_inside(self, text: str, out: list[Event]) -> str:
         """Take thoughts up to the closing tag; returns what comes behind it."""
         end = text.find(self._closing)
         if end < 0:
-            end = len(text) - _overlap(text, self._closing)
+            end = len(text) - _measure_overlap(text, self._closing)
             self._think(text[:end], out)
             self._held = text[end:]
             return ""
@@ -132,7 +132,7 @@ class ThoughtTags:
         self._space.append(text[len(bare) :])
 
 
-def _overlap(text: str, tag: str) -> int:
+def _measure_overlap(text: str, tag: str) -> int:
     """Return how many characters at the end of a text may be the beginning of a tag."""
     longest = min(len(text), len(tag) - 1)
     return next((count for count in range(longest, 0, -1) if text.endswith(tag[:count])), 0)

@@ -224,7 +224,7 @@ class _Work:
     async def _fetch(self, job: VideoJob) -> VideoResult:
         count = len(job.places) + len(job.inline)
         length = job.seconds if job.seconds is not None else self._request.seconds
-        targets = [self._target(job, number, count) for number in range(count)]
+        targets = [self._find_target(job, number, count) for number in range(count)]
         videos = []
         for (media_type, data), to in zip(job.inline, targets, strict=False):
             made = Video(media_type, data, seconds=length)
@@ -253,7 +253,7 @@ class _Work:
     def _report_bytes(self, done: int, total: int | None) -> None:
         self._reporter.report(done, total=total, state="fetching")
 
-    def _target(self, job: VideoJob, number: int, count: int) -> Path | None:
+    def _find_target(self, job: VideoJob, number: int, count: int) -> Path | None:
         to = self._request.to
         if to is None:
             return None

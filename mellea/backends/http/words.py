@@ -50,7 +50,7 @@ def shortened(body: bytes) -> str:
     """Return the beginning of a body that isn't the protocol's, without markup."""
     body = body[:_MOST_BYTES]
     text, lower = body.decode("utf-8", "replace"), body.lower().decode("utf-8", "replace")
-    text = visible(_title(text, lower) or _without_markup(text, lower))
+    text = visible(_find_title(text, lower) or _strip_markup(text, lower))
     # Cut before the entities are read, since Python refuses numbers of thousands of digits.
     import html  # lazy: for a proxy's page in place of an answer
 
@@ -76,14 +76,14 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def _title(text: str, lower: str) -> str:
+def _find_title(text: str, lower: str) -> str:
     start = lower.find("<title")
     opened = text.find(">", start) if start >= 0 else -1
     end = lower.find("</title", opened) if opened >= 0 else -1
     return text[opened + 1 : end].strip() if end >= 0 else ""
 
 
-def _without_markup(text: str, lower: str) -> str:
+def _strip_markup(text: str, lower: str) -> str:
     """Return the text between the tags; one pass, since a page may be made to be slow."""
     out: list[str] = []
     place = 0

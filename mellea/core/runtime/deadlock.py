@@ -120,7 +120,7 @@ class waiting_for:
     def __enter__(self) -> None:
         run, around = self._run, runs_around.get()
         if holds.get() and (loops := held_up_loops()) and needs(run, loops):
-            raise _deadlock()
+            raise _make_deadlock_error()
         # The reference is weak, so that a context that lives on doesn't keep a whole run alive.
         waiting = around[-1]() if around else None
         if waiting is None or waiting.is_final or run in waiting.dependencies:
@@ -128,7 +128,7 @@ class waiting_for:
         waiting.awaited.append(run)
         if needs(run, (), (waiting,)):
             waiting.awaited.remove(run)
-            raise _circle()
+            raise _make_circle_error()
         self._waiting = waiting
 
     def __exit__(self, *exception: object) -> None:
@@ -145,7 +145,7 @@ def check_blocking_wait(run: Waitable) -> None:
     """
     # Only if a loop runs in this very thread; a plain thread may wait for any loop.
     if is_loop_running() and needs(run, (current_loop(),)):
-        raise _deadlock()
+        raise _make_deadlock_error()
 
 
 def check_wait(runs: Sequence[Waitable]) -> None:
@@ -159,12 +159,12 @@ def check_wait(runs: Sequence[Waitable]) -> None:
     # Runs that have ended can't be held up by anything, so they close no circle.
     around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
     if loops and _any_needs([*runs], loops):
-        raise _deadlock()
+        raise _make_deadlock_error()
     if around and _any_needs([*runs], (), around):
-        raise _circle()
+        raise _make_circle_error()
 
 
-def _deadlock() -> StreamingError:
+def _make_deadlock_error() -> StreamingError:
     """Make the error for a synchronous wait that would hold up what it waits for."""
     return StreamingError(
         "a synchronous call would wait for a thunk that the event loop of this very thread is producing, and would "
@@ -172,7 +172,7 @@ def _deadlock() -> StreamingError:
     )
 
 
-def _circle() -> StreamingError:
+def _make_circle_error() -> StreamingError:
     return StreamingError(
         "this would wait for an answer that itself waits for the call, tool or check that it is made in; read .partial "
         "for what has arrived, use what the code is given, or ask on a session of its own, such as "

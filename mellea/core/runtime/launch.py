@@ -174,11 +174,12 @@ def send(
     """
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
-    if run.spans is not None and not has_passed and (hooks := Hooks(run.spans.innermost)):
-        return hooks.pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
+    span = None if run.spans is None else run.spans.innermost
+    if span is not None and span.observers.has_hooks and not has_passed:
+        return Hooks(span).pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
     run.sent = SentRequest(backend, request)
-    if run.spans is not None:
-        run.spans.innermost.request = run.sent
+    if span is not None:
+        span.request = run.sent  # so that observers see the prompt of a call that runs
     if whole is not None:
         whole.sent = run.sent
     if _log.isEnabledFor(logging.DEBUG):

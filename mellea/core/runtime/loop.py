@@ -312,7 +312,7 @@ class _TrioLoop(Loop):
         return _TrioWaiter() if self.is_current() else None
 
     def _end(self) -> str | None:
-        return None if self.post(_nothing) else "been finished"
+        return None if self.post(_do_nothing) else "been finished"
 
 
 class _TrioWaiter:
@@ -416,7 +416,7 @@ class _TrioTask:
         self._scope.cancel()
 
     def take_over(self) -> None:
-        self._ended = _nothing
+        self._ended = _do_nothing
 
     def will_raise(self) -> None:
         """Do nothing: what leaves a task of trio's is reported once."""
@@ -438,7 +438,7 @@ def current_loop() -> Loop:
     Raises:
         RuntimeError: no loop is running in this thread.
     """
-    is_trio = "trio" in sys.modules and _in_trio()
+    is_trio = "trio" in sys.modules and _is_in_trio()
     native: Any = _trio().lowlevel.current_trio_token() if is_trio else asyncio.get_running_loop()
     known: Loop | None = getattr(_own, "loop", None)
     if known is None or known.native is not native:
@@ -448,7 +448,7 @@ def current_loop() -> Loop:
 
 def new_waiter() -> Waiter:
     """Make a wait for the running loop."""
-    return _TrioWaiter() if "trio" in sys.modules and _in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
+    return _TrioWaiter() if "trio" in sys.modules and _is_in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
 
 
 def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], None]) -> Detached:
@@ -458,7 +458,7 @@ def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], No
     would end the whole program. `ended()` is called when the task is over, and also when it was
     cancelled before its first step, so that nothing of `main` has run; not if `main` has called `take_over()`.
     """
-    return _TrioTask(main, ended) if "trio" in sys.modules and _in_trio() else _AsyncioTask(main, ended)
+    return _TrioTask(main, ended) if "trio" in sys.modules and _is_in_trio() else _AsyncioTask(main, ended)
 
 
 def _copy_context() -> contextvars.Context:
@@ -471,7 +471,7 @@ def _copy_context() -> contextvars.Context:
 
 def is_loop_running() -> bool:
     """Tell whether an event loop is running in this thread."""
-    return _in_trio() or asyncio._get_running_loop() is not None
+    return _is_in_trio() or asyncio._get_running_loop() is not None
 
 
 def is_being_cancelled() -> bool:
@@ -479,13 +479,13 @@ def is_being_cancelled() -> bool:
 
     On asyncio code may raise one that isn't, as when it awaits a task that was cancelled; on trio there is no other.
     """
-    if _in_trio():
+    if _is_in_trio():
         return True
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
-def _in_trio() -> bool:
+def _is_in_trio() -> bool:
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # another thread may be importing it just now
     return lowlevel is not None and lowlevel.in_trio_task()
 
@@ -494,5 +494,5 @@ def _trio() -> Any:
     return sys.modules["trio"]
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing; posted to see whether a loop still takes posts."""

@@ -36,7 +36,7 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request and its answer, and whom they send it to; false if nothing."""
+    """What the observers of a span change in a request and its answer, and whom they send it to."""
 
     __slots__ = ("_after", "_before", "_choosing")
 
@@ -46,9 +46,6 @@ class Hooks:
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
         self._after: Sequence[Hook] = told.after_response[::-1]
         self._choosing: Sequence[Hook] = told.choose_backend
-
-    def __bool__(self) -> bool:
-        return bool(self._before or self._after or self._choosing)
 
     async def change_request(self, request: Request) -> Request:
         """Return the request that is to be sent in place of one.

@@ -22,7 +22,7 @@ from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
 from mellea.evaluation.layout import FigureTable, Text, count_of, explain, lay_out, show_cost, show_seconds, show_value
 
-__all__ = ["render_fragment", "render_page"]
+__all__ = ["render_page"]
 
 _HERE = Path(__file__).parent
 
@@ -50,11 +50,6 @@ def render_page(report: Findings) -> str:
     )
 
 
-def render_fragment(report: Findings) -> str:
-    """Return a report as a piece of HTML for a notebook, with the notebook's own style."""
-    return _render_parts(lay_out(report))
-
-
 def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
     drawn = []
     for is_shaded, group in groupby(parts, key=lambda part: isinstance(part, FigureTable) and bool(part.shades)):
@@ -66,11 +61,14 @@ def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
 
 def _render_part(part: Text | FigureTable) -> str:
     if isinstance(part, Text):
-        kind = ' class="main"' if part.is_main else ""
-        return "".join(f"<p{kind}>{html.escape(line)}</p>" for line in part.lines)
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in part.lines)
+        return f'<div class="main">{lines}</div>' if part.is_main else lines
     if not part.rows:
         return ""
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in part.head)
+    head = "".join(
+        f'<th scope="col"{" class=name" if column < part.names else ""}>{html.escape(name)}</th>'
+        for column, name in enumerate(part.head)
+    )
     body = "".join(_render_row(part, number) for number in range(len(part.rows)))
     kind = "text" if part.is_text else "figures"
     title = f"<caption>{html.escape(part.title)}</caption>" if part.title else ""
@@ -88,7 +86,7 @@ def _render_row(table: FigureTable, number: int) -> str:
         text = html.escape(cell)
         if table.bars and column == table.bar:
             cells.append(f"<td>{_draw_interval(table.bars[number])}<span>{text}</span></td>")
-        elif column == 0 and not table.is_text:
+        elif column < table.names and not table.is_text:
             cells.append(f'<th scope="row">{text}</th>')
         elif table.shades and (shade := table.shades[number][column]):
             cells.append(f'<td class="shade{min(5, 1 + int(shade * 5))}">{text}</td>')

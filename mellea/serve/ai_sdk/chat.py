@@ -148,7 +148,7 @@ class Chat:
             return _refuse(400, str(error))
         if len(self._answers) >= self._most:
             return _refuse(503, "too many answers are being written; try again later", {"retry-after": "5"})
-        chat = _key(owner, asked.id)
+        chat = _make_key(owner, asked.id)
         # Before the new one begins: both would write about the same history.
         self._stop_earlier(chat)
         try:
@@ -164,7 +164,7 @@ class Chat:
             name = uuid.uuid4().hex
             await in_thread(self._store.begin, chat, name)
             # In a task of its own, so that a slow disk doesn't slow the answer.
-            launch(partial(self._mirror, chat, name, answer), _nothing)
+            launch(partial(self._mirror, chat, name, answer), _do_nothing)
         answer.start()
         return self._respond(answer.read())
 
@@ -175,7 +175,7 @@ class Chat:
             chat_id: the chat.
             owner: see `answer`.
         """
-        chat = _key(owner, chat_id)
+        chat = _make_key(owner, chat_id)
         # The answer of this worker is in memory, which is faster than the file, and complete.
         if (answer := self._answers.get(chat)) is not None:
             return self._respond(answer.read())
@@ -194,7 +194,7 @@ class Chat:
         Returns:
             Whether there was one.
         """
-        chat = _key(owner, chat_id)
+        chat = _make_key(owner, chat_id)
         if (answer := self._answers.get(chat)) is not None and not answer.has_ended:
             answer.stop()
             return True
@@ -211,13 +211,13 @@ class Chat:
 
     async def _handle(self, scope: Scope, receive: Receive) -> StreamResponse | FixedResponse:
         if scope["method"] == "POST":
-            if _media_type(scope) != "application/json":  # what another site's form can't send without being asked
+            if _read_media_type(scope) != "application/json":  # what another site's form can't send without being asked
                 return _refuse(415, "the request has to be application/json")
             body = await read_body(receive, self._limit)
             return (
                 _refuse(413, "the request is too long, or took too long") if body is None else await self.answer(body)
             )
-        chat = _chat_of(scope)
+        chat = _find_chat_id(scope)
         if chat is None:
             return _refuse(404, "there is nothing here")
         if scope["method"] == "GET":
@@ -404,12 +404,12 @@ def _find_answer(pending: Pending, question: Question, waiting: Waiting, asked: 
     return Deny(str(output.result)) if output.is_error else output.result
 
 
-def _key(owner: str, chat_id: str) -> str:
+def _make_key(owner: str, chat_id: str) -> str:
     # As JSON, so that no choice of owner and chat gives another pair's key.
     return json.dumps([owner, chat_id])
 
 
-def _chat_of(scope: Scope) -> str | None:
+def _find_chat_id(scope: Scope) -> str | None:
     """Return the chat's id in a path that ends with `/ID/stream`."""
     given = scope.get("path_params", {}).get("id")
     if isinstance(given, str):
@@ -418,7 +418,7 @@ def _chat_of(scope: Scope) -> str | None:
     return chat if chat and last == "stream" else None
 
 
-def _media_type(scope: Scope) -> str:
+def _read_media_type(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     return str(given.decode("latin-1").partition(";")[0].strip().lower())
 
@@ -428,5 +428,5 @@ def _refuse(status: int, why: str, headers: Mapping[str, str] | None = None) -> 
     return FixedResponse(status, json.dumps({"error": why}).encode(), headers=headers)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Nobody waits for the copy."""

@@ -162,7 +162,7 @@ class _Reader:
         messages: list[Message] = []
         for number, each in enumerate(given):
             self._is_last = number == len(given) - 1
-            messages += self._message(each, f"request.messages[{number}]")
+            messages += self._read_message(each, f"request.messages[{number}]")
         self._read_approvals(data)
         # A history that ends with the assistant is one whose calls are being answered, and the answer goes on in that
         # message.
@@ -178,7 +178,7 @@ class _Reader:
             {name: value for name, value in data.items() if name not in known},
         )
 
-    def _message(self, data: Any, where: str) -> Iterable[Message]:
+    def _read_message(self, data: Any, where: str) -> Iterable[Message]:
         if not isinstance(data, dict):
             raise UsageError(f"{where} is not an object")
         parts = _take(data, "parts", list, where)
@@ -188,28 +188,28 @@ class _Reader:
                 raise UsageError(f"{where}.parts[{number}] is not an object with a type")
         match data.get("role"):
             case "user":
-                return self._content("user", parts, where)
+                return self._read_content("user", parts, where)
             case "assistant":
-                return self._assistant(parts, where)
+                return self._read_assistant(parts, where)
             case "system":
                 # A client that may write system prompts can change what the program is; so the program has to ask for
                 # it.
-                return self._content("system", parts, where) if self._trusts_system else ()
+                return self._read_content("system", parts, where) if self._trusts_system else ()
         raise UsageError(f"{where}.role should be 'user', 'assistant' or 'system'")
 
-    def _content(self, role: str, parts: list[Any], where: str) -> Iterable[Message]:
+    def _read_content(self, role: str, parts: list[Any], where: str) -> Iterable[Message]:
         blocks: list[Block] = []
         for number, part in enumerate(parts):
             place = f"{where}.parts[{number}]"
             if part["type"] == "text":
                 blocks.append(CBlock(_take(part, "text", str, place)))
             elif part["type"] == "file":
-                blocks.append(self._file(part, place))
+                blocks.append(self._read_file(part, place))
         return [Message(role, blocks)]
 
     # -- what the assistant is said to have said ------------------------------------------------------
 
-    def _assistant(self, parts: list[Any], where: str) -> Iterable[Message]:
+    def _read_assistant(self, parts: list[Any], where: str) -> Iterable[Message]:
         messages: list[Message] = []
         blocks: list[Block] = []
         outputs: list[ToolOutput] = []
@@ -227,7 +227,7 @@ class _Reader:
             if kind == "step-start":
                 close()
             elif kind == "dynamic-tool" or kind.startswith("tool-"):
-                if (output := self._tool(part, place, blocks.append)) is not None:
+                if (output := self._read_tool(part, place, blocks.append)) is not None:
                     outputs.append(output)
             elif kind == "data-approval":
                 self._note_question(part)
@@ -236,13 +236,13 @@ class _Reader:
         close()
         return messages
 
-    def _text(self, part: Mapping[str, Any], where: str) -> Block:
+    def _read_text(self, part: Mapping[str, Any], where: str) -> Block:
         return CBlock(_take(part, "text", str, where))
 
-    def _reasoning(self, part: Mapping[str, Any], where: str) -> Block:
-        return ThinkingBlock(_take(part, "text", str, where), _signature(part, "providerMetadata"))
+    def _read_reasoning(self, part: Mapping[str, Any], where: str) -> Block:
+        return ThinkingBlock(_take(part, "text", str, where), _read_signature(part, "providerMetadata"))
 
-    def _file(self, part: Mapping[str, Any], where: str) -> Block:
+    def _read_file(self, part: Mapping[str, Any], where: str) -> Block:
         media_type, url = _take(part, "mediaType", str, where), _take(part, "url", str, where)
         filename = _take_optional(part, "filename", str, where)
         kind = ImageBlock if media_type.lower().startswith("image/") else FileBlock
@@ -266,7 +266,7 @@ class _Reader:
         except (ValueError, binascii.Error):
             raise UsageError(f"{where}.url is a data: URL that isn't base64") from None
 
-    def _tool(self, part: Mapping[str, Any], where: str, add: Callable[[Block], None]) -> ToolOutput | None:
+    def _read_tool(self, part: Mapping[str, Any], where: str, add: Callable[[Block], None]) -> ToolOutput | None:
         """Take a call, and return its result; a call without one is left out."""
         state = _take(part, "state", str, where)
         call_id = _take_id(part, "toolCallId", where)
@@ -275,10 +275,10 @@ class _Reader:
             raise UsageError(f"{where} doesn't name its tool")
         if state not in _STATES:
             raise UsageError(f"{where}.state is unknown")
-        reply = self._approval(part, call_id, name, where)
+        reply = self._read_approval(part, call_id, name, where)
         if part.get("providerExecuted") is True:
             return None  # without the provider's own form of its results it would refuse them
-        output = self._output(part, state, reply, call_id, name, where)
+        output = self._read_output(part, state, reply, call_id, name, where)
         if output is None:
             return None
         # Only the last message can answer what is open now; results in older ones are history.
@@ -287,11 +287,11 @@ class _Reader:
         args = part.get("input")
         raw = json.dumps(args, ensure_ascii=False, separators=(",", ":"))
         is_valid = isinstance(args, dict)
-        signature = _signature(part, "callProviderMetadata")
+        signature = _read_signature(part, "callProviderMetadata")
         add(ToolCall(call_id, name, args if isinstance(args, dict) else {}, raw, is_valid, signature=signature))
         return output
 
-    def _output(
+    def _read_output(
         self, part: Mapping[str, Any], state: str, reply: Reply | None, call_id: str, name: str, where: str
     ) -> ToolOutput | None:
         # A preliminary result is what a tool reported on its way.
@@ -306,7 +306,7 @@ class _Reader:
 
     # -- approvals ------------------------------------------------------------------------------------
 
-    def _approval(self, part: Mapping[str, Any], call_id: str, name: str, where: str) -> Reply | None:
+    def _read_approval(self, part: Mapping[str, Any], call_id: str, name: str, where: str) -> Reply | None:
         approval = _take_optional(part, "approval", dict, where)
         if approval is None or approval.get("approved") is None:
             return None
@@ -347,9 +347,9 @@ class _Reader:
 
 
 _BLOCKS: Mapping[str, Callable[[_Reader, Mapping[str, Any], str], Block]] = {
-    "text": _Reader._text,
-    "reasoning": _Reader._reasoning,
-    "file": _Reader._file,
+    "text": _Reader._read_text,
+    "reasoning": _Reader._read_reasoning,
+    "file": _Reader._read_file,
 }
 """What is kept; sources, data and the parts of newer versions are for people."""
 
@@ -364,7 +364,7 @@ _STATES = {
 }
 
 
-def _signature(part: Mapping[str, Any], name: str) -> str | None:
+def _read_signature(part: Mapping[str, Any], name: str) -> str | None:
     match part.get(name):
         case {"mellea": {"signature": str(signature)}}:
             return signature

@@ -124,20 +124,20 @@ class PartWriter:
         self._is_in_step = self._is_step_empty = False
         return [*parts, {"type": "finish-step"}]
 
-    def _step_start(self, event: StepStart) -> list[Part]:
+    def _write_step_start(self, event: StepStart) -> list[Part]:
         return [*self._end_step(), *self._enter_step()]
 
-    def _step_end(self, event: StepEnd) -> list[Part]:
+    def _write_step_end(self, event: StepEnd) -> list[Part]:
         return self._end_step()
 
     # -- text and reasoning ---------------------------------------------------------------------------
 
-    def _text(self, event: TextDelta) -> list[Part]:
+    def _write_text(self, event: TextDelta) -> list[Part]:
         if not (event.chunk and self._shows_text):
             return []
         return [*self._begin("text"), {"type": "text-delta", "id": self._id, "delta": event.chunk}]
 
-    def _reasoning(self, event: ReasoningDelta) -> list[Part]:
+    def _write_reasoning(self, event: ReasoningDelta) -> list[Part]:
         parts: list[Part] = []
         if event.chunk or (event.signature and self._open != "reasoning"):
             parts = self._begin("reasoning")
@@ -145,7 +145,7 @@ class PartWriter:
             parts.append({"type": "reasoning-delta", "id": self._id, "delta": event.chunk})
         if event.signature:
             self._open = None
-            parts.append({"type": "reasoning-end", "id": self._id, **_metadata(event.signature)})
+            parts.append({"type": "reasoning-end", "id": self._id, **_make_metadata(event.signature)})
         return parts
 
     @property
@@ -155,7 +155,7 @@ class PartWriter:
     def _begin(self, kind: Literal["text", "reasoning"]) -> list[Part]:
         if self._open == kind:
             return []
-        parts = self._content()
+        parts = self._write_content()
         self._open = kind
         self._number += 1
         return [*parts, {"type": f"{kind}-start", "id": self._id}]
@@ -164,7 +164,7 @@ class PartWriter:
         kind, self._open = self._open, None
         return [] if kind is None else [{"type": f"{kind}-end", "id": self._id}]
 
-    def _content(self) -> list[Part]:
+    def _write_content(self) -> list[Part]:
         """Make place for a part of another kind."""
         parts = [*self._close(), *self._enter_step()]
         self._is_step_empty = False
@@ -172,49 +172,49 @@ class PartWriter:
 
     # -- tools ----------------------------------------------------------------------------------------
 
-    def _tool_start(self, event: ToolStart | BuiltinToolStart) -> list[Part]:
-        parts = self._content()
+    def _write_tool_start(self, event: ToolStart | BuiltinToolStart) -> list[Part]:
+        parts = self._write_content()
         self._started.add(event.tool_call_id)
         part = {"type": "tool-input-start", "toolCallId": self._name_call(event.tool_call_id)}
-        return [*parts, {**part, "toolName": event.tool_name, **_executed(isinstance(event, BuiltinToolStart))}]
+        return [*parts, {**part, "toolName": event.tool_name, **_say_executed(isinstance(event, BuiltinToolStart))}]
 
-    def _tool_delta(self, event: ToolDelta) -> list[Part]:
+    def _write_tool_delta(self, event: ToolDelta) -> list[Part]:
         if not event.chunk or event.tool_call_id not in self._started:
             return []
         call = self.find_call(event.tool_call_id)
         return [{"type": "tool-input-delta", "toolCallId": call, "inputTextDelta": event.chunk}]
 
-    def _tool_end(self, event: ToolEnd | BuiltinToolEnd) -> list[Part]:
+    def _write_tool_end(self, event: ToolEnd | BuiltinToolEnd) -> list[Part]:
         call = event.tool_call
-        parts = self._content()
+        parts = self._write_content()
         is_new = call.tool_call_id not in self._started
         name = self._name_call(call.tool_call_id) if is_new else self.find_call(call.tool_call_id)
         self._started.discard(call.tool_call_id)
-        part = {"toolCallId": name, "toolName": call.tool_name, **_executed(call.is_builtin)}
+        part = {"toolCallId": name, "toolName": call.tool_name, **_say_executed(call.is_builtin)}
         if call.is_valid:
             part = {"type": "tool-input-available", **part, "input": json_value(dict(call.tool_args))}
         else:
             said = "the arguments are not a JSON object"
             part = {"type": "tool-input-error", **part, "input": call.raw_args, "errorText": said}
-        return [*parts, {**part, **_metadata(call.signature)}]
+        return [*parts, {**part, **_make_metadata(call.signature)}]
 
-    def _tool_result(self, event: ToolResult | BuiltinToolResult) -> list[Part]:
+    def _write_tool_result(self, event: ToolResult | BuiltinToolResult) -> list[Part]:
         output = event.result
         part = {"toolCallId": self.find_call(output.tool_call_id)}
         if output.tool_call_id in self._denied and self._version > 5:
             return [{"type": "tool-output-denied", **part}]
-        part = {**part, **_executed(output.is_builtin)}
+        part = {**part, **_say_executed(output.is_builtin)}
         if output.is_error:
             # As it is: a model's preserved thinking may be bound to the very text that it has read.
-            return [{"type": "tool-output-error", **part, "errorText": _text_of(output)}]
+            return [{"type": "tool-output-error", **part, "errorText": _find_text(output)}]
         return [{"type": "tool-output-available", **part, "output": dump_output(output)}]
 
-    def _tool_progress(self, event: ToolProgress) -> list[Part]:
+    def _write_tool_progress(self, event: ToolProgress) -> list[Part]:
         value = json_value(event.value, serialize_unknown=True)
         call = self.find_call(event.tool_call_id)
         return [{"type": "tool-output-available", "toolCallId": call, "output": value, "preliminary": True}]
 
-    def _nested(self, event: NestedEvent) -> list[Part]:
+    def _write_nested(self, event: NestedEvent) -> list[Part]:
         data = {"path": event.path, "event": dump_event(event.event)}
         call = self.find_call(event.tool_call_id)
         return [{"type": "data-nested", "data": {"toolCallId": call, **data}, "transient": True}]
@@ -231,40 +231,40 @@ class PartWriter:
 
     # -- the rest -------------------------------------------------------------------------------------
 
-    def _file(self, event: FileEvent) -> list[Part]:
+    def _write_file(self, event: FileEvent) -> list[Part]:
         url = event.url
         if event.data is not None:
             url = f"data:{event.media_type};base64,{FileBlock(event.media_type, event.data).base64()}"
-        return [*self._content(), {"type": "file", "url": url, "mediaType": event.media_type}]
+        return [*self._write_content(), {"type": "file", "url": url, "mediaType": event.media_type}]
 
-    def _source(self, event: SourceEvent) -> list[Part]:
-        parts = self._content()
+    def _write_source(self, event: SourceEvent) -> list[Part]:
+        parts = self._write_content()
         self._number += 1
         return [*parts, _dump_source(event.source, f"s{self._number}")]
 
-    def _stream_end(self, event: StreamEnd) -> list[Part]:
+    def _write_stream_end(self, event: StreamEnd) -> list[Part]:
         self.finish_reason = _REASONS.get(event.finish_reason, "other")
         self.model = event.model or self.model
         return []
 
 
 _WRITERS: Mapping[type[Event], Any] = {
-    TextDelta: PartWriter._text,
-    ReasoningDelta: PartWriter._reasoning,
-    ToolStart: PartWriter._tool_start,
-    ToolDelta: PartWriter._tool_delta,
-    ToolEnd: PartWriter._tool_end,
-    ToolResult: PartWriter._tool_result,
-    ToolProgress: PartWriter._tool_progress,
-    BuiltinToolStart: PartWriter._tool_start,
-    BuiltinToolEnd: PartWriter._tool_end,
-    BuiltinToolResult: PartWriter._tool_result,
-    NestedEvent: PartWriter._nested,
-    FileEvent: PartWriter._file,
-    SourceEvent: PartWriter._source,
-    StepStart: PartWriter._step_start,
-    StepEnd: PartWriter._step_end,
-    StreamEnd: PartWriter._stream_end,
+    TextDelta: PartWriter._write_text,
+    ReasoningDelta: PartWriter._write_reasoning,
+    ToolStart: PartWriter._write_tool_start,
+    ToolDelta: PartWriter._write_tool_delta,
+    ToolEnd: PartWriter._write_tool_end,
+    ToolResult: PartWriter._write_tool_result,
+    ToolProgress: PartWriter._write_tool_progress,
+    BuiltinToolStart: PartWriter._write_tool_start,
+    BuiltinToolEnd: PartWriter._write_tool_end,
+    BuiltinToolResult: PartWriter._write_tool_result,
+    NestedEvent: PartWriter._write_nested,
+    FileEvent: PartWriter._write_file,
+    SourceEvent: PartWriter._write_source,
+    StepStart: PartWriter._write_step_start,
+    StepEnd: PartWriter._write_step_end,
+    StreamEnd: PartWriter._write_stream_end,
 }
 
 
@@ -303,14 +303,14 @@ def _dump_source(source: Source, name: str) -> Part:
     return {"type": "source-document", "sourceId": name, "mediaType": "text/plain", "title": title}
 
 
-def _text_of(output: ToolOutput) -> str:
+def _find_text(output: ToolOutput) -> str:
     said = dump_output(output)
     return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
 
 
-def _executed(by_provider: bool) -> Part:
+def _say_executed(by_provider: bool) -> Part:
     return {"providerExecuted": True} if by_provider else {}
 
 
-def _metadata(signature: str | None) -> Part:
+def _make_metadata(signature: str | None) -> Part:
     return {} if signature is None else {"providerMetadata": {"mellea": {"signature": signature}}}

@@ -99,7 +99,7 @@ class RunningAnswer:
                     if self._is_stopped:
                         self._scope.cancel()
                     # No client that could leave: readers of the log come and go without the response knowing.
-                    await self._response({"type": "http"}, _never, self._take)
+                    await self._response({"type": "http"}, _wait_forever, self._take)
                 self._end()
                 # Readers that come late still find the end.
                 await self._keep()
@@ -190,5 +190,5 @@ class LogReader(AsyncIterator[bytes]):
         self._has_left = True
 
 
-async def _never() -> Any:
+async def _wait_forever() -> Any:
     await anyio.sleep_forever()

@@ -126,7 +126,7 @@ def _read_part(part: Fields) -> Block:
     raise part.refuse("type", "text, refusal, image_url, input_audio or file")
 
 
-def _inner(part: Fields, name: str) -> Fields:
+def _read_inner(part: Fields, name: str) -> Fields:
     inner = part.inner(name)
     if inner is None:
         raise part.refuse(name, "an object")
@@ -134,7 +134,7 @@ def _inner(part: Fields, name: str) -> Fields:
 
 
 def _read_image(part: Fields) -> ImageBlock:
-    inner = _inner(part, "image_url")
+    inner = _read_inner(part, "image_url")
     url = inner.need("url", str)
     if url.startswith(("https://", "http://")):
         return ImageBlock(url=url)  # the model's provider fetches it, not this server
@@ -143,13 +143,13 @@ def _read_image(part: Fields) -> ImageBlock:
 
 
 def _read_audio(part: Fields) -> FileBlock:
-    inner = _inner(part, "input_audio")
+    inner = _read_inner(part, "input_audio")
     data = _decode(inner.need("data", str), inner.place("data"))
     return FileBlock(media_type=f"audio/{inner.need('format', str)}", data=data)
 
 
 def _read_file(part: Fields) -> FileBlock:
-    inner = _inner(part, "file")
+    inner = _read_inner(part, "file")
     if inner.get("file_id", str) is not None:
         raise ApiError(400, "this server keeps no files; send file_data", param=inner.place("file_id"))
     media_type, data = read_data_url(inner.need("file_data", str), inner.place("file_data"))
@@ -186,11 +186,11 @@ def _decode(data: str, place: str) -> bytes:
 Read = Callable[[Fields, str], Any]
 
 
-def _number(fields: Fields, name: str) -> Any:
+def _read_number(fields: Fields, name: str) -> Any:
     return fields.number(name)
 
 
-def _integer(fields: Fields, name: str) -> Any:
+def _read_integer(fields: Fields, name: str) -> Any:
     return fields.get(name, int)
 
 
@@ -199,25 +199,25 @@ def _stop(fields: Fields, name: str) -> Any:
     return [value] if isinstance(value, str) else fields.get(name, list)
 
 
-def _effort(fields: Fields, name: str) -> Any:
+def _read_effort(fields: Fields, name: str) -> Any:
     value = fields.get(name, str)
     # "none" turns thinking off; every other word is a level that the provider checks.
     return False if value == "none" else value
 
 
 _OPTIONS: Mapping[str, tuple[str, Read]] = {
-    "temperature": (ModelOption.TEMPERATURE, _number),
-    "top_p": (ModelOption.TOP_P, _number),
+    "temperature": (ModelOption.TEMPERATURE, _read_number),
+    "top_p": (ModelOption.TOP_P, _read_number),
     # The old and the new name; where both are sent, the later in this table wins.
-    "max_tokens": (ModelOption.MAX_NEW_TOKENS, _integer),
-    "max_completion_tokens": (ModelOption.MAX_NEW_TOKENS, _integer),
-    "seed": (ModelOption.SEED, _integer),
+    "max_tokens": (ModelOption.MAX_NEW_TOKENS, _read_integer),
+    "max_completion_tokens": (ModelOption.MAX_NEW_TOKENS, _read_integer),
+    "seed": (ModelOption.SEED, _read_integer),
     "stop": (ModelOption.STOP_SEQUENCES, _stop),
-    "frequency_penalty": (ModelOption.FREQUENCY_PENALTY, _number),
-    "presence_penalty": (ModelOption.PRESENCE_PENALTY, _number),
-    "reasoning_effort": (ModelOption.THINKING, _effort),
-    "top_k": (ModelOption.TOP_K, _integer),  # not OpenAI's, but what vLLM and others take
-    "min_p": (ModelOption.MIN_P, _number),
+    "frequency_penalty": (ModelOption.FREQUENCY_PENALTY, _read_number),
+    "presence_penalty": (ModelOption.PRESENCE_PENALTY, _read_number),
+    "reasoning_effort": (ModelOption.THINKING, _read_effort),
+    "top_k": (ModelOption.TOP_K, _read_integer),  # not OpenAI's, but what vLLM and others take
+    "min_p": (ModelOption.MIN_P, _read_number),
 }
 
 
@@ -283,7 +283,7 @@ def _read_tools(fields: Fields) -> tuple[ToolSpec, ...]:
     for tool in fields.objects("tools"):
         if tool.need("type", str) != "function":
             raise tool.refuse("type", "function; this server runs no tools itself")
-        function = _inner(tool, "function")
+        function = _read_inner(tool, "function")
         specs.append(
             ToolSpec(
                 function.need("name", str),
@@ -305,5 +305,5 @@ def _read_schema(fields: Fields) -> Mapping[str, Any] | None:
         case "json_object":
             return {"type": "object"}
         case "json_schema":
-            return _inner(form, "json_schema").need("schema", dict)
+            return _read_inner(form, "json_schema").need("schema", dict)
     raise form.refuse("type", "text, json_object or json_schema")

@@ -154,7 +154,7 @@ class OpenAIEndpoints:
         """
         kept = await self._store.get(id)
         if kept is None:
-            raise _not_kept(id)
+            raise _make_not_kept_error(id)
         return respond_json(kept.response)
 
     async def delete_response(self, id: str) -> FixedResponse:
@@ -164,11 +164,11 @@ class OpenAIEndpoints:
             ApiError: it isn't kept.
         """
         if not await self._store.delete(id):
-            raise _not_kept(id)
+            raise _make_not_kept_error(id)
         return respond_json({"id": id, "object": "response", "deleted": True})
 
 
-def _not_kept(id: str) -> ApiError:
+def _make_not_kept_error(id: str) -> ApiError:
     return ApiError(404, f"the response {id[:100]!r} isn't stored here, or no longer", param="response_id")
 
 

@@ -92,8 +92,8 @@ class AgentRun(Displayed, Generic[T]):
             return find_attribute(self, name, AGENT_RUN_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid, Prose, show_value  # lazy, too
-        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
+        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend asks
+        from mellea.core.run_card import say_tokens  # lazy, too
 
         parts: list[Part] = tabulate_steps(self.steps)
         if self.pending is not None:

@@ -116,8 +116,8 @@ class _AgentStreaming(Displayed, Generic[T, S]):
             return find_attribute(self, name, AGENT_STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, show_error  # lazy, too
-        from mellea.core.run_card import say_tokens  # lazy: only a frontend asks
+        from mellea.core.card import Card, show_error  # lazy: only a frontend asks
+        from mellea.core.run_card import say_tokens  # lazy, too
 
         title, record = type(self).__name__, self.record
         if record is None:  # showing it begins nothing

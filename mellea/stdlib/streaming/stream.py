@@ -303,8 +303,8 @@ class _Streaming(Displayed, Generic[T]):
             return find_attribute(self, name, STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card  # lazy, too
-        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
+        from mellea.core.card import Card  # lazy: only a frontend asks
+        from mellea.core.run_card import RunCard  # lazy, too
 
         title = type(self).__name__
         # Showing it launches nothing.

@@ -169,7 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
             {"id": each["id"], "name": each["name"], "started": each["started"], "is_shown": each["id"] == shown}
             for each in runs
         ]
-        self._send(HTTPStatus.OK, "text/html", render_page(spans, title=_title(spans), live="changes", runs=choice))
+        self._send(
+            HTTPStatus.OK, "text/html", render_page(spans, title=_find_title(spans), live="changes", runs=choice)
+        )
 
     def _give_changes(self, run: int | None) -> None:
         after, running = self._read_known()
@@ -185,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError(f"the body of this request takes 1 to {_MOST_BYTES} bytes, not {length}")
         known = json.loads(self.rfile.read(length))
         if not isinstance(known, dict) or not isinstance(running := known.get("running", {}), dict):
-            raise UsageError("the body of this request is an object with the highest id and lengths by ids")
+            raise UsageError("the body of this request is an object with the highest id, and lengths of texts by ids")
         return _read_id(known.get("last", 0)), {_read_id(id): _read_id(length) for id, length in running.items()}
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
@@ -219,5 +221,5 @@ def _read_id(text: str | int) -> int:
     return number
 
 
-def _title(spans: list[dict[str, Any]]) -> str | None:
+def _find_title(spans: list[dict[str, Any]]) -> str | None:
     return str(spans[0]["name"]) if spans else "Nothing recorded yet"

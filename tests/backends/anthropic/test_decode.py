@@ -200,7 +200,7 @@ def test_a_message_spliced_into_another_is_an_error() -> None:
     open_call = call(1, TOOL, '{"city": "Pa')[:-1]
     told = decoder.feed(framed(start(), *text(0, "Hi"), *open_call, start(id="msg_2"), *text(0, "Ho"), *end()))
     assert not [event for event in told if isinstance(event, ToolEnd)]
-    with pytest.raises(WireError, match="spliced") as caught:
+    with pytest.raises(WireError, match="merged two answers") as caught:
         decoder.close()
     assert caught.value.is_retryable and caught.value.partial == "Hi"
 

@@ -237,7 +237,7 @@ def test_a_request_over_plain_http_imports_no_httpx_and_makes_no_tls_context() -
         "        [event async for event in backend.run(request())]\n"
         "    except Exception as error:\n"
         "        loaded = [name in sys.modules for name in ('httpcore', 'httpx', 'urllib.request', 'email')]\n"
-        "        print(type(error).__name__, *loaded, clients._ssl_context.cache_info().currsize)\n"
+        "        print(type(error).__name__, *loaded, clients._make_ssl_context.cache_info().currsize)\n"
         "asyncio.run(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -291,5 +291,5 @@ async def test_an_address_that_is_none_is_named(anyio_backend: str) -> None:
      ("https://h:443/", b"h"), ("https://h:80/", b"h:80"), ("http://[::1]:8/", b"[::1]:8")],
 )  # fmt: skip
 def test_the_host_header_names_a_port_that_isnt_the_schemes_own(url: str, host: bytes) -> None:
-    assert pool._host(httpcore.URL(url)) == host
+    assert pool._write_host(httpcore.URL(url)) == host
     assert httpx.Request("GET", url).headers["host"].encode() == host
