@@ -160,9 +160,10 @@ def campaign(engine: str, rows: int, kills: int, seed: int) -> None:
         }
         command = [sys.executable, "-m", "benchmarks.campaigns.engine_kills", "--run", engine, str(folder), str(rows)]
         began = time.monotonic()
-        with (folder / "log").open("wb") as log, subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log
-        ) as process:
+        with (
+            (folder / "log").open("wb") as log,
+            subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+        ):
             killed = kill_workers(process, engine, folder / "workers", address, targets)
         took = time.monotonic() - began
         if process.returncode != 0:

@@ -20,7 +20,9 @@ class Found:
     length: int
 
 
-_backend = OpenAIBackend("m", base_url=f"{os.environ.get('CAMPAIGN_ADDRESS', 'http://127.0.0.1:9')}/v1", api_key="-", retries=0)
+_backend = OpenAIBackend(
+    "m", base_url=f"{os.environ.get('CAMPAIGN_ADDRESS', 'http://127.0.0.1:9')}/v1", api_key="-", retries=0
+)
 
 
 @mellea.generative(session=mellea.MelleaSession(_backend))

@@ -53,7 +53,8 @@ class ValidationResult:
         return self.result
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: in a frozen class with them, a subclass can't set attributes of its own.
+@dataclass(frozen=True)
 class Requirement:
     """A condition that an output has to meet.
 
