@@ -89,7 +89,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
                 if check is not None:
                     check(args, kwargs)
                 return await function(*args, **kwargs)
-            except Exception as error:
+            except BaseException as error:
                 shorten(error)
                 raise
 

@@ -41,12 +41,15 @@ def is_debugging() -> bool:
 def shorten(error: BaseException) -> None:
     """Drop the frames that aren't the program's from an error's traceback, and the causes that say nothing new.
 
-    A cancellation, and the end of an iteration, stay as they are.
+    The end of an iteration stays as it is. A cancellation keeps its causes, by which its scope may know it; a notebook
+    prints its frames when an `await` is interrupted.
     """
-    if isinstance(error, (StopIteration, StopAsyncIteration)) or not isinstance(error, (Exception, KeyboardInterrupt)):
+    if isinstance(error, (StopIteration, StopAsyncIteration, GeneratorExit)) or is_debugging():
         return
-    if not is_debugging():
+    if isinstance(error, (Exception, KeyboardInterrupt)):
         _shorten(error, may_be_bare=True)
+    else:
+        _set_frames(error)
 
 
 def _shorten(error: BaseException, *, may_be_bare: bool) -> None:

@@ -10,9 +10,10 @@ Rules:
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from mellea.core.card import Card, show_value
@@ -28,6 +29,8 @@ from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream
 
 __all__ = ["ashow", "show"]
+
+_OURS = __name__.partition(".")[0]
 
 SECONDS = 0.1
 """How long a drawing stays at least, before the next one takes its place."""
@@ -46,7 +49,7 @@ def show(value: Any) -> None:
         value: a thunk, a plain stream, a result, a trace, or any other value.
 
     Raises:
-        UsageError: it is an async stream, which takes `await ashow(…)`.
+        UsageError: it is an async stream, which takes `await ashow(…)`; a reader of a stream, or a coroutine.
         MelleaError: what the stream failed with; the output shows how far it came.
     """
     if isinstance(value, (AsyncStream, AsyncAgentStream)):
@@ -63,6 +66,7 @@ def show(value: Any) -> None:
     elif isinstance(value, ModelOutputThunk):
         _follow_thunk(value)
     else:
+        _check(value)
         find_screen().draw(_card(value), is_final=True)
 
 
@@ -89,6 +93,17 @@ async def ashow(value: Any) -> None:
         finally:
             await value.aclose()
     await in_thread(follower.join)
+
+
+def _check(value: Any) -> None:
+    """Refuse what isn't a value yet: all that could be shown of it is its address in memory."""
+    if inspect.iscoroutine(value):
+        value.close()  # or Python would warn that it was never awaited
+        raise UsageError("a coroutine has no value before it is awaited: show(await …)")
+    if isinstance(value, (Iterator, AsyncIterator)) and type(value).__module__.partition(".")[0] == _OURS:
+        raise UsageError(
+            f"a {type(value).__name__} gives values one by one; show the stream it reads: show(m.stream(…))"
+        )
 
 
 def _card(value: Any) -> Card:

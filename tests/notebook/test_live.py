@@ -101,3 +101,15 @@ def test_marimo_gets_escaped_html(monkeypatch: pytest.MonkeyPatch) -> None:
     show(mellea.start_session(ScriptedBackend(["<b>Once</b>", Pause(0.15), " upon"])).stream("Go."))
     assert "&lt;b&gt;Once&lt;/b&gt; upon" in shown[-1]
     assert len(shown) >= 2
+
+
+@pytest.mark.parametrize("reader", ["partials", "items", "events"])
+def test_a_reader_names_the_stream_to_show(reader: str) -> None:
+    stream = mellea.start_session(ScriptedBackend("[1, 2]")).stream("Go.", format=list[int])
+    with pytest.raises(UsageError, match="show the stream it reads"):
+        show(getattr(stream, reader)())
+
+
+def test_a_coroutine_is_to_be_awaited_first() -> None:
+    with pytest.raises(UsageError, match=r"show\(await"):
+        show(mellea.start_session(ScriptedBackend("Once")).ainstruct("Go."))

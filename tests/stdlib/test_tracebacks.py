@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pydantic
 import pytest
@@ -387,6 +388,33 @@ def test_the_line_of_the_programs_own_code_stays_visible(name: str) -> None:
     assert line in text
     shown = [frame for frame in text.splitlines() if frame.startswith("  File ")]
     assert all(__file__ in frame for frame in shown), text
+
+
+async def read_one(m: mellea.MelleaSession) -> None:
+    await aread(m.astream("x").__aiter__())
+
+
+async def wait_for_thunk(m: mellea.MelleaSession) -> None:
+    await (await m.ainstruct("x", await_result=False))
+
+
+async def wait_for_verb(m: mellea.MelleaSession) -> None:
+    await m.ainstruct("x")
+
+
+@pytest.mark.parametrize("wait", [read_one, wait_for_thunk, wait_for_verb])
+async def test_a_cancelled_wait_has_none_of_our_frames(wait: Callable[[Any], Any], anyio_backend: str) -> None:
+    # A notebook prints them when a cell that awaits is interrupted.
+    m, raised = scripted([Pause(60)]), []
+    with anyio.move_on_after(0.05) as scope:
+        try:
+            await wait(m)
+        except anyio.get_cancelled_exc_class() as error:
+            raised.append(traceback.extract_tb(error.__traceback__))
+            raise
+    assert scope.cancelled_caught
+    assert not [frame.filename for frame in raised[0] if frame.filename.startswith(PACKAGE)]
+    assert wait.__name__ in [frame.name for frame in raised[0]]
 
 
 def test_a_note_is_printed_once_also_where_the_message_tells_it() -> None:

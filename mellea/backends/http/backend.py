@@ -537,7 +537,9 @@ class HttpBackend(Backend):
             if len(way.urls) >= _MOST_PATHS:
                 way.urls.clear()
             url = way.urls[outgoing.path] = self._address.join(outgoing.path)
-        sent = HttpRequest(method, url, self._address.origin, Headers(headers), body, deadlines.connect)
+        sent = HttpRequest(
+            method, url, self._address.origin, Headers(headers), body, deadlines.connect, endpoint=outgoing.path
+        )
         retries = self.retries if retries is None else retries
         return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error, self._limits)
 

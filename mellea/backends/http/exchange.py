@@ -172,7 +172,15 @@ class Exchange:
             message = redirect_message(self.request.origin, headers.get("location", ""))
         else:
             used_up = is_used_up(status, body)
-            message = message_of(status, body, self.request.origin, is_used_up=used_up)
+            message = message_of(
+                status,
+                body,
+                self.request.origin,
+                endpoint=self.request.endpoint,
+                is_used_up=used_up,
+                had_key=bool(self.request.headers.secrets() | self.connector.secrets()),
+                long_pause=asked if asked is not None and asked > LONGEST_PAUSE else None,
+            )
             if used_up:
                 fields["is_retryable"] = False
         error = self.refine(error_for_status(status, message, retry_after=asked, **fields), body)

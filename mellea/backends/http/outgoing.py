@@ -76,6 +76,7 @@ class HttpRequest:
         body: of a POST.
         connect: seconds until the connection has to stand.
         read: seconds between two reads; a run watches its own deadlines and needs none.
+        endpoint: the path behind the base URL, as errors show it; `""` for a file elsewhere.
     """
 
     method: str
@@ -85,6 +86,7 @@ class HttpRequest:
     body: bytes | None = field(default=None, repr=False)
     connect: float | None = None
     read: float | None = None
+    endpoint: str = ""
 
 
 def _merge(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

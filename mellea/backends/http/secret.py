@@ -21,6 +21,9 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHORTEST = 6
 """Shorter texts are no keys, and taking them out would spoil the words of a message."""
 
+_SCHEMES = frozenset({"bearer", "digest"})
+"""What stands in front of a key in its header; a server's advice may use the word."""
+
 _OF_THE_CONNECTION = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
      "upgrade"}
@@ -100,9 +103,10 @@ class Headers(dict[str, str]):
         return found
 
     def secrets(self) -> set[str]:
-        """Return the values that are keys, and their words: `"Bearer …"` is two."""
+        """Return the values that are keys, and their words, without the scheme in front: `"Bearer …"` is two, and no key."""
         values = {value for name, value in self.items() if _SENSITIVE.search(name)}
-        return {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
+        texts = {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
+        return {text for text in texts if text.lower() not in _SCHEMES}
 
 
 def _show(text: str, secrets: Iterable[str]) -> str:

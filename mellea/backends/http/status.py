@@ -35,11 +35,10 @@ _KINDS: dict[int, type[StatusError]] = {
 _ADVICE = {
     401: "check the key",
     403: "the key isn't allowed to do this",
-    404: "check the model's name and base_url",
     429: "slow down, or raise retries=",
 }
 
-_USED_UP_ADVICE = "; the quota is used up, so trying again won't help: check the plan and the billing of the account"
+_USED_UP_ADVICE = "the quota is used up, so trying again won't help: check the plan and the billing of the account"
 
 _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
 
@@ -68,19 +67,41 @@ def error_for_status(
     return kind(message, status=status, **fields)
 
 
-def message_of(status: int, body: bytes, origin: str, *, is_used_up: bool = False) -> str:
+def message_of(
+    status: int,
+    body: bytes,
+    origin: str,
+    *,
+    endpoint: str = "",
+    is_used_up: bool = False,
+    had_key: bool = True,
+    long_pause: float | None = None,
+) -> str:
     """Return what an error with this status and body says, in one line.
 
     Args:
         status: the HTTP status.
         body: what the server says.
         origin: the server.
+        endpoint: what was asked for there, a path.
         is_used_up: whether it says that what was paid for is used up.
+        had_key: whether a key was sent.
+        long_pause: seconds that it asks to wait, if nobody waits for so long by themselves.
     """
     # Only what the body says in words; a page of HTML would fill the terminal.
     said = said_in(body) or "it gives no reason"
-    advice = f"; {_ADVICE[status]}" if status in _ADVICE else ""
-    return f"{origin} answered with status {status}: {said}{_USED_UP_ADVICE if is_used_up else advice}"
+    advice = _ADVICE.get(status, "")
+    if is_used_up:
+        advice = _USED_UP_ADVICE
+    elif status == 401 and not had_key:
+        advice = "no key was sent: pass api_key=, or set the provider's variable in the environment"
+    elif status == 404:
+        # A server that speaks a part of an API only answers the same as one that lacks the model.
+        there = f", and whether the server has {endpoint!r}" if endpoint else ""
+        advice = f"check the model's name and base_url{there}"
+    elif status == 429 and long_pause is not None:
+        advice = f"it asks to wait {long_pause:.0f} s, so it wasn't asked again"
+    return f"{origin} answered with status {status}: {said}{'; ' if advice else ''}{advice}"
 
 
 def redirect_message(origin: str, location: str) -> str:

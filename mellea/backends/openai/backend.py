@@ -13,7 +13,7 @@ from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBac
 from mellea.backends.http.report import is_hopeless
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai import chat
-from mellea.backends.openai.services import OPENAI, SERVICES, Service, find_service_at
+from mellea.backends.openai.services import COMPATIBLE, OPENAI, SERVICES, Service, find_service_at
 from mellea.core.backend import Capabilities, Request
 from mellea.core.messages import Message
 from mellea.core.options import Deadlines, ModelOption
@@ -296,7 +296,9 @@ def _find_model(model_id: str | None, service: Service) -> str:
     found = model_id or (_read_variable(service.model_variable) if service.model_variable else None)
     if found is None:
         variable = f", or set {service.model_variable}" if service.model_variable else ""
-        raise ConfigurationError(f"{service.name!r} needs the name of a model: pass model_id={variable}")
+        # The one at an address that no table has goes by no name that a program knows.
+        which = "the server at base_url" if service is COMPATIBLE else repr(service.name)
+        raise ConfigurationError(f"{which} needs the name of a model: pass model_id={variable}")
     return found
 
 

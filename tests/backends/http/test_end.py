@@ -17,7 +17,7 @@ from mellea import MelleaSession
 from mellea.backends.gemini import GeminiBackend
 from mellea.backends.openai import OpenAIBackend
 from mellea.core.options import Deadlines
-from mellea.errors import RateLimitError
+from mellea.errors import AuthError, NotFoundError, RateLimitError
 from tests.backends.http.misbehaving import LAST, OK, Connection, answer, chunk, misbehaving, text
 from tests.backends.http.tiny import TinyBackend, request
 
@@ -127,6 +127,39 @@ async def test_a_rate_limit_is_no_used_up_quota(anyio_backend: str) -> None:
             with pytest.raises(RateLimitError, match="slow down") as caught:
                 await m.ainstruct("x")
     assert caught.value.retry_after == 0.01 and len(server.requests) == 2
+
+
+async def test_the_way_to_send_a_key_is_no_key(anyio_backend: str) -> None:
+    said = json.dumps({"error": "send it as 'Authorization: Bearer …', not k-123456"}).encode()
+    with misbehaving(lambda connection: connection.send(answer(401, said))) as server:
+        async with MelleaSession(OpenAIBackend("m", base_url=server.url, api_key="k-123456")) as m:
+            with pytest.raises(AuthError, match="Authorization: Bearer …', not \\*\\*\\*; check the key"):
+                await m.ainstruct("x")
+
+
+async def test_a_refused_request_without_a_key_says_that_none_was_sent(
+    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with misbehaving(lambda connection: connection.send(answer(401, b"{}"))) as server:
+        async with MelleaSession(OpenAIBackend("m", base_url=server.url)) as m:
+            with pytest.raises(AuthError, match="no key was sent: pass api_key="):
+                await m.ainstruct("x")
+
+
+async def test_a_server_without_videos_may_be_one_that_has_none(anyio_backend: str) -> None:
+    with misbehaving(lambda connection: connection.send(answer(404, b'{"detail": "Not Found"}'))) as server:
+        async with MelleaSession(OpenAIBackend("m", base_url=server.url)) as m:
+            with pytest.raises(NotFoundError, match="whether the server has 'videos'"):
+                await m.agenerate_video("a cat")
+
+
+async def test_a_wait_of_two_minutes_is_told(anyio_backend: str) -> None:
+    with misbehaving(lambda connection: connection.send(answer(429, b"{}", retry_after="120"))) as server:
+        async with MelleaSession(OpenAIBackend("m", base_url=server.url)) as m:
+            with pytest.raises(RateLimitError, match="asks to wait 120 s, so it wasn't asked again"):
+                await m.ainstruct("x")
+    assert len(server.requests) == 1
 
 
 async def test_escapes_of_a_server_reach_no_error(anyio_backend: str) -> None:

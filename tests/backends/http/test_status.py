@@ -78,6 +78,21 @@ def test_some_statuses_come_with_advice() -> None:
     assert "check the key" in message_of(401, b"", "http://h")
 
 
+def test_a_refusal_without_a_key_says_that_there_was_none() -> None:
+    assert "no key was sent" in message_of(401, b"", "http://h", had_key=False)
+
+
+def test_what_may_lack_at_the_address_is_named() -> None:
+    assert "whether the server has 'videos'" in message_of(404, b"", "http://h", endpoint="videos")
+
+
+def test_a_wait_that_is_too_long_is_no_reason_to_raise_retries() -> None:
+    assert "retries=" in message_of(429, b"", "http://h")
+    message = message_of(429, b"", "http://h", long_pause=120.0)
+    assert "asks to wait 120 s" in message
+    assert "retries=" not in message
+
+
 def test_a_redirect_shows_no_query() -> None:
     assert "key" not in redirect_message("http://h", "https://u:key@other/path?key=1").replace(
         "the key and the request aren't sent there", ""

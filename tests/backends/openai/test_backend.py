@@ -174,7 +174,8 @@ def test_where_a_service_is(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: OpenAIBackend("m", service="nonesuch"), ConfigurationError, "known are"),
         (lambda: OpenAIBackend("m", service="azure"), ConfigurationError, "AZURE_OPENAI_BASE_URL"),
         (lambda: OpenAIBackend(service="lmstudio"), ConfigurationError, "LMSTUDIO_MODEL"),
-        (lambda: OpenAIBackend(), ConfigurationError, "model_id"),
+        (lambda: OpenAIBackend(), ConfigurationError, "'openai' needs the name of a model"),
+        (lambda: OpenAIBackend(base_url="https://llm.example/v1"), ConfigurationError, "the server at base_url needs"),
         (lambda: OpenAIBackend("m", service="mistral", api="responses"), ConfigurationError, "Responses"),
         (lambda: OpenAIBackend("m", api="assistants"), UsageError, "responses"),  # type: ignore[arg-type]
     ],
