@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -60,8 +61,10 @@ def _resolve_name(page: str, pages: dict[str, Path]) -> str:
     by_name = {name.lower().replace("-", "_"): name for name in pages}
     found = by_name.get(wanted.lower().replace("-", "_")) or by_name.get(f"{wanted.lower().replace('-', '_')}/readme")
     if found is None:
-        near = get_close_matches(wanted, pages, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`mellea docs` lists the pages"
+        # Several words are no name, but what is looked for.
+        near = [] if len(wanted.split()) > 1 else get_close_matches(wanted, pages, n=3, cutoff=0.5)
+        elsewhere = f"`mellea docs` lists the pages, `mellea docs --search {quote(page)}` the lines with these words"
+        hint = f"did you mean {' or '.join(near)}?" if near else elsewhere
         raise UsageError(f"there is no page {page!r} in the documentation; {hint}")
     return found
 

@@ -74,9 +74,13 @@ def map(
             batch=batch,
             budget=budget,
         )
-        failed = _write(mapped, out, errors, kept)
-    if failed:
-        output.note(f"mellea: {failed:,} rows failed; mellea journal failures {kept} lists them, --resume tries again")
+        failed, first = _write(mapped, out, errors, kept)
+    if first is not None:
+        many, them, the_first = ("1 row", "it", "") if failed == 1 else (f"{failed:,} rows", "them", "the first one: ")
+        output.note(
+            f"mellea: {many} failed; mellea journal failures {kept} lists {them}, --resume tries again; "
+            f"{the_first}{type(first).__name__}: {first}"
+        )
         raise typer.Exit(1)
 
 
@@ -93,6 +97,9 @@ def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]
     except MelleaError:  # told by the map, of the row that it concerns
         return chain(first, rest)
     journal = Journal(kept)
+    if next(iter(journal.answers()), None) is None:  # then nothing would be asked a second time
+        journal.close()
+        return chain(first, rest)
     known = (each["id"] for each in chain(journal.answers(), journal.failures()))
     other = next(known, None)
     # The first rows are answered first, so one of them is soon found.
@@ -107,9 +114,10 @@ def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]
     return chain(first, rest)
 
 
-def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path) -> int:
-    """Write the outcomes, and return how many rows failed."""
+def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path) -> tuple[int, BaseException | None]:
+    """Write the outcomes, and return how many rows failed, and the error of the first of them."""
     failed = 0
+    first: BaseException | None = None
     with _opened(out) as values, _opened(errors) as failures, mapped:
         try:
             # Written as they come, so what is done stands in the file if the map is stopped.
@@ -118,6 +126,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
                     _put(values, {"id": row.id, "value": _plain(row)})
                     continue
                 failed += 1
+                first = first or row.error
                 if failures is not None:
                     _put(failures, {"id": row.id, "error": type(row.error).__name__, "message": str(row.error)})
         except KeyboardInterrupt:
@@ -126,11 +135,12 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
         except BudgetExceededError as error:
             output.note(f"mellea: {error}")
             raise typer.Exit(1) from None
-    return failed
+    return failed, first
 
 
 def _opened(path: Path | None) -> Any:
-    return nullcontext() if path is None else path.open("w", encoding="utf-8")
+    # Line by line, so that a map that is killed leaves whole lines, and they can be read while it goes on.
+    return nullcontext() if path is None else path.open("w", encoding="utf-8", buffering=1)
 
 
 def _put(file: TextIO | None, value: Any) -> None:

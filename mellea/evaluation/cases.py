@@ -112,6 +112,9 @@ def _split(fields: dict[str, Any], parameters: frozenset[str] | None) -> Case:
     if parameters is None:
         return Case(fields, expected, str(id))
     inputs = {name: value for name, value in fields.items() if name in parameters}
+    if fields and parameters and not inputs:
+        has = ", ".join(map(repr, fields))
+        raise UsageError(f"a case has {has}, and the function has no parameter of such a name: name them alike")
     return Case(inputs, expected, str(id), {name: value for name, value in fields.items() if name not in parameters})
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Literal, get_args, get_origin
 
 from mellea.core.structured.kinds import format_type, unwrap_type
+from mellea.core.structured.output_format import explain_error
 from mellea.errors import UsageError
 from mellea.evaluation.cases import Case
 from mellea.stdlib.agents import Agent
@@ -57,7 +58,7 @@ class FunctionTypes:
             except (ValueError, TypeError):
                 raise UsageError(
                     f"the case {case.id!r} expects {expected!r}, which is not a valid {format_type(self.result)}: "
-                    f"{_first_line(error)}"
+                    f"{explain_error(error)}"
                 ) from None
 
     def read_inputs(self, case: Case) -> Any:
@@ -82,11 +83,6 @@ class FunctionTypes:
         if found is None:
             found = self._adapters[id(kind)] = TypeAdapter(kind)
         return found
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[2:3]]
-    return lines[0] if lines else str(error)
 
 
 def read_types(function: Any) -> FunctionTypes:

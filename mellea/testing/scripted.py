@@ -144,7 +144,11 @@ class ScriptedBackend(Backend):
     def _get_script(self, number: int, request: Request) -> Iterable[Step]:
         reply = self._replies[min(number, len(self._replies) - 1)]
         script = reply(request) if callable(reply) else reply
-        return [script] if isinstance(script, _STEPS) else script
+        if isinstance(script, _STEPS):
+            return [script]
+        if isinstance(script, Mapping) or not isinstance(script, Iterable):
+            raise _refuse(script)  # the keys of a dict would be steps
+        return script
 
 
 async def _perform(step: Step) -> Event | None:
@@ -159,8 +163,15 @@ async def _perform(step: Step) -> Event | None:
         case Event():
             return step
         case _:
-            raise UsageError(f"a script is made of texts, events, Pauses, Gates and exceptions, not of {step!r}")
+            raise _refuse(step)
     return None
+
+
+def _refuse(given: object) -> UsageError:
+    return UsageError(
+        f"a script is made of texts, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
+        "text of its JSON"
+    )
 
 
 EVERYTHING = Capabilities(

@@ -33,6 +33,7 @@ def test_a_page_that_isnt_there_is_answered_with_one_that_is(run):
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr == "mellea: there is no page 'memorys' in the documentation; did you mean memory?\n"
     assert "`mellea docs` lists the pages" in run("docs", "../../../etc/passwd").stderr
+    assert "`mellea docs --search 'structured output'` the lines" in run("docs", "structured output").stderr
 
 
 def test_lines_are_found_by_their_words(run):

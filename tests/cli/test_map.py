@@ -14,6 +14,7 @@ from mellea.backends.gemini import GeminiBackend
 from mellea.batch import Journal, cancelling
 from tests.batch.batch_server import BatchServer, serve
 from tests.cli.conftest import COMMAND, Done, Run
+from tests.waiting import until_here
 
 PROGRAM = '''
 from dataclasses import dataclass
@@ -90,13 +91,38 @@ def test_rows_that_failed_are_told_and_kept(run: Run, rows: Path) -> None:
     rows.write_text('{"text": "mail a"}\n{"text": "mail bad"}\n')
     done = run("map", "mails.py:classify", rows, "--errors", "failed.jsonl")
     assert done.code == 1
-    assert "1 rows failed" in done.stderr
+    assert done.stderr.startswith("mellea: 1 row failed; mellea journal failures ")
+    assert "--resume tries again; ParseError: the answer is not a valid 'Mail'" in done.stderr
     assert [line["id"] for line in lines(done.stdout)] == ["0"]
     [failure] = lines((rows.parent / "failed.jsonl").read_text())
     assert (failure["id"], failure["error"]) == ("1", "ParseError")
     [kept] = lines(run("journal", "failures", "rows.journal.db").stdout)
     assert kept["row"] == {"text": "mail bad"}
     assert [line["value"] for line in lines(run("journal", "export", "rows.journal.db").stdout)] == [{"kind": "a"}]
+
+
+def test_rows_with_a_column_too_many_are_told_why_and_may_then_get_an_id(run: Run, rows: Path) -> None:
+    rows.write_text('{"nr": "a", "text": "mail a"}\n{"nr": "b", "text": "mail b"}\n')
+    done = run("map", "mails.py:classify", rows)
+    assert (done.code, done.stdout) == (1, "")
+    assert done.stderr.startswith("mellea: 2 rows failed; ")
+    assert "the first one: UsageError: classify() can't be called like this: got an unexpected keyword" in done.stderr
+    # Nothing was answered, so no answer is lost by other ids.
+    mended = run("map", "mails.py:classify", rows, "--resume", "--id", "nr")
+    assert (mended.code, [line["id"] for line in lines(mended.stdout)]) == (0, ["a", "b"])
+
+
+def test_values_stand_in_the_file_while_it_goes_on(rows: Path) -> None:
+    many = "".join(json.dumps({"text": f"mail k{number}"}) + "\n" for number in range(2000))
+    rows.write_text(many)
+    out = rows.parent / "out.jsonl"
+    command = [*COMMAND, "map", "mails.py:classify", str(rows), "-o", str(out), "--concurrency", "1"]
+    with subprocess.Popen(command, cwd=rows.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            until_here(lambda: out.exists() and out.read_text().count("\n") >= 2)
+        finally:
+            process.kill()
+    assert all(line["value"] for line in lines(out.read_text()))
 
 
 def test_a_budget_ends_it(run: Run, rows: Path) -> None:

@@ -136,6 +136,20 @@ async def test_a_wrong_expected_value_is_told_before_anything_is_asked() -> None
     with pytest.raises(UsageError, match=r"expects 'bil', which is not a valid Kind"):
         await mellea.aevaluate(classify, [("Invoice 9", "bill"), ("Invoice 8", "bil")])
 
+    def guess(text: str) -> Literal["bill", "other"]:
+        raise AssertionError(text)
+
+    with pytest.raises(UsageError, match=r"expects 'bil', .*: Input should be 'bill' or 'other'$"):
+        await mellea.aevaluate(guess, [("Invoice 8", "bil")])
+
+
+async def test_a_case_without_anything_that_the_function_takes_is_told_before_anything_is_asked() -> None:
+    def guess(text: str) -> str:
+        raise AssertionError(text)
+
+    with pytest.raises(UsageError, match=r"^a case has 'mail', 'by', and the function has no parameter of such a name"):
+        await mellea.aevaluate(guess, [{"mail": "Invoice 9", "by": "Ann", "expected": "bill"}])
+
 
 async def test_an_expected_none_is_a_value_like_others() -> None:
     async def find(text: str) -> str | None:

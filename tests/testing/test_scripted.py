@@ -143,6 +143,10 @@ async def test_mistakes_in_a_script_are_told() -> None:
         ScriptedBackend()
     with pytest.raises(UsageError, match="not of 5"):
         await play(ScriptedBackend(["a", 5]))  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="not of 5; a typed answer is the text of its JSON"):
+        await play(ScriptedBackend(5))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"not of \{'name': 'Ann'\}"):  # whose keys would be steps
+        await play(ScriptedBackend({"name": "Ann"}))  # type: ignore[dict-item]
 
 
 async def test_two_threads_never_get_the_same_number() -> None:

@@ -349,7 +349,7 @@ def make_output_format(format: Any) -> OutputFormat[Any]:
             raise TypeError("it is not a type")
         if isinstance(format, list):
             # `[Person]`, as other libraries write it, would become a list with a class in it.
-            raise TypeError("list[…] stands for a list")
+            raise TypeError("list[…] stands for a list, Literal[…] for a choice")
         return _make_cached(format) if _is_settled(format) else OutputFormat.of(format, make_validator(format))
     except (PydanticUserError, TypeError, NameError) as error:
         raise UsageError(

@@ -52,7 +52,11 @@ def start_session(
     chosen = model if model is not None else backend_name
     if isinstance(chosen, Backend):
         if model_id is not None or backend_kwargs:
-            raise UsageError(f"a backend was given, so model_id={model_id!r} and {backend_kwargs!r} have no use")
+            useless = [*([] if model_id is None else ["model_id"]), *backend_kwargs]
+            raise UsageError(
+                f"a backend was given, so start_session has no use for {', '.join(map(repr, useless))}; pass them to "
+                "the backend's class, and model options as model_options={…}"
+            )
         backend = chosen
     else:
         from mellea.backends.registry import get_backend  # lazy: one who brings a backend needs none of it

@@ -308,6 +308,11 @@ def test_what_is_no_type_is_refused(format: Any) -> None:
         make_output_format(format)
 
 
+def test_a_list_of_choices_is_pointed_to_a_literal() -> None:
+    with pytest.raises(UsageError, match=r"Literal\[…\] for a choice"):
+        make_output_format(["red", "blue"])
+
+
 def test_marks_are_for_us_and_never_in_the_schema_that_is_sent() -> None:
     class Marked(TypedDict):
         id: Annotated[str, HoldBack()]
