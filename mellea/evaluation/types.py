@@ -57,7 +57,7 @@ class FunctionTypes:
             except (ValueError, TypeError):
                 raise UsageError(
                     f"the case {case.id!r} expects {expected!r}, which is not a valid {format_type(self.result)}: "
-                    f"{_first_line(error)}"
+                    f"{_first_mistake(error)}"
                 ) from None
 
     def read_inputs(self, case: Case) -> Any:
@@ -84,9 +84,9 @@ class FunctionTypes:
         return found
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[2:3]]
-    return lines[0] if lines else str(error)
+def _first_mistake(error: ValueError) -> str:
+    mistakes = getattr(error, "errors", None)  # of pydantic's
+    return str(mistakes()[0]["msg"] if callable(mistakes) else error)
 
 
 def read_types(function: Any) -> FunctionTypes:

@@ -71,9 +71,13 @@ CHORUS = f"{VERSE}The river is wide and the evening is cold,\nWe sing what our f
     [
         "".join(f"A {what} verse\n{VERSE}\n" for what in ("first", "second", "third", "last")),
         f"The sea is near.\n{CHORUS}The hills are far.\n{CHORUS}We are at home.\n{CHORUS}",
-        json.dumps([{"id": number, "name": f"n{number}", "active": True, "tags": []} for number in range(60)], indent=2),
+        json.dumps(
+            [{"id": number, "name": f"n{number}", "active": True, "tags": []} for number in range(60)], indent=2
+        ),
         "".join(f'<circle cx="{number}" cy="50" r="4" fill="red"/>\n' for number in range(0, 600, 10)),
-        "\n".join(["r n b q k b n r", "p p p p p p p p", *[". . . . . . . ."] * 4, "P P P P P P P P", "R N B Q K B N R"]),
+        "\n".join(
+            ["r n b q k b n r", "p p p p p p p p", *[". . . . . . . ."] * 4, "P P P P P P P P", "R N B Q K B N R"]
+        ),
         f"{STORY}Once more, since you asked for it twice:\n{STORY}",
         "".join(f"    self.assertEqual(add({number}, {number}), {2 * number})\n" for number in range(60)),
         "Title\n" + "-" * 60 + "\nHe laughed: " + "ha " * 20 + "and went on.\n" + " " * 60 + "end",
