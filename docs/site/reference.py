@@ -54,12 +54,24 @@ def reference_pages() -> dict[str, str]:
     for module, name, home in public_names():
         page = pages.setdefault(f"reference/{module}.md", [f"# {module}", "", f"::: {module}", *_OPTIONS_OF_MODULE])
         if home is None:
-            page += ["", f"::: {module}.{name}"]
+            page += ["", *_describe(f"{module}.{name}")]
         elif home in modules:
             page += ["", f"`{name}`: see [{home}]({home}.md)"]
         else:
-            page += ["", f"`{name}`: see [{home}][]"]
+            page += ["", f"`{name}`: see [{home}][{find_path(home)}]"]
     return {path: "\n".join(lines) + "\n" for path, lines in pages.items()}
+
+
+def _describe(shown: str) -> list[str]:
+    path = find_path(shown)
+    return [f"::: {path}"] if path == shown else [f"::: {path}", "    options:", f"      heading: {shown}"]
+
+
+def find_path(shown: str) -> str:
+    """Return the whole path of what has the name of its module, such as `mellea.tool`: a short one means the module."""
+    module, _, name = shown.rpartition(".")
+    home = getattr(getattr(importlib.import_module(module), name), "__module__", None) or ""
+    return f"{home}.{name}" if home.rpartition(".")[2] == name else shown
 
 
 _OPTIONS_OF_MODULE = (

@@ -35,7 +35,7 @@ from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Waiter, new_waiter
 from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
 
-__all__ = ["BatchDesk"]
+__all__ = ["EARLIER_SECONDS", "BatchDesk", "drive"]
 
 _log = logging.getLogger("mellea")
 
@@ -46,7 +46,7 @@ _TICK_SECONDS = 0.1
 _FIRST_LOOK = 5.0
 _LONGEST_LOOK = 60.0
 _TRIES = 5
-_EARLIER_SECONDS = 300.0
+EARLIER_SECONDS = 300.0
 """How much earlier than the journal says a provider's clock may have made a batch."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
@@ -233,7 +233,7 @@ class BatchDesk:
         for attempt in range(_TRIES):
             try:
                 # Never tried again blindly: the first may have been made although its answer was lost.
-                status = await _drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
+                status = await drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
                 break
             except BackendError as error:
                 if not error.is_retryable or attempt + 1 == _TRIES:
@@ -261,8 +261,8 @@ class BatchDesk:
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
         """Find a batch in the provider's list, by its intent, or else by what there is to compare."""
         # The provider's clock isn't ours.
-        earliest = since - _EARLIER_SECONDS
-        recent: list[BatchStatus] = await _drive(batch.backend, batch.codec.list_recent(earliest))
+        earliest = since - EARLIER_SECONDS
+        recent: list[BatchStatus] = await drive(batch.backend, batch.codec.list_recent(earliest))
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
         for status in recent:
             if status.intent is not None:
@@ -278,8 +278,8 @@ class BatchDesk:
         """Whether the results of a batch that has no intent bear ours; to know it, wait for its end."""
         while not status.is_over:
             await anyio.sleep(_FIRST_LOOK)
-            status = await _drive(batch.backend, batch.codec.look(status.id))
-        outcomes = await _drive(batch.backend, batch.codec.fetch(status))
+            status = await drive(batch.backend, batch.codec.look(status.id))
+        outcomes = await drive(batch.backend, batch.codec.fetch(status))
         return bool(outcomes) and all(outcome.key.startswith(f"{batch.intent}-") for outcome in outcomes)
 
     async def _lose(self, batch: _Batch) -> None:
@@ -293,11 +293,11 @@ class BatchDesk:
 
     async def _await_end(self, batch: _Batch) -> None:
         pause = _FIRST_LOOK
-        while not (status := await _drive(batch.backend, batch.codec.look(str(batch.id)))).is_over:
+        while not (status := await drive(batch.backend, batch.codec.look(str(batch.id)))).is_over:
             await anyio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)
         _log.info("the batch %s is %s", status.id, status.state)
-        outcomes = await _drive(batch.backend, batch.codec.fetch(status))
+        outcomes = await drive(batch.backend, batch.codec.fetch(status))
         batch.outcomes = {outcome.key: outcome for outcome in outcomes}
         self._fetched.add(batch.intent)
         for name, item in batch.items.items():
@@ -330,7 +330,7 @@ def _make_malformed_error(batch: _Batch, error: Exception) -> WireError:
     )
 
 
-async def _drive(backend: HttpBackend, calls: Calls[Any], *, retries: int | None = None) -> Any:
+async def drive(backend: HttpBackend, calls: Calls[Any], *, retries: int | None = None) -> Any:
     """Make the calls of an exchange, and return what it comes to."""
     try:
         call = next(calls)

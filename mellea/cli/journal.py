@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from mellea.batch import Journal
+from mellea.batch import Journal, cancel_batches
 from mellea.cli import output
 from mellea.core.terminal import visible
 from mellea.errors import UsageError
@@ -63,6 +64,24 @@ def merge(
     for other in others:
         _open(other)
     output.note(f"mellea: took in {Journal(file).merge(*others):,} answers")
+
+
+@app.command("cancel")
+def cancel(file: File, as_json: output.Json = False) -> None:
+    """Cancel the batches whose answers aren't all there; what was answered is fetched when the map is resumed."""
+    cancelled = cancel_batches(_open(file))
+    if not output.is_for_people(as_json):
+        output.write_json(asdict(batch) for batch in cancelled)
+        return
+    table = output.table("batch", "model", "rows", "state", right=["rows"])
+    for batch in cancelled:
+        table.add_row(
+            Text(visible(batch.id or "-")),
+            Text(visible(f"{batch.provider}/{batch.model}")),
+            f"{batch.rows:,}",
+            Text(visible(batch.state)),
+        )
+    output.draw(table)
 
 
 def _open(file: Path) -> Journal:

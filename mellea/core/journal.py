@@ -346,12 +346,12 @@ class Journal:
                 (state, provider_id, intent),
             )
 
-    def open_batches(self, job: int) -> list[NotedBatch]:
-        """Return the batches of a job whose results weren't all committed yet, as far as is known."""
+    def open_batches(self, job: int | None = None) -> list[NotedBatch]:
+        """Return the batches of a job, or of all, whose results weren't all committed yet, as far as is known."""
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT intent, provider, model, provider_id, rows, at FROM batches"
-                " WHERE job = ? AND state IN ('intended', 'made') ORDER BY batch",
+                " WHERE job = coalesce(?, job) AND state IN ('intended', 'made') ORDER BY batch",
                 (job,),
             ).fetchall()
         return [NotedBatch(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5]) for row in rows]

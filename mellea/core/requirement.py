@@ -63,7 +63,8 @@ def _is_finite(score: float) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: in a frozen class with them, a subclass can't set attributes of its own.
+@dataclass(frozen=True)
 class Requirement:
     """A condition that an output has to meet.
 

@@ -1,4 +1,4 @@
-"""Every provider's own wire under faults: the table of `transport/test_faults.py`, where the codec has a say.
+"""Every provider's own wire under faults: the table of `http/test_faults.py`, where the codec has a say.
 
 What a user gets doesn't depend on the provider. Each fault runs on each wire, on asyncio and trio, with a planted
 key that may appear in no error, repr or log, and leaves no connection open.

@@ -7,6 +7,7 @@ import pytest
 import mellea
 from mellea.backends import FallbackBackend, get_backend
 from mellea.backends.built_in import PROVIDERS
+from mellea.backends.ollama import OllamaModelBackend
 from mellea.backends.registry import providers
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from mellea.testing import ScriptedBackend
@@ -110,3 +111,16 @@ def test_a_list_of_names_is_a_chain() -> None:
         get_backend([])
     with pytest.raises(UsageError, match="at least one"):
         FallbackBackend([ScriptedBackend("x"), "openai/gpt-5"])  # type: ignore[list-item]
+
+
+class ShoutingBackend(OllamaModelBackend):
+    """Its key's header has capitals, as providers' pages write it."""
+
+    requires_key = True
+    key_header = "X-Shout-Key"
+
+
+def test_the_case_of_a_key_header_does_not_matter() -> None:
+    backend = ShoutingBackend("m", headers={"X-SHOUT-key": "k"})
+    assert not backend.is_key_needed()
+    assert ShoutingBackend("m").is_key_needed()

@@ -20,9 +20,9 @@ from mellea.backends.gemini import GeminiBackend
 from mellea.backends.http import HttpBackend
 from mellea.backends.http.batches import BatchStatus
 from mellea.backends.openai import OpenAIBackend
-from mellea.batch import Row, amap, desk
+from mellea.batch import Journal, Row, acancel_batches, amap, desk
 from mellea.core import Requirement
-from mellea.errors import BadRequestError, UsageError
+from mellea.errors import BadRequestError, UnsupportedError, UsageError
 from mellea.testing import ScriptedBackend
 from tests.batch.batch_server import BatchServer, find_word, serve
 
@@ -182,11 +182,11 @@ async def test_a_batch_can_be_cancelled_and_read_all_the_same(provider: str, ser
     assert codec is not None
     item = backend.encode_for_batch("i-0", mellea.core.backend.Request((mellea.Message("user", "mail a"),)))
     assert item is not None
-    made: BatchStatus = await desk._drive(backend, codec.create("i", [item]))
+    made: BatchStatus = await desk.drive(backend, codec.create("i", [item]))
     assert not made.is_over
-    cancelled = await desk._drive(backend, codec.cancel(made.id))
+    cancelled = await desk.drive(backend, codec.cancel(made.id))
     assert cancelled.is_over
-    [outcome] = await desk._drive(backend, codec.fetch(cancelled))
+    [outcome] = await desk.drive(backend, codec.fetch(cancelled))
     assert outcome.key == "i-0"
 
 
@@ -211,6 +211,62 @@ async def test_a_map_that_is_left_finds_its_batch_again(provider: str, server: B
     assert [len(kept.requests) for kept in server.batches] == [8, 1], "the rows that it had aren't in another one"
 
 
+async def leave_a_batch(provider: str, server: BatchServer, path: Path) -> list[str]:
+    """Begin a map, and leave it once its batch is made; returns its rows."""
+    server.looks = 10_000
+    texts = [f"mail k{number}" for number in range(8)]
+    rows = amap(make_classify(provider, server.address), texts, journal=path, batch=True)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(anext, rows)
+            while not server.batches or not any("GET" in line for line in server.log):
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    await rows.aclose()
+    return texts
+
+
+async def test_batches_are_cancelled_by_their_journal_and_what_was_answered_is_fetched(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    texts = await leave_a_batch(provider, server, tmp_path / "run.db")
+    backend = make_backend(provider, server.address)
+    server.batches[0].requests[3:] = []  # three are answered by then
+    [cancelled] = await acancel_batches(tmp_path / "run.db", backend=backend)
+    assert (cancelled.provider, cancelled.rows) == (backend.name, 8)
+    assert cancelled.id in ("b0", "batches/b0")
+    assert server.batches[0].is_cancelled
+    server.looks = 0
+    rows = await collect(provider, server, texts, tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in rows] == [f"k{number}" for number in range(8)]
+    assert [len(kept.requests) for kept in server.batches] == [3, 5]
+    assert await acancel_batches(tmp_path / "run.db", backend=backend) == [], "all of them are done"
+
+
+async def test_only_the_batches_of_the_given_provider_are_cancelled(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    await leave_a_batch(provider, server, tmp_path / "run.db")
+    other = make_backend("anthropic" if provider == "openai" else "openai", server.address)
+    assert await acancel_batches(tmp_path / "run.db", backend=other) == []
+    assert not server.batches[0].is_cancelled
+
+
+async def test_a_batch_that_the_provider_has_forgotten_is_cancelled_as_unknown(tmp_path: Path) -> None:
+    with serve("openai", BatchServer()) as server:
+        await leave_a_batch("openai", server, tmp_path / "run.db")
+    with serve("gemini", BatchServer()) as server:  # knows no batch of OpenAI's
+        [batch] = await acancel_batches(tmp_path / "run.db", backend=make_backend("openai", server.address))
+    assert batch.state == "unknown"
+
+
+async def test_batches_of_no_journal_or_of_no_provider_cannot_be_cancelled(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no journal '.*none\.db'"):
+        await acancel_batches(tmp_path / "none.db")
+    with pytest.raises(UnsupportedError, match="batches"):
+        await acancel_batches(Journal(tmp_path / "run.db"), backend=ScriptedBackend("x"))
+
+
 PROGRAM = """
 import os, signal, sys
 from mellea.batch import desk
@@ -227,7 +283,7 @@ note = desk.BatchDesk._note
 if moment == "before the note":
     desk.BatchDesk._note = die
 elif moment == "before the creation":
-    desk._drive = die
+    desk.drive = die
 elif moment == "after the note":
     async def note_and_die(self, *arguments):
         await note(self, *arguments)

@@ -25,8 +25,10 @@ CHAPTERS = list(
 
 @pytest.mark.parametrize(("page", "chapter"), CHAPTERS, ids=[f"{_name(page)}: {title}" for page, title in CHAPTERS])
 def test_the_fences_of_a_chapter_run(python: Chapters, page: Path, chapter: str) -> None:
-    if any("from fastapi" in fence.code for fence in fences(page) if fence.chapter == chapter):
-        pytest.importorskip("fastapi", reason="the group web isn't installed")
+    codes = [fence.code for fence in fences(page) if fence.chapter == chapter]
+    for package, group in {"fastapi": "web", "dbos": "durable"}.items():
+        if any(f"from {package}" in code for code in codes):
+            pytest.importorskip(package, reason=f"the group {group} isn't installed")
     done = python.run(page, chapter, asks_the_model=page.name == "README.md" and page.parent == ROOT)
     assert done.returncode == 0, done.out + done.err
     assert done.err == ""

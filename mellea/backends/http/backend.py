@@ -198,7 +198,7 @@ class HttpBackend(Backend):
         """
         key = self._key.revealed
         if key is not None:
-            return {self.key_header: f"Bearer {key}" if self.key_header == "authorization" else key}
+            return {self.key_header: f"Bearer {key}" if self.key_header.lower() == "authorization" else key}
         if self.is_key_needed():
             raise missing_key(self.name, self.model_id, self.key_variables, self.advise_on_key())
         return {}
@@ -206,7 +206,11 @@ class HttpBackend(Backend):
     def is_key_needed(self) -> bool:
         """Tell whether a request fails without a key: at the provider's own address, unless a header brings one."""
         is_there = self.base_url.startswith(self.default_url)
-        return self.requires_key and is_there and not {self.key_header, "authorization"} & self._extra_headers.keys()
+        return (
+            self.requires_key
+            and is_there
+            and not {self.key_header.lower(), "authorization"} & self._extra_headers.keys()
+        )
 
     def advise_on_key(self) -> str:
         """Return another way to the model for somebody without a key, `""` where there is none."""

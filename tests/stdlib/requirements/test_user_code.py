@@ -338,3 +338,23 @@ async def test_a_mistake_in_a_validator_of_a_format_comes_out_and_is_not_asked_f
     with pytest.raises(OutputError, match="a slip"):
         async for _ in thunk.items(on_error="skip"):
             pass
+
+
+class AtMost(Requirement):
+    """A subclass with an attribute of its own, set before and after the fields are."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"at most {most} characters")
+        self.asked = 0
+
+    def validate(self, context: Any) -> Any:
+        self.asked += 1
+        return len(str(context)) <= self.most
+
+
+async def test_a_subclass_may_have_attributes_of_its_own() -> None:
+    requirement = AtMost(3)
+    m = mellea.start_session(ScriptedBackend("long", "ok"))
+    thunk = await m.ainstruct("x", requirements=[requirement])
+    assert (thunk.value, requirement.most, requirement.asked) == ("ok", 3, 2)
