@@ -50,6 +50,7 @@ def serve(
     """
     try:
         import uvicorn  # optional: an extra
+        from uvicorn.supervisors import Multiprocess  # optional, too
     except ImportError:
         raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
     # On loopback only this machine can ask; anywhere else, models would be paid for by this key's owner.
@@ -65,9 +66,7 @@ def serve(
         # By the environment: a process's arguments can be read by other users of the machine.
         os.environ[_KEY] = key
     made = make_from_environment()  # what is wrong with the program is told now, once
-    shown = f"[{host}]" if ":" in host else host
-    output.note(f"serving {', '.join(made.models)} at http://{shown}:{port}/ (a page) and http://{shown}:{port}/v1")
-    uvicorn.run(
+    config = uvicorn.Config(
         # Workers are new processes, which import the factory by its name.
         made if workers == 1 else "mellea.cli.serve:make_from_environment",
         factory=workers > 1,
@@ -78,6 +77,15 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+    # Before anything is said: then it is known which port is free, and whoever reads it can connect at once.
+    listening = config.bind_socket()
+    listening.listen(config.backlog)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    output.note(f"serving {', '.join(made.models)} at {where}/ (a page) and {where}/v1")
+    if workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+    else:
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def make_from_environment() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,8 @@ class ValidationResult:
     def __post_init__(self) -> None:
         if not isinstance(self.result, bool):
             raise UsageError(f"a ValidationResult's result is True or False, not {self.result!r}")
+        if self.score is not None and not _is_finite(self.score):
+            raise UsageError(f"a ValidationResult's score is a finite number, or None, not {self.score!r}")
 
     def __bool__(self) -> bool:
         return self.result
@@ -51,6 +54,13 @@ class ValidationResult:
     def as_bool(self) -> bool:
         """Return whether it is met; Mellea 0.8's name for `result`."""
         return self.result
+
+
+def _is_finite(score: float) -> bool:
+    try:
+        return math.isfinite(score)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 # Without slots: in a frozen class with them, a subclass can't set attributes of its own.

@@ -62,14 +62,14 @@ def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
         StateError: it holds something else, or nothing.
         OSError: it can't be read.
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         samples = [_load_sample(line, number, path) for number, line in enumerate(file, 1) if line.strip()]
     if not samples:
         raise StateError(f"there are no samples in {str(path)!r}")
     return samples
 
 
-def _load_sample(line: str, number: int, path: Any) -> Sample:
+def _load_sample(line: bytes, number: int, path: Any) -> Sample:
     try:
         form = json.loads(line)
         case = Case(form["inputs"], form.get("expected", UNKNOWN), form["case"], form.get("data", {}))

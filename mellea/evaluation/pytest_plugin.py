@@ -73,6 +73,22 @@ def _is_generative(item: pytest.Item) -> bool:
     return item.get_closest_marker(_MARK) is not None or _FIXTURE in getattr(item, "fixturenames", ())
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Refuse a method of a `unittest.TestCase`, which unittest itself runs: it would ask a model."""
+    if not _is_generative(item):
+        return
+    from unittest import TestCase  # lazy: only generative tests load anything
+
+    cls = getattr(item, "cls", None)
+    if isinstance(cls, type) and issubclass(cls, TestCase):
+        pytest.fail(
+            f"{item.nodeid} is a method of a unittest.TestCase, which can't be generative; make it a function, or a "
+            "method of a class without that base",
+            pytrace=False,
+        )
+
+
 # A wrapper: plug-ins for async tests call the function themselves, before any other hook could.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
@@ -110,6 +126,8 @@ def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], goal: RateG
 
     try:
         yield
+    except pytest.xfail.Exception:  # a kind of fail, but it says that the test ends here
+        raise
     except (AssertionError, OutputError, pytest.fail.Exception):
         # Alone, a failure is shown as that of any test.
         if goal.repeat == 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mellea.core.card import Card
 from mellea.core.displayed import Displayed
+from mellea.core.surrogates import replace_surrogates
 from mellea.evaluation.export import list_lines, read_samples, summarise
 from mellea.evaluation.findings import Findings
 from mellea.evaluation.page import render_page
@@ -29,13 +30,14 @@ class Report(Findings, Displayed):
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
         """Write it as a page that needs no network, with every sample."""
+        page = replace_surrogates(render_page(self))  # first, so that what is there isn't lost if this fails
         with open(path, "w", encoding="utf-8") as file:
-            file.write(render_page(self))
+            file.write(page)
 
     def write_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write the samples as JSON lines; `read_report` reads them back."""
         with open(path, "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in list_lines(self))
+            file.writelines(f"{replace_surrogates(line)}\n" for line in list_lines(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values: rates, intervals, comparisons, cost and time, without samples."""

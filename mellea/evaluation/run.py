@@ -65,8 +65,10 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
     )
     plan.read_expected()
     confidence = check_confidence(arguments.get("confidence", 0.95))
-    report = await _Run(plan, arguments).finish()
     name = arguments.get("name") or " and ".join(dict.fromkeys(variants))
+    if not isinstance(name, str):
+        raise UsageError(f"name= takes a text, or None, not {name!r}")
+    report = await _Run(plan, arguments).finish()
     return replace(report, name=name, confidence=confidence)
 
 
@@ -234,8 +236,8 @@ class _Run:
     def _budget_left(self) -> Budget | None:
         """Return what is left of the budget, `None` if that is nothing, or if there is none."""
         whole = self._arguments.get("budget")
-        if whole is None:
-            return None
+        if not isinstance(whole, Budget):  # `map` says what is wrong with anything but `None`
+            return whole
         cost = None if whole.cost is None or self._cost is None else whole.cost - self._cost
         tokens = None if whole.tokens is None else whole.tokens - self._tokens
         if self._stopped is not None or any(each is not None and each <= 0 for each in (cost, tokens)):

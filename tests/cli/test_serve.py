@@ -103,6 +103,28 @@ def test_sessions_and_prompt_functions_of_a_file_are_served_until_ctrl_c(program
         assert "Traceback" not in said
 
 
+def test_any_free_port_is_one_that_is_named(program: Path) -> None:
+    command = [sys.executable, "-m", "mellea", "serve", str(program), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        try:
+            url = said.split(" at ")[1].split("/ ")[0]
+            with httpx.Client(base_url=url, timeout=30) as client:
+                assert _ids(client) == ["m", "colour"], "it listens as soon as it says so"
+        finally:
+            process.terminate()
+
+
+def test_a_port_that_is_taken_is_no_server(program: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "mellea", "serve", str(program), "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "in use" in done.stderr
+    assert "serving" not in done.stderr
+
+
 def test_names_choose_what_is_served(program: Path) -> None:
     with _serving(f"{program}:shout,colour", "--key", "secret") as (client, _):
         assert client.get("/v1/models").status_code == 401

@@ -436,3 +436,26 @@ async def test_answers_stand_in_the_journal_under_their_case_variant_and_number(
 async def test_arguments_that_are_wrong_are_refused(arguments: Any) -> None:
     with pytest.raises(UsageError):
         await mellea.aevaluate(make_classify(), CASES, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"name": 3}, {"budget": 3}])
+def test_an_argument_of_another_type_is_refused_before_anything_is_asked(arguments: Any) -> None:
+    asked: list[str] = []
+    with pytest.raises(UsageError, match=r"= takes .*, not 3"):
+        mellea.evaluate(asked.append, ["a"], **arguments)
+    assert not asked
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("-inf"), "0.5"])
+def test_a_check_with_a_score_that_is_no_number_says_nothing(score: Any) -> None:
+    report = mellea.evaluate(str, ["a", "b", "c"], checks=[lambda value: ValidationResult(True, score=score)])
+    assert report.scored == []
+    assert "a ValidationResult's score is a finite number" in str(report)
+
+
+def test_an_expected_value_of_another_type_says_why() -> None:
+    def count(text: str) -> int:
+        return len(text)
+
+    with pytest.raises(UsageError, match="expects 'two', which is not a valid int: Input should be a valid integer"):
+        mellea.evaluate(count, [("ab", "two")])

@@ -18,6 +18,7 @@ from tests.house.tree import ROOT
 PROGRAM = '''
 import asyncio
 import itertools
+import unittest
 
 import pytest
 
@@ -70,6 +71,17 @@ def test_with_a_session(mellea_session):
 
 def test_of_something_else():
     assert 1 + 1 == 2
+
+
+@pytest.mark.generative(repeat=3)
+def test_that_gives_up():
+    pytest.xfail("known")
+
+
+@pytest.mark.generative
+class TestOfUnittest(unittest.TestCase):
+    def test_of_unittest(self):
+        assert str(session.instruct("Hello")) in ("bill", "other")
 
 
 @pytest.fixture
@@ -162,6 +174,15 @@ def test_an_answer_that_isnt_recorded_fails_the_test_and_says_what_to_do(unrecor
     assert "there is no recorded answer of scripted/script in" in unrecorded.out
     assert "run pytest --mellea-record" in unrecorded.out
     assert "0 recorded answers, 0 from models" in unrecorded.out
+
+
+def test_an_expected_failure_is_one_in_a_generative_test_too(unrecorded: Done) -> None:
+    assert unrecorded.outcome("test_that_gives_up") == "XFAIL"
+
+
+def test_what_unittest_runs_asks_no_model(unrecorded: Done) -> None:
+    assert unrecorded.outcome("test_of_unittest") == "FAILED"
+    assert "is a method of a unittest.TestCase, which can't be generative" in unrecorded.out
 
 
 def test_a_test_passes_if_enough_of_its_runs_do(recorded: Done) -> None:

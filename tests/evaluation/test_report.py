@@ -167,3 +167,18 @@ def test_rich_draws_the_same_where_it_is_installed(report: Report) -> None:
     text = written.getvalue()
     assert "Can't tell whether" in text
     assert "6 of 8" in text
+
+
+def test_what_cant_be_encoded_is_written_as_a_replacement(tmp_path: Path) -> None:
+    report = mellea.evaluate(lambda text: text, [Case("\ud800</script>", "b", id="\ud801")])
+    report.write_html(tmp_path / "report.html")
+    assert "\ufffd&lt;/script&gt;" in (tmp_path / "report.html").read_text("utf-8")
+    report.write_jsonl(tmp_path / "report.jsonl")
+    (sample,) = read_report(tmp_path / "report.jsonl").samples
+    assert (sample.case.id, sample.value) == ("\ufffd", "\ufffd</script>")
+
+
+def test_a_file_that_isnt_text_is_no_report(tmp_path: Path) -> None:
+    (tmp_path / "report.jsonl").write_bytes(b"\x89PNG\xff\n")
+    with pytest.raises(StateError, match=r"line 1 of .* isn't a sample"):
+        read_report(tmp_path / "report.jsonl")
