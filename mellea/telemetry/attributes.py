@@ -37,16 +37,16 @@ def begin_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     attributes = _rename(data)
     if "provider" in data:
         # Providers that the conventions don't name keep our name, as the conventions ask.
-        attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
+        attributes[semconv.PROVIDER_NAME] = semconv.PROVIDERS.get(data["provider"], data["provider"])
     if operation is not None:
         attributes[semconv.OPERATION_NAME] = operation
         field, attribute = semconv.SUBJECTS[operation]
         if data.get(field) is not None:
             attributes[attribute] = data[field]
     if data["is_request"] and "given_name" in data:
-        attributes["gen_ai.prompt.name"] = data["given_name"]
+        attributes[semconv.PROMPT_NAME] = data["given_name"]
     if data["kind"] == "tool":
-        attributes["gen_ai.tool.type"] = "function"
+        attributes[semconv.TOOL_TYPE] = "function"
     return attributes
 
 
@@ -66,11 +66,11 @@ def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     # Renamed once more: model, tokens and errors are only known at the end.
     attributes = _rename(data)
     if "provider" in data:
-        attributes["gen_ai.provider.name"] = semconv.PROVIDERS.get(data["provider"], data["provider"])
+        attributes[semconv.PROVIDER_NAME] = semconv.PROVIDERS.get(data["provider"], data["provider"])
     for name, value in data["options"].items() if data.get("options") else ():
         attributes[semconv.OPTIONS[name]] = value
     if "finish_reason" in data:
-        attributes["gen_ai.response.finish_reasons"] = (data["finish_reason"],)
+        attributes[semconv.FINISH_REASONS] = (data["finish_reason"],)
     return attributes
 
 
@@ -95,11 +95,11 @@ def messages_of(data: Mapping[str, Any]) -> dict[str, str]:
     # The conventions want the system prompt apart from the messages.
     system = [part for message in messages if message["role"] == "system" for part in message["parts"]]
     if system:
-        found["gen_ai.system_instructions"] = _write_json(system)
+        found[semconv.SYSTEM_INSTRUCTIONS] = _write_json(system)
     if messages:
-        found["gen_ai.input.messages"] = _write_json([message for message in messages if message["role"] != "system"])
+        found[semconv.INPUT_MESSAGES] = _write_json([message for message in messages if message["role"] != "system"])
     if "answer" in data:
-        found["gen_ai.output.messages"] = _write_json([data["answer"]])
+        found[semconv.OUTPUT_MESSAGES] = _write_json([data["answer"]])
     return found
 
 
@@ -107,13 +107,13 @@ def evaluation_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of the event that a check is."""
     score = data.get("score")
     result = {
-        "gen_ai.evaluation.name": data.get("requirement") or data["check"],
-        "gen_ai.evaluation.score.label": "pass" if data["is_met"] else "fail",
+        semconv.EVALUATION_NAME: data.get("requirement") or data["check"],
+        semconv.EVALUATION_LABEL: "pass" if data["is_met"] else "fail",
         # A check without a score is 1 or 0, so that means over checks are rates.
-        "gen_ai.evaluation.score.value": float(data["is_met"]) if score is None else score,
+        semconv.EVALUATION_SCORE: float(data["is_met"]) if score is None else score,
     }
     if "reason" in data:
-        result["gen_ai.evaluation.explanation"] = data["reason"]
+        result[semconv.EVALUATION_EXPLANATION] = data["reason"]
     return result
 
 

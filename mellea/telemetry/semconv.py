@@ -16,6 +16,12 @@ __all__ = [
     "CONTENT_SWITCH",
     "DURATIONS",
     "EVALUATION_EVENT",
+    "EVALUATION_EXPLANATION",
+    "EVALUATION_LABEL",
+    "EVALUATION_NAME",
+    "EVALUATION_SCORE",
+    "FINISH_REASONS",
+    "INPUT_MESSAGES",
     "IN_PROCESS",
     "JSON_ATTRIBUTES",
     "METRICS",
@@ -24,10 +30,15 @@ __all__ = [
     "OPERATION_DETAILS_EVENT",
     "OPERATION_NAME",
     "OPTIONS",
+    "OUTPUT_MESSAGES",
+    "PROMPT_NAME",
     "PROVIDERS",
+    "PROVIDER_NAME",
     "RETRY_EVENT",
     "SUBJECTS",
+    "SYSTEM_INSTRUCTIONS",
     "TOKEN_TYPE",
+    "TOOL_TYPE",
     "Metric",
 ]
 
@@ -35,6 +46,17 @@ CONTENT_SWITCH: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 OPERATION_NAME: Final = "gen_ai.operation.name"
 TOKEN_TYPE: Final = "gen_ai.token.type"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+PROMPT_NAME: Final = "gen_ai.prompt.name"
+TOOL_TYPE: Final = "gen_ai.tool.type"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
 
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 OPERATION_DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mellea.backends.gemini import GeminiBackend
+from mellea.batch import Journal, cancelling
+from tests.batch.batch_server import BatchServer, serve
 from tests.cli.conftest import COMMAND, Done, Run
 
 PROGRAM = '''
@@ -125,6 +128,27 @@ def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:
         assert run("map", "mails.py:classify", rows, "--journal", f"j{number}.db", "--limit", str(number)).code == 0
     assert "took in 2" in run("journal", "merge", "j1.db", "j2.db").stderr
     assert "dropped 1" in run("journal", "compact", "j1.db").stderr
+
+
+def test_the_batches_of_a_journal_are_cancelled(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "run.db")
+    with serve("gemini", BatchServer(looks=1000)) as server:
+        made, lost = server.keep("i-0", []), server.keep("i-1", [])
+        job = journal.job("mails.classify")
+        for kept, id in ((made, "batches/b0"), (lost, None)):  # the second one was made at the moment of a crash
+            journal.note_intent(job, str(kept.intent), "gemini", "gemini-2.5-flash", {"i-0": "00"})
+            if id is not None:
+                journal.note_batch(str(kept.intent), "made", id)
+        backend = GeminiBackend("gemini-2.5-flash", base_url=f"{server.address}/v1beta", api_key="k")
+        monkeypatch.setattr(cancelling, "get_backend", lambda *names: backend)
+        done = run("journal", "cancel", "run.db")
+        assert (done.code, done.stderr) == (0, "")
+        assert [(line["id"], line["model"], line["rows"]) for line in lines(done.stdout)] == [
+            ("batches/b0", "gemini-2.5-flash", 1),
+            ("batches/b1", "gemini-2.5-flash", 1),
+        ]
+        assert made.is_cancelled and lost.is_cancelled
+    assert run("journal", "cancel", "none.db").code == 2
 
 
 def test_ctrl_c_says_how_to_go_on(rows: Path) -> None:

@@ -116,6 +116,44 @@ def test_a_receiver_gets_whole_trees_of_threads_loops_trio_and_agents(receiver: 
     assert len({span.trace_id for span in spans.values()}) == 5
 
 
+WEB = """
+    import socket, threading, urllib.request
+    import mellea, uvicorn
+    from mellea import serve
+    from mellea.testing import ScriptedBackend
+
+    m = mellea.start_session(ScriptedBackend("red, and blue", "red, and blue"))
+
+    @mellea.trace(name="answer")
+    async def answer():
+        async for chunk in m.astream("x"):
+            yield chunk
+
+    async def app(scope, receive, send):
+        make = serve.ui if scope["path"] == "/ui" else serve.text
+        await make(answer())(scope, receive, send)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    for path in ("text", "ui"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{listener.getsockname()[1]}/{path}") as response:
+            assert b"blue" in response.read()
+    server.should_exit = True
+    thread.join()
+"""
+
+
+def test_a_receiver_gets_the_spans_of_web_streams(receiver: Receiver) -> None:
+    pytest.importorskip("uvicorn", reason="the extra serve isn't installed")
+    run(WEB, MELLEA_TELEMETRY="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.server_port}")
+    spans = {span.span_id: span for span in receiver.spans}
+    above = [(spans[span.parent_span_id].name, span.name) for span in spans.values() if span.parent_span_id]
+    assert above == [("answer", "chat script")] * 2
+    assert len({span.trace_id for span in spans.values()}) == 2
+
+
 def test_the_console_is_stderr_and_has_a_line_a_span() -> None:
     done = run(PROGRAM, MELLEA_TELEMETRY="console")
     assert done.stdout == "" and "correct horse" not in done.stderr

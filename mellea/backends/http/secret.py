@@ -103,7 +103,7 @@ class Headers(dict[str, str]):
         return found
 
     def secrets(self) -> set[str]:
-        """Return the values that are keys, and their words but for the scheme: of `"Bearer …"`, all and the second."""
+        """Return the values that are keys, and their words, but no scheme: `"Bearer …"` holds two texts and one key."""
         values = {value for name, value in self.items() if _SENSITIVE.search(name)}
         texts = {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
         return {text for text in texts if text.lower() not in _SCHEMES}

@@ -1,4 +1,8 @@
-"""Detects text that goes round in circles, as small models write when they don't stop."""
+"""Detects text that goes round in circles, as small models write when they don't stop.
+
+Much that is worth reading repeats itself, too: a refrain, the items of a list, the rows of a table, the functions of a
+program. So a piece of text has to come again and again, each time soon after the time before, before it counts.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +11,49 @@ from collections import deque
 __all__ = ["Repetition"]
 
 _RUN = 5
-"""Pieces in a row that count as seen before if they were in this order."""
+"""Pieces in a row that count as one thing said, if they are in this order."""
 
-_WINDOW = 64
-"""The last pieces that are looked at; about 45 words, more than most refrains have."""
+_TIMES = 3
+"""How often a run has to have been there before: a refrain may come three times."""
 
-_SEEN = 0.8
-"""The part of them that has to be nothing new. Small models vary what they repeat by a word here and there."""
+_SOON = 128
+"""Within how many pieces it has to come again; about 90 words. What comes again later was left in between."""
+
+_WINDOW = 72
+"""The last pieces that are looked at; about 50 words."""
+
+_SEEN = 0.9
+"""The part of them that has to be nothing new. Small models vary what they repeat by a word here and there; an item of
+a list has its own number or name."""
 
 
 class Repetition:
     """Fed piece by piece, a piece being about a token; each costs the same, however long the text is."""
 
     def __init__(self) -> None:
+        self._count = 0
         self._last: deque[str] = deque(maxlen=_RUN)
-        self._known: set[tuple[str, ...]] = set()
+        self._known: dict[tuple[str, ...], tuple[int, int]] = {}  # how often in close succession, and where last
         self._window: deque[bool] = deque(maxlen=_WINDOW)
         self._seen = 0
 
     def feed(self, piece: str) -> bool:
         """Add the next piece, and return whether the recent text only repeats what came before."""
+        self._count += 1
         self._last.append(piece)
         if len(self._last) < _RUN:
             return False
-        run = tuple(self._last)
-        is_seen = run in self._known
-        self._known.add(run)
+        is_seen = self._note(tuple(self._last)) >= _TIMES
         if len(self._window) == _WINDOW:
             self._seen -= self._window[0]
         self._window.append(is_seen)
         self._seen += is_seen
         return self._seen >= _SEEN * _WINDOW
+
+    def _note(self, run: tuple[str, ...]) -> int:
+        """Note that a run is there, and return how often it was there before, each time soon after the other."""
+        times, place = self._known.get(run, (0, 0))
+        if self._count - place > _SOON:
+            times = 0
+        self._known[run] = times + 1, self._count
+        return times

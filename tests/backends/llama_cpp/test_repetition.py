@@ -1,4 +1,5 @@
 import itertools
+import json
 import re
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_circle_is_noticed_soon(circle):
     start = len(pieces(STORY))
     found = position(STORY + circle * 200)
     assert found is not None
-    assert start < found < start + 120 + 2 * len(pieces(circle))
+    assert start < found < start + 80 + 3 * len(pieces(circle))
 
 
 def test_a_circle_that_is_varied_by_a_word_is_noticed_too():
@@ -43,7 +44,7 @@ def test_a_circle_that_is_varied_by_a_word_is_noticed_too():
     )
     found = position(STORY + circle)
     assert found is not None
-    assert found < len(pieces(STORY)) + 120
+    assert found < len(pieces(STORY)) + 240
 
 
 @pytest.mark.parametrize(
@@ -58,4 +59,30 @@ def test_a_circle_that_is_varied_by_a_word_is_noticed_too():
     ],
 )
 def test_a_refrain_a_count_a_table_and_a_list_are_no_circles(text):
+    assert position(text) is None
+
+
+VERSE = "Row, row, row your boat\nGently down the stream\nMerrily, merrily, merrily, merrily\nLife is but a dream\n"
+CHORUS = f"{VERSE}The river is wide and the evening is cold,\nWe sing what our fathers have sung to the old,\n{STORY}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"A {what} verse\n{VERSE}\n" for what in ("first", "second", "third", "last")),
+        f"The sea is near.\n{CHORUS}The hills are far.\n{CHORUS}We are at home.\n{CHORUS}",
+        json.dumps(
+            [{"id": number, "name": f"n{number}", "active": True, "tags": []} for number in range(60)], indent=2
+        ),
+        "".join(f'<circle cx="{number}" cy="50" r="4" fill="red"/>\n' for number in range(0, 600, 10)),
+        "\n".join(
+            ["r n b q k b n r", "p p p p p p p p", *[". . . . . . . ."] * 4, "P P P P P P P P", "R N B Q K B N R"]
+        ),
+        f"{STORY}Once more, since you asked for it twice:\n{STORY}",
+        "".join(f"    self.assertEqual(add({number}, {number}), {2 * number})\n" for number in range(60)),
+        "Title\n" + "-" * 60 + "\nHe laughed: " + "ha " * 20 + "and went on.\n" + " " * 60 + "end",
+    ],
+    ids=["verses", "a long chorus", "JSON", "SVG", "a chess board", "a copy", "asserts", "a line"],
+)
+def test_what_is_meant_to_repeat_itself_is_no_circle(text):
     assert position(text) is None
