@@ -39,7 +39,7 @@ def in_state(state: State) -> Run:
     run = Run()
     run.events.append(TextDelta("early"))
     if state is State.STREAMING:
-        run._move_to_streaming()
+        run._note_first(TextDelta, 0.0)
     elif state in FINAL:
         assert run.end(state, ParseError("first") if state is not State.DONE else None, "first")
     return run
@@ -59,7 +59,7 @@ def test_the_table_is_the_designs() -> None:
 @pytest.mark.parametrize("state", State)
 def test_a_delta_moves_to_streaming_from_an_open_state_only(state: State) -> None:
     run = in_state(state)
-    run._move_to_streaming()
+    run._note_first(TextDelta, 0.0)
     assert run.state is (state if state in FINAL else State.STREAMING)
 
 

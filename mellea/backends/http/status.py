@@ -96,8 +96,8 @@ def message_of(
     elif status == 401 and not had_key:
         advice = "no key was sent: pass api_key=, or set the provider's variable in the environment"
     elif status == 404:
-        # A server that speaks a part of an API only answers the same as one that lacks the model.
-        there = f", and whether the server has {endpoint!r}" if endpoint else ""
+        # A server that speaks only a part of an API answers the same as one that lacks the model, in fewer words.
+        there = f", and whether the server has {endpoint!r}" if endpoint and "model" not in said.lower() else ""
         advice = f"check the model's name and base_url{there}"
     elif status == 429 and long_pause is not None:
         advice = f"it asks to wait {long_pause:.0f} s, so it wasn't asked again"

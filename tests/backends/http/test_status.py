@@ -84,6 +84,7 @@ def test_a_refusal_without_a_key_says_that_there_was_none() -> None:
 
 def test_what_may_lack_at_the_address_is_named() -> None:
     assert "whether the server has 'videos'" in message_of(404, b"", "http://h", endpoint="videos")
+    assert "whether" not in message_of(404, b'{"error": "no such model"}', "http://h", endpoint="videos")
 
 
 def test_a_wait_that_is_too_long_is_no_reason_to_raise_retries() -> None:
