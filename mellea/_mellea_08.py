@@ -65,6 +65,10 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
 """By module: a name of 0.8, and where it is here, as `"module:name"`, or the module itself."""
 
 
+# What programs of other libraries begin with.
+_BEGINNINGS = frozenset({"Anthropic", "Client", "LLM", "Model", "OpenAI", "Session", "connect"})
+
+
 def load(module: str, name: str) -> Any:
     """Return what a name of 0.8 stands for.
 
@@ -73,7 +77,8 @@ def load(module: str, name: str) -> Any:
     """
     home = ELSEWHERE.get(module, {}).get(name)
     if home is None:
-        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        hint = "; mellea.start_session(…) starts a session" if module == "mellea" and name in _BEGINNINGS else ""
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
     place, _, attribute = home.partition(":")
     found = import_module(place)
     return getattr(found, attribute) if attribute else found

@@ -202,3 +202,9 @@ def test_a_constant_names_a_model_in_its_places() -> None:
     assert model_ids.OPENAI_GPT_5_1 == "gpt-5.1" == model_ids.OPENAI_GPT_5_1.openai_name
     with mellea.start_session("ollama", model_ids.QWEN3_8B) as m:
         assert m.backend.model_id == "qwen3:8b"
+
+
+@pytest.mark.parametrize("name", ["Session", "Client", "OpenAI"])
+def test_what_other_libraries_begin_with_is_answered_by_start_session(name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'; mellea.start_session\(…\) starts a session"):
+        getattr(mellea, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,9 @@ def load(named: str) -> Any:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
     except Exception as error:  # an expression can do anything
-        raise UsageError(f"{path!r} doesn't define {name!r}: {error or type(error).__name__}") from error
+        near = get_close_matches(getattr(error, "name", None) or "", vars(module), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{path!r} doesn't define {name!r}: {error or type(error).__name__}{hint}") from error
 
 
 def run_file(path: Path) -> ModuleType:

@@ -25,7 +25,18 @@ __all__ = ["app"]
 Database = Annotated[
     Path, typer.Option("--db", envvar="MELLEA_TRACES", metavar="FILE", help="The record.", show_default=True)
 ]
-Run = Annotated[int | None, typer.Argument(metavar="ID", help="Which run, by default the newest.", show_default=False)]
+
+
+def _read_number(given: str) -> int:
+    if not given.isascii() or not given.isdigit():
+        raise typer.BadParameter(f"{given!r} is not the number of a run; --db FILE names the record")
+    return int(given)
+
+
+Run = Annotated[
+    int | None,
+    typer.Argument(metavar="ID", help="Which run, by default the newest.", show_default=False, parser=_read_number),
+]
 
 _DEFAULT = Path("runs.db")
 

@@ -161,6 +161,5 @@ def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None)
     end = said.finish_reason if run.error is None else type(run.error).__name__
     _log.info("%s/%s: %.2f s, %s, %s", run.backend, said.model or run.model, seconds, tokens, end)
     if run.time_to_first_token is not None:
-        _log.debug(
-            "%s: first token after %.3f s, %d events", said.response_id, run.time_to_first_token, len(run.events)
-        )
+        name = said.response_id or said.model or run.model
+        _log.debug("%s: first token after %.3f s, %d events", name, run.time_to_first_token, len(run.events))
