@@ -15,6 +15,7 @@ import pytest
 
 import mellea
 from mellea.core import CBlock, ImageBlock, Message, Requirement, ValidationResult
+from mellea.evaluation.preference import _PreferenceRow
 from mellea.stdlib.components import (
     Conversation,
     Correction,
@@ -127,6 +128,8 @@ FAILURES = [
 ]
 CASES["repair"] = Repair(CASES["instruction_requirements"], FAILURES, "A fox named Reynard met a crow.\n")
 CASES["repair_of_nothing"] = Repair(CASES["instruction_bare"], FAILURES, "")
+CASES["preference"] = _PreferenceRow("one", "", "A fox.", "A fox and a crow.", "It is short.")
+CASES["preference_with_task"] = _PreferenceRow("one", "Tell a tale.", "A fox.", "A fox and a crow.", "It is short.")
 CASES["correction"] = Correction(CASES["instruction_bare"], FAILURES)
 
 FOR_CLAUDE = [name for name in CASES if name.startswith("instruction")]
@@ -174,5 +177,5 @@ def test_prompts_have_no_stray_white_space_and_no_heading_over_nothing(file: Pat
 def test_every_template_has_a_golden_file() -> None:
     prompts = Path(mellea.__file__).parent / "templates" / "prompts"
     names = {file.stem for file in prompts.glob("*.jinja2")} - {"Judge", "Message"}
-    said = {type(case).__name__ for case in CASES.values()} | {"MObject"}
+    said = {type(case).__name__ for case in CASES.values()} | {"MObject", "Preference"}
     assert names <= said
