@@ -122,6 +122,12 @@ class Database:
                 self._connection.close()
             self._connection = None
 
+    def __del__(self) -> None:
+        # Dropped instead of closed, nothing is lost: what was committed is in the file. Python 3.13 would warn.
+        connection = getattr(self, "_connection", None)
+        if connection is not None and self._process == os.getpid():
+            connection.close()
+
     @contextmanager
     def _explaining(self) -> Iterator[None]:
         try:

@@ -133,3 +133,19 @@ def test_imports_are_absolute() -> None:
         f"{name(path)}:{line}" for path in FILES for imported, line in _imports(parse(path)) if imported.startswith(".")
     ]
     assert not found, f"write the whole name of the module: {found}"
+
+
+AT_HOME = ("tests.house", "tests.docs", "tests.typing", "tests.web", "benchmarks", "docs")
+"""What isn't there where the wheel is tested."""
+
+
+def test_tests_of_the_wheel_import_nothing_that_stays_in_the_checkout() -> None:
+    stays = tuple(ROOT / "tests" / folder for folder in ("house", "docs", "typing", "web"))
+    found = [
+        f"{name(path)}:{line}"
+        for path in python_files(ROOT / "tests")
+        if not any(path.is_relative_to(folder) for folder in stays)
+        for imported, line in _names(path)
+        if imported.startswith(tuple(f"{each}." for each in AT_HOME)) or imported in AT_HOME
+    ]
+    assert found == []

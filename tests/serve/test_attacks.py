@@ -16,7 +16,7 @@ import mellea
 from mellea import serve
 from mellea.serve import guard
 from mellea.testing import ScriptedBackend
-from tests.web.serving import served
+from tests.serving import served
 
 PLANTED = "planted-secret"
 KEY = "the-servers-key"

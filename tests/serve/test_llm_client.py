@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import mellea
 from mellea.serve import app
 from mellea.testing import ScriptedBackend
 from tests.peers import Peer
-from tests.web.serving import served
+from tests.serving import served
 
 pytestmark = [Peer("llm").needed, pytest.mark.filterwarnings("ignore")]  # warnings of its own
 
@@ -61,7 +63,15 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llm]:
         from click.testing import CliRunner
         from llm.cli import cli
 
-        yield lambda *arguments: CliRunner().invoke(cli, arguments)
+        def run(*arguments: str) -> Any:
+            done = CliRunner().invoke(cli, arguments)
+            # It leaves its connections to the collector, and the warning to whichever test runs then.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            return done
+
+        yield run
 
 
 def test_a_prompt_is_answered_streamed_or_not(llm: Llm) -> None:

@@ -21,7 +21,7 @@ from mellea.testing.scripted import Gate, Pause
 from tests.backends.recorded import outcome
 from tests.serve.asgi import Answer, ask
 from tests.serve.ui_streams import call
-from tests.web.serving import served
+from tests.serving import served
 
 pytestmark = pytest.mark.anyio
 

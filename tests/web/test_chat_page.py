@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.serving import served
 from tests.web.chat_app import ChatApp, TypedApp
 from tests.web.chromium import open_chromium
-from tests.web.serving import served
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 import mellea
 from tests.docs.fences import ROOT, fences
+from tests.serving import read_and_leave, served
 from tests.web.model_server import ModelServer
-from tests.web.serving import read_and_leave, served
 
 SECONDS = 30.0
 """Within which the model is told, on however busy a machine; it would write for two minutes."""

@@ -12,8 +12,8 @@ import pytest
 import mellea
 from mellea import serve
 from tests.ports import Port
+from tests.serving import read_and_leave
 from tests.web.model_server import ModelServer
-from tests.web.serving import read_and_leave
 
 
 @contextlib.contextmanager

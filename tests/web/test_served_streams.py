@@ -13,8 +13,8 @@ import mellea
 from mellea import serve
 from mellea.testing import ScriptedBackend
 from tests.serve import ui_protocol
+from tests.serving import read_and_leave, served
 from tests.web.model_server import ModelServer
-from tests.web.serving import read_and_leave, served
 
 SECONDS = 30.0
 """Within which the model is told, on however busy a machine; the campaign `served` measures how long it takes."""

@@ -13,9 +13,9 @@ import pytest
 import mellea
 from mellea.backends.openai import OpenAIBackend
 from mellea.traces import read_run, read_runs, record
+from tests.serving import read_and_leave, served
 from tests.telemetry.conftest import Seen, enabled  # noqa: F401 - a fixture
 from tests.web.model_server import ModelServer
-from tests.web.serving import read_and_leave, served
 
 pytestmark = pytest.mark.one_loop
 

@@ -20,8 +20,8 @@ from mellea.testing.scripted import Gate, Pause
 from tests.serve import ui_protocol
 from tests.serve.test_ui_stream import matches
 from tests.serve.ui_streams import CASES, SECRET, call, describe, session
+from tests.serving import served
 from tests.waiting import until_here
-from tests.web.serving import served
 
 CLIENTS = Path(__file__).parent / "ui_clients"
 VERSIONS = (5, 6, 7)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.docs.fences import ROOT
 from tests.serve import ui_protocol
-from tests.web.serving import served
+from tests.serving import served
 
 FOLDER = ROOT / "docs" / "examples" / "web"
 
