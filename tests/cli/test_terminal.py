@@ -53,7 +53,7 @@ def test_a_chat_is_interrupted_and_goes_on(terminal: Terminal, model: Model) -> 
     terminal.start("mellea chat")
     terminal.expect("mellea: openai/echo; /help lists the commands\n>")
     terminal.type("hello")
-    terminal.expect("the 1. message.\n>")
+    terminal.expect("'hello', the 1. message.\n>")
     terminal.type("count")
     terminal.expect("1 2 3 4")
     terminal.press("C-c")
@@ -73,7 +73,7 @@ def test_a_chat_is_interrupted_and_goes_on(terminal: Terminal, model: Model) -> 
     terminal.expect("/clear           forget the conversation\n")
     terminal.type("/clear")
     terminal.type("afresh")
-    terminal.expect("the 1. message.\n>")
+    terminal.expect("'afresh', the 1. message.\n>")  # with its question: the screen still has another first message
     terminal.press("C-c")  # it clears the line
     terminal.press("C-d")
     assert terminal.end()[1] == 0
