@@ -75,6 +75,7 @@ def test_a_chat_is_interrupted_and_goes_on(terminal: Terminal, model: Model) -> 
     terminal.type("afresh")
     terminal.expect("'afresh', the 1. message.\n>")  # with its question: the screen still has another first message
     terminal.press("C-c")  # it clears the line
+    terminal.expect("'afresh', the 1. message.\n>\n>")  # what is typed before the new prompt is there is lost
     terminal.press("C-d")
     assert terminal.end()[1] == 0
 
