@@ -65,7 +65,9 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llm]:
 
         def run(*arguments: str) -> Any:
             done = CliRunner().invoke(cli, arguments)
-            # It leaves its connections to the collector, and the warning to whichever test runs then.
+            # It leaves its connections to the collector, and the warning to whichever test runs then; where it failed,
+            # the frames of its error hold them.
+            done.exception = done.exc_info = None
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
                 gc.collect()
