@@ -12,12 +12,15 @@ import pytest
 from hypothesis import settings
 
 from tests.backends.recorded import TALLY, summary
+from tests.bytecode import share_bytecode
 from tests.soak import examples, is_thorough, spread
 
 # A shell starts its background jobs with SIGINT ignored, and a program inherits that. With a handler here instead, the
 # programs that the tests start can be interrupted wherever the tests run.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+share_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 
 settings.register_profile("mellea", deadline=None, max_examples=examples(100))
 settings.load_profile("mellea")
