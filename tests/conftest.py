@@ -58,25 +58,31 @@ _file: Path | None = None
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one worker more than there are processors: many tests wait for a server, a process or a clock."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    """Run two workers more than there are processors: the tests wait for servers, processes and clocks half of the time."""
+    return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 # Files whose tests take seconds, the slowest first: they wait for programs, or for the embedded model.
 _SLOW = (
-    "docs/test_examples.py",
     "docs/test_fences.py",
-    "house/test_kills.py",
-    "backends/openai/test_engine.py",
-    "core/test_process.py",
     "stdlib/tools/mcp/test_connection.py",
+    "web/test_page_in_a_browser.py",
+    "docs/test_examples.py",
+    "batch/test_batches.py",
+    "core/test_process.py",
+    "backends/http/test_faults.py",
+    "web/test_chat_page.py",
+    "backends/llama_cpp/test_backend.py",
+    "docs/test_coming_from.py",
+    "backends/openai/test_engine.py",
+    "house/test_kills.py",
+    "house/test_map_campaigns.py",
     "docs/test_chat.py",
     "backends/llama_cpp/test_tools.py",
     "backends/llama_cpp/test_process.py",
     "house/test_benchmarks.py",
     "backends/anthropic/test_engine.py",
     "backends/llama_cpp/test_ends.py",
-    "house/test_typing.py",
     "stdlib/test_embedded.py",
     "core/structured/test_embedded.py",
 )
