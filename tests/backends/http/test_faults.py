@@ -242,7 +242,7 @@ FAULTS = [
     Fault("silence", [silence], DeadlineError, "was silent for 0.3 s", True, deadlines=SHORT),
     Fault(
         "silence in mid-stream", [silence_in_the_middle], DeadlineError, "was silent for 0.3 s", True, "all ",
-        deadlines=SHORT,
+        deadlines=Deadlines(connect=2, first_byte=30, between_bytes=0.3),
     ),
     Fault("one byte after another", [slow], "slow", deadlines=ENOUGH),
     Fault(
