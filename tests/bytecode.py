@@ -17,9 +17,10 @@ __all__ = ["share_bytecode"]
 
 
 def share_bytecode(folder: Path) -> None:
-    """Keep compiled files in a folder, for this process and those that it starts; where they may be written, do nothing.
+    """Keep compiled files in a folder, for this process and those that it starts.
 
-    The first process of a test run calls this; its workers find it done.
+    Where they may stand beside the sources nothing is done. The first process of a test run calls this; its workers
+    find it done.
     """
     if not sys.dont_write_bytecode or sys.pycache_prefix:
         return

@@ -58,7 +58,7 @@ _file: Path | None = None
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run two workers more than there are processors: the tests wait for servers, processes and clocks half of the time."""
+    """Run two workers more than there are processors: many tests wait for a server, a process or a clock."""
     return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
