@@ -308,6 +308,7 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mellea.backends.http.exchange._FIRST_PAUSE", 0.02)
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 async def test_what_the_user_gets(fault: Fault, anyio_backend: str) -> None:
     with misbehaving(*fault.behaviours) as server:
