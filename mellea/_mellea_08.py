@@ -39,7 +39,11 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "RejectionSamplingStrategy": "mellea.stdlib.sampling:RejectionSamplingStrategy",
         "model_ids": "mellea.backends.model_ids",
     },
-    "mellea.backends": {**_TOOLS, "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier"},
+    "mellea.backends": {
+        **_TOOLS,
+        "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier",
+        "model_ids": "mellea.backends.model_ids",
+    },
     "mellea.backends.model_options": _names("mellea.core", "ModelOption"),
     "mellea.backends.tools": _TOOLS,
     "mellea.core": _LOGGER,
