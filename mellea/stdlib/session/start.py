@@ -59,8 +59,8 @@ def start_session(
         if model_id is not None or backend_kwargs:
             useless = [*([] if model_id is None else ["model_id"]), *backend_kwargs]
             raise UsageError(
-                f"a backend was given, so start_session takes no {' and no '.join(map(repr, useless))}; arguments go to "
-                "the backend's class, model options into model_options={…}, a context into ctx=…"
+                f"a backend was given, so start_session takes no {' and no '.join(map(repr, useless))}; arguments go "
+                "to the backend's class, model options into model_options={…}, a context into ctx=…"
             )
         backend = chosen
     else:

@@ -44,7 +44,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     """Return the payload.
 
     Raises:
-        UnsupportedError: the format has no words for something in the messages or the options.
+        UnsupportedError: the wire format can't express something in the messages or the options.
     """
     options = request.options
     # Not stored: the conversation is ours, and goes along in full; so reasoning comes encrypted.
