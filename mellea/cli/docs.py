@@ -25,6 +25,7 @@ _PACKAGE = Path(mellea.__file__).parent
 # A wheel has the pages inside; a checkout has them beside the package.
 _FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent / "docs")
 _TOO_LONG = 110
+_APART = str.maketrans("-_/", "   ")
 
 
 def docs(
@@ -62,7 +63,8 @@ def _resolve_name(page: str, pages: dict[str, Path]) -> str:
     found = by_name.get(wanted.lower().replace("-", "_")) or by_name.get(f"{wanted.lower().replace('-', '_')}/readme")
     if found is None:
         # A word of a name is enough where no other name has it: `langchain`, or `1` for chapter 01.
-        named = [name for name in pages if wanted.lower().zfill(2) in re.split(r"[-_/.]", name.lower())]
+        word = wanted.lower().zfill(2)
+        named = [name for name in pages if word in name.lower().translate(_APART).split()]
         if len(named) == 1:
             return named[0]
         # Several words are no name, but what is looked for.

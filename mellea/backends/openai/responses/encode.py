@@ -41,7 +41,7 @@ _RESULTS = {
 
 
 def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[str, Any]:
-    """Return the payload.
+    """Return the body of a request to the Responses API, as a dict.
 
     Raises:
         UnsupportedError: the wire format can't express something in the messages or the options.
