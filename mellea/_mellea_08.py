@@ -83,6 +83,16 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
 _BEGINNINGS = frozenset({"Anthropic", "Client", "LLM", "Model", "OpenAI", "Session", "connect"})
 
 
+def _hint_for(name: str) -> str:
+    """Return what to write in place of a name that `mellea` hasn't; `""` if nobody uses it."""
+    if name in _BEGINNINGS:
+        return "; mellea.start_session(…) starts a session"
+    if hasattr(import_module("mellea.stdlib.session").MelleaSession, name):
+        return f"; it belongs to a session: m = mellea.start_session(…), then m.{name}"
+    ways: dict[str, str] = import_module("mellea.core.attributes").SESSION_WAYS
+    return f"; m = mellea.start_session(…) starts a session, and {ways[name]}" if name in ways else ""
+
+
 def load(module: str, name: str) -> Any:
     """Return what a name of 0.8 stands for.
 
@@ -91,8 +101,9 @@ def load(module: str, name: str) -> Any:
     """
     home = ELSEWHERE.get(module, {}).get(name)
     if home is None:
-        hint = "; mellea.start_session(…) starts a session" if module == "mellea" and name in _BEGINNINGS else ""
-        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}{_hint_for(name) if module == 'mellea' else ''}"
+        )
     place, _, attribute = home.partition(":")
     found = import_module(place)
     return getattr(found, attribute) if attribute else found

@@ -179,7 +179,7 @@ class Capabilities:
         options: names of the model options that reach the model.
         tools: whether the model can call tools.
         builtin_tools: the providers whose own tools can be asked for.
-        structured_output: how a schema is held: by the provider's own means, by a tool call, by asking
+        structured_output: how a schema is enforced: by the provider's own means, by a tool call, by asking
             for it in the prompt, or not at all. The backend itself does so; for the third way there is
             `mellea.core.structured.prompting`.
         images: whether messages may hold images.

@@ -6,8 +6,9 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from mellea.core.attributes import CONTEXT_WAYS, find_attribute
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -173,6 +174,11 @@ class Context(ABC):
         return self is other
 
     __hash__ = object.__hash__
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, CONTEXT_WAYS)
 
 
 class _Last(weakref.ref[ModelOutputThunk[Any]]):

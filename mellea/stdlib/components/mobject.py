@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeVar, overload, runtime_checkable
 
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
+from mellea.core.entrance import entrance
 from mellea.errors import UsageError
 from mellea.stdlib.components.object_view import (
     SETTINGS,
@@ -101,6 +102,14 @@ def mify(
     stringify_func: Callable[[Any], str] | None = None,
     template: str | None = None,
 ) -> Callable[[T], T]: ...
+@entrance(
+    "mify",
+    exclude="fields_exclude={…} hides fields, funcs_exclude={…} methods",
+    include="fields_include={…} chooses the fields, funcs_include={…} the methods",
+    fields="fields_include={…} chooses the fields",
+    hidden="fields_exclude={…} hides fields",
+    tools="funcs_include={…} chooses the methods",
+)
 def mify(
     obj: Any = _NOTHING,
     /,

@@ -281,7 +281,7 @@ class ChatContext(Context):
         )  # the linked list itself would exceed pickle's recursion
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}, {self._depth} turns>"
+        return f"<{type(self).__name__}, {self._depth} turn{'' if self._depth == 1 else 's'}>"
 
 
 def _rebuild(kind: type[ChatContext], settings: _Settings, nodes: list[tuple[Turn | None, bool]]) -> ChatContext:

@@ -11,6 +11,7 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend
 from mellea.core.component import TemplateRepresentation
 from mellea.core.context import Context
+from mellea.core.entrance import entrance
 from mellea.core.options import check_options, merge_options, without_shape
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.thunk import ModelOutputThunk
@@ -29,6 +30,7 @@ _LONGEST_REASON = 300
 _TOP_SCORE = 10
 
 
+@entrance("Judge")
 @dataclass(frozen=True, slots=True)
 class Judge:
     """A model that judges outputs.
