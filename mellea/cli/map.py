@@ -95,7 +95,8 @@ def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]
     rest = iter(rows)
     first = list(islice(rest, _FIRST))
     try:
-        ids = {find_id(row, number, id) for number, row in enumerate(first)}
+        # As the journal writes them: half a character is escaped.
+        ids = {find_id(row, number, id).encode(errors="backslashreplace").decode() for number, row in enumerate(first)}
     except MelleaError:  # told by the map, of the row that it concerns
         return chain(first, rest)
     journal = Journal(kept)

@@ -35,6 +35,7 @@ from mellea.errors import (
     OverloadedError,
     ParseError,
     RateLimitError,
+    RateLimitError,
     StateError,
     UsageError,
 )
@@ -626,6 +627,23 @@ async def test_failures_that_may_pass_are_tried_again() -> None:
     [row] = await collect(amap(mellea.MelleaSession(failing).instruct, ["x"], retries=1))
     assert isinstance(row.error, OverloadedError)
     assert len(failing.requests) == 2
+
+
+async def test_a_provider_that_asks_for_a_day_does_not_hold_a_row_up_for_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mellea.batch.runner.LONGEST_HOLD", 0.01)
+    asked: list[str] = []
+
+    async def refuse_once(text: str) -> str:
+        asked.append(text)
+        if len(asked) == 1:
+            raise RateLimitError("too many", status=429, retry_after=86_400.0, is_retryable=True)
+        return text
+
+    with anyio.fail_after(20):
+        [row] = await collect(amap(refuse_once, ["a"]))
+    assert (row.value, len(asked)) == ("a", 2)
 
 
 async def test_a_refused_key_ends_it_at_once() -> None:
