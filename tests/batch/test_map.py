@@ -35,7 +35,6 @@ from mellea.errors import (
     OverloadedError,
     ParseError,
     RateLimitError,
-    RateLimitError,
     StateError,
     UsageError,
 )

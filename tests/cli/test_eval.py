@@ -137,4 +137,4 @@ def test_an_output_that_would_overwrite_the_cases_the_program_or_the_journal_is_
         assert "are the same file" in refused.stderr
         assert [cases.read_text(), (program.parent / "mails.py").read_text()] == before
     assert run("eval", "mails.py:classify", "cases.jsonl", "--html", "none/page.html").code == 1
-    assert count_asked(program) == 0
+    assert not (program.parent / "asked.txt").exists()
