@@ -46,6 +46,7 @@ class OllamaModelBackend(HttpBackend):
         "*:*",  # a model and its tag
         *("gemma*", "gpt-oss*", "granite*", "llama*", "mistral*", "mixtral*", "olmo*", "phi*", "qwen*", "smollm*"),
     )
+    default_model = _DEFAULT_MODEL
     default_url = f"http://127.0.0.1:{DEFAULT_PORT}"
     url_variable = HOST_VARIABLE
     key_variables = ("OLLAMA_API_KEY",)
