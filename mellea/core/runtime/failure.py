@@ -13,7 +13,16 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["Exit", "as_mellea_error", "describe_error", "interrupted", "left_behind", "lost", "overdue"]
+__all__ = [
+    "Exit",
+    "as_mellea_error",
+    "copy_for_reader",
+    "describe_error",
+    "interrupted",
+    "left_behind",
+    "lost",
+    "overdue",
+]
 
 
 class Exit(MelleaError):
@@ -30,12 +39,15 @@ class Exit(MelleaError):
         super().__init__(describe_error(cause))
         self.cause = cause
 
-    def copy_cause(self) -> BaseException:
-        """Return the exit for one more reader to raise."""
-        try:
-            return copy.copy(self.cause)
-        except Exception:  # noqa: BLE001 - a class of the user's that can't be copied
-            return self.cause
+
+def copy_for_reader(error: MelleaError) -> BaseException:
+    """Return a copy of a run's error for one more reader to raise: of the exit itself if that is what it keeps."""
+    if not isinstance(error, Exit):
+        return error.clone()
+    try:
+        return copy.copy(error.cause)
+    except Exception:  # noqa: BLE001 - a class of the user's that can't be copied
+        return error.cause
 
 
 def as_mellea_error(error: BaseException, *, backend: str | None, model: str | None, is_work: bool) -> MelleaError:

@@ -23,7 +23,7 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.runtime.failure import Exit, as_mellea_error, lost
+from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
@@ -264,10 +264,8 @@ class Record(Waits):
 
     def raise_error(self) -> None:
         """Raise this reader's own copy of the error, if the run has failed or was cancelled; an exit as it is."""
-        if isinstance(self.error, Exit):
-            raise self.error.copy_cause().with_traceback(self.error.__traceback__)
         if self.error is not None:
-            raise self.error.clone().with_traceback(self.error.__traceback__)
+            raise copy_for_reader(self.error).with_traceback(self.error.__traceback__)
 
     @property
     def is_misread(self) -> bool:
