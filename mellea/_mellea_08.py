@@ -26,6 +26,7 @@ _REQUIREMENTS = _names("mellea.stdlib.requirements", "check req simple_validate"
 _STRATEGIES = _names(
     "mellea.stdlib.sampling", "MultiTurnStrategy RejectionSamplingStrategy RepairTemplateStrategy SamplingResult"
 )
+_LOGGER = _names("mellea._shapes_08", "MelleaLogger")
 _FUNCTIONS = {"PreconditionException": "mellea.errors:RequirementError", **_names("mellea", "generative")}
 
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
@@ -33,19 +34,29 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         **_names("mellea.core", "Component Context Requirement SamplingResult TemplateRepresentation ValidationResult"),
         **_names("mellea.stdlib.components", "Document Instruction SimpleComponent"),
         **_REQUIREMENTS,
+        **_LOGGER,
+        **_names("mellea._shapes_08", "start_backend"),
         "RejectionSamplingStrategy": "mellea.stdlib.sampling:RejectionSamplingStrategy",
         "model_ids": "mellea.backends.model_ids",
     },
-    "mellea.backends": {**_TOOLS, "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier"},
+    "mellea.backends": {
+        **_TOOLS,
+        "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier",
+        "model_ids": "mellea.backends.model_ids",
+    },
     "mellea.backends.model_options": _names("mellea.core", "ModelOption"),
     "mellea.backends.tools": _TOOLS,
+    "mellea.core": _LOGGER,
     "mellea.core.base": {
         **_COMPONENTS,
         **_names("mellea.core", "ComputedModelOutputThunk Context"),
         "ContextTurn": "mellea.core:Turn",
     },
     "mellea.stdlib.components": _names("mellea.core", "ImageBlock ModelOutputThunk"),
-    "mellea.stdlib.components.chat": _names("mellea.core", "Message"),
+    "mellea.stdlib.components.chat": {
+        **_names("mellea.core", "Message"),
+        **_names("mellea._shapes_08", "as_chat_history"),
+    },
     "mellea.stdlib.components.docs": _names("mellea.stdlib.components", "Document"),
     "mellea.stdlib.components.docs.document": _names("mellea.stdlib.components", "Document"),
     "mellea.stdlib.components.genslot": _FUNCTIONS,
@@ -59,8 +70,11 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         **_names("mellea.stdlib.requirements", "Requirement ValidationResult"),
     },
     "mellea.stdlib.requirements.tool_reqs": _names("mellea.stdlib.requirements", "tool_arg_validator uses_tool"),
+    "mellea.core.utils": _LOGGER,
     "mellea.stdlib.sampling.base": _STRATEGIES,
+    "mellea.stdlib.sampling.sofai": _names("mellea._shapes_08", "SOFAISamplingStrategy"),
     "mellea.stdlib.session": {"get_session": "mellea.stdlib.session:current_session"},
+    "mellea.stdlib.start_backend": _names("mellea._shapes_08", "start_backend"),
 }
 """By module: a name of 0.8, and where it is here, as `"module:name"`, or the module itself."""
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
+from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.fingerprint import digest, message_form, options_form
 from mellea.core.masking import hide_keys
@@ -54,7 +54,7 @@ class ToolExample:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(Bound):
     """A tool as a model sees it.
 
     Args:

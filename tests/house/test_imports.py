@@ -46,13 +46,18 @@ def _names(path: Path) -> list[tuple[str, int]]:
 
 def _texts(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        if isinstance(node, ast.Call) and _last_name(node.func).endswith(("import_module", "__import__")):
             texts = node.args[:1]
-        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("modules"):
+        elif isinstance(node, ast.Subscript) and _last_name(node.value).endswith("modules"):
             texts = [node.slice]
         else:
             continue
         yield from ((str(text.value), text.lineno) for text in texts if isinstance(text, ast.Constant))
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return `c` of `a.b.c`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def test_the_contracts_of_import_linter_hold() -> None:

@@ -9,13 +9,21 @@ from typing import Any, Final, Protocol, TypeVar, overload, runtime_checkable
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
 from mellea.errors import UsageError
-from mellea.stdlib.components.object_view import SETTINGS, View, find_own_format, get_view, represent_by_view
+from mellea.stdlib.components.object_view import (
+    SETTINGS,
+    ObjectMethod,
+    View,
+    find_own_format,
+    get_view,
+    represent_by_view,
+)
 
 __all__ = ["MObject", "MifiedProtocol", "mify"]
 
 T = TypeVar("T")
 
 _NOTHING: Final = object()
+_METHODS = ("parts", "format_for_llm", "parse")
 
 
 class MObject:
@@ -152,7 +160,7 @@ def _mark_class(cls: type, view: View) -> None:
     setattr(cls, VIEW, view)
     # Also add the methods of a component, for callers that use them, unless the class has these names already.
     taken = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", ())}
-    for name in ("parts", "format_for_llm", "parse"):
+    for name in _METHODS:
         if name not in taken and not hasattr(cls, name):
             setattr(cls, name, getattr(MObject, name))
 
@@ -165,3 +173,6 @@ def _mark_object(obj: Any, view: View) -> None:
             f"a {type(obj).__name__} can't be marked, since it accepts no attributes; mify its class, or pass the "
             "object as it is: query and transform take any object"
         ) from None
+    for name in _METHODS:
+        if not hasattr(obj, name):
+            object.__setattr__(obj, name, ObjectMethod(getattr(MObject, name), obj))

@@ -137,7 +137,7 @@ class Tool(Generic[P, R]):
             text = "\n\n".join(filter(None, [doc.text, *kept]))
         for example in self.examples:
             self._check_example(example)
-        return ToolSpec(self.name, text, self._arguments.schema, self.examples)
+        return ToolSpec(self.name, text, self._arguments.schema, self.examples).bind(self)
 
     def _check_example(self, example: ToolExample) -> None:
         try:
