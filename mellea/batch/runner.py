@@ -344,6 +344,11 @@ class Runner:
                     continue
                 self._fail(error)
                 self._give_up(task)
+            except (GeneratorExit, anyio.get_cancelled_exc_class()):
+                raise
+            except BaseException as exit:  # noqa: BLE001 - the map ends with it; left to the task, it would end the loop
+                self._fail(exit)
+                self._give_up(task)
 
     async def _do(self, task: _Task) -> None:
         program, row = self._program, task.row

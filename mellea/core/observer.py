@@ -254,8 +254,11 @@ class Span:
         """Tell the observers that it begins; what is known of it has been set by now."""
         # Weakly: a span whose run was dropped must not be kept alive by the list of open ones.
         listening[self.id] = weakref.ref(self)
-        for each in self.observers:
-            _call(each, "begin", self)
+        try:
+            _call_all(self.observers, "begin", self)
+        except BaseException as exit:
+            self.end(exit)  # what it would have been of isn't begun
+            raise
 
     def enter(self) -> Any:
         """Make it the span that the running code is part of, and return what `leave` takes."""
@@ -275,8 +278,7 @@ class Span:
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell the observers that want all events what happens in it."""
-        for each in self.observers.events:
-            _call(each, "event", self, events)
+        _call_all(self.observers.events, "event", self, events)
 
     def tell_retry(self, event: Event, *, is_for_all: bool) -> None:
         """Tell the observers that the request is about to be sent again: all of them, or those who want no events."""
@@ -296,8 +298,7 @@ class Span:
             return
         self.ended = time.monotonic()
         self.error, self._is_cancelled = error or self.error, is_cancelled
-        for each in self.observers:
-            _call(each, "end", self)
+        _call_all(self.observers, "end", self)
 
     def __repr__(self) -> str:
         return f"<Span {self.id} {self.kind} {self.name!r} {self.status}>"
@@ -497,6 +498,18 @@ def _call(observer: Any, method: str, *args: object) -> Any:
                 "the observer %s failed in %s(); it is still told of everything after that", _name(observer), method
             )
         return None
+
+
+def _call_all(observers: Sequence[Any], method: str, *args: object) -> None:
+    """Call all of them, also if one raises what ends more than a call, such as `SystemExit`; that is raised then."""
+    exits: list[BaseException] = []
+    for each in observers:
+        try:
+            _call(each, method, *args)
+        except BaseException as exit:  # noqa: BLE001 - it is raised below
+            exits.append(exit)
+    if exits:
+        raise exits[0]
 
 
 def _name(observer: Any) -> str:

@@ -24,7 +24,7 @@ from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filte
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.tracebacks import shorten
-from mellea.errors import MelleaError, StreamingError, UsageError, UsageTypeError
+from mellea.errors import StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
@@ -109,7 +109,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
         if self._run.error is not None:
             try:
                 self._run.raise_error()
-            except MelleaError as error:
+            except BaseException as error:
                 shorten(error)
                 raise
         self.__class__ = ComputedModelOutputThunk

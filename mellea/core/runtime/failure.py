@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from mellea.errors import (
     BackendError,
     DeadlineError,
@@ -11,7 +13,41 @@ from mellea.errors import (
     StreamingError,
 )
 
-__all__ = ["as_mellea_error", "describe_error", "interrupted", "left_behind", "lost", "overdue"]
+__all__ = [
+    "Exit",
+    "as_mellea_error",
+    "copy_for_reader",
+    "describe_error",
+    "interrupted",
+    "left_behind",
+    "lost",
+    "overdue",
+]
+
+
+class Exit(MelleaError):
+    """Keeps, for the readers of a run, what ends more than a call: `SystemExit`, `KeyboardInterrupt` and their like.
+
+    Readers raise the exit itself. It can't leave the run's own task as it is, since that would end the loop, and with
+    it everything else that runs there.
+
+    Attributes:
+        cause: what the user's code raised.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(describe_error(cause))
+        self.cause = cause
+
+
+def copy_for_reader(error: MelleaError) -> BaseException:
+    """Return a copy of a run's error for one more reader to raise: of the exit itself if that is what it keeps."""
+    if not isinstance(error, Exit):
+        return error.clone()
+    try:
+        return copy.copy(error.cause)
+    except Exception:  # noqa: BLE001 - a class of the user's that can't be copied
+        return error.cause
 
 
 def as_mellea_error(error: BaseException, *, backend: str | None, model: str | None, is_work: bool) -> MelleaError:
@@ -29,6 +65,10 @@ def as_mellea_error(error: BaseException, *, backend: str | None, model: str | N
         error = error.exceptions[0]
     if isinstance(error, MelleaError):
         return error
+    if not isinstance(error, Exception):
+        exit = Exit(error)
+        exit.__traceback__ = error.__traceback__
+        return exit
     if is_work:
         wrapped: MelleaError = OutputError(f"code of your own failed inside the call: {describe_error(error)}")
     else:

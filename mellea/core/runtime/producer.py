@@ -106,9 +106,9 @@ class Run(Record):
         if self._task is not None:  # it isn't there yet where a loop begins its tasks at once
             self._task.take_over()
         runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
-        if self.spans is not None:
-            self.spans.make_current()
         try:
+            if self.spans is not None:
+                self.spans.make_current()
             if self._ready is not None and self.limit is None:
                 await self._ready(self)
             self.dependencies = ()

@@ -23,7 +23,7 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.runtime.failure import as_mellea_error, lost
+from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
@@ -232,9 +232,15 @@ class Record(Waits):
             self.events = joined
         # Observers before readers, so that a program which has the answer finds its span ended.
         if is_settled and self.spans is not None:
-            self.spans.end(self)
+            self._end_spans(self.spans)
         self._wake_all()
         return True
+
+    def _end_spans(self, spans: Told) -> None:
+        try:
+            spans.end(self)
+        except BaseException as error:  # noqa: BLE001 - an exit that an observer raises is what readers get
+            self.error = as_mellea_error(error, backend=self.backend, model=self.model, is_work=True)
 
     def cancel(self) -> None:
         """End the run as cancelled and stop the backend's work; safe from any thread, returns at once."""
@@ -257,9 +263,9 @@ class Record(Waits):
             await self.until_closed()
 
     def raise_error(self) -> None:
-        """Raise this reader's own copy of the error, if the run has failed or was cancelled."""
+        """Raise this reader's own copy of the error, if the run has failed or was cancelled; an exit as it is."""
         if self.error is not None:
-            raise self.error.clone().with_traceback(self.error.__traceback__)
+            raise copy_for_reader(self.error).with_traceback(self.error.__traceback__)
 
     @property
     def is_misread(self) -> bool:
@@ -286,7 +292,7 @@ class Record(Waits):
         """Note that nobody will close the run any more: its loop has gone, or it was never launched."""
         self._closed = True
         if self.spans is not None and self.spans.outer.ended is None:
-            self.spans.end(self)
+            self._end_spans(self.spans)
 
     def _end_if_lost(self, how: str) -> None:
         self.end(State.FAILED, lost(how))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mellea.core.events import Event, ReasoningDelta, TextDelta, ToolDelta
 from mellea.core.observer import Span, begin_span, make_span
+from mellea.core.runtime.failure import Exit
 from mellea.core.runtime.record import Record, Told
 from mellea.core.state import State
 
@@ -60,14 +61,15 @@ class RunSpans(Told):
 
     def end(self, run: Record) -> None:
         """End all of them, the innermost first."""
+        error = run.error.cause if isinstance(run.error, Exit) else run.error
         while self._inner:
             span = self._inner.pop()
             if span.kind == "attempt" and run.sampling is not None:
                 span.attempt = run.sampling.attempts[0]
-            self._end(span, run, run.error)
-        self._end(self.outer, run, run.error)
+            self._end(span, run, error)
+        self._end(self.outer, run, error)
 
-    def _end(self, span: Span, run: Record, error: Exception | None) -> None:
+    def _end(self, span: Span, run: Record, error: BaseException | None) -> None:
         if span.ended is None:
             span.request, span.time_to_first_token = run.sent, run.time_to_first_token
             span.generation = run.so_far()

@@ -245,6 +245,8 @@ async def in_thread(function: Callable[..., T], *args: object, call: ThreadCall 
             _depth.set(min(depth + 1, _DEEPEST))  # in the copy of the context that the thread runs in
             try:
                 return (function(*args),)  # trio refuses a thread's result that is a coroutine
+            except GeneratorExit as error:  # in a generator that waits for this, it would look like its own close
+                raise RuntimeError("GeneratorExit was raised by a function that isn't a generator") from error
             finally:
                 place.end()
 
