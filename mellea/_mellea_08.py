@@ -26,6 +26,7 @@ _REQUIREMENTS = _names("mellea.stdlib.requirements", "check req simple_validate"
 _STRATEGIES = _names(
     "mellea.stdlib.sampling", "MultiTurnStrategy RejectionSamplingStrategy RepairTemplateStrategy SamplingResult"
 )
+_LOGGER = _names("mellea._shapes_08", "MelleaLogger")
 _FUNCTIONS = {"PreconditionException": "mellea.errors:RequirementError", **_names("mellea", "generative")}
 
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
@@ -33,19 +34,29 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         **_names("mellea.core", "Component Context Requirement SamplingResult TemplateRepresentation ValidationResult"),
         **_names("mellea.stdlib.components", "Document Instruction SimpleComponent"),
         **_REQUIREMENTS,
+        **_LOGGER,
+        **_names("mellea._shapes_08", "start_backend"),
         "RejectionSamplingStrategy": "mellea.stdlib.sampling:RejectionSamplingStrategy",
         "model_ids": "mellea.backends.model_ids",
     },
-    "mellea.backends": {**_TOOLS, "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier"},
+    "mellea.backends": {
+        **_TOOLS,
+        "ModelIdentifier": "mellea.backends.model_ids:ModelIdentifier",
+        "model_ids": "mellea.backends.model_ids",
+    },
     "mellea.backends.model_options": _names("mellea.core", "ModelOption"),
     "mellea.backends.tools": _TOOLS,
+    "mellea.core": _LOGGER,
     "mellea.core.base": {
         **_COMPONENTS,
         **_names("mellea.core", "ComputedModelOutputThunk Context"),
         "ContextTurn": "mellea.core:Turn",
     },
     "mellea.stdlib.components": _names("mellea.core", "ImageBlock ModelOutputThunk"),
-    "mellea.stdlib.components.chat": _names("mellea.core", "Message"),
+    "mellea.stdlib.components.chat": {
+        **_names("mellea.core", "Message"),
+        **_names("mellea._shapes_08", "as_chat_history"),
+    },
     "mellea.stdlib.components.docs": _names("mellea.stdlib.components", "Document"),
     "mellea.stdlib.components.docs.document": _names("mellea.stdlib.components", "Document"),
     "mellea.stdlib.components.genslot": _FUNCTIONS,
@@ -59,14 +70,27 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         **_names("mellea.stdlib.requirements", "Requirement ValidationResult"),
     },
     "mellea.stdlib.requirements.tool_reqs": _names("mellea.stdlib.requirements", "tool_arg_validator uses_tool"),
+    "mellea.core.utils": _LOGGER,
     "mellea.stdlib.sampling.base": _STRATEGIES,
+    "mellea.stdlib.sampling.sofai": _names("mellea._shapes_08", "SOFAISamplingStrategy"),
     "mellea.stdlib.session": {"get_session": "mellea.stdlib.session:current_session"},
+    "mellea.stdlib.start_backend": _names("mellea._shapes_08", "start_backend"),
 }
 """By module: a name of 0.8, and where it is here, as `"module:name"`, or the module itself."""
 
 
 # What programs of other libraries begin with.
 _BEGINNINGS = frozenset({"Anthropic", "Client", "LLM", "Model", "OpenAI", "Session", "connect"})
+
+
+def _hint_for(name: str) -> str:
+    """Return what to write in place of a name that `mellea` hasn't; `""` if nobody uses it."""
+    if name in _BEGINNINGS:
+        return "; mellea.start_session(…) starts a session"
+    if hasattr(import_module("mellea.stdlib.session").MelleaSession, name):
+        return f"; it belongs to a session: m = mellea.start_session(…), then m.{name}"
+    ways: dict[str, str] = import_module("mellea.core.attributes").SESSION_WAYS
+    return f"; m = mellea.start_session(…) starts a session, and {ways[name]}" if name in ways else ""
 
 
 def load(module: str, name: str) -> Any:
@@ -77,8 +101,9 @@ def load(module: str, name: str) -> Any:
     """
     home = ELSEWHERE.get(module, {}).get(name)
     if home is None:
-        hint = "; mellea.start_session(…) starts a session" if module == "mellea" and name in _BEGINNINGS else ""
-        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}{_hint_for(name) if module == 'mellea' else ''}"
+        )
     place, _, attribute = home.partition(":")
     found = import_module(place)
     return getattr(found, attribute) if attribute else found

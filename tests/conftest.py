@@ -12,12 +12,15 @@ import pytest
 from hypothesis import settings
 
 from tests.backends.recorded import TALLY, summary
+from tests.bytecode import share_bytecode
 from tests.soak import examples, is_thorough, spread
 
 # A shell starts its background jobs with SIGINT ignored, and a program inherits that. With a handler here instead, the
 # programs that the tests start can be interrupted wherever the tests run.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+share_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 
 settings.register_profile("mellea", deadline=None, max_examples=examples(100))
 settings.load_profile("mellea")
@@ -55,25 +58,31 @@ _file: Path | None = None
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one worker more than there are processors: many tests wait for a server, a process or a clock."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    """Run two workers more than there are processors: many tests wait for a server, a process or a clock."""
+    return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 # Files whose tests take seconds, the slowest first: they wait for programs, or for the embedded model.
 _SLOW = (
-    "docs/test_examples.py",
     "docs/test_fences.py",
-    "house/test_kills.py",
-    "backends/openai/test_engine.py",
-    "core/test_process.py",
     "stdlib/tools/mcp/test_connection.py",
+    "web/test_page_in_a_browser.py",
+    "docs/test_examples.py",
+    "batch/test_batches.py",
+    "core/test_process.py",
+    "backends/http/test_faults.py",
+    "web/test_chat_page.py",
+    "backends/llama_cpp/test_backend.py",
+    "docs/test_coming_from.py",
+    "backends/openai/test_engine.py",
+    "house/test_kills.py",
+    "house/test_map_campaigns.py",
     "docs/test_chat.py",
     "backends/llama_cpp/test_tools.py",
     "backends/llama_cpp/test_process.py",
     "house/test_benchmarks.py",
     "backends/anthropic/test_engine.py",
     "backends/llama_cpp/test_ends.py",
-    "house/test_typing.py",
     "stdlib/test_embedded.py",
     "core/structured/test_embedded.py",
 )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import logging
+import pickle
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
@@ -107,6 +112,126 @@ def test_a_mellea_tool_is_a_tool() -> None:
     function = made.as_json_tool["function"]
     assert (function["name"], list(function["parameters"]["properties"])) == ("forecast", ["city"])
     assert isinstance(tool(weather), MelleaTool)
+
+
+def test_a_call_of_a_tool_knows_its_function() -> None:
+    asked = ToolEnd(ToolCall("1", "weather", {"city": "Bergen"}))
+    with mellea.start_session(ScriptedBackend([asked], [asked])) as m:
+        [call] = m.instruct("How is it?", tools=[weather], tool_calls=True).tool_calls
+        [unknown] = m.instruct("How is it?").tool_calls
+    assert (call.name, call.args, call.call_func()) == ("weather", {"city": "Bergen"}, "Rain in Bergen.")
+    # It is no part of the value: what is compared, copied or written is what the model said.
+    assert call == replace(call) == unknown
+    assert json.loads(json.dumps(asdict(call)))["tool_name"] == "weather"
+    assert pickle.loads(pickle.dumps(call)) == call
+    with pytest.raises(UsageError, match=r"tool\(\*\*call\.tool_args\)"):
+        replace(call).call_func()
+
+
+async def test_a_call_of_an_async_tool_returns_what_is_to_be_awaited(anyio_backend: object) -> None:
+    async def look_up(city: str) -> str:
+        """Look up the weather."""
+        return f"Rain in {city}."
+
+    backend = ScriptedBackend([ToolEnd(ToolCall("1", "look_up", {"city": "Bergen"}))])
+    async with mellea.start_session(backend) as m:
+        answer = await m.ainstruct("How is it?", tools=[look_up], tool_calls=True)
+    assert await answer.tool_calls[0].call_func() == "Rain in Bergen."
+
+
+@pytest.mark.parametrize("context", [SimpleContext(), ChatContext(), ChatContext(pinned=["Be kind."], window_size=2)])
+def test_contexts_go_back_from_node_to_node(context: SimpleContext | ChatContext) -> None:
+    answer = mellea.ComputedModelOutputThunk("Fine.")
+    said = context.add("How are you?").add(answer)
+    assert said.node_data is answer
+    assert said.previous_node is not None
+    assert said.previous_node.node_data == "How are you?"
+    before = said.previous_node.previous_node
+    assert before is not None
+    assert before.as_list() == context.as_list()
+    assert (ChatContext().node_data, ChatContext().previous_node) == (None, None)
+
+
+def test_the_answer_of_a_judge_is_known() -> None:
+    verdict = '{"reason": "It is.", "verdict": "yes"}'
+    with mellea.start_session(ScriptedBackend("Short.", verdict)) as m:
+        result = m.instruct("Write.", requirements=["Be short."], return_sampling_results=True)
+    [(_, outcome)] = result.sample_validations[0]
+    assert outcome.thunk is not None
+    assert outcome.thunk.value == verdict
+    assert outcome.context is not None
+    assert outcome.context.node_data is outcome.thunk
+    assert mellea.core.ValidationResult(True).context is None
+
+
+class Store:
+    def __init__(self, purchases: list[str]) -> None:
+        self.purchases = purchases
+
+
+def test_one_object_can_be_mified() -> None:
+    from mellea.stdlib.components.mify import MifiedProtocol, mify  # type: ignore[import-not-found]
+
+    store, other = Store(["Beans"]), Store([])
+    assert mify(store) is store
+    assert isinstance(store, MifiedProtocol)
+    assert not isinstance(other, MifiedProtocol)
+    again = pickle.loads(pickle.dumps(store))
+    deep = copy.deepcopy(store)
+    again.purchases.append("Soil")
+    assert store.format_for_llm().args["fields"] == {"purchases": ["Beans"]}
+    assert deep.format_for_llm().args["fields"] == {"purchases": ["Beans"]}
+    assert again.format_for_llm().args["fields"] == {"purchases": ["Beans", "Soil"]}
+    backend = ScriptedBackend("x")
+    mellea.start_session(backend).act(store)
+    assert "Beans" in backend.prompts[0]
+    assert "format_for_llm" not in backend.prompts[0]
+
+
+@pytest.mark.parametrize(("mode", "is_repaired"), [("fresh_start", False), ("continue_chat", True)])
+def test_both_models_of_sofai_are_arguments(mode: str, is_repaired: bool) -> None:
+    from mellea.stdlib.sampling.sofai import SOFAISamplingStrategy  # type: ignore[import-not-found]
+
+    fast, slow, third = ScriptedBackend("No.", "No, again."), ScriptedBackend("Yes."), ScriptedBackend("Never asked.")
+    strategy = SOFAISamplingStrategy(fast, slow, mode, loop_budget=2)
+    wanted = req("Agree.", validation_fn=simple_validate(lambda text: text == "Yes."))
+    with mellea.start_session(third) as m:
+        assert m.instruct("Well?", requirements=[wanted], strategy=strategy).value == "Yes."
+    assert [len(each.requests) for each in (fast, slow, third)] == [2, 1, 0]
+    assert ("No" in slow.prompts[0]) is is_repaired
+    with pytest.raises(UsageError, match="req"):
+        SOFAISamplingStrategy(fast, slow, judge_backend=third)
+    with pytest.raises(UsageError, match="best_attempt, not 'slow'"):
+        SOFAISamplingStrategy(fast, slow, "slow")
+
+
+def test_a_backend_is_started_with_a_context() -> None:
+    from mellea import start_backend  # type: ignore[attr-defined]
+
+    ctx, backend = start_backend(context_type="chat")
+    assert isinstance(ctx, ChatContext)
+    assert (backend.name, backend.model_id) == ("ollama", "granite4.2:3b")
+    assert isinstance(start_backend(model_id=mellea.backends.model_ids.QWEN3_8B)[0], SimpleContext)
+    with pytest.raises(UsageError, match="give one"):
+        start_backend(ctx=ctx, context_type="simple")
+
+
+def test_a_context_is_a_list_of_messages() -> None:
+    from mellea.stdlib.components.chat import as_chat_history  # type: ignore[import-not-found]
+
+    ctx = ChatContext().add("Hello.").add(mellea.ComputedModelOutputThunk("Hi."))
+    assert [(message.role, message.text) for message in as_chat_history(ctx)] == [
+        ("user", "Hello."),
+        ("assistant", "Hi."),
+    ]
+    with pytest.raises(UsageError, match="a context of messages"):
+        as_chat_history(ChatContext().add(mellea.stdlib.components.Instruction("Write.")))
+
+
+def test_the_logger_is_that_of_the_library() -> None:
+    from mellea.core import MelleaLogger  # type: ignore[attr-defined]
+
+    assert MelleaLogger.get_logger() is logging.getLogger("mellea")
 
 
 def test_the_last_prompt_is_that_of_the_last_call() -> None:

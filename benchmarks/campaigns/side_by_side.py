@@ -1,7 +1,9 @@
-"""Side by side: the same rows by `mellea.map`, by hand, by Ray Data alone and by Pydantic AI, killed once each.
+"""Side by side: the same rows by `mellea.map`, by hand, by Pydantic AI, instructor and Ray Data, killed once each.
 
-    uv run --group peers --group engines python -m benchmarks.campaigns.side_by_side            # some minutes
-    uv run --group peers --group engines python -m benchmarks.campaigns.side_by_side 2000 --ways mellea hand
+    uv run --group peers --group engines --with instructor python -m benchmarks.campaigns.side_by_side   # some minutes
+    uv run python -m benchmarks.campaigns.side_by_side 2000 --ways mellea hand
+
+instructor wants older clients than the lock file has, so it comes for this run alone (`--with`).
 
 The model is a server on loopback that counts (`model_server.py`) and takes 20 ms. Each way asks for a typed answer for
 each row, 64 at a time. First it runs to its end: rows a second from the first call on, seconds until that, and the
@@ -114,6 +116,26 @@ def run_pydantic_ai(address: str, rows: list[dict[str, str]], folder: Path) -> i
     return asyncio.run(collect())
 
 
+def run_instructor(address: str, rows: list[dict[str, str]], folder: Path) -> int:
+    import instructor
+    from openai import AsyncOpenAI
+
+    client = instructor.from_openai(AsyncOpenAI(base_url=f"{address}/v1", api_key="-"), mode=instructor.Mode.JSON)
+
+    async def collect() -> int:
+        places = asyncio.Semaphore(PLACES)
+
+        async def work(row: dict[str, str]) -> Found:
+            asked = [{"role": "user", "content": row["text"]}]
+            async with places:
+                parts = client.create_partial(model="m", messages=asked, response_model=Found)
+                return [part async for part in parts][-1]
+
+        return len(await asyncio.gather(*map(work, rows)))
+
+    return asyncio.run(collect())
+
+
 class Asker:
     """An actor of Ray Data, with as much in flight as the others have."""
 
@@ -146,6 +168,7 @@ WAYS: dict[str, Callable[[str, list[dict[str, str]], Path], int]] = {
     "mellea": run_mellea,
     "hand": run_by_hand,
     "pydantic_ai": run_pydantic_ai,
+    "instructor": run_instructor,
     "ray": run_ray,
 }
 

@@ -1,4 +1,8 @@
-"""Functions that a model answers: the docstring is the prompt, the annotations are the form of the answer."""
+"""Functions that a model answers: the docstring is the prompt, the annotations are the form of the answer.
+
+The embedded model tells praise from complaints and writes poor replies. A bigger model apologises for what happened,
+and gives each complaint a title and an urgency of its own.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

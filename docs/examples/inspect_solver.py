@@ -3,6 +3,8 @@
 Run it: uv run --with inspect-ai docs/examples/inspect_solver.py
 
 The model is the embedded one, unless MELLEA_MODEL names another. Inspect's own model is never asked.
+
+A bigger model is right more often; the log has the same form.
 """
 
 import tempfile

@@ -1,4 +1,8 @@
-"""Write an e-mail, check it by Python and by a judge, and have what is wrong repaired."""
+"""Write an e-mail, check it by Python and by a judge, and have what is wrong repaired.
+
+The embedded model rarely understands what was wrong, so its best attempt may fail a requirement. A bigger model meets
+all of them at the first or second attempt.
+"""
 
 import mellea
 from mellea.stdlib.requirements import Judge, check, contains, req, simple_validate

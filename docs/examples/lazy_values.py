@@ -1,4 +1,8 @@
-"""A diamond of values that don't exist yet: two halves that run at the same time, and one end that waits for both."""
+"""A diamond of values that don't exist yet: two halves that run at the same time, and one end that waits for both.
+
+The embedded model describes one place three times. A bigger model names a place, says how the weather is and who
+lives there, and puts both into the story.
+"""
 
 import asyncio
 from time import perf_counter

@@ -1,4 +1,7 @@
-"""The other side: starts `mcp_server.py`, calls its tools from two event loops, and shows progress as it comes."""
+"""The other side: starts `mcp_server.py`, calls its tools from two event loops, and shows progress as it comes.
+
+The embedded model's slogans say little about the city. A bigger model writes one that fits its size.
+"""
 
 import asyncio
 import os

@@ -1,4 +1,7 @@
-"""A plain function and one that a model answers, as tools for any MCP client. `mcp_client.py` starts it."""
+"""A plain function and one that a model answers, as tools for any MCP client. `mcp_client.py` starts it.
+
+The embedded model's slogans say little about the city. A bigger model writes one that fits its size.
+"""
 
 import mellea
 from mellea.serve import mcp

@@ -1,4 +1,8 @@
-"""Ask a model about your own objects, and have it change them."""
+"""Ask a model about your own objects, and have it change them.
+
+The embedded model talks about the whole order and loses things. A bigger model answers "Ann" and "North", and returns
+beans, soil and seeds.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal

@@ -1,4 +1,7 @@
-"""A stream in a trace, kept in a file: afterwards, or meanwhile, `mellea traces` shows what the program did."""
+"""A stream in a trace, kept in a file: afterwards, or meanwhile, `mellea traces` shows what the program did.
+
+The embedded model explains little and loses count. A bigger model answers the question; the record looks the same.
+"""
 
 import mellea
 from mellea import trace, traces

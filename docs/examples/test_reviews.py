@@ -3,6 +3,8 @@
 Run it: uv run pytest docs/examples/test_reviews.py --mellea-record
 
 Without --mellea-record the recorded answers are used. The model is the embedded one, unless MELLEA_MODEL names another.
+
+A bigger model is right about all of the reviews.
 """
 
 import pytest

@@ -1,4 +1,7 @@
-"""A stream and a strategy in one trace: what was asked, in which order, how long it took, and what it cost."""
+"""A stream and a strategy in one trace: what was asked, in which order, how long it took, and what it cost.
+
+A bigger model gives the same tree, with other times; one of a provider also has a price.
+"""
 
 import mellea
 from mellea.stdlib.requirements import check, simple_validate

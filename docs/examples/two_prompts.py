@@ -3,6 +3,9 @@
 Run it: uv run docs/examples/two_prompts.py
 
 The model is the embedded one, unless MELLEA_MODEL names another.
+
+A bigger model does well with both prompts. Then the report says that it can't tell them apart, and it takes harder
+cases.
 """
 
 from typing import Literal

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from mellea.core import prices
 from mellea.core.backend import Backend
+from mellea.core.entrance import entrance
 from mellea.core.events import Usage
 from mellea.core.runtime.loop import Waiter, new_waiter
 from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
@@ -19,6 +20,14 @@ _SAMPLE = 200
 """How many of the last rows the mean is taken over; rows in flight are expected to take that much."""
 
 
+@entrance(
+    "Budget",
+    dollars="cost=… is in US dollars",
+    usd="cost=… is in US dollars",
+    max_cost="cost=… is in US dollars",
+    max_tokens="tokens=… limits input and output tokens together",
+    timeout="seconds=… limits the time",
+)
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How much one call of `map` may take; what isn't given has no limit.

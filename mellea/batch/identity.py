@@ -18,7 +18,7 @@ import hashlib
 import inspect
 import json
 import linecache
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -117,19 +117,25 @@ def find_form(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return repr(value)
+        return {"float": repr(value)}  # its text alone would be that of a string
     if depth > _DEEPEST:
         raise UsageError(f"a {type(value).__name__} is nested too deep, or holds itself; give plain arguments")
     inner = functools.partial(find_form, depth=depth + 1)
     if isinstance(value, Mapping):
-        return {str(name): inner(item) for name, item in value.items()}
+        if all(isinstance(name, str) for name in value):
+            return {str(name): inner(item) for name, item in value.items()}
+        return {"map": _sort_forms([inner(name), inner(item)] for name, item in value.items())}
     if isinstance(value, (list, tuple)):
         return [inner(item) for item in value]
     if isinstance(value, Set):
-        return sorted((inner(item) for item in value), key=lambda form: json.dumps(form, sort_keys=True))
+        return {"set": _sort_forms(inner(item) for item in value)}
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"sha256": hashlib.sha256(value).hexdigest()}
     return _find_object_form(value, inner)
+
+
+def _sort_forms(forms: Iterable[Any]) -> list[Any]:
+    return sorted(forms, key=lambda form: json.dumps(form, sort_keys=True))
 
 
 def _find_object_form(value: Any, inner: Callable[[Any], Any]) -> Any:

@@ -28,7 +28,7 @@ from mellea.core.journal import Journal
 from mellea.core.results import RateLimitState
 from mellea.errors import UsageError
 
-__all__ = ["Pace", "RateLimits"]
+__all__ = ["LONGEST_HOLD", "Pace", "RateLimits"]
 
 _BURST_SECONDS = 0.5
 """How many seconds' worth of requests may go at once."""
@@ -42,7 +42,8 @@ _SLICE_SECONDS = 0.1
 _STALE_SECONDS = 5.0
 """Moments older than this are dropped: they weren't used in time, and others may have been given the same ones."""
 
-_LONGEST_HOLD = 120.0
+LONGEST_HOLD = 120.0
+"""How many seconds one refusal holds requests back at most."""
 
 CallJournal = Callable[[Callable[[Journal], Any]], Awaitable[Any]]
 
@@ -210,7 +211,7 @@ class Pace:
 
     def hold(self, seconds: float) -> None:
         """Hold all requests back for so many seconds."""
-        self._held = max(self._held, time.time() + min(seconds, _LONGEST_HOLD))
+        self._held = max(self._held, time.time() + min(seconds, LONGEST_HOLD))
 
     def look(self) -> int:
         """Read the limits in the last headers; returns how many requests were refused since the last look."""

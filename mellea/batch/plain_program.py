@@ -12,6 +12,7 @@ from mellea.batch.identity import digest_of, find_form, name_function, parse_sou
 from mellea.batch.program import Program, Work, dump_typed
 from mellea.core.runtime.ledger import Meter, current_ledger
 from mellea.core.runtime.tasks import outcome_of
+from mellea.core.surrogates import replace_surrogates_in
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StateError, UsageError
 from mellea.stdlib.tools.signature import resolve_type_hints
@@ -113,6 +114,8 @@ class PlainProgram(Program):
             from pydantic import TypeAdapter  # lazy: only functions with a type need it
 
             self._format = TypeAdapter(self._type)
+        if "\\ud" in text:  # half a character, which pydantic refuses in JSON
+            text = json.dumps(replace_surrogates_in(json.loads(text)))
         try:
             return self._format.validate_json(text)
         except ValueError as error:

@@ -32,7 +32,7 @@ from mellea.batch.budget import Budget, Purse
 from mellea.batch.desk import BatchDesk
 from mellea.batch.feed import Feed
 from mellea.batch.journal_thread import JournalThread
-from mellea.batch.limits import Pace, RateLimits
+from mellea.batch.limits import LONGEST_HOLD, Pace, RateLimits
 from mellea.batch.outbox import Outbox
 from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
@@ -433,7 +433,8 @@ class Runner:
             if pace is not None:
                 # The others are held as well: the provider has refused the account, not this row.
                 pace.hold(asked)
-            pause += asked
+            # A provider may say a day. The row fails after its retries, rather than hold up a whole map for that long.
+            pause += min(asked, LONGEST_HOLD)
         _log.info("row %s failed, next attempt in %.1f s: %s", task.id, pause, error)
         return pause
 

@@ -79,10 +79,16 @@ def _explain_faults(rows: Iterator[Any], path: Path) -> Iterator[Any]:
 def _read_csv(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-        for number, row in enumerate(csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ","), 2):
+        # Strict, as a quote that isn't closed would make one field of all that follows it.
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        names = list(reader.fieldnames or ())
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"the first line of {str(path)!r} has the name {twice!r} twice; rename one of the columns")
+        for row in reader:
             if None in row or None in row.values():
+                # A record may take several lines; this is its last one.
                 raise UsageError(
-                    f"line {number} of {str(path)!r} has more or fewer fields than the first line has names"
+                    f"line {reader.line_num} of {str(path)!r} has more or fewer fields than the first line has names"
                 )
             yield row
 

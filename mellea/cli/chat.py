@@ -66,10 +66,11 @@ class _Talk:
             self._answer(line)
             return False
         name, _, rest = line.partition(" ")
-        if name in ("/exit", "/quit"):
+        if name in ("/exit", "/quit", "/q"):
             return True
         commands: dict[str, Callable[[str], None]] = {
             "/clear": self._clear,
+            "/reset": self._clear,
             "/help": self._help,
             "/model": self._change_model,
             "/usage": self._show_usage,

@@ -25,6 +25,7 @@ _PACKAGE = Path(mellea.__file__).parent
 # A wheel has the pages inside; a checkout has them beside the package.
 _FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent / "docs")
 _TOO_LONG = 110
+_APART = str.maketrans("-_/", "   ")
 
 
 def docs(
@@ -61,8 +62,13 @@ def _resolve_name(page: str, pages: dict[str, Path]) -> str:
     by_name = {name.lower().replace("-", "_"): name for name in pages}
     found = by_name.get(wanted.lower().replace("-", "_")) or by_name.get(f"{wanted.lower().replace('-', '_')}/readme")
     if found is None:
+        # A word of a name is enough where no other name has it: `langchain`, or `1` for chapter 01.
+        word = wanted.lower().zfill(2)
+        named = [name for name in pages if word in name.lower().translate(_APART).split()]
+        if len(named) == 1:
+            return named[0]
         # Several words are no name, but what is looked for.
-        near = [] if len(wanted.split()) > 1 else get_close_matches(wanted, pages, n=3, cutoff=0.5)
+        near = named or ([] if len(wanted.split()) > 1 else get_close_matches(wanted, pages, n=3, cutoff=0.5))
         elsewhere = f"`mellea docs` lists the pages, `mellea docs --search {quote(page)}` the lines with these words"
         hint = f"did you mean {' or '.join(near)}?" if near else elsewhere
         raise UsageError(f"there is no page {page!r} in the documentation; {hint}")

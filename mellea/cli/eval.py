@@ -13,6 +13,7 @@ import typer
 from mellea.batch import Budget
 from mellea.batch.sources import open_rows
 from mellea.cli import output
+from mellea.cli.files import check_files
 from mellea.cli.programs import load, run_file
 from mellea.errors import UsageError
 from mellea.evaluation import Evaluation, Report
@@ -59,7 +60,11 @@ def eval(
     """
     found = [_change(each, cases, check, repeat, at_least, limit) for each in _find_evaluations(program, cases)]
     _check_files(found, html, jsonl)
-    kept = journal or Path(program.partition(".py")[0] + ".eval.db")
+    kept = journal or _find_file(program).with_suffix(".eval.db")
+    check_files(
+        {"the program": _find_file(program), "the file of cases": cases, "the journal": kept},
+        {"--html": html, "--jsonl": jsonl},
+    )
     # Not continued without being asked, since it may be of other cases, or of an older prompt.
     if kept.exists() and not resume:
         raise UsageError(
@@ -125,6 +130,10 @@ def _change(
         repeat=repeat or evaluation.repeat,
         at_least=evaluation.at_least if at_least is None else at_least,
     )
+
+
+def _find_file(program: str) -> Path:
+    return Path(program.partition(".py")[0] + ".py")
 
 
 def _check_files(found: list[Evaluation], *files: Path | None) -> None:

@@ -16,6 +16,7 @@ from mellea.batch import map as map_rows
 from mellea.batch.row import find_id
 from mellea.batch.sources import open_rows
 from mellea.cli import output
+from mellea.cli.files import check_files
 from mellea.cli.programs import load
 from mellea.core.serialise import json_value
 from mellea.errors import BudgetExceededError, MelleaError, UsageError
@@ -54,6 +55,7 @@ def map(
     """
     # A journal by default: whoever runs a long map rarely thinks of one before the first crash.
     kept = journal or rows.with_suffix(".journal.db")
+    check_files({"the file of rows": rows, "the journal": kept}, {"-o": out, "--errors": errors})
     # Not continued without being asked, since it may be of other rows, or of an older prompt.
     if kept.exists() and not resume:
         raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
@@ -93,7 +95,8 @@ def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]
     rest = iter(rows)
     first = list(islice(rest, _FIRST))
     try:
-        ids = {find_id(row, number, id) for number, row in enumerate(first)}
+        # As the journal writes them: half a character is escaped.
+        ids = {find_id(row, number, id).encode(errors="backslashreplace").decode() for number, row in enumerate(first)}
     except MelleaError:  # told by the map, of the row that it concerns
         return chain(first, rest)
     journal = Journal(kept)
@@ -139,8 +142,9 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
 
 
 def _opened(path: Path | None) -> Any:
-    # Line by line, so that a map that is killed leaves whole lines, and they can be read while it goes on.
-    return nullcontext() if path is None else path.open("w", encoding="utf-8", buffering=1)
+    # Line by line, so that a map that is killed leaves whole lines, and they can be read while it goes on. Halves of
+    # characters become the escapes of JSON.
+    return nullcontext() if path is None else path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
 
 
 def _put(file: TextIO | None, value: Any) -> None:

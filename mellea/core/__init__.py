@@ -3,6 +3,7 @@
 May import: errors. Read `events.py` first, then `thunk.py`.
 """
 
+from mellea._lazy_exports import lazily
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.backend import Backend, BuiltinTool, Capabilities, OutputSchema, Request, ToolExample, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
@@ -52,3 +53,5 @@ __all__ = [
     "Usage",
     "ValidationResult",
 ]
+
+__getattr__ = lazily(__name__, {})  # for names of Mellea 0.8 alone: ours are all there

@@ -36,6 +36,9 @@ _FOREIGN = _by_name(
         "session": "m",
         "name": "label title",
         "release": "chunking",
+        "concurrency": "workers max_workers num_workers n_workers threads num_threads max_concurrency n_jobs "
+        "max_parallelism parallelism parallel",
+        "rows": "data dataset items iterable",
     }
 )
 """The names that other libraries have for our arguments."""

@@ -16,6 +16,7 @@ __all__ = [
     "AGENT_RUN_WAYS",
     "AGENT_STREAM_WAYS",
     "AGENT_WAYS",
+    "CONTEXT_WAYS",
     "SESSION_WAYS",
     "STREAM_WAYS",
     "THUNK_WAYS",
@@ -85,6 +86,10 @@ SESSION_WAYS = _by_name(
         "add_tool register_tool",
         "mellea.gather(…) waits for several calls: await gather(*[m.ainstruct(…) for …])": "batch abatch map amap",
         "earlier turns are in its context, m.ctx": "history memory context chat_history conversation all_messages",
+        "m.reset() begins a new conversation": "clear clear_history clear_context reset_history forget "
+        "new_conversation new_session restart",
+        "m.ctx is a value: keep it beforehand, and assign it to m.ctx to go back": "undo rewind rollback pop revert",
+        "m.clone() is a session that goes on from the same point": "fork branch copy",
         "start_session(…, model_options={'system_prompt': …}) sets it": "system system_prompt set_system_prompt",
         "mellea.ask(…) asks in one line": "ask aask",
         "m.backend.model_id is the model": "model model_id model_name",
@@ -93,6 +98,20 @@ SESSION_WAYS = _by_name(
 )
 """What to write in place of the methods that clients, agents and models have elsewhere."""
 
+
+CONTEXT_WAYS = _by_name(
+    {
+        ".turns() are the turns, each with its input and output": "messages history all_messages get_messages items "
+        "get_turns load_memory_variables chat_history to_list",
+        ".add(value) returns a context with one more value": "append extend insert push add_message add_messages "
+        "add_user_message add_ai_message save_context",
+        "str(context) is the text of the last answer, .last_output() the answer": "last last_message last_answer "
+        "output value text content get_final_output",
+        "a context never changes: keep an earlier one to go back, or make an empty one": "clear reset pop remove "
+        "delete undo truncate reset_to_new",
+    }
+)
+"""What to write in place of the attributes that histories have elsewhere."""
 
 AGENT_WAYS = _by_name(
     {

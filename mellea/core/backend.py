@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
+from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.fingerprint import digest, message_form, options_form
 from mellea.core.masking import hide_keys
@@ -54,7 +54,7 @@ class ToolExample:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(Bound):
     """A tool as a model sees it.
 
     Args:
@@ -179,7 +179,7 @@ class Capabilities:
         options: names of the model options that reach the model.
         tools: whether the model can call tools.
         builtin_tools: the providers whose own tools can be asked for.
-        structured_output: how a schema is held: by the provider's own means, by a tool call, by asking
+        structured_output: how a schema is enforced: by the provider's own means, by a tool call, by asking
             for it in the prompt, or not at all. The backend itself does so; for the third way there is
             `mellea.core.structured.prompting`.
         images: whether messages may hold images.

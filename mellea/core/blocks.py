@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import mimetypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
 from mellea.errors import UsageError
 
-__all__ = ["Block", "CBlock", "FileBlock", "ImageBlock", "Source", "ThinkingBlock", "ToolCall", "ToolOutput"]
+__all__ = ["Block", "Bound", "CBlock", "FileBlock", "ImageBlock", "Source", "ThinkingBlock", "ToolCall", "ToolOutput"]
 
 
 _OTHER_NAMES: Final = {
@@ -126,8 +126,26 @@ class ThinkingBlock:
     signature: str | None = None
 
 
+class Bound:
+    """A place for the function behind a value. It is no field: copies, comparisons, JSON and pickles are without it."""
+
+    __slots__ = ("_function",)
+
+    _function: Callable[..., Any]
+
+    def bind(self, function: Callable[..., Any]) -> Self:
+        """Note the function, and return the value itself."""
+        object.__setattr__(self, "_function", function)
+        return self
+
+    @property
+    def function(self) -> Callable[..., Any] | None:
+        """The function, where it is known."""
+        return getattr(self, "_function", None)
+
+
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Bound):
     """One call of a tool that a model asks for.
 
     Args:
@@ -147,6 +165,31 @@ class ToolCall:
     is_valid: bool = True
     is_builtin: bool = False
     signature: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the tool; Mellea 0.8's name for `tool_name`."""
+        return self.tool_name
+
+    @property
+    def args(self) -> Mapping[str, Any]:
+        """The arguments by name; Mellea 0.8's name for `tool_args`."""
+        return self.tool_args
+
+    def call_func(self) -> Any:
+        """Call the program's own tool with the arguments, as they are; Mellea 0.8's name for `tool(**call.tool_args)`.
+
+        It asks for no approval. Of an async tool it returns what is to be awaited.
+
+        Raises:
+            UsageError: the call doesn't come from a thunk's `tool_calls`, so its tool isn't known.
+        """
+        if self.function is None:
+            raise UsageError(
+                f"this call of {self.tool_name!r} doesn't know its tool, as those of a thunk's tool_calls do; call the "
+                "tool itself: tool(**call.tool_args)"
+            )
+        return self.function(**self.tool_args)
 
 
 @dataclass(frozen=True, slots=True)

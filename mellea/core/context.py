@@ -6,8 +6,9 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from mellea.core.attributes import CONTEXT_WAYS, find_attribute
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -126,6 +127,24 @@ class Context(ABC):
         values = [value for turn in self.turns() for value in (turn.input, turn.output) if value is not None]
         return values if last_n_components is None else values[max(0, len(values) - last_n_components) :]
 
+    @property
+    def node_data(self) -> Any:
+        """The last input or output, `None` without one; Mellea 0.8's name for `as_list(1)`."""
+        return next(iter(self.as_list(1)), None)
+
+    @property
+    def previous_node(self) -> Context | None:
+        """The context without its last input or output, `None` if there is none; Mellea 0.8's name for going back."""
+        turn = self.last_turn()
+        return None if turn is None else self._go_back(turn)
+
+    def _go_back(self, last: Turn) -> Context:
+        """Return the context without the last turn's output, or without the turn if nothing else is in it."""
+        context = self.empty()
+        for value in self.as_list()[:-1]:
+            context = context.add(value)
+        return context
+
     def last_turn(self) -> Turn | None:
         """Return the last turn, or `None`."""
         turns = self.turns()
@@ -155,6 +174,11 @@ class Context(ABC):
         return self is other
 
     __hash__ = object.__hash__
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, CONTEXT_WAYS)
 
 
 class _Last(weakref.ref[ModelOutputThunk[Any]]):

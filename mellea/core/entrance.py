@@ -33,12 +33,18 @@ _ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__it
 def entrance(what: str, **ways: str) -> Callable[[F], F]:
     """Make a decorator for a function that programs call: it checks its arguments and shortens tracebacks.
 
+    On a class it wraps `__init__`; on a dataclass it stands above `@dataclass`.
+
     Args:
         what: what errors call the function.
         ways: what to do instead about arguments that other functions take and this one doesn't.
     """
 
     def decorate(function: F) -> F:
+        if isinstance(function, type):
+            cls: Any = function
+            cls.__init__ = wrap_entrance(cls.__init__, ArgumentCheck(what, cls.__init__, ways=ways))
+            return function
         return cast("F", wrap_entrance(function, ArgumentCheck(what, function, ways=ways)))
 
     return decorate

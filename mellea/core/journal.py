@@ -184,6 +184,14 @@ class Journal:
 
     def commit(self, answers: Sequence[Answer], failures: Sequence[Failure] = ()) -> None:
         """Write answers and failures in one transaction; when this returns they survive the process."""
+        try:
+            self._commit(answers, failures)
+        except UnicodeEncodeError:
+            # A row, a value or a message holds half of a character. Only then are the texts looked through, since
+            # nearly none does.
+            self._commit(_escape_halves(answers), _escape_halves(failures))
+
+    def _commit(self, answers: Sequence[Sequence[Any]], failures: Sequence[Sequence[Any]]) -> None:
         with self._database.write() as connection:
             for few in _in_powers(answers):
                 values = [value for answer in few for value in answer]
@@ -374,7 +382,8 @@ class Journal:
         """Keep the events of an answer, in place of those that there are."""
         with self._database.write() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO replies (key, events, at) VALUES (?, ?, ?)", (key, events, time.time())
+                "INSERT OR REPLACE INTO replies (key, events, at) VALUES (?, ?, ?)",
+                (key, _escape_half(events), time.time()),
             )
 
     def __repr__(self) -> str:
@@ -389,6 +398,15 @@ def _in_powers(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield values[begin : begin + size]
         begin += size
         left -= size
+
+
+def _escape_halves(entries: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [[_escape_half(value) for value in entry] for entry in entries]
+
+
+def _escape_half(value: Any) -> Any:
+    """Write halves of characters (lone surrogates), which UTF-8 can't encode, as JSON's escapes."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _count(connection: sqlite3.Connection) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mellea.core.chunkers import SCOPES, Chunk, Scope
-from mellea.core.context import Context
+from mellea.core.context import Context, SimpleContext
 from mellea.core.runtime.tasks import outcome_of
+from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 
@@ -36,11 +37,13 @@ class ValidationResult:
         result: whether it is met.
         reason: why or why not, for people and for the next attempt's prompt.
         score: how well it is met, from 0 to 1, if known.
+        thunk: the answer of the model that judged it, if one did.
     """
 
     result: bool
     reason: str | None = None
     score: float | None = None
+    thunk: ModelOutputThunk[Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.result, bool):
@@ -54,6 +57,11 @@ class ValidationResult:
     def as_bool(self) -> bool:
         """Return whether it is met; Mellea 0.8's name for `result`."""
         return self.result
+
+    @property
+    def context(self) -> Context | None:
+        """The context that ends with `thunk`, `None` without one; Mellea 0.8's way to the judge's answer."""
+        return None if self.thunk is None else SimpleContext().add(self.thunk)
 
 
 def _is_finite(score: float) -> bool:

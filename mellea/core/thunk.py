@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.attributes import THUNK_WAYS, find_attribute
-from mellea.core.blocks import CBlock, FileBlock, ToolCall
+from mellea.core.blocks import Bound, CBlock, FileBlock, ToolCall
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
@@ -328,7 +328,14 @@ class ModelOutputThunk(Displayed, Generic[T]):
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls of your own tools that the model asks for."""
-        return done.tool_calls if (done := self._done) else ()
+        calls = done.tool_calls if (done := self._done) else ()
+        # Here, and not where they were decoded: a codec knows what was said, and not whose function it is.
+        if calls and self._run.sent is not None:
+            known = {tool.name: tool.function for tool in self._run.sent.tools if isinstance(tool, Bound)}
+            for call in calls:
+                if (function := known.get(call.tool_name)) is not None:
+                    call.bind(function)
+        return calls
 
     @property
     def thinking(self) -> str:

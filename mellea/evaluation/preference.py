@@ -211,7 +211,7 @@ class _PreferenceWork(Work):
     async def ask(self, meter: Meter) -> Choice:
         token = current_ledger.set(meter)
         try:
-            answer = await self._judge.ask(self._row, _make_form(), self._asked)
+            answer: Any = (await self._judge.ask(self._row, _make_form(), self._asked)).parsed
         finally:
             current_ledger.reset(token)
         choice: Choice = answer.choice

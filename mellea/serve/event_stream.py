@@ -109,7 +109,7 @@ def sse(
         headers: more headers.
         error_text: makes the text that the client gets of an error, such as `str`; by default it is told no more than
             that there was one. The log of `mellea.serve` has the error.
-        keep_alive: seconds without news after which a comment is sent.
+        keep_alive: seconds of silence after which a comment is sent as a keep-alive.
         stall: seconds that a client may take nothing before it counts as gone.
 
     Raises:

@@ -196,7 +196,7 @@ class StreamResponse(_Response):
         encoder: makes bytes of it.
         headers: more headers, in place of those with the same name.
         status_code: the status of an answer that begins well.
-        keep_alive: seconds without news after which a sign of life is sent.
+        keep_alive: seconds of silence after which a keep-alive is sent.
         stall: seconds that a client may take nothing before it counts as gone.
         background: awaited at the end, as Starlette does.
 

@@ -54,7 +54,7 @@ _AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 @quick_value
 class Rendered:
-    """What a component has become.
+    """A rendered component.
 
     Args:
         blocks: the text; in several blocks where the provider is to remember the prompt up to the end of one.
@@ -219,7 +219,7 @@ def fill(description: str, variables: Mapping[str, Any], *, model: str | None = 
 
 
 def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
-    """Fill variables into what a program says, which has to be a text; without variables it stays as it is.
+    """Fill in the placeholders of a text; without variables it is returned unchanged.
 
     Raises:
         UsageError: it is not a text, or a variable has no placeholder.

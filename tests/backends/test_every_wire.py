@@ -41,7 +41,7 @@ from tests.backends.openai.bodies import chunk, response, sse
 
 KEY = "sk-planted-0123456789abcdef"
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,13 @@ def test_what_is_unknown_says_what_is_known() -> None:
     with pytest.raises(ConfigurationError, match="no provider 'llama_home'; similar are '") as caught:
         get_backend("llama_home/x")
     assert 1 <= sum(f"'{name}'" in str(caught.value) for name in providers()) <= 3
-    for provider in sorted({"anthropic", "gemini", "ollama", "openai"} & set(PROVIDERS)):
+    for provider in sorted({"anthropic", "gemini", "openai"} & set(PROVIDERS)):
         with pytest.raises(ConfigurationError, match="model"):
             get_backend(provider)
+
+
+def test_ollama_has_a_model_where_none_is_named() -> None:
+    assert get_backend("ollama").model_id == get_backend("ollama", base_url="http://127.0.0.1:1").model_id != ""
 
 
 def test_a_list_of_names_is_a_chain() -> None:

@@ -27,7 +27,7 @@ from tests.waiting import cancel_once, until
 KEY = "sk-planted-key-123456"
 DIALECTS = ["openai/sora-2", "gemini/veo-3.1-generate-preview", "gemini/gemini-omni-1.1-flash"]
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from mellea.errors import BadRequestError, UnsupportedError, UsageError
 from mellea.testing import ScriptedBackend
 from tests.batch.batch_server import BatchServer, find_word, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 @dataclass

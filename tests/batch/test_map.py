@@ -72,6 +72,10 @@ def echo(request: Request) -> str:
     return request.messages[-1].text
 
 
+def repr_of(value: Any) -> str:
+    return repr(value)
+
+
 async def collect(rows: AsyncIterator[Row[Any]]) -> list[Row[Any]]:
     return [row async for row in rows]
 
@@ -185,6 +189,21 @@ def test_a_line_that_is_not_json_ends_the_rows_after_those_before_it(tmp_path: P
     assert next(rows).value == {"a": 1}
     with pytest.raises(UsageError, match="line 2"):
         next(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,a\n1,2,3\n", "has the name 'a' twice"),
+        ('a,b\n1,"2\n3,4\n5,6\n', "unexpected end of data"),
+        ('a,b\n1,"2\n\n"\n3,4,5\n', "line 5 of"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        list(map_rows(say, table))
 
 
 def test_a_cursor_is_read_in_the_thread_that_it_belongs_to() -> None:
@@ -450,6 +469,13 @@ async def test_a_plain_function_is_known_by_its_source(tmp_path: Path) -> None:
     assert await run("def double(n):\n    return 2 * n\n", version="1"), "the version stands for the source"
 
 
+async def test_arguments_of_different_types_are_told_apart(tmp_path: Path) -> None:
+    alike: list[Any] = ["1.0", 1.0, {1: 2}, {"1": 2}, [1, 2], {1, 2}]
+    for one in alike:
+        [row] = await collect(amap(repr_of, [{"value": one}], journal=tmp_path / "run.db"))
+        assert (row.value, row.cached) == (repr(one), False)
+
+
 async def test_lambdas_on_one_line_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     one, two = (lambda n: n + 1), (lambda n: n + 2)
@@ -600,6 +626,23 @@ async def test_failures_that_may_pass_are_tried_again() -> None:
     [row] = await collect(amap(mellea.MelleaSession(failing).instruct, ["x"], retries=1))
     assert isinstance(row.error, OverloadedError)
     assert len(failing.requests) == 2
+
+
+async def test_a_provider_that_asks_for_a_day_does_not_hold_a_row_up_for_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mellea.batch.runner.LONGEST_HOLD", 0.01)
+    asked: list[str] = []
+
+    async def refuse_once(text: str) -> str:
+        asked.append(text)
+        if len(asked) == 1:
+            raise RateLimitError("too many", status=429, retry_after=86_400.0, is_retryable=True)
+        return text
+
+    with anyio.fail_after(20):
+        [row] = await collect(amap(refuse_once, ["a"]))
+    assert (row.value, len(asked)) == ("a", 2)
 
 
 async def test_a_refused_key_ends_it_at_once() -> None:

@@ -39,6 +39,13 @@ def test_commands_are_no_turns(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert done.stdout == "x\ny\nz\n" and len(backend.requests) == 3
     assert [message.content for message in backend.requests[1].messages] == ["Be kind.", "b"]
     assert [message.content for message in backend.requests[2].messages][1:] == ["b", "y", "c"]
+    done, _ = talk(monkeypatch, run, "a\n/reset\nb\n/quit\nc\n", *"xyz")  # what they are called elsewhere
+    assert done.stdout == "x\ny\n"
+
+
+def test_what_commands_say_goes_to_stderr(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "a\n/usage\n/nonsense\n/help\n/model other\n"
+    done, _ = talk(monkeypatch, run, lines, *"xyz")
     for said in (
         "? + ? tokens, the cost is unknown",
         "no command '/nonsense'",

@@ -36,6 +36,13 @@ def test_a_page_that_isnt_there_is_answered_with_one_that_is(run):
     assert "`mellea docs --search 'structured output'` the lines" in run("docs", "structured output").stderr
 
 
+def test_a_word_of_a_name_is_enough_where_one_page_has_it(run):
+    assert run("docs", "langchain").stdout.startswith("# Coming from LangChain\n")
+    assert run("docs", "1").stdout.startswith("# Chapter 1: ")
+    assert run("docs", "13").stdout.startswith("# Chapter 13: ")
+    assert "did you mean tutorial/13_streaming or examples/streaming/README?" in run("docs", "streaming").stderr
+
+
 def test_lines_are_found_by_their_words(run):
     found = [json.loads(line) for line in run("docs", "--search", "PULL models").stdout.splitlines()]
     assert found

@@ -123,3 +123,18 @@ def test_what_cant_be_evaluated_is_said(run: Run, program: Path, arguments: list
     done = run("eval", *arguments)
     assert done.code == 2
     assert words in done.stderr
+
+
+def test_an_output_that_would_overwrite_the_cases_the_program_or_the_journal_is_refused(
+    run: Run, program: Path
+) -> None:
+    cases = program.parent / "cases.jsonl"
+    cases.write_text('{"text": "a", "expected": "bill"}\n')
+    for outputs in (["--jsonl", "cases.jsonl"], ["--html", "mails.py"], ["--html", "run.db"]):
+        before = [cases.read_text(), (program.parent / "mails.py").read_text()]
+        refused = run("eval", "mails.py:classify", "cases.jsonl", "--journal", "run.db", *outputs)
+        assert (refused.code, refused.stdout) == (2, "")
+        assert "are the same file" in refused.stderr
+        assert [cases.read_text(), (program.parent / "mails.py").read_text()] == before
+    assert run("eval", "mails.py:classify", "cases.jsonl", "--html", "none/page.html").code == 1
+    assert not (program.parent / "asked.txt").exists()

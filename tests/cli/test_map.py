@@ -190,3 +190,38 @@ def test_ctrl_c_says_how_to_go_on(rows: Path) -> None:
         assert process.wait(10) == 130
     assert "--resume continues" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("outputs", [["-o", "rows.jsonl"], ["-o", "same.db"], ["--errors", "link.jsonl"],
+                                     ["-o", "one.jsonl", "--errors", "./one.jsonl"]])  # fmt: skip
+def test_an_output_that_would_overwrite_the_rows_or_the_journal_is_refused(
+    run: Run, rows: Path, outputs: list[str]
+) -> None:
+    (rows.parent / "link.jsonl").hardlink_to(rows)
+    before = rows.read_text()
+    refused = run("map", "mails.py:classify", "rows.jsonl", "--journal", "same.db", *outputs)
+    assert (refused.code, refused.stdout, rows.read_text()) == (2, "", before)
+    assert refused.stderr.startswith(f"mellea: {outputs[-2]} ")
+    assert not (rows.parent / "same.db").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_asked(run: Run, rows: Path) -> None:
+    for outputs in (["-o", "none/out.jsonl"], ["--errors", "."]):
+        refused = run("map", "mails.py:classify", "rows.jsonl", *outputs)
+        assert (refused.code, refused.stdout) == (1, "")
+        assert not (rows.parent / "rows.journal.db").exists()
+
+
+def test_half_a_character_in_a_row_is_mapped_and_kept_like_any_text(run: Run, rows: Path) -> None:
+    rows.write_text('{"id": "\\ud83d", "text": "a k\\ud83d"}\n{"id": "b", "text": "\\ud83d bad"}\n')
+    (rows.parent / "mails.py").write_text(
+        "def repeat(text) -> str:\n    if 'bad' in text:\n        raise ValueError(text)\n    return text\n"
+    )
+    for more in ([], ["--resume"]):
+        done = run("map", "mails.py:repeat", rows, "--id", "id", "-o", "out.jsonl", "--errors", "bad.jsonl", *more)
+        assert (done.code, done.stderr.startswith("mellea: 1 row failed")) == (1, True)
+        [line] = lines((rows.parent / "out.jsonl").read_text())
+        assert line["id"] == "\ud83d"
+        [failure] = lines((rows.parent / "bad.jsonl").read_text())
+        assert failure["message"] == "\ud83d bad"
+    assert [answer["id"] for answer in Journal(rows.with_suffix(".journal.db")).answers()] == ["\\ud83d"]

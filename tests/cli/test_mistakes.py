@@ -132,6 +132,7 @@ SHELL = [
 
 @pytest.mark.skipif(not Path("/bin/bash").exists(), reason="there is no bash")
 @pytest.mark.parametrize(("line", "code", "said"), SHELL, ids=[line for line, _, _ in SHELL])
+@pytest.mark.sample(4)
 def test_streams_that_are_closed_full_or_binary(folder: Path, line: str, code: int, said: str) -> None:
     if "/dev/full" in line and not Path("/dev/full").exists():
         pytest.skip("there is no full disk here")

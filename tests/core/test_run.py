@@ -489,6 +489,7 @@ async def test_who_waits_for_the_end_isnt_woken_by_each_delta(launch, monkeypatc
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [None, ConnectError("gone")])
 async def test_an_iterator_that_is_no_generator_is_closed_too(launch, error: Exception | None) -> None:
+    begun = anyio.Event()
     closed: list[str] = []
 
     class Iterator:
@@ -496,6 +497,7 @@ async def test_an_iterator_that_is_no_generator_is_closed_too(launch, error: Exc
             return self
 
         async def __anext__(self):
+            begun.set()
             if error is not None:
                 raise error
             await anyio.sleep_forever()
@@ -509,7 +511,7 @@ async def test_an_iterator_that_is_no_generator_is_closed_too(launch, error: Exc
             return Iterator()
 
     thunk = launch(ByHand("x"))
-    await anyio.sleep(0.001)
     with anyio.fail_after(30):
+        await begun.wait()
         await thunk.cancel()
     assert closed == ["closed"]

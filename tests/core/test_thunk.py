@@ -430,7 +430,7 @@ async def test_promise_8_other_readers_get_the_text_and_then_the_cancellation(la
     async with anyio.create_task_group() as group:
         group.start_soon(read)
         group.start_soon(read)
-        await anyio.sleep(0.02)
+        await until(lambda: len(seen) == 2)
         await thunk.cancel()
     assert seen == ["a", "a"]
     backend.assert_closed()

@@ -58,6 +58,7 @@ RUNNING = [fence for fence in PROGRAMS if "mellea" not in _imports(fence)]
 
 
 @pytest.mark.parametrize("fence", RUNNING, ids=_name)
+@pytest.mark.sample(12)  # their imports take a second each
 def test_a_program_of_theirs_runs_against_a_canned_server(fence: Fence, server: CannedServer) -> None:
     missing = [name for name in _imports(fence) if importlib.util.find_spec(name) is None]
     if missing:

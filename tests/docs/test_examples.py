@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
@@ -389,3 +390,13 @@ def test_the_folder_s_page_names_every_example(folder: Path) -> None:
     commands = " ".join(fence.code for fence in fences(folder / "README.md") if fence.language == "bash")
     named = set(re.findall(rf"{folder.name}/(\w+\.py)", commands))
     assert named == {path.name for path in folder.glob("*.py") if path.name != "lmstudio_session.py"}
+
+
+def test_every_example_on_the_embedded_model_says_what_a_bigger_model_would_write() -> None:
+    """Its output would otherwise be taken for the best that a program of this kind can do."""
+    programs = [path for path in sorted((ROOT / "docs" / "examples").rglob("*.py")) if "lmstudio" not in path.parts]
+    on_a_script = re.compile(r"ScriptedBackend|_server\(|ThreadingHTTPServer")
+    embedded = [path for path in programs if not on_a_script.search(path.read_text("utf-8"))]
+    docstrings = {path.name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in embedded}
+    assert len(docstrings) > 15
+    assert not [name for name, text in docstrings.items() if "bigger" not in text]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,9 +44,10 @@ def _in_file(path: Path) -> Iterator[Pattern]:
         return
     tree = ast.parse(code)
     used = _uses(tree)
-    names = {id(call): target for call, target in _assigned(tree)}
-    constants = _constants(tree)
-    own = {target for _, target in _assigned(tree)} | {"re"}
+    assigned = list(_assigned(tree))
+    names = {id(call): target for call, target in assigned}
+    constants = _constants(assigned)
+    own = {target for _, target in assigned} | {"re"}
     handed_on = {each for name, methods in used.items() if name not in own for each in methods} - {"split"}
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
@@ -79,8 +80,10 @@ def _compiled(node: ast.Call, constants: dict[str, Any]) -> re.Pattern[Any] | No
 def _assigned(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Yield what is assigned to a name, and the members of a dict that is."""
     for node in ast.walk(tree):
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not isinstance(target, ast.Name) or node.value is None:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if not isinstance(target, ast.Name) or node.value is None:
             continue
         yield node.value, target.id
         if isinstance(node.value, ast.Dict):
@@ -96,10 +99,10 @@ def _uses(tree: ast.AST) -> dict[str, set[str]]:
     return found
 
 
-def _constants(tree: ast.AST) -> dict[str, Any]:
+def _constants(assigned: Sequence[tuple[ast.AST, str]]) -> dict[str, Any]:
     """Return the texts among a module's constants, of which other patterns may be made."""
     found: dict[str, Any] = {}
-    for value, name in _assigned(tree):
+    for value, name in assigned:
         try:
             found[name] = eval(ast.unparse(value), {"re": re, **found})
         except Exception:

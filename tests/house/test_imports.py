@@ -31,28 +31,37 @@ FILES = python_files(PACKAGE)
 def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
     """The modules that a file imports, wherever it does, and the lines."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = "." * node.level + (node.module or "")
-            yield from ((f"{source}.{alias.name}", node.lineno) for alias in node.names)
+        yield from _imported(node)
+
+
+def _imported(node: ast.AST) -> list[tuple[str, int]]:
+    if isinstance(node, ast.Import):
+        return [(alias.name, node.lineno) for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        source = "." * node.level + (node.module or "")
+        return [(f"{source}.{alias.name}", node.lineno) for alias in node.names]
+    return []
 
 
 @cache
 def _names(path: Path) -> list[tuple[str, int]]:
     """The same, and what is imported by a text: `import_module("x")`, `sys.modules["x"]`."""
-    return [*_imports(parse(path)), *_texts(parse(path))]
+    return [found for node in ast.walk(parse(path)) for found in (*_imported(node), *_texts(node))]
 
 
-def _texts(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            texts = node.args[:1]
-        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("modules"):
-            texts = [node.slice]
-        else:
-            continue
-        yield from ((str(text.value), text.lineno) for text in texts if isinstance(text, ast.Constant))
+def _texts(node: ast.AST) -> list[tuple[str, int]]:
+    if isinstance(node, ast.Call) and _last_name(node.func).endswith(("import_module", "__import__")):
+        texts = node.args[:1]
+    elif isinstance(node, ast.Subscript) and _last_name(node.value).endswith("modules"):
+        texts = [node.slice]
+    else:
+        return []
+    return [(str(text.value), text.lineno) for text in texts if isinstance(text, ast.Constant)]
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return `c` of `a.b.c`."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def test_the_contracts_of_import_linter_hold() -> None:

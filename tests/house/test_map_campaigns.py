@@ -21,6 +21,7 @@ from tests.soak import examples
     ],
     ids=lambda campaign: campaign[0],
 )
+@pytest.mark.sample(1)
 def test_a_part_of_the_campaign_holds(campaign: tuple[str, ...]) -> None:
     name, *arguments = campaign
     command = [sys.executable, "-m", f"benchmarks.campaigns.{name}", *arguments]

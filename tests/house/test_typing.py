@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.house.tree import ROOT, needs_lint_group
 
 
+@pytest.mark.thorough  # and `scripts/check` has mypy look at the same files
 def test_the_typing_contract_holds() -> None:
     needs_lint_group("mypy")
     done = subprocess.run(

@@ -112,7 +112,7 @@ def interrupt_on_the_portal(error: BaseException) -> None:
 async def test_what_came_while_the_loop_was_held_up_counts_before_the_deadline() -> None:
     gate = Gate()
     m = mellea.start_session(ScriptedBackend(["a", gate, "b"]))
-    options = {"timeout": Deadlines(first_byte=0.3, between_bytes=0.3)}
+    options = {"timeout": Deadlines(first_byte=30, between_bytes=0.3)}
     thunk = await m.ainstruct("x", await_result=False, model_options=options)
     while thunk.partial != "a":
         await anyio.sleep(0.001)

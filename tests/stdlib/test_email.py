@@ -153,6 +153,7 @@ async def test_if_nothing_passes_the_best_is_returned_and_says_so() -> None:
     assert [len(results) for results in caught.value.results] == [4, 4]
 
 
+@pytest.mark.thorough
 async def test_on_the_embedded_model_it_ends_and_every_requirement_has_its_say() -> None:
     """Structure and termination alone: what so small a model writes, and thinks of it, is anybody's guess."""
     pytest.importorskip("xllamacpp")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
+import inspect
 import pickle
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 import mellea
+from mellea import tools
 from mellea.core import ComputedModelOutputThunk
 from mellea.errors import UsageAttributeError, UsageError, UsageTypeError
 from mellea.stdlib import functional
@@ -263,3 +266,73 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
 def test_a_mistake_of_a_newcomer_is_told_with_its_cure(case: str) -> None:
     call, says = OTHERS[case]
     assert says in error_of(call)
+
+
+# -- names of the module, of contexts, and of what programs construct -------------------------------------------
+
+
+MELLEA: Any = mellea
+CTX: Any = mellea.ChatContext()
+LIMITS: Any = tools.Limits
+
+WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
+    "mellea.instruct": (lambda: MELLEA.instruct("x"), "it belongs to a session: m = mellea.start_session(…), then m.i"),
+    "mellea.generate": (lambda: MELLEA.generate("x"), "starts a session, and m.instruct(…)"),
+    "messages of a context": (lambda: CTX.messages, ".turns() are the turns"),
+    "text of a context": (lambda: mellea.start_session(BACKEND).ctx.text, "str(context)"),  # type: ignore[attr-defined]
+    "append": (lambda: CTX.append("x"), ".add(value) returns a context"),
+    "clear": (lambda: M.clear(), "m.reset() begins a new conversation"),
+    "undo": (lambda: M.undo(), "assign it to m.ctx"),
+    "Limits": (lambda: LIMITS(max_steps=3), "steps=… limits"),
+    "Budget": (lambda: MELLEA.Budget(dollars=3), "cost=… is in US dollars"),
+    "Budget, a slip": (lambda: MELLEA.Budget(cots=3), "did you mean 'cost'?"),
+    "mify": (lambda: MELLEA.mify(exclude={"card"}), "fields_exclude={…} hides fields"),
+    "tool": (lambda: MELLEA.tool(needs_approval=True), "requires_approval=…"),
+    "context with a backend": (lambda: mellea.start_session(BACKEND, context=CTX), "'ctx' here"),
+    "context without a backend": (lambda: mellea.start_session(memory=CTX), "'ctx' here"),
+    "a schema as a tool": (lambda: M.instruct("x", tools=[{"type": "function"}]), "pass the function itself"),
+    "workers": (lambda: MELLEA.map(len, ["a"], workers=3), "it is 'concurrency' here"),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_what_is_written_in_other_libraries_is_told_by_our_name(case: str) -> None:
+    call, says = WRITTEN[case]
+    with pytest.raises((AttributeError, UsageError)) as caught:
+        call()
+    assert says in str(caught.value)
+
+
+def test_a_context_without_a_name_is_still_a_value() -> None:
+    context = mellea.ChatContext()
+    assert not hasattr(context, "messages")
+    assert copy.deepcopy(context) is context
+    assert pickle.loads(pickle.dumps(context)).turns() == []
+    mellea.start_session(BACKEND, ctx=context).chat("Hi")
+    assert repr(context.add("Hi")) == "<ChatContext, 1 turn>"
+
+
+def test_a_checked_class_keeps_its_signature_and_can_be_replaced_and_pickled() -> None:
+    limits = tools.Limits(3, tokens=5)
+    assert pickle.loads(pickle.dumps(limits)) == limits
+    assert dataclasses.replace(limits, steps=4).steps == 4
+    assert list(inspect.signature(tools.Limits).parameters)[:2] == ["steps", "tokens"]
+
+
+def test_a_tool_may_use_names_that_are_local_to_its_definition() -> None:
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+    @mellea.tool
+    def where(point: Point) -> int:
+        """Say where it is."""
+        return point.x
+
+    @mellea.tool(name="there")
+    def again(point: Point) -> int:
+        """Say where it is."""
+        return point.x
+
+    assert "point" in str(where.spec.parameters)
+    assert "point" in str(again.spec.parameters)

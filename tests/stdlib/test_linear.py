@@ -86,6 +86,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 
 @pytest.mark.parametrize("name", READERS)
+@pytest.mark.sample(9)
 def test_the_worst_text_of_64_kib_is_read_in_no_time(name: str) -> None:
     for text in texts()[:: 1 if is_thorough() else 3]:
         began = time.process_time()

@@ -572,6 +572,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sample(3)
 def test_a_program_that_ends_with_an_error_prints_it_short(name: str, tmp_path: Path) -> None:
     amain, run, is_cut = CASES[name]
     script = tmp_path / "program.py"

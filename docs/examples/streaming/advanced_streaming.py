@@ -1,4 +1,7 @@
-"""What a program that streams has to think of: waiting, display, failures, deadlines, many at once."""
+"""What a program that streams has to think of: waiting, display, failures, deadlines, many at once.
+
+The embedded model writes nonsense at a high speed. A bigger model writes sense, and the waiting times get longer.
+"""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator

@@ -1,4 +1,7 @@
-"""Print a story, piece by piece, while a model writes it."""
+"""Print a story, piece by piece, while a model writes it.
+
+The embedded model soon loses the thread of its story. A bigger model tells one that has an end.
+"""
 
 import asyncio
 from time import perf_counter

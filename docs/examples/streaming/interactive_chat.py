@@ -2,6 +2,9 @@
 
 At a keyboard: /reset starts over, /quit leaves, Ctrl-C stops an answer, or leaves if there is none.
 With piped input, every line is a message: printf 'Hello!\\nTell me a joke.\\n' | python interactive_chat.py
+
+The embedded model makes up most of what it says. A bigger model remembers what you told it, and says so when it
+doesn't know something.
 """
 
 import sys

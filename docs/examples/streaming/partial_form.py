@@ -1,4 +1,8 @@
-"""Fill in a form while a model is still writing it: at a terminal with rich, elsewhere line by line."""
+"""Fill in a form while a model is still writing it: at a terminal with rich, elsewhere line by line.
+
+The embedded model fills the fields with nonsense of the right types. A bigger model invents a booking that makes
+sense.
+"""
 
 import sys
 from collections.abc import Iterable

@@ -1,4 +1,7 @@
-"""Print people out of a list, each one whole and as soon as it is complete, while a model still writes the list."""
+"""Print people out of a list, each one whole and as soon as it is complete, while a model still writes the list.
+
+The embedded model invents people who resemble one another. A bigger model invents different ones.
+"""
 
 import asyncio
 from dataclasses import dataclass

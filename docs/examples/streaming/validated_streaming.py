@@ -1,4 +1,8 @@
-"""Check an answer while it is being written: a bad one is stopped at once, and the next attempt mends it."""
+"""Check an answer while it is being written: a bad attempt is stopped at once, and another one begins.
+
+The embedded model often uses the word again after it was told not to, so it needs many attempts. A bigger model
+avoids it in the second one.
+"""
 
 from time import perf_counter
 

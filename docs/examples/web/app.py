@@ -5,6 +5,8 @@
 Then open http://127.0.0.1:8000/ in a browser, or:
 
     curl -N 'http://127.0.0.1:8000/generate?topic=the+sea'
+
+The embedded model's texts are short and make little sense. A bigger model writes about the topic.
 """
 
 from pathlib import Path

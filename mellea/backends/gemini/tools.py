@@ -35,7 +35,7 @@ def url_context() -> BuiltinTool:
 
 
 def google_maps() -> BuiltinTool:
-    """Let the model look places up; what it found comes as sources."""
+    """Let the model look up places on a map; the results arrive as sources."""
     return BuiltinTool(PROVIDER, "google_maps", {"googleMaps": {}})
 
 

@@ -143,7 +143,7 @@ def list_of(mapping: dict[str, Any], name: str) -> list[Any]:
 
 
 def mappings_of(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return a list of objects, an empty one where there is none; a null among them is passed over.
+    """Return a list of objects, `[]` if the field is missing; nulls in it are skipped.
 
     Raises:
         WireError: it is something else.

@@ -20,6 +20,7 @@ from mellea.errors import BackendError, ConfigurationError, ConnectError, Mellea
 
 __all__ = ["OllamaModelBackend", "parse_host"]
 
+_DEFAULT_MODEL = "granite4.2:3b"
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
@@ -27,7 +28,8 @@ class OllamaModelBackend(HttpBackend):
     """A model that an Ollama server runs.
 
     Args:
-        model_id: such as `"llama3.2"` or `"qwen3:8b"`; it has to be pulled already.
+        model_id: such as `"llama3.2"` or `"qwen3:8b"`; it has to be pulled already. By default the one of IBM's Granite
+            models that Mellea 0.8 asks.
         base_url: where the server is; by default `OLLAMA_HOST`, else `http://127.0.0.1:11434`.
         keep_alive: how long the model stays loaded afterwards: `"10m"`, seconds, 0 for not at all, -1 for ever.
         api_key: for hosted models; by default `OLLAMA_API_KEY`.
@@ -44,6 +46,7 @@ class OllamaModelBackend(HttpBackend):
         "*:*",  # a model and its tag
         *("gemma*", "gpt-oss*", "granite*", "llama*", "mistral*", "mixtral*", "olmo*", "phi*", "qwen*", "smollm*"),
     )
+    default_model = _DEFAULT_MODEL
     default_url = f"http://127.0.0.1:{DEFAULT_PORT}"
     url_variable = HOST_VARIABLE
     key_variables = ("OLLAMA_API_KEY",)
@@ -58,7 +61,11 @@ class OllamaModelBackend(HttpBackend):
     )
 
     def __init__(
-        self, model_id: str, *, keep_alive: str | float | None = None, **arguments: Unpack[HttpArguments]
+        self,
+        model_id: str = _DEFAULT_MODEL,
+        *,
+        keep_alive: str | float | None = None,
+        **arguments: Unpack[HttpArguments],
     ) -> None:
         super().__init__(model_id, **arguments)
         self.keep_alive = keep_alive

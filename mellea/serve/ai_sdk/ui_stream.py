@@ -230,7 +230,7 @@ def ui(
             that there was one. The log of `mellea.serve` has the error. Errors of tools are sent as the model reads
             them.
         headers: more headers.
-        keep_alive: seconds without news after which a comment is sent.
+        keep_alive: seconds of silence after which a comment is sent as a keep-alive.
         stall: seconds that a client may take nothing before it counts as gone.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mellea.core import prices
 from mellea.core.backend import Backend
+from mellea.core.entrance import entrance
 from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.serialise import from_jsonable, to_jsonable
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["Book", "Limits", "current_book"]
 
 
+@entrance(
+    "Limits",
+    max_turns="steps=… limits how many times the model is asked",
+    max_tokens="tokens=… limits input and output tokens together",
+    request_limit="steps=… limits how many times the model is asked",
+    total_tokens_limit="tokens=… limits input and output tokens together",
+    tool_calls_limit="tool_calls=… limits how many calls of tools are run",
+    dollars="cost=… is in US dollars",
+    timeout="seconds=… limits how long the run takes",
+)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much a run may take; what isn't given has no limit. What sub-agents take counts too, once they are done.

@@ -8,14 +8,23 @@ from typing import Any, Final, Protocol, TypeVar, overload, runtime_checkable
 
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
+from mellea.core.entrance import entrance
 from mellea.errors import UsageError
-from mellea.stdlib.components.object_view import SETTINGS, View, find_own_format, get_view, represent_by_view
+from mellea.stdlib.components.object_view import (
+    SETTINGS,
+    ObjectMethod,
+    View,
+    find_own_format,
+    get_view,
+    represent_by_view,
+)
 
 __all__ = ["MObject", "MifiedProtocol", "mify"]
 
 T = TypeVar("T")
 
 _NOTHING: Final = object()
+_METHODS = ("parts", "format_for_llm", "parse")
 
 
 class MObject:
@@ -93,6 +102,14 @@ def mify(
     stringify_func: Callable[[Any], str] | None = None,
     template: str | None = None,
 ) -> Callable[[T], T]: ...
+@entrance(
+    "mify",
+    exclude="fields_exclude={…} hides fields, funcs_exclude={…} methods",
+    include="fields_include={…} chooses the fields, funcs_include={…} the methods",
+    fields="fields_include={…} chooses the fields",
+    hidden="fields_exclude={…} hides fields",
+    tools="funcs_include={…} chooses the methods",
+)
 def mify(
     obj: Any = _NOTHING,
     /,
@@ -152,7 +169,7 @@ def _mark_class(cls: type, view: View) -> None:
     setattr(cls, VIEW, view)
     # Also add the methods of a component, for callers that use them, unless the class has these names already.
     taken = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", ())}
-    for name in ("parts", "format_for_llm", "parse"):
+    for name in _METHODS:
         if name not in taken and not hasattr(cls, name):
             setattr(cls, name, getattr(MObject, name))
 
@@ -165,3 +182,6 @@ def _mark_object(obj: Any, view: View) -> None:
             f"a {type(obj).__name__} can't be marked, since it accepts no attributes; mify its class, or pass the "
             "object as it is: query and transform take any object"
         ) from None
+    for name in _METHODS:
+        if not hasattr(obj, name):
+            object.__setattr__(obj, name, ObjectMethod(getattr(MObject, name), obj))

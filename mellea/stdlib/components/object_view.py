@@ -14,7 +14,7 @@ import enum
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast, get_origin
 
 from mellea.core.accumulator import Generation
@@ -27,6 +27,7 @@ from mellea.stdlib.tools import Tool, as_tool
 
 __all__ = [
     "SETTINGS",
+    "ObjectMethod",
     "View",
     "Viewed",
     "find_own_format",
@@ -167,6 +168,22 @@ class View:
         return TemplateRepresentation("MObject", {"name": type(obj).__name__, "fields": make_promptable}, images)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectMethod:
+    """A method that one object has, and its class hasn't. Unlike a bound method it can be pickled with its object."""
+
+    function: Callable[..., Any]
+    owner: Any = field(repr=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function with the object."""
+        return self.function(self.owner, *arguments)
+
+    def __reduce__(self) -> Any:
+        # As a call, in which the object stands as the one that is being written.
+        return ObjectMethod, (self.function, self.owner)
+
+
 @dataclass(frozen=True, slots=True)
 class Viewed:
     """The component that a view makes of an object."""
@@ -267,7 +284,11 @@ def _get_public_fields(obj: Any) -> dict[str, Any]:
     found = {name: getattr(obj, name) for name in names if not name.startswith("_") and hasattr(obj, name)}
     # `Field(exclude=True)` says that the field isn't to leave the program.
     excluded = {name for name, field in getattr(type(obj), "model_fields", {}).items() if field.exclude}
-    return {name: value for name, value in found.items() if not inspect.isroutine(value) and name not in excluded}
+    return {name: value for name, value in found.items() if not _is_method(value) and name not in excluded}
+
+
+def _is_method(value: Any) -> bool:
+    return inspect.isroutine(value) or isinstance(value, ObjectMethod)
 
 
 def _is_class_variable(hint: Any) -> bool:

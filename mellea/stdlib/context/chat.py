@@ -184,6 +184,12 @@ class ChatContext(Context):
         """Return the last turn, or `None`."""
         return self._turn
 
+    def _go_back(self, last: Turn) -> ChatContext:
+        # The node before, which shares its turns and pins.
+        if last.output is None or last.input is None:
+            return self._previous or self
+        return self._make_node(self._previous, Turn(last.input), is_pinned=self._is_pinned)
+
     def view_for_generation(self) -> list[Turn]:
         """Return the turns that the next call will see, oldest first: sound ones, within window and budget.
 
@@ -275,7 +281,7 @@ class ChatContext(Context):
         )  # the linked list itself would exceed pickle's recursion
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}, {self._depth} turns>"
+        return f"<{type(self).__name__}, {self._depth} turn{'' if self._depth == 1 else 's'}>"
 
 
 def _rebuild(kind: type[ChatContext], settings: _Settings, nodes: list[tuple[Turn | None, bool]]) -> ChatContext:

@@ -11,8 +11,10 @@ from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend
 from mellea.core.component import TemplateRepresentation
 from mellea.core.context import Context
+from mellea.core.entrance import entrance
 from mellea.core.options import check_options, merge_options, without_shape
 from mellea.core.requirement import Requirement, ValidationResult
+from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ParseError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Correction, Instruction, Repair
@@ -28,6 +30,7 @@ _LONGEST_REASON = 300
 _TOP_SCORE = 10
 
 
+@entrance("Judge")
 @dataclass(frozen=True, slots=True)
 class Judge:
     """A model that judges outputs.
@@ -79,8 +82,8 @@ class Judge:
         except ParseError as error:
             return self._read_unclear(error.partial)
 
-    async def ask(self, question: Any, form: Any, backend: Backend) -> Any:
-        """Ask the model a question of one's own, and return its answer.
+    async def ask(self, question: Any, form: Any, backend: Backend) -> ModelOutputThunk[Any]:
+        """Ask the model a question of one's own, and return its answer, whose `parsed` is of the type.
 
         Args:
             question: a component.
@@ -102,15 +105,16 @@ class Judge:
         # In a context of its own, so that a verdict never becomes a turn of the conversation.
         verdict, _ = call.launch(SimpleContext())
         await finish(verdict)
-        return verdict.parsed
+        return verdict
 
-    def _make_result(self, said: Any) -> ValidationResult:
+    def _make_result(self, verdict: ModelOutputThunk[Any]) -> ValidationResult:
+        said: Any = verdict.parsed
         reason = " ".join(said.reason.split()) or None
         if self.threshold is None:
-            return ValidationResult(said.verdict == "yes", reason)
+            return ValidationResult(said.verdict == "yes", reason, thunk=verdict)
         # A whole number in the schema, which any model can write; from 0 to 1 in results, as scores are everywhere.
         score = said.score / _TOP_SCORE
-        return ValidationResult(score >= self.threshold, reason, score)
+        return ValidationResult(score >= self.threshold, reason, score, verdict)
 
     def _read_unclear(self, text: str) -> ValidationResult:
         """Interpret an answer that doesn't match the schema: a single yes or no is a verdict, anything else a no."""

@@ -98,7 +98,9 @@ def _compile_patterns(what: str, words: tuple[str, ...], case_sensitive: bool) -
         raise UsageError(f"{what} takes at least one word")
     for word in words:
         if not isinstance(word, str) or not word.strip():
-            raise UsageError(f"{what} takes words or phrases, not {word!r}")
+            several = f"; give each as an argument of its own: {what}('one', 'two')"
+            advice = several if isinstance(word, (list, tuple, set, frozenset)) else ""
+            raise UsageError(f"{what} takes words or phrases, not {word!r}{advice}")
     return {word: re.compile(_make_pattern(word), re.NOFLAG if case_sensitive else re.IGNORECASE) for word in words}
 
 

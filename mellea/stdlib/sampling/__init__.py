@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.sampling.rejection import RepairTemplateStrategy as RepairTemplateStrategy
     from mellea.stdlib.sampling.several import BestOfNStrategy as BestOfNStrategy
     from mellea.stdlib.sampling.several import MajorityVotingStrategy as MajorityVotingStrategy
-    from mellea.stdlib.sampling.sofai import SOFAIStrategy as SOFAIStrategy
+    from mellea.stdlib.sampling.two_solvers import SOFAIStrategy as SOFAIStrategy
 
 __all__ = [
     "Attempt",
@@ -44,7 +44,7 @@ __getattr__ = lazily(
         "MultiTurnStrategy": "mellea.stdlib.sampling.rejection",
         "RejectionSamplingStrategy": "mellea.stdlib.sampling.rejection",
         "RepairTemplateStrategy": "mellea.stdlib.sampling.rejection",
-        "SOFAIStrategy": "mellea.stdlib.sampling.sofai",
+        "SOFAIStrategy": "mellea.stdlib.sampling.two_solvers",
         "Sampler": "mellea.core.sampling",
         "SamplingResult": "mellea.core.sampling",
         "SamplingStrategy": "mellea.core.sampling",

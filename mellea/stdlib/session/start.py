@@ -14,6 +14,9 @@ from mellea.stdlib.session.session import MelleaSession, sessions_around
 
 __all__ = ["current_session", "start_session"]
 
+# What other libraries call `ctx`; without this a backend would take them for its own.
+_NAMES_OF_CTX = frozenset({"chat_history", "context", "conversation", "history", "memory"})
+
 _default: MelleaSession | None = None
 
 
@@ -48,14 +51,16 @@ def start_session(
     """
     if model is not None and backend_name is not None:
         raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
+    if named := _NAMES_OF_CTX.intersection(backend_kwargs):
+        raise UsageError(f"start_session takes no argument {min(named)!r}; it is 'ctx' here: ctx=…")
     # `backend_name` is what Mellea calls it.
     chosen = model if model is not None else backend_name
     if isinstance(chosen, Backend):
         if model_id is not None or backend_kwargs:
             useless = [*([] if model_id is None else ["model_id"]), *backend_kwargs]
             raise UsageError(
-                f"a backend was given, so start_session has no use for {', '.join(map(repr, useless))}; pass them to "
-                "the backend's class, and model options as model_options={…}"
+                f"a backend was given, so start_session takes no {' and no '.join(map(repr, useless))}; arguments go "
+                "to the backend's class, model options into model_options={…}, a context into ctx=…"
             )
         backend = chosen
     else:

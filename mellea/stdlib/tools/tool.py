@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, get
 import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
+from mellea.core.entrance import entrance
 from mellea.core.runtime.tasks import outcome_of, together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool_set import ToolSet
@@ -137,7 +138,7 @@ class Tool(Generic[P, R]):
             text = "\n\n".join(filter(None, [doc.text, *kept]))
         for example in self.examples:
             self._check_example(example)
-        return ToolSpec(self.name, text, self._arguments.schema, self.examples)
+        return ToolSpec(self.name, text, self._arguments.schema, self.examples).bind(self)
 
     def _check_example(self, example: ToolExample) -> None:
         try:
@@ -321,6 +322,16 @@ def tool(
     requires_approval: bool | Callable[..., Any] = False,
     examples: Iterable[ToolExample] = (),
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+@entrance(
+    "tool",
+    strict="every argument is validated before the function runs",
+    needs_approval="requires_approval=…",
+    approval="requires_approval=…",
+    approval_mode="requires_approval=…",
+    args_schema="the annotations are the schema",
+    name_override="name=…",
+    description_override="description=…",
+)
 def tool(
     function: Any = None,
     /,
@@ -340,7 +351,8 @@ def tool(
     Raises:
         UsageError: a model can't call the function.
     """
-    names = sys._getframe(1).f_locals  # the function's annotations may use names that are local to its definition
+    # The function's annotations may use names that are local to its definition; the frame between is the entrance.
+    names = sys._getframe(2).f_locals
 
     def make(function: Any) -> Tool[Any, Any]:
         return Tool(
@@ -369,7 +381,8 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
             return function
         return function.renamed(name)
     if not callable(function):
-        raise UsageError(f"tools takes functions and Tools, not {function!r}")
+        schemas = "; pass the function itself, whose schema is made from it" if isinstance(function, dict) else ""
+        raise UsageError(f"tools takes functions and Tools, not {function!r}{schemas}")
     return Tool(function, name=name)
 
 

@@ -129,6 +129,7 @@ async def test_the_model_is_listed(server: EngineServer) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.thorough  # the contract has one called, too
 async def test_a_tool_is_called(server: EngineServer) -> None:
     ask: dict[str, Any] = {"tools": (WEATHER,), "options": {"max_tokens": 60, "temperature": 0}}
     answer, events = await read(backend_of(server), *WEATHER_PROMPT, **ask)

@@ -66,6 +66,7 @@ def _thoughts(generation: Generation) -> list[Any]:
 
 
 @pytest.mark.parametrize("exchange", [*_streams(), *_plain(), *_ours()])
+@pytest.mark.sample(15)
 def test_it_is_what_the_official_client_says(exchange: Exchange) -> None:
     TALLY[f"{exchange.dialect} compared with the provider's client"] += 1
     if "spliced" in exchange.name:

@@ -49,6 +49,7 @@ def _signatures(generation: Generation) -> list[bytes]:
 
 
 @pytest.mark.parametrize("exchange", [*EVERY, *plain()])
+@pytest.mark.sample(10)
 def test_it_is_what_the_official_client_says(exchange: Exchange) -> None:
     TALLY[f"{exchange.dialect} compared with the provider's client"] += 1
     chunks, ours = _chunks(exchange), _generation(exchange)

@@ -242,7 +242,7 @@ FAULTS = [
     Fault("silence", [silence], DeadlineError, "was silent for 0.3 s", True, deadlines=SHORT),
     Fault(
         "silence in mid-stream", [silence_in_the_middle], DeadlineError, "was silent for 0.3 s", True, "all ",
-        deadlines=SHORT,
+        deadlines=Deadlines(connect=2, first_byte=30, between_bytes=0.3),
     ),
     Fault("one byte after another", [slow], "slow", deadlines=ENOUGH),
     Fault(
@@ -308,6 +308,7 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mellea.backends.http.exchange._FIRST_PAUSE", 0.02)
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 async def test_what_the_user_gets(fault: Fault, anyio_backend: str) -> None:
     with misbehaving(*fault.behaviours) as server:

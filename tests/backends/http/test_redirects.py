@@ -28,6 +28,7 @@ ELSEWHERE = ["http://[::1", "http://127.0.0.1:9/v1", "https://127.0.0.1:{port}/v
              "javascript:x"]  # fmt: skip
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("own", [False, True], ids=["ours", "the callers"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("location", ELSEWHERE)

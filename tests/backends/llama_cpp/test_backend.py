@@ -60,6 +60,7 @@ async def test_sampling_options_reach_the_model(backend, request_for, read):
 
 
 @pytest.mark.parametrize("option", ["frequency_penalty", "presence_penalty", "repeat_penalty"])
+@pytest.mark.sample(1)
 async def test_penalties_reach_the_model(backend, request_for, read, option):
     request = {"temperature": 0, "max_tokens": 30}
     plain = await read(backend, request_for("Repeat: no no no no no no no no", **request))

@@ -143,7 +143,7 @@ def allowed(backend) -> float:  # the fixture skips where there is no engine
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process")
 @pytest.mark.parametrize("what", [*OWN_ENDS, *SIGNALLED])
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 def test_a_program_ends_at_any_moment_of_the_first_call(allowed, what):
     moments = random.Random(what)
     for _ in range(MOMENTS // len([*OWN_ENDS, *SIGNALLED])):

@@ -85,7 +85,7 @@ KEYWORDS = {
 
 
 @pytest.mark.parametrize("name", KEYWORDS)
-@pytest.mark.sample(20)
+@pytest.mark.sample(12)
 def test_keyword_holds(generate, name):
     schema, is_right = KEYWORDS[name]
     answer = generate(schema)
@@ -159,7 +159,7 @@ TYPES = [
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=str)
-@pytest.mark.sample(10)
+@pytest.mark.sample(6)
 def test_pydantic_types_validate(generate, kind):
     adapter = TypeAdapter(kind)
     answer = generate(adapter.json_schema(), prompt="Give an example.", max_tokens=60)

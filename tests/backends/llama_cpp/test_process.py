@@ -79,6 +79,7 @@ FORK = """
     ("parent_reads", "child_reads", "says"),
     [(True, True, "ConfigurationError"), (True, False, ""), (False, True, "read\n")],
 )
+@pytest.mark.sample(1)
 def test_fork(run_python, parent_reads, child_reads, says):
     done = run_python(FORK.format(parent_reads=parent_reads, child_reads=child_reads))
     assert done.returncode == 0, done.stderr

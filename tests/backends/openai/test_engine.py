@@ -111,7 +111,7 @@ async def test_a_plain_answer_is_the_streamed_one(server: EngineServer, api: str
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-@pytest.mark.sample(2)
+@pytest.mark.thorough  # the contract has one called, too
 async def test_a_tool_is_called(server: EngineServer, api: str) -> None:
     ask: dict[str, Any] = {"tools": (WEATHER,), "options": {"max_tokens": 60, "temperature": 0}}
     answer, events = await read(backend_of(server, api=api), *WEATHER_PROMPT, **ask)

@@ -37,6 +37,7 @@ def client(exchange: Exchange) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("exchange", [*exchanges("openai_chat"), *own(answers.CHAT)])
+@pytest.mark.sample(15)
 def test_chat(exchange: Exchange, client: Any) -> None:
     ours = outcome(chat.Decoder(), exchange.body)
     texts, calls, usage, finish, refusal = [], {}, None, None, ""
@@ -87,6 +88,7 @@ def assert_same_usage(exchange: Exchange, ours: Usage | None, theirs: Any) -> No
 
 
 @pytest.mark.parametrize("exchange", [*exchanges("openai_responses"), *own(answers.RESPONSES)])
+@pytest.mark.sample(12)
 def test_responses(exchange: Exchange, client: Any) -> None:
     ours = outcome(responses.Decoder(), exchange.body)
     deltas, final, error = [], None, None

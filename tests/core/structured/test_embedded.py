@@ -119,6 +119,7 @@ def right_fields(found: Any, person: tuple[str, int, str]) -> int:
     return sum(getattr(found, name) == value for name, value in zip(("name", "age", "town"), person, strict=True))
 
 
+@pytest.mark.thorough
 def test_records_are_all_valid_and_as_right_as_the_engine_itself_gets_them(m: mellea.MelleaSession) -> None:
     assert isinstance(m.backend, LlamaCppBackend)
     engine = anyio.run(m.backend.engine)

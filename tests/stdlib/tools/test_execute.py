@@ -11,6 +11,7 @@ from mellea.core.blocks import ToolOutput
 from mellea.core.messages import parse_tool_call
 from mellea.errors import UsageError
 from mellea.stdlib.tools import as_tool, run_call, run_calls
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -75,18 +76,18 @@ async def test_whatever_goes_wrong_is_told_to_the_model(name: str, raw: str, sai
 
 async def test_calls_run_at_the_same_time_and_their_outputs_are_in_order() -> None:
     running, most = 0, 0
+    told: list[Any] = []
 
     async def wait(n: int) -> int:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await anyio.sleep(0.02 if n == 0 else 0)
+        await (until(lambda: told) if n == 0 else anyio.sleep(0))
         running -= 1
         return n
 
     tools = {"wait": as_tool(wait)}
     calls = [parse_tool_call(str(n), "wait", f'{{"n": {n}}}') for n in range(6)]
-    told: list[Any] = []
     outputs = await run_calls(calls, tools, limit=3, on_result=lambda output: told.append(output.result))
     assert [output.result for output in outputs] == list(range(6))
     assert most == 3

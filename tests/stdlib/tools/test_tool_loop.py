@@ -127,13 +127,19 @@ async def test_tools_run_together_in_threads_and_their_results_are_in_order() ->
 
 
 async def test_results_are_in_the_order_of_the_calls_however_they_end() -> None:
-    async def wait(seconds: float) -> float:
-        await anyio.sleep(seconds)
-        return seconds
+    second_is_shown = anyio.Event()
 
-    m, backend = session([call("wait", 1, seconds=0.03), call("wait", 2, seconds=0)], "ok")
-    thunk = await m.ainstruct("x", tools=[wait], tool_calls="run")
-    results = [event.result.tool_call_id async for event in thunk.events() if isinstance(event, ToolResult)]
+    async def wait(is_first: bool) -> None:
+        if is_first:
+            await second_is_shown.wait()
+
+    m, backend = session([call("wait", 1, is_first=True), call("wait", 2, is_first=False)], "ok")
+    thunk = await m.ainstruct("x", tools=[wait], tool_calls="run", await_result=False)
+    results = []
+    async for event in thunk.events():
+        if isinstance(event, ToolResult):
+            results.append(event.result.tool_call_id)
+            second_is_shown.set()
     assert results == ["c2", "c1"], "shown as they come"
     sent = [message.blocks[0].tool_call_id for message in backend.requests[1].messages[2:]]  # type: ignore[union-attr]
     assert sent == ["c1", "c2"]

@@ -41,10 +41,10 @@ _RESULTS = {
 
 
 def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[str, Any]:
-    """Return the payload.
+    """Return the body of a request to the Responses API, as a dict.
 
     Raises:
-        UnsupportedError: the format has no words for something in the messages or the options.
+        UnsupportedError: the wire format can't express something in the messages or the options.
     """
     options = request.options
     # Not stored: the conversation is ours, and goes along in full; so reasoning comes encrypted.

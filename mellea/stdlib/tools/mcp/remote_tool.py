@@ -93,7 +93,7 @@ class McpTool(Tool[..., Any]):
     @functools.cached_property
     def spec(self) -> ToolSpec:
         """The tool as the model sees it: the server's own words and schema."""
-        return ToolSpec(self.name, self.__doc__ or "", self._schema)
+        return ToolSpec(self.name, self.__doc__ or "", self._schema).bind(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return a coroutine that calls the tool with these arguments, by name."""

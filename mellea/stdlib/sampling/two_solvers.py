@@ -28,6 +28,7 @@ class SOFAIStrategy:
 
     Args:
         slow: the stronger model: a backend, or a session whose backend is used.
+        fast: the model that tries first, given in the same way; by default the one of the call.
         loop_budget: the most attempts of the fast model.
         handover: what the slow model gets: the task alone (`"fresh"`), or also the fast model's best answer and what is
             wrong with it (`"repair"`).
@@ -41,17 +42,15 @@ class SOFAIStrategy:
         self,
         slow: Any,
         *,
+        fast: Any = None,
         loop_budget: int = 3,
         handover: Handover = "fresh",
         requirements: Iterable[str | Requirement] | None = None,
     ) -> None:
-        # Of a session only the backend is used: its context belongs to another conversation.
-        backend = getattr(slow, "backend", slow)
-        if not isinstance(backend, Backend):
-            raise UsageError(f"slow takes a Backend or a session, not {slow!r}")
         if handover not in get_args(Handover):
             raise UsageError(f"handover takes 'fresh' or 'repair', not {handover!r}")
-        self.slow = backend
+        self.slow = _take_backend("slow", slow)
+        self.fast = None if fast is None else _take_backend("fast", fast)
         self.loop_budget = check_budget("loop_budget", loop_budget)
         self.handover = handover
         self.requirements = as_requirements(requirements)
@@ -59,13 +58,13 @@ class SOFAIStrategy:
     @property
     def backends(self) -> tuple[Backend, ...]:
         """The backends that may be used besides the one of the call."""
-        return (self.slow,)
+        return (self.slow,) if self.fast is None else (self.fast, self.slow)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts with the fast model, and one with the slow one if none passes."""
-        attempts = [await sampler.draw()]
+        attempts = [await sampler.draw(backend=self.fast)]
         while not attempts[-1].success and len(attempts) < self.loop_budget and _is_improving(attempts):
-            attempts.append(await sampler.draw(_repair(sampler, attempts[-1])))
+            attempts.append(await sampler.draw(_repair(sampler, attempts[-1]), backend=self.fast))
         if not attempts[-1].success:
             # Not the last one: a correction may have made things worse, which is why the loop was left.
             best = max(attempts, key=rank_attempt)
@@ -77,6 +76,14 @@ class SOFAIStrategy:
 
     def __repr__(self) -> str:
         return f"SOFAIStrategy({self.slow!r}, loop_budget={self.loop_budget})"
+
+
+def _take_backend(name: str, value: Any) -> Backend:
+    # Of a session only the backend is used: its context belongs to another conversation.
+    backend = getattr(value, "backend", value)
+    if not isinstance(backend, Backend):
+        raise UsageError(f"{name} takes a Backend or a session, not {value!r}")
+    return backend
 
 
 def _is_improving(attempts: list[Attempt]) -> bool:

@@ -1,0 +1,45 @@
+"""A look at the files that a command is told to read and to write, before it does either."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mellea.errors import UsageError
+
+__all__ = ["check_files"]
+
+
+def check_files(kept: Mapping[str, Path | None], written: Mapping[str, Path | None]) -> None:
+    """Refuse an output that would overwrite what is read or kept, or that can't be written where it is to go.
+
+    Opening an output empties it, so this comes before anything is opened, and before anything is paid for.
+
+    Args:
+        kept: the files that are read or kept, by what they are called in a message.
+        written: the files that are written, by their options.
+
+    Raises:
+        UsageError: two of them are one file.
+        OSError: the folder of an output doesn't exist, or the output is a folder.
+    """
+    seen = [(name, path) for name, path in kept.items() if path is not None]
+    for name, path in written.items():
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if path.exists() and not path.is_file():  # a device, such as /dev/null, may be named twice
+            continue
+        if other := next((other for other, there in seen if _is_same(path, there)), None):
+            raise UsageError(f"{name} and {other} are the same file, {str(path)!r}; name another file for {name}")
+        seen.append((name, path))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    # By their resolved paths, as outputs needn't exist yet; by what they are on the disk, for hard links.
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
