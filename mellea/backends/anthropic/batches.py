@@ -21,9 +21,9 @@ from mellea.backends.http.batches import (
     read_lines,
     render_item,
 )
-from mellea.backends.http.fields import json_body
+from mellea.backends.http.fields import encode_json
 from mellea.backends.http.outgoing import JobCall
-from mellea.backends.http.status import error_for_status
+from mellea.backends.http.status import make_status_error
 from mellea.errors import BackendError
 
 __all__ = ["AnthropicBatches"]
@@ -89,11 +89,11 @@ def _read_outcome(line: Mapping[str, Any]) -> BatchOutcome:
     key, result = str(line.get("custom_id")), line.get("result") or {}
     match result.get("type"):
         case "succeeded":
-            return BatchOutcome(key, json_body(result["message"]))
+            return BatchOutcome(key, encode_json(result["message"]))
         case "errored":
             said = result.get("error") or {}
             said = said.get("error") or said  # the error of the wire stands in an envelope
             message = f"the request failed in its batch: {said.get('message') or said.get('type')}"
-            return BatchOutcome(key, error=error_for_status(ERROR_STATUS.get(str(said.get("type")), 500), message))
+            return BatchOutcome(key, error=make_status_error(ERROR_STATUS.get(str(said.get("type")), 500), message))
         case other:
             return BatchOutcome(key, error=BackendError(f"the request was {other} in its batch", is_retryable=True))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mellea.backends.anthropic.wire import SIGNATURE, Json, JsonObject
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.fields import arguments_text, known_id, known_mapping, text_of
+from mellea.backends.http.fields import find_id, find_mapping, read_arguments, read_text
 from mellea.core.blocks import ToolCall
 from mellea.core.messages import parse_tool_call
 from mellea.errors import WireError
@@ -49,16 +49,16 @@ class CallBlock:
         Raises:
             WireError: it doesn't say of what, or its arguments aren't an object.
         """
-        kind, name = text_of(block, "type"), text_of(block, "name")
+        kind, name = read_text(block, "type"), read_text(block, "name")
         if not name:
             raise WireError(f"the provider sent a call that names no tool: {repr(block)[:120]}")
         extras = {key: block[key] for key in _EXTRAS if block.get(key)}
-        if known_mapping(extras, "caller").get("type") == "direct":
+        if find_mapping(extras, "caller").get("type") == "direct":
             del extras["caller"]
         if kind not in ("tool_use", "server_tool_use"):
             extras["type"] = kind
-        sent_id = known_id(block, "id")
-        given = arguments_text(block["input"], "input") if block.get("input") else ""
+        sent_id = find_id(block, "id")
+        given = read_arguments(block["input"], "input") if block.get("input") else ""
         return cls(ids.new(sent_id, response_id, block), name, kind, extras, sent_id, given)
 
     @property

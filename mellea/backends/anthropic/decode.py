@@ -34,26 +34,26 @@ from mellea.backends.anthropic.wire import (
     SIGNATURE,
     Json,
     JsonObject,
-    read_text,
+    as_text,
 )
 from mellea.backends.http.call_ids import CallIds
 from mellea.backends.http.fields import (
-    arguments_text,
-    int_of,
-    known_id,
-    known_int,
-    known_list,
-    known_mapping,
-    known_mappings,
-    known_text,
-    mapping_of,
-    mappings_of,
-    text_of,
+    find_id,
+    find_int,
+    find_list,
+    find_mapping,
+    find_mappings,
+    find_text,
+    read_arguments,
+    read_int,
+    read_mapping,
+    read_mappings,
+    read_text,
 )
 from mellea.backends.http.report import is_report, reported
 from mellea.backends.http.sse import SseWireDecoder
-from mellea.backends.http.status import error_for_status
-from mellea.backends.http.words import words_of
+from mellea.backends.http.status import make_status_error
+from mellea.backends.http.words import find_words
 from mellea.core.blocks import Source, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
@@ -161,11 +161,11 @@ class Decoder(SseWireDecoder):
     def _make_alien_error(self, body: JsonObject) -> BackendError:
         if is_report(body):
             return self.reported(body)
-        return WireError(f"the provider's answer has no content: {words_of(body) or repr(body)[:120]}")
+        return WireError(f"the provider's answer has no content: {find_words(body) or repr(body)[:120]}")
 
     def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         """Append the events of one chunk."""
-        kind = text_of(chunk, "type") or (self._line if self._line != "message" else "")
+        kind = read_text(chunk, "type") or (self._line if self._line != "message" else "")
         handler = _HANDLERS.get(kind)
         if handler is not None:
             handler(self, chunk, events)
@@ -181,8 +181,8 @@ class Decoder(SseWireDecoder):
     # -- the message -----------------------------------------------------------------------------------
 
     def _on_message_start(self, event: JsonObject, events: list[Event]) -> None:
-        message = mapping_of(event, "message")
-        response_id = known_id(message, "id") or None
+        message = read_mapping(event, "message")
+        response_id = find_id(message, "id") or None
         if self._has_begun and self.response_id and response_id not in (None, self.response_id):
             raise WireError(
                 "another message began before the first one had ended; something between here and the provider "
@@ -193,19 +193,19 @@ class Decoder(SseWireDecoder):
             return
         self._has_begun = self.is_known = True
         self.response_id = response_id
-        self.model = known_text(message, "model") or self.model
+        self.model = find_text(message, "model") or self.model
         self._take_container(message)
         self._take_usage(message, events)
         content = message.get("content")
-        blocks = [{"type": "text", "text": content}] if type(content) is str else mappings_of(message, "content")
+        blocks = [{"type": "text", "text": content}] if type(content) is str else read_mappings(message, "content")
         for index, block in enumerate(blocks):
             self._on_block_start({"index": index, "content_block": block}, events)
             self._on_block_stop({"index": index}, events)
-        self._stop_reason = text_of(message, "stop_reason")
+        self._stop_reason = read_text(message, "stop_reason")
 
     def _on_message_delta(self, event: JsonObject, events: list[Event]) -> None:
-        delta = mapping_of(event, "delta")
-        self._stop_reason = text_of(delta, "stop_reason") or self._stop_reason
+        delta = read_mapping(event, "delta")
+        self._stop_reason = read_text(delta, "stop_reason") or self._stop_reason
         self._take_container(delta)
         if self._stop_reason:
             self._end_calls(events)
@@ -234,19 +234,19 @@ class Decoder(SseWireDecoder):
 
     def reported(self, report: Json) -> BackendError:
         """Make the error of what the provider reports."""
-        error = known_mapping(report, "error") if isinstance(report, dict) else {}
-        kind, request_id = read_text(error.get("type")), read_text(error and report.get("request_id"))
+        error = find_mapping(report, "error") if isinstance(report, dict) else {}
+        kind, request_id = as_text(error.get("type")), as_text(error and report.get("request_id"))
         if kind is None or kind not in ERROR_STATUS:
             return reported(report, request_id=request_id)
-        message = f"the provider reports {kind}: {words_of(report) or 'no message'}"
-        return error_for_status(ERROR_STATUS[kind], message, request_id=request_id)
+        message = f"the provider reports {kind}: {find_words(report) or 'no message'}"
+        return make_status_error(ERROR_STATUS[kind], message, request_id=request_id)
 
     # -- blocks ----------------------------------------------------------------------------------------
 
     def _on_block_start(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
-        index, block = self._find_index(event), mapping_of(event, "content_block")
-        kind = text_of(block, "type") or ("text" if "text" in block else "")
+        index, block = self._find_index(event), read_mapping(event, "content_block")
+        kind = read_text(block, "type") or ("text" if "text" in block else "")
         self._strange.discard(index)
         if kind in CALLS:
             self._start_call(index, block, events)
@@ -264,8 +264,8 @@ class Decoder(SseWireDecoder):
 
     def _on_block_delta(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
-        index, delta = self._find_index(event), mapping_of(event, "delta")
-        kind = text_of(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
+        index, delta = self._find_index(event), read_mapping(event, "delta")
+        kind = read_text(delta, "type") or next((kind for key, kind in _BY_KEY.items() if key in delta), "")
         if (handler := _DELTAS.get(kind)) is not None:
             handler(self, index, delta, events)
         elif delta:
@@ -285,21 +285,21 @@ class Decoder(SseWireDecoder):
 
     def _find_index(self, event: JsonObject) -> int | None:
         """Return the index of an event's block; an event without one belongs to the last index seen."""
-        index = int_of(event, "index")
+        index = read_int(event, "index")
         if index is not None:
             self._index = index
         return self._index
 
     def _on_text_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        events += [SourceEvent(read_citation(citation)) for citation in known_mappings(block, "citations")]
-        self._speak(text_of(block, "text"), events)
+        events += [SourceEvent(read_citation(citation)) for citation in find_mappings(block, "citations")]
+        self._speak(read_text(block, "text"), events)
 
     def _on_thinking_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
         self._on_thinking_delta(index, block, events)
         self._on_signature_delta(index, block, events)
 
     def _on_redacted_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        if data := known_text(block, "data"):
+        if data := find_text(block, "data"):
             events.append(ReasoningDelta("", f"{SIGNATURE}redacted_thinking:{data}"))
 
     def _on_compaction_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
@@ -323,33 +323,33 @@ class Decoder(SseWireDecoder):
             events.append(ToolStart(call.tool_call_id, call.tool_name))
 
     def _on_upload_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        self._emit_file(text_of(block, "file_id"), events)
+        self._emit_file(read_text(block, "file_id"), events)
 
     def _on_fallback_start(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
-        self.model = known_text(known_mapping(block, "to"), "model") or self.model
+        self.model = find_text(find_mapping(block, "to"), "model") or self.model
 
     # -- deltas ----------------------------------------------------------------------------------------
 
     def _on_text_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        self._speak(text_of(delta, "text"), events)
+        self._speak(read_text(delta, "text"), events)
 
     def _on_input_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        chunk = arguments_text(delta.get("partial_json"), "partial_json")
+        chunk = read_arguments(delta.get("partial_json"), "partial_json")
         if (call := self._calls.get(index)) is not None:
             self._write(call, chunk, events)
         elif chunk.strip() and index not in self._strange:
             raise WireError(f"the provider sent arguments for a call that hasn't begun, in the block {index}")
 
     def _on_thinking_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        if thought := known_text(delta, "thinking"):
+        if thought := find_text(delta, "thinking"):
             events.append(ReasoningDelta(thought))
 
     def _on_signature_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        if signature := read_text(delta.get("signature")):
+        if signature := as_text(delta.get("signature")):
             events.append(ReasoningDelta("", SIGNATURE + signature))
 
     def _on_citations_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
-        if citation := known_mapping(delta, "citation"):
+        if citation := find_mapping(delta, "citation"):
             events.append(SourceEvent(read_citation(citation)))
 
     def _on_compaction_delta(self, index: int | None, delta: JsonObject, events: list[Event]) -> None:
@@ -414,10 +414,10 @@ class Decoder(SseWireDecoder):
             events.append(FileEvent("application/octet-stream", url=f"{FILES_URL}/{file_id}/content"))
 
     def _take_container(self, holder: JsonObject) -> None:
-        self._container = known_text(known_mapping(holder, "container"), "id") or self._container
+        self._container = find_text(find_mapping(holder, "container"), "id") or self._container
 
     def _take_usage(self, holder: JsonObject, events: list[Event]) -> None:
-        if usage := known_mapping(holder, "usage"):
+        if usage := find_mapping(holder, "usage"):
             events.append(UsageEvent(self._tokens.take(usage)))
 
 
@@ -477,8 +477,8 @@ class TokenCounts:
 
         The provider counts what came out of the cache, and what went into it, apart from the input.
         """
-        counts = {**usage, **known_mapping(usage, "output_tokens_details")}
-        self._counts |= {name: count for name in _NAMES if (count := known_int(counts, name)) is not None}
+        counts = {**usage, **find_mapping(usage, "output_tokens_details")}
+        self._counts |= {name: count for name in _NAMES if (count := find_int(counts, name)) is not None}
         known = self._counts.get
         cached, written = known("cache_read_input_tokens"), known("cache_creation_input_tokens")
         fresh = known("input_tokens")
@@ -493,7 +493,7 @@ def read_result(block: JsonObject, names: Mapping[str, str]) -> ToolOutput:
         block: such as a `web_search_tool_result`.
         names: of the tools, by the ids of their calls.
     """
-    call_id, content = known_id(block, "tool_use_id"), block.get("content")
+    call_id, content = find_id(block, "tool_use_id"), block.get("content")
     name = names.get(call_id) or str(block["type"]).removesuffix("_tool_result")
     kind = content.get("type") if isinstance(content, dict) else None
     is_error = block.get("is_error") is True or (isinstance(kind, str) and kind.endswith("_error"))
@@ -502,13 +502,13 @@ def read_result(block: JsonObject, names: Mapping[str, str]) -> ToolOutput:
 
 def find_file_ids(content: Json) -> Iterator[str]:
     """Yield the ids of the files that code has written."""
-    for each in known_list(content, "content") if isinstance(content, dict) else ():
-        if isinstance(each, dict) and (file_id := known_id(each, "file_id")):
+    for each in find_list(content, "content") if isinstance(content, dict) else ():
+        if isinstance(each, dict) and (file_id := find_id(each, "file_id")):
             yield file_id
 
 
 def read_citation(citation: JsonObject) -> Source:
     """Return the source that a citation names."""
-    url = read_text(citation.get("url")) or read_text(citation.get("source"))
-    title = read_text(citation.get("title")) or read_text(citation.get("document_title"))
-    return Source(url, title, read_text(citation.get("cited_text")))
+    url = as_text(citation.get("url")) or as_text(citation.get("source"))
+    title = as_text(citation.get("title")) or as_text(citation.get("document_title"))
+    return Source(url, title, as_text(citation.get("cited_text")))

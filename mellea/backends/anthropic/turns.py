@@ -23,7 +23,7 @@ from mellea.backends.anthropic.wire import (
     Json,
     JsonObject,
 )
-from mellea.backends.http.call_ids import IdShape, with_fit_ids
+from mellea.backends.http.call_ids import IdShape, fit_ids
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, has_calls
 from mellea.errors import UnsupportedError
@@ -44,7 +44,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
     """
     system = [block for message in messages if message.role == "system" for block in _encode_texts(message.blocks)]
     turns: list[JsonObject] = []
-    for message in with_fit_ids(messages, _ID_SHAPE) if has_calls(messages) else messages:
+    for message in fit_ids(messages, _ID_SHAPE) if has_calls(messages) else messages:
         if message.role == "system":
             continue
         role = "assistant" if message.role == "assistant" else "user"

@@ -30,7 +30,7 @@ __all__ = [
     "SIGNATURE",
     "Json",
     "JsonObject",
-    "read_text",
+    "as_text",
 ]
 
 Json: TypeAlias = Any
@@ -92,7 +92,7 @@ BETAS: Final[dict[str, str]] = {
 """The beta features that a tool's type needs. Search, fetch, code execution and tool search need none any more."""
 
 
-def read_text(value: Json) -> str | None:
+def as_text(value: Json) -> str | None:
     """Return a value that may be a text."""
     return value if isinstance(value, str) else None
 

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls, render_item
-from mellea.backends.http.fields import json_body
+from mellea.backends.http.fields import encode_json
 from mellea.backends.http.outgoing import JobCall
-from mellea.backends.http.status import error_for_status
+from mellea.backends.http.status import make_status_error
 from mellea.errors import BackendError
 
 __all__ = ["GeminiBatches"]
@@ -95,10 +95,10 @@ def _read(said: Mapping[str, Any]) -> BatchStatus:
 def _read_outcome(said: Mapping[str, Any]) -> BatchOutcome:
     key = str((said.get("metadata") or {}).get("key"))
     if isinstance(response := said.get("response"), dict):
-        return BatchOutcome(key, json_body(response))
+        return BatchOutcome(key, encode_json(response))
     error = said.get("error") or {}
     message = f"the request failed in its batch: {error.get('message') or error.get('code')}"
     code = error.get("code")
     if code in _STATUS:
-        return BatchOutcome(key, error=error_for_status(_STATUS[code], message))
+        return BatchOutcome(key, error=make_status_error(_STATUS[code], message))
     return BatchOutcome(key, error=BackendError(message, is_retryable=True))

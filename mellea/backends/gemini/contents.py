@@ -16,7 +16,7 @@ from mellea.backends.gemini.wire import (
     JsonObject,
     find_generation,
 )
-from mellea.backends.http.call_ids import with_fit_ids
+from mellea.backends.http.call_ids import fit_ids
 from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, has_calls
@@ -26,7 +26,7 @@ __all__ = ["encode_contents", "make_jsonable"]
 
 def encode_contents(request: Request, model: str) -> list[JsonObject]:
     """Return the turns of a conversation; system messages stand elsewhere."""
-    messages = with_fit_ids(request.messages) if has_calls(request.messages) else request.messages
+    messages = fit_ids(request.messages) if has_calls(request.messages) else request.messages
     names = {
         block.tool_call_id: block.tool_name
         for message in messages

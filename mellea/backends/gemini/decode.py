@@ -34,17 +34,17 @@ from mellea.backends.gemini.wire import (
 )
 from mellea.backends.http.call_ids import CallIds
 from mellea.backends.http.fields import (
-    arguments_text,
-    bytes_of,
-    int_of,
-    known_id,
-    known_int,
-    known_mapping,
-    known_text,
-    mapping_of,
-    mappings_of,
-    text_of,
-    wrong_type,
+    decode_base64,
+    find_id,
+    find_int,
+    find_mapping,
+    find_text,
+    make_type_error,
+    read_arguments,
+    read_int,
+    read_mapping,
+    read_mappings,
+    read_text,
 )
 from mellea.backends.http.report import is_report, reported
 from mellea.backends.http.sse import SseWireDecoder
@@ -130,7 +130,7 @@ class Decoder(SseWireDecoder):
             BackendError: it reports an error, or isn't an answer of Gemini's.
         """
         events: list[Event] = []
-        self.read_body(mapping_of({"answer": answer}, "answer"), events)
+        self.read_body(read_mapping({"answer": answer}, "answer"), events)
         return events
 
     # -- frames ----------------------------------------------------------------------------------------------
@@ -182,13 +182,13 @@ class Decoder(SseWireDecoder):
         self._chunk_read = chunk
         if not self._is_named or "error" in chunk or "promptFeedback" in chunk:
             self._read_head(chunk)
-        self._counts = known_mapping(chunk, "usageMetadata") or self._counts
-        candidates = mappings_of(chunk, "candidates")
+        self._counts = find_mapping(chunk, "usageMetadata") or self._counts
+        candidates = read_mappings(chunk, "candidates")
         if candidates and self._finish_word is not None and self._is_of_another(chunk):
             return
         for candidate in candidates:
             self.is_known = True
-            if (index := int_of(candidate, "index") or 0) == 0:
+            if (index := read_int(candidate, "index") or 0) == 0:
                 self._has_first = True
                 self._read_candidate(candidate, events)
             elif not self._has_first and index == (self._other or index):
@@ -200,7 +200,7 @@ class Decoder(SseWireDecoder):
 
         Older servers name no answer, and put a finish reason into each chunk; there all chunks are of this one.
         """
-        return self.response_id is not None and known_id(chunk, "responseId") != self.response_id
+        return self.response_id is not None and find_id(chunk, "responseId") != self.response_id
 
     def _read_head(self, chunk: JsonObject) -> None:
         """Read a chunk's fields that concern the whole answer."""
@@ -208,13 +208,13 @@ class Decoder(SseWireDecoder):
             raise self.reported(chunk)
         if not _OWN & chunk.keys():
             self.overlook(chunk)
-        self.response_id = self.response_id or known_id(chunk, "responseId") or None
-        if version := known_text(chunk, "modelVersion"):
+        self.response_id = self.response_id or find_id(chunk, "responseId") or None
+        if version := find_text(chunk, "modelVersion"):
             self.model = version
         # From the end on each chunk is looked at: it may be of another answer.
         is_usual = self._has_first and self._finish_word is None
         self._is_named = is_usual and self.response_id is not None and bool(version)
-        if known_mapping(chunk, "promptFeedback").get("blockReason"):
+        if find_mapping(chunk, "promptFeedback").get("blockReason"):
             self.is_known = self._is_blocked = True
 
     def reported(self, report: Json) -> BackendError:
@@ -229,13 +229,15 @@ class Decoder(SseWireDecoder):
     def _read_candidate(self, candidate: JsonObject, events: list[Event]) -> None:
         content = candidate.get("content")
         if content is not None:
-            for part in mappings_of(content if type(content) is dict else mapping_of(candidate, "content"), "parts"):
+            for part in read_mappings(
+                content if type(content) is dict else read_mapping(candidate, "content"), "parts"
+            ):
                 text = part.get("text")
                 if type(text) is str and text and len(part) == 1:  # nearly all of them
                     events.append(TextDelta(text))
                 else:
                     self._read_part(part, events)
-        if reason := text_of(candidate, "finishReason"):
+        if reason := read_text(candidate, "finishReason"):
             self._finish_word = reason
             self._is_named = False
         if not _PLAIN.issuperset(candidate):
@@ -243,11 +245,11 @@ class Decoder(SseWireDecoder):
 
     def _read_part(self, part: JsonObject, events: list[Event]) -> None:
         if part.get("text") is not None:
-            self._on_text(part, text_of(part, "text"), events)
+            self._on_text(part, read_text(part, "text"), events)
             return
         for name, decode in self._PARTS.items():
             if part.get(name) is not None:
-                decode(self, part, mapping_of(part, name), events)
+                decode(self, part, read_mapping(part, name), events)
                 return
         if signature := _read_signature(part):
             events.append(ReasoningDelta("", signature))
@@ -269,10 +271,10 @@ class Decoder(SseWireDecoder):
     # -- calls of the caller's own tools -----------------------------------------------------------------------
 
     def _on_function_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
-        name, sent_id = text_of(call, "name"), known_id(call, "id")
+        name, sent_id = read_text(call, "name"), find_id(call, "id")
         opened = self._find_open_call(name, sent_id)
-        args = arguments_text(call.get("args"), "args")
-        partials = mappings_of(call, "partialArgs")
+        args = read_arguments(call.get("args"), "args")
+        partials = read_mappings(call, "partialArgs")
         if opened is None:
             if not name and not args and not partials:
                 return  # the end of a call that has ended
@@ -321,12 +323,12 @@ class Decoder(SseWireDecoder):
     # -- what the provider runs itself -------------------------------------------------------------------------
 
     def _on_executable_code(self, part: JsonObject, code: JsonObject, events: list[Event]) -> None:
-        self._code_call = self._make_call_id(known_id(code, "id"))
+        self._code_call = self._make_call_id(find_id(code, "id"))
         args: JsonObject = {name: code[name] for name in ("language", "code") if name in code}
         self._emit_builtin_call(self._code_call, CODE_EXECUTION, args, part, events)
 
     def _on_code_result(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_id(result, "id") or self._code_call or self._make_call_id("")
+        call_id = find_id(result, "id") or self._code_call or self._make_call_id("")
         is_error = result.get("outcome") != "OUTCOME_OK"
         output = ToolOutput(call_id, CODE_EXECUTION, result.get("output") or "", is_error, is_builtin=True)
         events.append(BuiltinToolResult(output))
@@ -334,11 +336,11 @@ class Decoder(SseWireDecoder):
 
     def _on_tool_call(self, part: JsonObject, call: JsonObject, events: list[Event]) -> None:
         self._has_searched = True  # reported here, so not again from the grounding metadata
-        args = known_mapping(call, "args")
-        self._emit_builtin_call(self._make_call_id(known_id(call, "id")), _read_tool_name(call), args, part, events)
+        args = find_mapping(call, "args")
+        self._emit_builtin_call(self._make_call_id(find_id(call, "id")), _read_tool_name(call), args, part, events)
 
     def _on_tool_response(self, part: JsonObject, result: JsonObject, events: list[Event]) -> None:
-        call_id = known_id(result, "id") or self._make_call_id("")
+        call_id = find_id(result, "id") or self._make_call_id("")
         output = ToolOutput(call_id, _read_tool_name(result), result.get("response"), is_builtin=True)
         events.append(BuiltinToolResult(output))
         self._keep_signature(part, events)
@@ -373,15 +375,15 @@ class Decoder(SseWireDecoder):
             if signature := _read_signature(part):
                 events.append(ReasoningDelta("", signature))
             return
-        media_type = text_of(blob, "mimeType") or "application/octet-stream"
-        data, name = bytes_of(text_of(blob, "data"), "data"), known_text(blob, "displayName") or None
+        media_type = read_text(blob, "mimeType") or "application/octet-stream"
+        data, name = decode_base64(read_text(blob, "data"), "data"), find_text(blob, "displayName") or None
         events.append(FileEvent(media_type, data, filename=name))
         self._keep_signature(part, events)
 
     def _on_file_data(self, part: JsonObject, file: JsonObject, events: list[Event]) -> None:
-        if not (url := text_of(file, "fileUri")):
+        if not (url := read_text(file, "fileUri")):
             raise WireError(f"Gemini sent a file without an address: {repr(file)[:120]}")
-        events.append(FileEvent(text_of(file, "mimeType") or "application/octet-stream", url=url))
+        events.append(FileEvent(read_text(file, "mimeType") or "application/octet-stream", url=url))
         self._keep_signature(part, events)
 
     def _keep_signature(self, part: JsonObject, events: list[Event]) -> None:
@@ -415,7 +417,7 @@ def read_usage(usage: JsonObject) -> Usage:
     """Return the counts of tokens; what a tool of the provider's found is part of the prompt."""
 
     def add_up(*names: str) -> int | None:
-        counts = [count for name in names if (count := known_int(usage, name)) is not None]
+        counts = [count for name in names if (count := find_int(usage, name)) is not None]
         return sum(counts) if counts else None
 
     return Usage(
@@ -435,11 +437,11 @@ def _read_flag(mapping: JsonObject, name: str) -> bool:
     value = mapping.get(name)
     if value is None or type(value) is bool:
         return value is True
-    raise wrong_type(name, "true or false", value)
+    raise make_type_error(name, "true or false", value)
 
 
 def _read_tool_name(call: JsonObject) -> str:
-    return (known_text(call, "toolType") or "unknown").lower()
+    return (find_text(call, "toolType") or "unknown").lower()
 
 
 _RETRY_INFO = "google.rpc.RetryInfo"

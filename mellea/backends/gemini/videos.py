@@ -16,13 +16,13 @@ from urllib.parse import quote
 
 from mellea.backends.gemini.wire import Json, JsonObject, name_resource
 from mellea.backends.http.fields import (
-    bytes_of,
-    known_int,
-    known_list,
-    known_mapping,
-    known_mappings,
-    known_text,
-    text_of,
+    decode_base64,
+    find_int,
+    find_list,
+    find_mapping,
+    find_mappings,
+    find_text,
+    read_text,
 )
 from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.videos import VideoCodec, VideoJob, blocked, failed, read_prompt
@@ -84,19 +84,19 @@ class VeoVideos(VideoCodec):
 
     def read(self, body: Json) -> VideoJob:
         """Return what Google says of an operation."""
-        if not isinstance(body, dict) or not (id := text_of(body, "name")):
+        if not isinstance(body, dict) or not (id := read_text(body, "name")):
             raise WireError(f"Gemini sent {body!r:.100} where an operation has to be")
         if body.get("done") is not True:
-            return VideoJob(id, known_text(known_mapping(body, "metadata"), "state") or "in_progress")
+            return VideoJob(id, find_text(find_mapping(body, "metadata"), "state") or "in_progress")
         if isinstance(report := body.get("error"), Mapping):
             return VideoJob(id, "failed", True, error=failed(_with_status(report)))
-        response = known_mapping(body, "response")
+        response = find_mapping(body, "response")
         # Some servers leave the inner object out, as the enterprise platform does.
-        made = known_mapping(response, "generateVideoResponse") or response
-        videos = [known_mapping(each, "video") or each for each in known_mappings(made, "generatedSamples")]
-        videos += known_mappings(made, "videos")
-        reasons = [str(reason) for reason in known_list(made, "raiMediaFilteredReasons")]
-        error = blocked(reasons) if not videos and (reasons or known_int(made, "raiMediaFilteredCount")) else None
+        made = find_mapping(response, "generateVideoResponse") or response
+        videos = [find_mapping(each, "video") or each for each in find_mappings(made, "generatedSamples")]
+        videos += find_mappings(made, "videos")
+        reasons = [str(reason) for reason in find_list(made, "raiMediaFilteredReasons")]
+        error = blocked(reasons) if not videos and (reasons or find_int(made, "raiMediaFilteredCount")) else None
         places, inline = _read_videos(videos)
         return VideoJob(id, "failed" if error else "done", True, 100.0, error, places, inline)
 
@@ -143,17 +143,17 @@ class OmniVideos(VideoCodec):
 
     def read(self, body: Json) -> VideoJob:
         """Return what Google says of an interaction."""
-        if not isinstance(body, dict) or not (id := text_of(body, "id")):
+        if not isinstance(body, dict) or not (id := read_text(body, "id")):
             raise WireError(f"Gemini sent {body!r:.100} where an interaction has to be")
-        state = known_text(body, "status") or "unknown"
-        steps = known_mappings(body, "steps")
+        state = find_text(body, "status") or "unknown"
+        steps = find_mappings(body, "steps")
         made = [
             content
             for step in steps
-            if known_text(step, "type") == "model_output"
-            for content in known_mappings(step, "content")
+            if find_text(step, "type") == "model_output"
+            for content in find_mappings(step, "content")
         ]
-        videos = [content for content in made if known_text(content, "type") == "video"]
+        videos = [content for content in made if find_text(content, "type") == "video"]
         places, inline = _read_videos(videos)
         error = _find_error(body, steps, made, state) if state not in _RUNNING and not videos else None
         return VideoJob(
@@ -164,20 +164,20 @@ class OmniVideos(VideoCodec):
             error,
             places,
             inline,
-            usage=_read_usage(known_mapping(body, "usage")),
-            model=known_text(body, "model") or None,
+            usage=_read_usage(find_mapping(body, "usage")),
+            model=find_text(body, "model") or None,
         )
 
 
 def _find_error(body: JsonObject, steps: list[JsonObject], made: list[JsonObject], state: str) -> BackendError | None:
     reports = [
-        *known_mappings(body, "errors"),
+        *find_mappings(body, "errors"),
         *(step["error"] for step in steps if isinstance(step.get("error"), dict)),
     ]
-    said = " ".join(known_text(content, "text") for content in made).strip()
+    said = " ".join(find_text(content, "text") for content in made).strip()
     if reports:
         code = str(reports[0].get("code", ""))
-        message = known_text(reports[0], "message")
+        message = find_text(reports[0], "message")
         is_blocked = "safety" in code.lower() or "blocked" in code.lower() or "prohibited" in code.lower()
         return blocked([message]) if is_blocked else failed(_with_status(reports[0]))
     if said:
@@ -189,13 +189,13 @@ def _read_videos(videos: list[JsonObject]) -> tuple[tuple[str, ...], tuple[tuple
     places: list[str] = []
     inline: list[tuple[str, bytes]] = []
     for video in videos:
-        kind = next((text for name in ("mime_type", "mimeType", "encoding") if (text := known_text(video, name))), "")
+        kind = next((text for name in ("mime_type", "mimeType", "encoding") if (text := find_text(video, name))), "")
         data = next(
-            (text for name in ("data", "encodedVideo", "bytesBase64Encoded") if (text := known_text(video, name))), ""
+            (text for name in ("data", "encodedVideo", "bytesBase64Encoded") if (text := find_text(video, name))), ""
         )
         if data:
-            inline.append((kind or "video/mp4", bytes_of(data, "video")))
-        elif place := known_text(video, "uri"):
+            inline.append((kind or "video/mp4", decode_base64(data, "video")))
+        elif place := find_text(video, "uri"):
             places.append(f"{place}:download?alt=media" if _is_file(place) else place)
     return tuple(places), tuple(inline)
 
@@ -210,9 +210,9 @@ def _read_usage(usage: JsonObject) -> Usage | None:
     if not usage:
         return None
     return Usage(
-        known_int(usage, "total_input_tokens"),
-        known_int(usage, "total_output_tokens"),
-        reasoning_tokens=known_int(usage, "total_thought_tokens"),
+        find_int(usage, "total_input_tokens"),
+        find_int(usage, "total_output_tokens"),
+        reasoning_tokens=find_int(usage, "total_thought_tokens"),
     )
 
 

@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from mellea.backends.http.call_ids import ANY_ID as ANY_ID
     from mellea.backends.http.call_ids import CallIds as CallIds
     from mellea.backends.http.call_ids import IdShape as IdShape
-    from mellea.backends.http.call_ids import with_fit_ids as with_fit_ids
+    from mellea.backends.http.call_ids import fit_ids as fit_ids
     from mellea.backends.http.decoding import Decoder as Decoder
     from mellea.backends.http.decoding import Filter as Filter
     from mellea.backends.http.decoding import WireDecoder as WireDecoder
     from mellea.backends.http.exchange import Attempts as Attempts
-    from mellea.backends.http.fields import arguments_text as arguments_text
-    from mellea.backends.http.fields import known_int as known_int
-    from mellea.backends.http.fields import known_text as known_text
-    from mellea.backends.http.fields import mapping_of as mapping_of
-    from mellea.backends.http.fields import mappings_of as mappings_of
-    from mellea.backends.http.fields import text_of as text_of
-    from mellea.backends.http.fields import wrong_type as wrong_type
+    from mellea.backends.http.fields import find_int as find_int
+    from mellea.backends.http.fields import find_text as find_text
+    from mellea.backends.http.fields import make_type_error as make_type_error
+    from mellea.backends.http.fields import read_arguments as read_arguments
+    from mellea.backends.http.fields import read_mapping as read_mapping
+    from mellea.backends.http.fields import read_mappings as read_mappings
+    from mellea.backends.http.fields import read_text as read_text
     from mellea.backends.http.jsonl import JsonLinesDecoder as JsonLinesDecoder
     from mellea.backends.http.jsonl import JsonLinesWireDecoder as JsonLinesWireDecoder
     from mellea.backends.http.outgoing import HTTP_OPTIONS as HTTP_OPTIONS
     from mellea.backends.http.outgoing import Outgoing as Outgoing
     from mellea.backends.http.report import is_report as is_report
-    from mellea.backends.http.secret import missing_key as missing_key
+    from mellea.backends.http.secret import make_missing_key_error as make_missing_key_error
     from mellea.backends.http.sse import ServerSentEvent as ServerSentEvent
     from mellea.backends.http.sse import SseDecoder as SseDecoder
     from mellea.backends.http.sse import SseWireDecoder as SseWireDecoder
-    from mellea.backends.http.status import error_for_status as error_for_status
+    from mellea.backends.http.status import make_status_error as make_status_error
     from mellea.backends.http.thoughts import ThoughtTags as ThoughtTags
 
 _HOMES = {
@@ -62,17 +62,17 @@ _HOMES = {
     "SseWireDecoder": "sse",
     "ThoughtTags": "thoughts",
     "WireDecoder": "decoding",
-    "arguments_text": "fields",
-    "error_for_status": "status",
+    "read_arguments": "fields",
+    "make_status_error": "status",
     "is_report": "report",
-    "known_int": "fields",
-    "known_text": "fields",
-    "mapping_of": "fields",
-    "mappings_of": "fields",
-    "missing_key": "secret",
-    "text_of": "fields",
-    "with_fit_ids": "call_ids",
-    "wrong_type": "fields",
+    "find_int": "fields",
+    "find_text": "fields",
+    "read_mapping": "fields",
+    "read_mappings": "fields",
+    "make_missing_key_error": "secret",
+    "read_text": "fields",
+    "fit_ids": "call_ids",
+    "make_type_error": "fields",
 }
 
 __all__ = [
@@ -93,17 +93,17 @@ __all__ = [
     "SseWireDecoder",
     "ThoughtTags",
     "WireDecoder",
-    "arguments_text",
-    "error_for_status",
+    "find_int",
+    "find_text",
+    "fit_ids",
     "is_report",
-    "known_int",
-    "known_text",
-    "mapping_of",
-    "mappings_of",
-    "missing_key",
-    "text_of",
-    "with_fit_ids",
-    "wrong_type",
+    "make_missing_key_error",
+    "make_status_error",
+    "make_type_error",
+    "read_arguments",
+    "read_mapping",
+    "read_mappings",
+    "read_text",
 ]
 
 __getattr__ = lazily(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})

@@ -34,13 +34,13 @@ from pydantic_core import from_json
 from mellea.backends.http.address import Address, find_way
 from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
 from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
-from mellea.backends.http.fields import json_body
-from mellea.backends.http.httpx_clients import form_body
+from mellea.backends.http.fields import encode_json
+from mellea.backends.http.httpx_clients import write_form
 from mellea.backends.http.outgoing import HTTP_OPTIONS, FormFile, HttpRequest, JobCall, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
-from mellea.backends.http.secret import Headers, Secret, key_from, missing_key, without_secrets
-from mellea.backends.http.words import shortened
+from mellea.backends.http.secret import Headers, Secret, find_key, make_missing_key_error, strip_secrets
+from mellea.backends.http.words import shorten_page
 from mellea.core.backend import Backend, Batches, Request, check_supported, unsupported
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
@@ -169,7 +169,7 @@ class HttpBackend(Backend):
         self.max_answer_bytes = max_answer_bytes
         self._address = Address.parse(self.find_url(base_url))
         self._server = self._address.host, self._address.port or (443 if self._address.is_tls else 80)
-        self._key = Secret(api_key if api_key is not None else key_from(self.key_variables))
+        self._key = Secret(api_key if api_key is not None else find_key(self.key_variables))
         self._extra_headers = Headers.checked(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
@@ -200,7 +200,7 @@ class HttpBackend(Backend):
         if key is not None:
             return {self.key_header: f"Bearer {key}" if self.key_header.lower() == "authorization" else key}
         if self.is_key_needed():
-            raise missing_key(self.name, self.model_id, self.key_variables, self.advise_on_key())
+            raise make_missing_key_error(self.name, self.model_id, self.key_variables, self.advise_on_key())
         return {}
 
     def is_key_needed(self) -> bool:
@@ -439,7 +439,7 @@ class HttpBackend(Backend):
         """
         headers, body = {}, call.body
         if call.files is not None:
-            body, headers["content-type"] = await anyio.to_thread.run_sync(form_body, call.payload, call.files)
+            body, headers["content-type"] = await anyio.to_thread.run_sync(write_form, call.payload, call.files)
         outgoing = Outgoing(call.path, call.payload, headers, body)
         tries = self.retries if retries is None else retries
         return await self._fetch(call.method, outgoing, deadlines, tries, is_raw=call.is_raw)
@@ -489,7 +489,7 @@ class HttpBackend(Backend):
         return self.__copy__()  # nothing in it changes
 
     def __getstate__(self) -> dict[str, Any]:
-        state = without_secrets(self.__dict__)
+        state = strip_secrets(self.__dict__)
         del state["_limits"]
         return state
 
@@ -497,7 +497,7 @@ class HttpBackend(Backend):
         self.__dict__.update(state)
         self._connector = Connector(None, self._address)
         self._limits = LimitNotes(self.limit_headers)
-        if state["_missing"][:1] == ("api_key=",) and (key := key_from(self.key_variables)):
+        if state["_missing"][:1] == ("api_key=",) and (key := find_key(self.key_variables)):
             self._key, self._missing = Secret(key), state["_missing"][1:]
 
     # -- inside -----------------------------------------------------------------------------------------
@@ -521,7 +521,7 @@ class HttpBackend(Backend):
         encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
         headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _make_user_agent()}
         if method == "POST":
-            body = json_body(outgoing.payload) if outgoing.body is None else outgoing.body
+            body = encode_json(outgoing.payload) if outgoing.body is None else outgoing.body
             headers["content-type"] = "application/json"
         if self._address.authorization is not None:
             headers["authorization"] = self._address.authorization
@@ -595,4 +595,4 @@ def _parse_value(body: bytes, *, is_whole: bool, origin: str) -> Any:
         return from_json(body)
     except ValueError:
         pass
-    raise WireError(f"{origin} answered with something that is not JSON: {shortened(body)!r}")
+    raise WireError(f"{origin} answered with something that is not JSON: {shorten_page(body)!r}")

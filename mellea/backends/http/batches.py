@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic_core import from_json
 
-from mellea.backends.http.fields import json_body
+from mellea.backends.http.fields import encode_json
 from mellea.backends.http.outgoing import JobCall
 from mellea.errors import BackendError, WireError
 
@@ -120,4 +120,4 @@ def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
 
 def render_item(item: Mapping[str, Any]) -> bytes:
     """Return a request of a batch as JSON."""
-    return json_body(item)
+    return encode_json(item)

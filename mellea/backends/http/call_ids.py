@@ -12,7 +12,7 @@ from typing import Any
 from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.core.messages import Message
 
-__all__ = ["ANY_ID", "CallIds", "IdShape", "with_fit_ids"]
+__all__ = ["ANY_ID", "CallIds", "IdShape", "fit_ids"]
 
 
 class CallIds:
@@ -74,7 +74,7 @@ ANY_ID = IdShape(re.compile(r"[\x21-\x7e]{1,256}"))
 """The shape for a provider that takes any id; blanks and letters beyond ASCII are asking for trouble everywhere."""
 
 
-def with_fit_ids(messages: Sequence[Message], shape: IdShape = ANY_ID) -> Sequence[Message]:
+def fit_ids(messages: Sequence[Message], shape: IdShape = ANY_ID) -> Sequence[Message]:
     """Return the messages with ids of calls that the provider takes, each used for one call.
 
     A call and its result keep to each other. What a conversation's beginning becomes doesn't change as it grows, so

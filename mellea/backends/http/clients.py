@@ -30,7 +30,7 @@ import anyio.to_thread
 from mellea.backends.http.address import Address
 from mellea.backends.http.httpx_clients import FastTransport, has_fast, split_url
 from mellea.backends.http.outgoing import HttpRequest
-from mellea.backends.http.proxies import Proxy, find_proxies, is_loopback, proxy_for
+from mellea.backends.http.proxies import Proxy, find_proxies, find_proxy, is_loopback
 from mellea.core.runtime.loop import Loop, current_loop
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _prepare(address: Address) -> Proxy | None:
             _make_ssl_context()
         if is_loopback(address.host):
             return None
-        return proxy_for("https" if address.is_tls else "http", address.host, address.port, find_proxies())
+        return find_proxy("https" if address.is_tls else "http", address.host, address.port, find_proxies())
 
 
 @cache

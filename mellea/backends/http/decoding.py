@@ -24,7 +24,7 @@ from pydantic_core import from_json
 
 from mellea.backends.http.halves import Halves, decoded, parse_odd
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.words import LONGEST, said_in
+from mellea.backends.http.words import LONGEST, read_words
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
 from mellea.core.terminal import visible
 from mellea.errors import BackendError, InterruptedStreamError, WireError
@@ -307,7 +307,7 @@ class WireDecoder:
 
     def interrupted(self, missing: str) -> InterruptedStreamError:
         """Make the error of a stream that ended without the provider's end mark."""
-        said = said_in(self.stray() or bytes(self._odd))
+        said = read_words(self.stray() or bytes(self._odd))
         words = f"; the server said: {said}" if said else ""
         is_sentence = " " in said  # and not a heartbeat
         return InterruptedStreamError(
@@ -414,7 +414,7 @@ class WireDecoder:
         elif said and is_report(value := _parse_json(said)):
             raise self.reported(value)
         elif not self.is_known and self._beginning.strip(_SPACE):
-            beginning = said_in(self._beginning[:1024])
+            beginning = read_words(self._beginning[:1024])
             raise self.interrupted(f"anything that is part of an answer; it began with {beginning!r}")
 
     def alien(self, body: bytes) -> BackendError:
@@ -423,7 +423,7 @@ class WireDecoder:
         if is_report(value := _parse_json(body)):
             return self.reported(value)
         return WireError(
-            f"the server sent {kind} that is not a model's answer; check base_url. It begins: {said_in(body)!r}"
+            f"the server sent {kind} that is not a model's answer; check base_url. It begins: {read_words(body)!r}"
         )
 
     def has_end(self, events: list[Event]) -> bool:

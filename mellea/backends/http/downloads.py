@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 
 from mellea.backends.http.exchange import Attempts, Exchange, Response
-from mellea.backends.http.failure import root_of
+from mellea.backends.http.failure import find_root
 from mellea.core.videos import open_part
 from mellea.errors import BackendError, InterruptedStreamError, MelleaError, StatusError, UsageError, WireError
 
@@ -175,7 +175,7 @@ class _Fetch:
                         self._reported = time.monotonic()
                         self._report(sink.size, total)
             except response.errors as error:
-                root = root_of(error)
+                root = find_root(error)
                 raise _make_interrupted_error(sink.size, total, str(root) or type(root).__name__) from None
             if total is not None and sink.size < total:
                 raise _make_interrupted_error(sink.size, total, "the server ended it")

@@ -28,14 +28,14 @@ import anyio.lowlevel
 from mellea.backends.http.address import Address
 from mellea.backends.http.clients import SharedClient, clients_by_loop, find_client, find_clients, open_client
 from mellea.backends.http.decoding import Decoder
-from mellea.backends.http.failure import failure_of, root_of
+from mellea.backends.http.failure import find_root, make_failure_error
 from mellea.backends.http.httpx_clients import CallersClient
-from mellea.backends.http.inflate import ASKED, Inflated, codings_of
+from mellea.backends.http.inflate import ASKED, Inflated, list_codings
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.rate_limits import LimitNotes
 from mellea.backends.http.report import is_used_up
 from mellea.backends.http.secret import Headers, scrub_error
-from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
+from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
 from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
 from mellea.core.runtime.loop import current_loop
@@ -56,9 +56,9 @@ __all__ = [
     "Connector",
     "Exchange",
     "Response",
+    "find_nap",
     "last_events",
     "late_events",
-    "nap_of",
     "parse_retry_after",
 ]
 
@@ -141,7 +141,7 @@ class Exchange:
 
     async def _pause(self, until: float) -> None:
         left = until - time.monotonic()
-        nap = left if self.deadlines is None else min(left, nap_of(self.deadlines))
+        nap = left if self.deadlines is None else min(left, find_nap(self.deadlines))
         if nap > 0:
             await anyio.sleep(nap)
         if nap >= left:
@@ -169,10 +169,10 @@ class Exchange:
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should
         if 300 <= status < 400:
-            message = redirect_message(self.request.origin, headers.get("location", ""))
+            message = make_redirect_message(self.request.origin, headers.get("location", ""))
         else:
             used_up = is_used_up(status, body)
-            message = message_of(
+            message = make_message(
                 status,
                 body,
                 self.request.origin,
@@ -183,7 +183,7 @@ class Exchange:
             )
             if used_up:
                 fields["is_retryable"] = False
-        error = self.refine(error_for_status(status, message, retry_after=asked, **fields), body)
+        error = self.refine(make_status_error(status, message, retry_after=asked, **fields), body)
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             asked = error.retry_after
         return error, asked
@@ -259,7 +259,7 @@ def _parse_number(value: str | None) -> float | None:
     return number if 0 <= number < float("inf") else None
 
 
-def nap_of(deadlines: Deadlines) -> float:
+def find_nap(deadlines: Deadlines) -> float:
     """Return how long a pause may last before a run wants a sign of life: well before it gives up."""
     return float("inf") if deadlines.first_byte is None else max(deadlines.first_byte / 2, _SHORTEST_NAP)
 
@@ -346,7 +346,7 @@ class Connector:
                 f"the client that was given to the backend as client= belongs to another event loop ({error}); leave "
                 "out client=, or make a client and a backend for each loop"
             )
-        return failure_of(error, request.origin, request.connect, one.proxy) if is_known else error
+        return make_failure_error(error, request.origin, request.connect, one.proxy) if is_known else error
 
     async def aclose(self) -> None:
         """Close the running loop's client, unless another backend uses it; the caller's own stays open."""
@@ -434,7 +434,7 @@ class Response:
         self._response = response
         self._release: Callable[[], None] | None = release
         encoding = response.headers.get("content-encoding", "")
-        codings = codings_of(encoding) if encoding else []
+        codings = list_codings(encoding) if encoding else []
         self.errors = errors
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
@@ -542,7 +542,7 @@ def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
         return decoder.close()
     with suppress(InterruptedStreamError, WireError):  # half a line is no fault of the provider's then
         return decoder.close()
-    root = root_of(cut)
+    root = find_root(cut)
     raise InterruptedStreamError(
         f"the connection broke before the answer was complete ({str(root) or type(root).__name__}); "
         "what had arrived is in .partial",

@@ -10,12 +10,14 @@ from __future__ import annotations
 from mellea.backends.http.proxies import Proxy
 from mellea.errors import BackendError, ConnectError, DeadlineError, MelleaError, UsageError, WireError
 
-__all__ = ["failure_of", "root_of"]
+__all__ = ["find_root", "make_failure_error"]
 
 _SLOW = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout", "TimeoutException"})
 
 
-def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None) -> MelleaError:
+def make_failure_error(
+    error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None
+) -> MelleaError:
     """Return the error for a request that got no answer.
 
     Args:
@@ -27,7 +29,7 @@ def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: 
     if proxy is not None:
         origin = f"{origin} through the proxy {proxy.place!r} of {proxy.variable}"
     names = {kind.__name__ for kind in type(error).__mro__}
-    root = root_of(error)
+    root = find_root(error)
     failure = _make_failure(names, error, root, origin, seconds)
     if isinstance(root, OSError) and not isinstance(failure, DeadlineError):
         root.__traceback__ = root.__context__ = root.__cause__ = None
@@ -35,7 +37,7 @@ def failure_of(error: BaseException, origin: str, seconds: float | None, proxy: 
     return failure
 
 
-def root_of(error: BaseException) -> BaseException:
+def find_root(error: BaseException) -> BaseException:
     """Return what an error came from: the system's own error, if there is one among its causes."""
     chain: list[BaseException] = []
     before: BaseException | None = error

@@ -22,23 +22,23 @@ from mellea.core.terminal import visible
 from mellea.errors import UsageError, WireError
 
 __all__ = [
-    "arguments_text",
-    "bytes_of",
-    "int_of",
-    "json_body",
-    "known_bytes",
-    "known_id",
-    "known_int",
-    "known_list",
-    "known_mapping",
-    "known_mappings",
-    "known_text",
-    "list_of",
-    "mapping_of",
-    "mappings_of",
+    "decode_base64",
+    "encode_json",
+    "find_bytes",
+    "find_id",
+    "find_int",
+    "find_list",
+    "find_mapping",
+    "find_mappings",
+    "find_text",
+    "make_type_error",
     "parse_object",
-    "text_of",
-    "wrong_type",
+    "read_arguments",
+    "read_int",
+    "read_list",
+    "read_mapping",
+    "read_mappings",
+    "read_text",
 ]
 
 _SHOWN = 120
@@ -46,7 +46,7 @@ _SHOWN = 120
 # -- written ------------------------------------------------------------------------------------------------
 
 
-def json_body(payload: Mapping[str, Any]) -> bytes:
+def encode_json(payload: Mapping[str, Any]) -> bytes:
     """Return the payload as JSON.
 
     Raises:
@@ -85,7 +85,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def text_of(mapping: dict[str, Any], name: str) -> str:
+def read_text(mapping: dict[str, Any], name: str) -> str:
     """Return a text, `""` where there is none.
 
     Raises:
@@ -95,11 +95,11 @@ def text_of(mapping: dict[str, Any], name: str) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise wrong_type(name, "a text", value)
+        raise make_type_error(name, "a text", value)
     return value
 
 
-def int_of(mapping: dict[str, Any], name: str) -> int | None:
+def read_int(mapping: dict[str, Any], name: str) -> int | None:
     """Return a whole number, also one that is written as a text; `None` where there is none.
 
     Raises:
@@ -108,13 +108,13 @@ def int_of(mapping: dict[str, Any], name: str) -> int | None:
     value = mapping.get(name)
     if value is None or type(value) is int:
         return value
-    number = known_int(mapping, name)
+    number = find_int(mapping, name)
     if number is None:
-        raise wrong_type(name, "a whole number", value)
+        raise make_type_error(name, "a whole number", value)
     return number
 
 
-def mapping_of(mapping: dict[str, Any], name: str) -> dict[str, Any]:
+def read_mapping(mapping: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an object, an empty one where there is none.
 
     Raises:
@@ -124,11 +124,11 @@ def mapping_of(mapping: dict[str, Any], name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if type(value) is not dict:
-        raise wrong_type(name, "an object", value)
+        raise make_type_error(name, "an object", value)
     return value
 
 
-def list_of(mapping: dict[str, Any], name: str) -> list[Any]:
+def read_list(mapping: dict[str, Any], name: str) -> list[Any]:
     """Return a list, an empty one where there is none.
 
     Raises:
@@ -138,27 +138,27 @@ def list_of(mapping: dict[str, Any], name: str) -> list[Any]:
     if value is None:
         return []
     if type(value) is not list:
-        raise wrong_type(name, "a list", value)
+        raise make_type_error(name, "a list", value)
     return value
 
 
-def mappings_of(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def read_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return a list of objects, `[]` if the field is missing; nulls in it are skipped.
 
     Raises:
         WireError: it is something else.
     """
-    items = list_of(mapping, name)
+    items = read_list(mapping, name)
     if None in items:
         # Null is the same as absent, in lists as well.
         items = [item for item in items if item is not None]
     for item in items:
         if type(item) is not dict:
-            raise wrong_type(name, "a list of objects", items)
+            raise make_type_error(name, "a list of objects", items)
     return items
 
 
-def arguments_text(value: Any, name: str = "arguments") -> str:
+def read_arguments(value: Any, name: str = "arguments") -> str:
     """Return a call's arguments as JSON text: they come as that, or as the object itself.
 
     PHP writes an empty object as an empty list.
@@ -175,10 +175,10 @@ def arguments_text(value: Any, name: str = "arguments") -> str:
         return json.dumps(value, ensure_ascii=False)
     if value == []:
         return "{}"
-    raise wrong_type(name, "JSON text or an object", value)
+    raise make_type_error(name, "JSON text or an object", value)
 
 
-def bytes_of(text: str, name: str) -> bytes:
+def decode_base64(text: str, name: str) -> bytes:
     """Return what a text in base64 stands for; what isn't of its alphabet, such as line ends, is passed over.
 
     Raises:
@@ -190,7 +190,7 @@ def bytes_of(text: str, name: str) -> bytes:
         raise WireError(f"the provider's {name!r} is not valid base64: {_show(text)}") from error
 
 
-def wrong_type(name: str, wanted: str, value: Any) -> WireError:
+def make_type_error(name: str, wanted: str, value: Any) -> WireError:
     """Make the error of an essential field that holds something else."""
     return WireError(f"the provider's {name!r} should be {wanted}, not {_show(value)}")
 
@@ -198,7 +198,7 @@ def wrong_type(name: str, wanted: str, value: Any) -> WireError:
 # -- read, beside the point -------------------------------------------------------------------------------------
 
 
-def known_text(mapping: dict[str, Any], name: str) -> str:
+def find_text(mapping: dict[str, Any], name: str) -> str:
     """Return a text, `""` for anything else."""
     value = mapping.get(name)
     if type(value) is not str:
@@ -207,13 +207,13 @@ def known_text(mapping: dict[str, Any], name: str) -> str:
     return value if value.isascii() else replace_surrogates(value)
 
 
-def known_id(mapping: dict[str, Any], name: str) -> str:
+def find_id(mapping: dict[str, Any], name: str) -> str:
     """Return an id, which some write as a number; `""` for anything else."""
     value = mapping.get(name)
-    return str(value) if type(value) is int else known_text(mapping, name)
+    return str(value) if type(value) is int else find_text(mapping, name)
 
 
-def known_int(mapping: dict[str, Any], name: str) -> int | None:
+def find_int(mapping: dict[str, Any], name: str) -> int | None:
     """Return a whole number, also one written as a text or as `12.0`; `None` for anything else."""
     value = mapping.get(name)
     if type(value) is int:
@@ -226,24 +226,24 @@ def known_int(mapping: dict[str, Any], name: str) -> int | None:
     return None
 
 
-def known_mapping(mapping: dict[str, Any], name: str) -> dict[str, Any]:
+def find_mapping(mapping: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an object, an empty one for anything else."""
     value = mapping.get(name)
     return value if type(value) is dict else {}
 
 
-def known_list(mapping: dict[str, Any], name: str) -> list[Any]:
+def find_list(mapping: dict[str, Any], name: str) -> list[Any]:
     """Return a list, an empty one for anything else."""
     value = mapping.get(name)
     return value if type(value) is list else []
 
 
-def known_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def find_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the objects of a list, none for anything else."""
-    return [item for item in known_list(mapping, name) if type(item) is dict]
+    return [item for item in find_list(mapping, name) if type(item) is dict]
 
 
-def known_bytes(text: str) -> bytes | None:
+def find_bytes(text: str) -> bytes | None:
     """Return what a text in base64 stands for, `None` if it is not base64."""
     try:
         return base64.b64decode(text)

@@ -20,7 +20,7 @@ from mellea.errors import UsageError
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["CallersClient", "FastTransport", "errors_of", "form_body", "has_fast", "split_url"]
+__all__ = ["CallersClient", "FastTransport", "has_fast", "list_errors", "split_url", "write_form"]
 
 _READ_BYTES = 64 * 1024
 """How much of what has arrived is read at once: as much as aiohttp keeps before it stops the server."""
@@ -36,7 +36,7 @@ def has_fast() -> bool:
     return httpx_aiohttp is not None
 
 
-def form_body(fields: Mapping[str, str], files: Sequence[FormFile]) -> tuple[bytes, str]:
+def write_form(fields: Mapping[str, str], files: Sequence[FormFile]) -> tuple[bytes, str]:
     """Return a form's body and its content type, which names the boundary; blocks for as long as an import takes."""
     import httpx  # lazy: costs 50 ms
 
@@ -75,7 +75,7 @@ class CallersClient:
         if not inspect.iscoroutinefunction(getattr(client, "send", None)) or not hasattr(client, "build_request"):
             raise UsageError(f"client takes an httpx.AsyncClient, or one of its shape, not {type(client).__name__}")
         self._client = client
-        self.errors = errors_of(type(client))
+        self.errors = list_errors(type(client))
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -121,7 +121,7 @@ class FastTransport:
         self._headers = {} if proxy is None or context is not None else proxy.headers()
         self._transport = httpx_aiohttp.AiohttpTransport(verify=context or False, limits=limits, proxy=through)
         self._library = httpx
-        self.errors = errors_of(httpx.AsyncClient)
+        self.errors = list_errors(httpx.AsyncClient)
 
     async def send(self, request: HttpRequest, url: str) -> Any:
         """Send a request and return the response, once its head is there."""
@@ -154,7 +154,7 @@ def _parse_url(url: str) -> Any:
         raise UsageError(f"{url.partition('?')[0]!r} is not a valid address: {error}; check base_url") from None
 
 
-def errors_of(kind: type) -> tuple[type[BaseException], ...]:
+def list_errors(kind: type) -> tuple[type[BaseException], ...]:
     """Return what a kind of client raises: the errors of the library that it, or one of its bases, comes from."""
     found: list[type[BaseException]] = [OSError]
     for base in kind.__mro__:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 
 from mellea.errors import WireError
 
-__all__ = ["ASKED", "PIECE_BYTES", "Inflated", "codings_of"]
+__all__ = ["ASKED", "PIECE_BYTES", "Inflated", "list_codings"]
 
 PIECE_BYTES = 64 * 1024
 """How much is inflated at once."""
@@ -36,7 +36,7 @@ _OPENINGS = (b"{", b"[", b"<", b":", b'"', b"data:", b"event:", b"id:", b"retry:
 _ENOUGH = max(map(len, _OPENINGS))
 
 
-def codings_of(header: str) -> list[str]:
+def list_codings(header: str) -> list[str]:
     """Return the content codings that a header names, the one that was applied last first.
 
     Those that mean "as it is" are left out.

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from mellea.errors import ConfigurationError
 
-__all__ = ["Proxy", "ProxyRefusedError", "find_proxies", "is_loopback", "proxy_for"]
+__all__ = ["Proxy", "ProxyRefusedError", "find_proxies", "find_proxy", "is_loopback"]
 
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _PORTS = {"http": 80, "https": 443}
@@ -48,7 +48,7 @@ class Proxy:
         """Whether it speaks SOCKS and not HTTP."""
         return self.url.startswith("socks")
 
-    def host_and_port(self) -> tuple[str, int]:
+    def split_host(self) -> tuple[str, int]:
         """Return where it listens."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or _PROXY_PORTS[parts.scheme]
@@ -76,7 +76,7 @@ class ProxyRefusedError(Exception):
     """A proxy refuses to connect to a server, or doesn't speak the protocol that its address says."""
 
 
-def proxy_for(scheme: str, host: str, port: int | None, system: Mapping[str, str]) -> Proxy | None:
+def find_proxy(scheme: str, host: str, port: int | None, system: Mapping[str, str]) -> Proxy | None:
     """Return the proxy for a server; `None` where it is reached directly.
 
     Args:

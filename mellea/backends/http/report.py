@@ -10,11 +10,11 @@ import json
 from typing import Any, Unpack
 
 from mellea.backends.http.halves import parse_odd
-from mellea.backends.http.status import error_for_status, is_retryable_status
-from mellea.backends.http.words import WORDS, said_in, words_of
+from mellea.backends.http.status import is_retryable_status, make_status_error
+from mellea.backends.http.words import WORDS, find_words, read_words
 from mellea.errors import BackendError, ErrorFields
 
-__all__ = ["is_hopeless", "is_report", "is_used_up", "reported", "status_of"]
+__all__ = ["find_status", "is_hopeless", "is_report", "is_used_up", "reported"]
 
 _STATUS = {
     "api_error": 500,
@@ -89,13 +89,13 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     """
     said = _find_inner(report)
     code = next((said[name] for name in ("code", "type", "error_code") if _is_word(said.get(name))), None)
-    words = words_of(report) or _write_json(report)
+    words = find_words(report) or _write_json(report)
     text = f"the provider reports an error in its answer: {words}"
     if code is not None and str(code) not in text:
-        text = f"{text} ({words_of(str(code))})"
+        text = f"{text} ({find_words(str(code))})"
     if written := said.get("failed_generation"):
         text = f"{text}; the model wrote {str(written)[:200]!r}"
-    status = status_of(report)
+    status = find_status(report)
     # The code goes before the status here: a used-up quota comes with 429, which says "try again".
     is_by_chance = any(said.get(name) in _BY_CHANCE for name in _NAMES if isinstance(said.get(name), str))
     if is_by_chance or is_hopeless(said):
@@ -103,7 +103,7 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     elif status is None or not is_retryable_status(status):
         # Under status 200 nothing speaks for another try, unless the report itself does.
         fields.setdefault("is_retryable", said.get("retryable") is True or said.get("is_retryable") is True)
-    return BackendError(text, **fields) if status is None else error_for_status(status, text, **fields)
+    return BackendError(text, **fields) if status is None else make_status_error(status, text, **fields)
 
 
 def is_report(value: Any) -> bool:
@@ -145,10 +145,10 @@ def is_used_up(status: int, body: bytes) -> bool:
     if status == 402 or is_hopeless(said):
         return True
     # Google says "quota exceeded" of a limit per minute, too, but then names the seconds to wait.
-    return b"RetryInfo" not in body and any(words in said_in(body).lower() for words in _USED_UP)
+    return b"RetryInfo" not in body and any(words in read_words(body).lower() for words in _USED_UP)
 
 
-def status_of(report: Any) -> int | None:
+def find_status(report: Any) -> int | None:
     """Return the HTTP status that a report names or means, `None` if it does neither."""
     for said in (_find_inner(report), report):
         if not isinstance(said, dict):
@@ -184,11 +184,11 @@ def _is_word(code: Any) -> bool:
 
 
 def _says(value: Any) -> bool:
-    return value is True or bool(words_of(value))
+    return value is True or bool(find_words(value))
 
 
 def _write_json(report: Any) -> str:
     try:
-        return words_of(json.dumps(report, ensure_ascii=False, default=str))
+        return find_words(json.dumps(report, ensure_ascii=False, default=str))
     except (ValueError, RecursionError):
         return "an error without a message"

@@ -14,7 +14,7 @@ from mellea.core.options import MAY_HOLD_KEYS
 from mellea.core.terminal import visible_lines
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
-__all__ = ["Headers", "Secret", "key_from", "missing_key", "scrub_error", "without_secrets"]
+__all__ = ["Headers", "Secret", "find_key", "make_missing_key_error", "scrub_error", "strip_secrets"]
 
 _SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -54,12 +54,12 @@ class Secret:
         return f"Secret({HIDDEN!r})" if self.revealed else "Secret(None)"
 
 
-def key_from(variables: Iterable[str]) -> str | None:
+def find_key(variables: Iterable[str]) -> str | None:
     """Return the key that the first of the environment's variables holds which is set, `None` if none is."""
     return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
 
 
-def missing_key(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
+def make_missing_key_error(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
     """Make the error for a missing key that the provider requires."""
     named = " or ".join(variables) or "no variable"
     way = f"; or {other_way}" if other_way else ""
@@ -133,7 +133,7 @@ def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
 # -- pickling ----------------------------------------------------------------------------------------------
 
 
-def without_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
+def strip_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of a backend as they are pickled.
 
     `_missing` names what was left out, as the arguments that bring it back; `"api_key="` is the first of them.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Unpack
 from urllib.parse import urlsplit
 
-from mellea.backends.http.words import said_in
+from mellea.backends.http.words import read_words
 from mellea.errors import (
     AuthError,
     BadRequestError,
@@ -17,7 +17,7 @@ from mellea.errors import (
     StatusError,
 )
 
-__all__ = ["error_for_status", "is_retryable_status", "message_of", "redirect_message", "request_id"]
+__all__ = ["is_retryable_status", "make_message", "make_redirect_message", "make_status_error", "request_id"]
 
 _KINDS: dict[int, type[StatusError]] = {
     400: BadRequestError,
@@ -49,7 +49,7 @@ def is_retryable_status(status: int) -> bool:
     return status in (408, 409, 429) or status >= 500
 
 
-def error_for_status(
+def make_status_error(
     status: int, message: str, *, retry_after: float | None = None, **fields: Unpack[ErrorFields]
 ) -> StatusError:
     """Make the error of a status, also for a provider's error event in mid-stream that names or means one.
@@ -67,7 +67,7 @@ def error_for_status(
     return kind(message, status=status, **fields)
 
 
-def message_of(
+def make_message(
     status: int,
     body: bytes,
     origin: str,
@@ -89,7 +89,7 @@ def message_of(
         long_pause: seconds that it asks to wait, if nobody waits for so long by themselves.
     """
     # Only what the body says in words; a page of HTML would fill the terminal.
-    said = said_in(body) or "it gives no reason"
+    said = read_words(body) or "it gives no reason"
     advice = _ADVICE.get(status, "")
     if is_used_up:
         advice = _USED_UP_ADVICE
@@ -104,7 +104,7 @@ def message_of(
     return f"{origin} answered with status {status}: {said}{'; ' if advice else ''}{advice}"
 
 
-def redirect_message(origin: str, location: str) -> str:
+def make_redirect_message(origin: str, location: str) -> str:
     """Return what an error says about a redirect that isn't followed."""
     try:
         parts = urlsplit(location)

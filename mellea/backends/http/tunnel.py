@@ -38,7 +38,7 @@ async def open_tunnel(proxy: Proxy, host: str, port: int, context: ssl.SSLContex
         anyio.EndOfStream: the proxy hung up.
         anyio.BrokenResourceError: the connection to it broke.
     """
-    at, door = proxy.host_and_port()
+    at, door = proxy.split_host()
     stream: ByteStream = await anyio.connect_tcp(at, door)
     try:
         if context is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from mellea.backends.http.halves import parse_odd
 from mellea.core.terminal import visible
 
-__all__ = ["LONGEST", "WORDS", "said_in", "shortened", "words_of"]
+__all__ = ["LONGEST", "WORDS", "find_words", "read_words", "shorten_page"]
 
 LONGEST = 500
 """How many characters of a server's words are shown."""
@@ -32,21 +32,21 @@ _DEEPEST = 6
 _SKIPPED = (("<script", "</script"), ("<style", "</style"), ("<!--", "-->"))
 
 
-def words_of(value: Any) -> str:
+def find_words(value: Any) -> str:
     """Return the words in a server's JSON, `""` if it has none that are known."""
     return _cut(visible(_find(value, 0)))
 
 
-def said_in(body: bytes) -> str:
+def read_words(body: bytes) -> str:
     """Return the words in a server's bytes: those in its JSON, else the beginning of its page or text."""
     try:
         value = parse_odd(body)
     except ValueError:
-        return shortened(body)
-    return (_cut(visible(value)) if isinstance(value, str) else words_of(value)) or shortened(body)
+        return shorten_page(body)
+    return (_cut(visible(value)) if isinstance(value, str) else find_words(value)) or shorten_page(body)
 
 
-def shortened(body: bytes) -> str:
+def shorten_page(body: bytes) -> str:
     """Return the beginning of a body that isn't the protocol's, without markup."""
     body = body[:_MOST_BYTES]
     text, lower = body.decode("utf-8", "replace"), body.lower().decode("utf-8", "replace")

@@ -11,16 +11,16 @@ from pydantic_core import from_json
 
 from mellea.backends.http.call_ids import CallIds
 from mellea.backends.http.fields import (
-    arguments_text,
-    bytes_of,
-    known_id,
-    known_int,
-    known_text,
-    list_of,
-    mapping_of,
-    mappings_of,
-    text_of,
-    wrong_type,
+    decode_base64,
+    find_id,
+    find_int,
+    find_text,
+    make_type_error,
+    read_arguments,
+    read_list,
+    read_mapping,
+    read_mappings,
+    read_text,
 )
 from mellea.backends.http.jsonl import JsonLinesWireDecoder
 from mellea.backends.http.report import is_report
@@ -90,37 +90,37 @@ class Decoder(JsonLinesWireDecoder):
             raise self.reported(chunk)
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
-            raise wrong_type("done", "true or false", is_done)
-        said = text_of(chunk, "response")  # of /api/generate, which some servers answer as
+            raise make_type_error("done", "true or false", is_done)
+        said = read_text(chunk, "response")  # of /api/generate, which some servers answer as
         if is_bare and not said:
             self.overlook(chunk)
             return
         self.is_known = True
         if said:
             events.append(TextDelta(said))
-        self._read_message(mapping_of(chunk, "message"), chunk, events)
+        self._read_message(read_mapping(chunk, "message"), chunk, events)
         if is_done:
             self._finish_answer(chunk, events)
 
     def _read_message(self, message: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
         has_more = not _PLAIN.issuperset(message)
         if has_more:
-            if thought := known_text(message, "thinking"):
+            if thought := find_text(message, "thinking"):
                 events.append(ReasoningDelta(thought))
-            events += [FileEvent("image/png", _read_image(image)) for image in list_of(message, "images")]
-        if text := text_of(message, "content"):
+            events += [FileEvent("image/png", _read_image(image)) for image in read_list(message, "images")]
+        if text := read_text(message, "content"):
             events.append(TextDelta(text))
         if has_more:
-            for call in mappings_of(message, "tool_calls"):
+            for call in read_mappings(message, "tool_calls"):
                 self._read_call(call, chunk, events)
 
     def _read_call(self, call: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        function = mapping_of(call, "function")
-        name, raw = text_of(function, "name"), arguments_text(function.get("arguments"))
+        function = read_mapping(call, "function")
+        name, raw = read_text(function, "name"), read_arguments(function.get("arguments"))
         if not name:
             raise WireError(f"Ollama sent a call that names no tool: {call!r:.120}")
         self._has_calls = True
-        call_id = self._ids.new(known_id(call, "id"), known_text(chunk, "created_at"), chunk)
+        call_id = self._ids.new(find_id(call, "id"), find_text(chunk, "created_at"), chunk)
         events.append(ToolStart(call_id, name))
         if raw:
             events.append(ToolDelta(call_id, raw))
@@ -129,18 +129,18 @@ class Decoder(JsonLinesWireDecoder):
     def _finish_answer(self, chunk: JsonObject, events: list[Event]) -> None:
         if (usage := read_usage(chunk)) != Usage():
             events.append(UsageEvent(usage))
-        finish: FinishReason = FINISH_REASONS.get(text_of(chunk, "done_reason") or "stop", "other")
+        finish: FinishReason = FINISH_REASONS.get(read_text(chunk, "done_reason") or "stop", "other")
         if finish == "stop" and self._has_calls:
             finish = "tool_call"
-        events.append(StreamEnd(finish, None, known_text(chunk, "model") or self.model))
+        events.append(StreamEnd(finish, None, find_text(chunk, "model") or self.model))
 
 
 def read_usage(chunk: JsonObject) -> Usage:
     """Return the counts of tokens; the answer's include those of its thoughts."""
-    return Usage(known_int(chunk, "prompt_eval_count"), known_int(chunk, "eval_count"))
+    return Usage(find_int(chunk, "prompt_eval_count"), find_int(chunk, "eval_count"))
 
 
 def _read_image(data: Json) -> bytes:
     if type(data) is not str:
-        raise wrong_type("images", "a list of texts in base64", data)
-    return bytes_of(data, "images")
+        raise make_type_error("images", "a list of texts in base64", data)
+    return decode_base64(data, "images")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic_core import to_jsonable_python
 
-from mellea.backends.http.call_ids import with_fit_ids
+from mellea.backends.http.call_ids import fit_ids
 from mellea.backends.ollama.schema import write_tool_schema
 from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
@@ -50,7 +50,7 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def _encode_messages(request: Request, model: str) -> list[JsonObject]:
-    conversation = with_fit_ids(request.messages) if has_calls(request.messages) else request.messages
+    conversation = fit_ids(request.messages) if has_calls(request.messages) else request.messages
     names = {
         block.tool_call_id: block.tool_name
         for message in conversation

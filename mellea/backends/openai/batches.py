@@ -18,9 +18,9 @@ from mellea.backends.http.batches import (
     read_lines,
     render_item,
 )
-from mellea.backends.http.fields import json_body
+from mellea.backends.http.fields import encode_json
 from mellea.backends.http.outgoing import JobCall
-from mellea.backends.http.status import error_for_status
+from mellea.backends.http.status import make_status_error
 from mellea.errors import BackendError
 
 __all__ = ["OpenAIBatches"]
@@ -112,9 +112,9 @@ def _read_outcome(line: Mapping[str, Any]) -> BatchOutcome:
     key, response, error = str(line.get("custom_id")), line.get("response") or {}, line.get("error") or {}
     status, body = response.get("status_code"), response.get("body")
     if status == 200 and isinstance(body, dict):
-        return BatchOutcome(key, json_body(body))
+        return BatchOutcome(key, encode_json(body))
     said = error or (body.get("error") if isinstance(body, dict) else None) or {}
     message = f"the request failed in its batch: {said.get('message') or said.get('code') or status}"
     if isinstance(status, int):
-        return BatchOutcome(key, error=error_for_status(status, message))
+        return BatchOutcome(key, error=make_status_error(status, message))
     return BatchOutcome(key, error=BackendError(message, is_retryable=said.get("code") in _UNANSWERED))

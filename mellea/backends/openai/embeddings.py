@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mellea.backends.http.fields import int_of, known_int, known_mapping, known_text, list_of, mappings_of
+from mellea.backends.http.fields import find_int, find_mapping, find_text, read_int, read_list, read_mappings
 from mellea.core.events import Usage
 from mellea.core.results import EmbeddingResult
 from mellea.errors import UsageError, WireError
@@ -35,23 +35,23 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} instead of an object with embeddings")
-    found = mappings_of(body, "data")
+    found = read_mappings(body, "data")
     vectors: dict[int, tuple[float, ...]] = {}
     for place, each in enumerate(found):
-        index = int_of(each, "index")
+        index = read_int(each, "index")
         vectors[place if index is None else index] = _read_vector(each)
     # Checked by index, so that a vector never goes to the wrong text.
     if sorted(vectors) != list(range(count)):
         raise WireError(f"the provider sent {len(vectors)} embeddings for {count} texts")
-    usage = known_mapping(body, "usage")
-    counts = Usage(input_tokens=known_int(usage, "prompt_tokens")) if usage else None
+    usage = find_mapping(body, "usage")
+    counts = Usage(input_tokens=find_int(usage, "prompt_tokens")) if usage else None
     return EmbeddingResult(
-        tuple(vectors[index] for index in range(count)), counts, known_text(body, "model") or model_id
+        tuple(vectors[index] for index in range(count)), counts, find_text(body, "model") or model_id
     )
 
 
 def _read_vector(embedding: dict[str, Any]) -> tuple[float, ...]:
-    numbers = list_of(embedding, "embedding")
+    numbers = read_list(embedding, "embedding")
     if not numbers or not all(type(number) in (float, int) for number in numbers):
         raise WireError(f"the provider's 'embedding' should be a list of numbers, not {numbers!r:.100}")
     return tuple(float(number) for number in numbers)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from mellea.backends.http.fields import bytes_of, known_int, known_mapping, known_text, mappings_of, text_of
+from mellea.backends.http.fields import decode_base64, find_int, find_mapping, find_text, read_mappings, read_text
 from mellea.backends.openai.content import unsupported
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
@@ -98,11 +98,11 @@ def decode_images(body: Any, model_id: str) -> ImageResult:
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} instead of an object with images")
-    media_type = f"image/{known_text(body, 'output_format') or 'png'}"
-    images = tuple(_read_image(each, media_type) for each in mappings_of(body, "data"))
-    usage = known_mapping(body, "usage")
-    counts = Usage(known_int(usage, "input_tokens"), known_int(usage, "output_tokens")) if usage else None
-    return ImageResult(images, counts, known_text(body, "model") or model_id)
+    media_type = f"image/{find_text(body, 'output_format') or 'png'}"
+    images = tuple(_read_image(each, media_type) for each in read_mappings(body, "data"))
+    usage = find_mapping(body, "usage")
+    counts = Usage(find_int(usage, "input_tokens"), find_int(usage, "output_tokens")) if usage else None
+    return ImageResult(images, counts, find_text(body, "model") or model_id)
 
 
 def _read_prompt(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
@@ -127,9 +127,9 @@ def _encode_size(aspect_ratio: str, model_id: str, service: str) -> dict[str, st
 
 
 def _read_image(image: dict[str, Any], media_type: str) -> ImageBlock:
-    media_type = known_text(image, "mime_type") or media_type
-    if data := text_of(image, "b64_json"):
-        return ImageBlock(media_type, data=bytes_of(data, "b64_json"))
-    if url := text_of(image, "url"):
+    media_type = find_text(image, "mime_type") or media_type
+    if data := read_text(image, "b64_json"):
+        return ImageBlock(media_type, data=decode_base64(data, "b64_json"))
+    if url := read_text(image, "url"):
         return ImageBlock(media_type, url=url)
     raise WireError("the provider sent an image without any data or address")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic_core import to_json
 
-from mellea.backends.http.fields import known_int, known_text, text_of
+from mellea.backends.http.fields import find_int, find_text, read_text
 from mellea.backends.http.outgoing import FormFile, JobCall
 from mellea.backends.http.videos import VideoCodec, VideoJob, blocked, failed, read_prompt
 from mellea.backends.openai.content import unsupported
@@ -69,9 +69,9 @@ class OpenAIVideos(VideoCodec):
 
     def read(self, body: Any) -> VideoJob:
         """Return what the service says of a job."""
-        if not isinstance(body, dict) or not (id := text_of(body, "id")):
+        if not isinstance(body, dict) or not (id := read_text(body, "id")):
             raise WireError(f"the provider sent {body!r:.100} where a video job has to be")
-        state = known_text(body, "status") or "unknown"
+        state = find_text(body, "status") or "unknown"
         is_over = state not in _RUNNING
         error = None
         if is_over and state not in _DONE:
@@ -83,11 +83,11 @@ class OpenAIVideos(VideoCodec):
             id,
             state,
             is_over,
-            known_int(body, "progress"),
+            find_int(body, "progress"),
             error,
             (f"{_path(id)}/content",) if state in _DONE else (),
-            seconds=known_int(body, "seconds"),
-            model=known_text(body, "model") or None,
+            seconds=find_int(body, "seconds"),
+            model=find_text(body, "model") or None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mellea.backends.http.call_ids import CallIds, IdShape, with_fit_ids
+from mellea.backends.http.call_ids import CallIds, IdShape, fit_ids
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.messages import Message, user_message
 
@@ -34,31 +34,29 @@ def test_an_answers_ids_are_unique_and_the_same_each_time() -> None:
 
 def test_ids_that_fit_are_left_alone() -> None:
     messages = (user_message("a"), Message("assistant", [call("abcABC123")]), result("abcABC123"))
-    assert with_fit_ids(messages, NINE) is messages
+    assert fit_ids(messages, NINE) is messages
 
 
 def test_a_call_and_its_result_keep_to_each_other() -> None:
     turn = [Message("assistant", [call("functions.f:0"), call("x" * 80)]), result("x" * 80), result("functions.f:0")]
-    one, two, of_two, of_one = ids_of(with_fit_ids(turn, NINE))
+    one, two, of_two, of_one = ids_of(fit_ids(turn, NINE))
     assert (one, two) == (of_one, of_two) and one != two and NINE.fits(one) and NINE.fits(two)
 
 
 def test_an_id_that_comes_again_in_a_later_turn_is_another() -> None:
     turn = [Message("assistant", [call("call_0")]), result("call_0")]
-    one, of_one, two, of_two = ids_of(with_fit_ids([*turn, *turn]))
+    one, of_one, two, of_two = ids_of(fit_ids([*turn, *turn]))
     assert one == of_one == "call_0" and two == of_two != one
     left_open = [Message("assistant", [call("call_0")]), *turn]
-    one, two, of_two = ids_of(with_fit_ids(left_open))
+    one, two, of_two = ids_of(fit_ids(left_open))
     assert two == of_two != one
 
 
 def test_two_calls_under_one_id_take_their_results_in_order() -> None:
-    one, two, of_one, of_two = ids_of(
-        with_fit_ids([Message("assistant", [call("a"), call("a")]), result("a"), result("a")])
-    )
+    one, two, of_one, of_two = ids_of(fit_ids([Message("assistant", [call("a"), call("a")]), result("a"), result("a")]))
     assert (one, two) == (of_one, of_two) and one != two
 
 
 def test_a_conversation_that_grows_keeps_its_beginning() -> None:
     turn = [Message("assistant", [call("call 0")]), result("call 0")]
-    assert ids_of(with_fit_ids([*turn, *turn, *turn], NINE))[:4] == ids_of(with_fit_ids([*turn, *turn], NINE))
+    assert ids_of(fit_ids([*turn, *turn, *turn], NINE))[:4] == ids_of(fit_ids([*turn, *turn], NINE))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mellea.backends import http
-from mellea.backends.http import JsonLinesWireDecoder, SseWireDecoder, WireDecoder, known_int, text_of
+from mellea.backends.http import JsonLinesWireDecoder, SseWireDecoder, WireDecoder, find_int, read_text
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.errors import BackendError, InterruptedStreamError, RateLimitError, WireError
@@ -20,10 +20,10 @@ from mellea.testing import replay
 def read(decoder: WireDecoder, chunk: dict[str, Any], events: list[Event]) -> None:
     if "error" in chunk:
         raise decoder.reported(chunk)
-    if piece := text_of(chunk, "piece"):
+    if piece := read_text(chunk, "piece"):
         events.append(TextDelta(piece))
     if "over" in chunk:
-        events.append(UsageEvent(Usage(output_tokens=known_int(chunk, "wrote"))))
+        events.append(UsageEvent(Usage(output_tokens=find_int(chunk, "wrote"))))
         events.append(StreamEnd("stop", decoder.response_id, decoder.model))
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mellea.backends.http.inflate import PIECE_BYTES, Inflated, codings_of
+from mellea.backends.http.inflate import PIECE_BYTES, Inflated, list_codings
 from mellea.errors import WireError
 from tests.backends.http.misbehaving import Connection, answer, misbehaving
 from tests.backends.http.tiny import TinyBackend, request
@@ -100,6 +100,6 @@ async def test_an_answer_has_a_limit_of_its_own(anyio_backend: str) -> None:
 
 
 def test_the_names_of_codings() -> None:
-    assert codings_of("gzip") == ["gzip"]
-    assert codings_of(" Deflate , GZIP ") == ["gzip", "deflate"]
-    assert codings_of("identity, none, utf-8,") == []
+    assert list_codings("gzip") == ["gzip"]
+    assert list_codings(" Deflate , GZIP ") == ["gzip", "deflate"]
+    assert list_codings("identity, none, utf-8,") == []

@@ -7,7 +7,7 @@ from urllib.request import getproxies_environment
 import pytest
 
 from mellea import MelleaSession
-from mellea.backends.http.proxies import find_proxies, is_loopback, proxy_for
+from mellea.backends.http.proxies import find_proxies, find_proxy, is_loopback
 from mellea.backends.openai import OpenAIBackend
 from mellea.errors import ConfigurationError, ConnectError, MelleaError
 from tests.backends.http.misbehaving import END, LAST, OK, Connection, chunk, misbehaving, text
@@ -30,7 +30,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 )  # fmt: skip
 def test_this_machine_is_reached_without_a_proxy(host: str) -> None:
     assert is_loopback(host)
-    assert proxy_for("http", host, 80, {"all": "gopher://nonsense"}) is None
+    assert find_proxy("http", host, 80, {"all": "gopher://nonsense"}) is None
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_other_machines_are_others(host: str) -> None:
     ],
 )
 def test_no_proxy_in_all_its_forms(no_proxy: str, host: str, is_direct: bool) -> None:
-    assert (proxy_for("https", host, None, {**PROXY, "no": no_proxy}) is None) is is_direct
+    assert (find_proxy("https", host, None, {**PROXY, "no": no_proxy}) is None) is is_direct
 
 
 def test_the_own_scheme_goes_before_all() -> None:
     everything = {**PROXY, "all": "socks5h://proxy:3"}
-    found = [proxy_for(scheme, "a.com", None, everything) for scheme in ("http", "https")]
+    found = [find_proxy(scheme, "a.com", None, everything) for scheme in ("http", "https")]
     assert [proxy and proxy.place for proxy in found] == ["http://proxy:1", "http://proxy:2"]
-    alone = proxy_for("https", "a.com", None, {"all": "proxy:3"})
+    alone = find_proxy("https", "a.com", None, {"all": "proxy:3"})
     assert alone is not None and alone.url == "http://proxy:3"
 
 
@@ -112,7 +112,7 @@ def test_an_error_names_the_variable_and_no_password(
     monkeypatch.setenv(variable, value)
     kind = variable.lower().partition("_")[0]
     with pytest.raises(ConfigurationError, match=variable) as caught:
-        proxy_for("https", "a.com", None, {kind: value})
+        find_proxy("https", "a.com", None, {kind: value})
     assert "secret-word" not in str(caught.value)
 
 

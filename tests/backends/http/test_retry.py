@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from mellea.backends.http.exchange import LONGEST_PAUSE, Attempts, nap_of, parse_retry_after
+from mellea.backends.http.exchange import LONGEST_PAUSE, Attempts, find_nap, parse_retry_after
 from mellea.core.options import Deadlines
 from mellea.errors import BackendError, BadRequestError, ConnectError, DeadlineError, OverloadedError
 
@@ -81,6 +81,6 @@ def test_what_makes_no_sense_is_left_out(value: str) -> None:
 
 
 def test_naps_end_before_the_run_gives_up() -> None:
-    assert nap_of(Deadlines(first_byte=10)) == 5
-    assert nap_of(Deadlines(first_byte=None)) == float("inf")
-    assert nap_of(Deadlines(first_byte=0.001)) > 0
+    assert find_nap(Deadlines(first_byte=10)) == 5
+    assert find_nap(Deadlines(first_byte=None)) == float("inf")
+    assert find_nap(Deadlines(first_byte=0.001)) > 0

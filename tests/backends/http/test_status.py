@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mellea.backends.http.status import error_for_status, message_of, redirect_message, request_id
-from mellea.backends.http.words import shortened
+from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
+from mellea.backends.http.words import shorten_page
 from mellea.errors import (
     AuthError,
     BadRequestError,
@@ -37,7 +37,7 @@ from mellea.errors import (
     ],
 )
 def test_kinds(status: int, kind: type[StatusError], is_retryable: bool) -> None:
-    error = error_for_status(status, "no", retry_after=3.0, request_id="r")
+    error = make_status_error(status, "no", retry_after=3.0, request_id="r")
     assert type(error) is kind
     assert (error.status, error.is_retryable, error.request_id) == (status, is_retryable, "r")
     assert getattr(error, "retry_after", 3.0) == 3.0
@@ -66,36 +66,36 @@ def test_kinds(status: int, kind: type[StatusError], is_retryable: bool) -> None
     ],
 )
 def test_messages(body: bytes, says: str) -> None:
-    assert message_of(500, body, "http://h") == f"http://h answered with status 500: {says}"
+    assert make_message(500, body, "http://h") == f"http://h answered with status 500: {says}"
 
 
 def test_a_long_page_is_shortened() -> None:
-    assert len(shortened(b"<p>" + b"word " * 100_000)) <= 501
-    assert len(message_of(400, b'{"error": "' + b"x" * 100_000 + b'"}', "http://h")) < 600
+    assert len(shorten_page(b"<p>" + b"word " * 100_000)) <= 501
+    assert len(make_message(400, b'{"error": "' + b"x" * 100_000 + b'"}', "http://h")) < 600
 
 
 def test_some_statuses_come_with_advice() -> None:
-    assert "check the key" in message_of(401, b"", "http://h")
+    assert "check the key" in make_message(401, b"", "http://h")
 
 
 def test_a_refusal_without_a_key_says_that_there_was_none() -> None:
-    assert "no key was sent" in message_of(401, b"", "http://h", had_key=False)
+    assert "no key was sent" in make_message(401, b"", "http://h", had_key=False)
 
 
 def test_what_may_lack_at_the_address_is_named() -> None:
-    assert "whether the server has 'videos'" in message_of(404, b"", "http://h", endpoint="videos")
-    assert "whether" not in message_of(404, b'{"error": "no such model"}', "http://h", endpoint="videos")
+    assert "whether the server has 'videos'" in make_message(404, b"", "http://h", endpoint="videos")
+    assert "whether" not in make_message(404, b'{"error": "no such model"}', "http://h", endpoint="videos")
 
 
 def test_a_wait_that_is_too_long_is_no_reason_to_raise_retries() -> None:
-    assert "retries=" in message_of(429, b"", "http://h")
-    message = message_of(429, b"", "http://h", long_pause=120.0)
+    assert "retries=" in make_message(429, b"", "http://h")
+    message = make_message(429, b"", "http://h", long_pause=120.0)
     assert "asks to wait 120 s" in message
     assert "retries=" not in message
 
 
 def test_a_redirect_shows_no_query() -> None:
-    assert "key" not in redirect_message("http://h", "https://u:key@other/path?key=1").replace(
+    assert "key" not in make_redirect_message("http://h", "https://u:key@other/path?key=1").replace(
         "the key and the request aren't sent there", ""
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mellea.backends.http.report import is_report, reported
-from mellea.backends.http.words import LONGEST, said_in, shortened
+from mellea.backends.http.words import LONGEST, read_words, shorten_page
 from mellea.core.terminal import visible
 from mellea.errors import AuthError, BackendError, OverloadedError, RateLimitError
 
@@ -39,7 +39,7 @@ from mellea.errors import AuthError, BackendError, OverloadedError, RateLimitErr
 )
 def test_the_words_are_in_the_error(report: Any, words: str) -> None:
     assert words in str(reported(report))
-    assert words in said_in(json.dumps(report).encode())
+    assert words in read_words(json.dumps(report).encode())
     assert is_report(report) or isinstance(report, list)
 
 
@@ -78,7 +78,7 @@ ESCAPES = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x9b2Jx\x00\x08y\u202ez\r\nw"
 def test_terminal_escapes_are_taken_out() -> None:
     assert visible(ESCAPES) == "red xyz w"
     for body in (ESCAPES.encode(), json.dumps({"error": ESCAPES}).encode(), f"<p>{ESCAPES}".encode()):
-        assert said_in(body) == "red xyz w"
+        assert read_words(body) == "red xyz w"
     assert "\x1b" not in str(reported({"message": ESCAPES, "code": ESCAPES, "failed_generation": ESCAPES}))
     assert visible("\x1b]never ended") == "never ended"
 
@@ -90,11 +90,11 @@ def test_terminal_escapes_are_taken_out() -> None:
 )  # fmt: skip
 def test_the_worst_page_costs_linear_time(page: str) -> None:
     started = time.process_time()
-    assert len(shortened(page.encode())) <= LONGEST + 1
+    assert len(shorten_page(page.encode())) <= LONGEST + 1
     visible(page)
     assert time.process_time() - started < 2.0
 
 
 def test_a_page_without_its_markup() -> None:
-    assert shortened(b"<html><TITLE>502 Bad &amp; worse</TITLE><body>long</body>") == "502 Bad & worse"
-    assert shortened(b"<style>p{}</style><h1>No</h1><!-- a > b --><p>way < out") == "No way < out"
+    assert shorten_page(b"<html><TITLE>502 Bad &amp; worse</TITLE><body>long</body>") == "502 Bad & worse"
+    assert shorten_page(b"<style>p{}</style><h1>No</h1><!-- a > b --><p>way < out") == "No way < out"

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.fields import arguments_text, int_of, known_id, mapping_of, text_of
+from mellea.backends.http.fields import find_id, read_arguments, read_int, read_mapping, read_text
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.core.events import Event, ToolDelta, ToolEnd, ToolStart
 from mellea.core.messages import parse_tool_call
@@ -70,9 +70,9 @@ class Calls:
         Raises:
             WireError: the name or the arguments have a wrong type.
         """
-        sent_id, index = known_id(delta, "id"), int_of(delta, "index")
-        function = mapping_of(delta, "function")
-        name, chunk = text_of(function, "name"), arguments_text(function.get("arguments"))
+        sent_id, index = find_id(delta, "id"), read_int(delta, "index")
+        function = read_mapping(delta, "function")
+        name, chunk = read_text(function, "name"), read_arguments(function.get("arguments"))
         # Services disagree about everything here: indexes that never change, ids that repeat, names in every delta.
         # What decides is in `_is_another`.
         before = self._find(index, sent_id, name)

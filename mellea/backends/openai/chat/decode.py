@@ -22,18 +22,18 @@ from pydantic_core import from_json
 
 from mellea.backends.http.decoding import Filter
 from mellea.backends.http.fields import (
-    int_of,
-    known_bytes,
-    known_id,
-    known_int,
-    known_list,
-    known_mapping,
-    known_mappings,
-    known_text,
-    mapping_of,
-    mappings_of,
-    text_of,
-    wrong_type,
+    find_bytes,
+    find_id,
+    find_int,
+    find_list,
+    find_mapping,
+    find_mappings,
+    find_text,
+    make_type_error,
+    read_int,
+    read_mapping,
+    read_mappings,
+    read_text,
 )
 from mellea.backends.http.report import is_report
 from mellea.backends.http.sse import SseWireDecoder
@@ -159,11 +159,11 @@ class Decoder(SseWireDecoder):
         choices = chunk.get("choices")
         if type(choices) is not list:
             if choices is not None:
-                raise wrong_type("choices", "a list", choices)
+                raise make_type_error("choices", "a list", choices)
             choices = ()
         if choices and not self._knows_answer:
-            self.response_id = known_id(chunk, "id") or self.response_id
-            self.model = known_text(chunk, "model") or self.model
+            self.response_id = find_id(chunk, "id") or self.response_id
+            self.model = find_text(chunk, "model") or self.model
             self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
         if chunk.get("error") or not choices:
             self._check(chunk)
@@ -178,20 +178,22 @@ class Decoder(SseWireDecoder):
 
     def _read_choice(self, choice: Any, chunk: JsonObject, events: list[Event]) -> None:
         if type(choice) is not dict:
-            raise wrong_type("choices", "a list of objects", choice)
+            raise make_type_error("choices", "a list of objects", choice)
         self.is_known = True
         if choice.get("error"):
             raise self.reported(choice["error"])
-        index = int_of(choice, "index") or 0
+        index = read_int(choice, "index") or 0
         if self._first is None:
             choices = chunk["choices"]
-            several = [int_of(each, "index") or 0 for each in choices if type(each) is dict] if len(choices) > 1 else ()
+            several = (
+                [read_int(each, "index") or 0 for each in choices if type(each) is dict] if len(choices) > 1 else ()
+            )
             self._first = min(several, default=index)
         self._reasons.setdefault(index, "")
         is_whole = choice.get("delta") is None and choice.get("message") is not None
         if index == self._first:
             self._say(choice, chunk, events, is_whole=is_whole)
-        reason = text_of(choice, "finish_reason")
+        reason = read_text(choice, "finish_reason")
         if reason not in NO_REASONS:
             self._reasons[index] = reason
         elif is_whole and not self._reasons[index] and "finish_reason" in choice:
@@ -201,14 +203,14 @@ class Decoder(SseWireDecoder):
             self._take_usage(choice, is_last=False)
 
     def _say(self, choice: JsonObject, chunk: JsonObject, events: list[Event], *, is_whole: bool) -> None:
-        delta = mapping_of(choice, "message" if is_whole else "delta")
+        delta = read_mapping(choice, "message" if is_whole else "delta")
         if is_whole and type(said := delta.get("content")) is str:
             # Some services repeat in each chunk what has been said so far.
             new = said.removeprefix(self._message)
             delta, self._message = {**delta, "content": new}, said
         if delta:
             self._read_delta(delta, chunk, events)
-        elif text := text_of(choice, "text"):  # of the older completions
+        elif text := read_text(choice, "text"):  # of the older completions
             self._emit_text(text, events)
 
     def _read_delta(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
@@ -217,11 +219,11 @@ class Decoder(SseWireDecoder):
         if type(content) is list:
             self._read_parts(content, events)
         elif content is not None:
-            self._emit_text(text_of(delta, "content"), events)
-        if delta.get("refusal") is not None and (refusal := text_of(delta, "refusal")):
+            self._emit_text(read_text(delta, "content"), events)
+        if delta.get("refusal") is not None and (refusal := read_text(delta, "refusal")):
             self._is_refused = True
             self._emit_text(refusal, events)
-        for call in mappings_of(delta, "tool_calls") if "tool_calls" in delta else ():
+        for call in read_mappings(delta, "tool_calls") if "tool_calls" in delta else ():
             self._read_call(call, chunk, events)
         if not delta.keys() <= _USUAL:
             self._read_extras(delta, chunk, events)
@@ -235,12 +237,12 @@ class Decoder(SseWireDecoder):
         self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
     def _read_extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        if call := mapping_of(delta, "function_call"):  # of the format before tools
+        if call := read_mapping(delta, "function_call"):  # of the format before tools
             self._read_call({"function": call}, chunk, events)
-        for image in known_mappings(delta, "images"):
+        for image in find_mappings(delta, "images"):
             self._read_image(image, events)
-        for annotation in known_mappings(delta, "annotations"):
-            self._emit_source(known_mapping(annotation, "url_citation"), events)
+        for annotation in find_mappings(delta, "annotations"):
+            self._emit_source(find_mapping(annotation, "url_citation"), events)
         if "provider_metadata" in delta:
             self._count_tools(delta)
         if unknown := {name: delta[name] for name in delta.keys() - _KNOWN if delta[name]}:
@@ -250,7 +252,7 @@ class Decoder(SseWireDecoder):
         said = ""
         if "reasoning_details" in delta:
             self._details = self._details or Details()
-            said = self._details.feed(known_mappings(delta, "reasoning_details"))
+            said = self._details.feed(find_mappings(delta, "reasoning_details"))
         for name in REASONING_FIELDS:
             if name in delta and type(thought := delta[name]) is str and thought:
                 events.append(ReasoningDelta(thought))
@@ -271,23 +273,23 @@ class Decoder(SseWireDecoder):
                 self._emit_text(part, events)
                 continue
             if type(part) is not dict:
-                raise wrong_type("content", "a text, or a list of parts", parts)
+                raise make_type_error("content", "a text, or a list of parts", parts)
             kind = part.get("type")
             if kind == "thinking":
-                thoughts = "".join([known_text(thought, "text") for thought in known_mappings(part, "thinking")])
-                if thoughts := thoughts or known_text(part, "thinking"):
+                thoughts = "".join([find_text(thought, "text") for thought in find_mappings(part, "thinking")])
+                if thoughts := thoughts or find_text(part, "thinking"):
                     events.append(ReasoningDelta(thoughts))
             elif kind in ("text", "output_text", None) and "text" in part:
-                self._emit_text(text_of(part, "text"), events)
+                self._emit_text(read_text(part, "text"), events)
             elif kind != "reference":  # Mistral's, to a source
                 self.overlook(part)
 
     def _read_image(self, image: JsonObject, events: list[Event]) -> None:
         self._emit_signature(events)
-        url = known_text(image, "image_url") or known_text(known_mapping(image, "image_url"), "url")
+        url = find_text(image, "image_url") or find_text(find_mapping(image, "image_url"), "url")
         if url.startswith("data:"):
             head, _, payload = url.removeprefix("data:").partition(",")
-            if data := known_bytes(payload):
+            if data := find_bytes(payload):
                 events.append(FileEvent(head.partition(";")[0] or "image/png", data=data))
                 return
         elif url:
@@ -300,34 +302,34 @@ class Decoder(SseWireDecoder):
             events.append(ReasoningDelta("", signature=f"{self._backend}:{self._details.take()}"))
 
     def _emit_source(self, source: JsonObject, events: list[Event]) -> None:
-        url = known_text(source, "url")
+        url = find_text(source, "url")
         if url and url not in self._cited:
             self._cited.add(url)
-            text = known_text(source, "content") or known_text(source, "snippet")
-            events.append(SourceEvent(Source(url, known_text(source, "title") or None, text or None)))
+            text = find_text(source, "content") or find_text(source, "snippet")
+            events.append(SourceEvent(Source(url, find_text(source, "title") or None, text or None)))
 
     def _read_results(self, chunk: JsonObject, events: list[Event]) -> None:
         """Take what Perplexity and xAI cite; they repeat it in every chunk."""
-        for source in known_mappings(chunk, "search_results"):
+        for source in find_mappings(chunk, "search_results"):
             self._emit_source(source, events)
-        for url in known_list(chunk, "citations"):
+        for url in find_list(chunk, "citations"):
             self._emit_source(url if type(url) is dict else {"url": url}, events)
 
     def _count_tools(self, delta: JsonObject) -> None:
         # Vercel's gateway only reports how often each of its tools ran.
-        gateway = known_mapping(known_mapping(delta, "provider_metadata"), "gateway")
-        counts = known_mapping(gateway, "gatewayToolCalls")
+        gateway = find_mapping(find_mapping(delta, "provider_metadata"), "gateway")
+        counts = find_mapping(gateway, "gatewayToolCalls")
         self._ran.update({name: min(n, _MOST_RUNS) for name, n in counts.items() if type(n) is int})
 
     def _check(self, chunk: JsonObject) -> None:
         """Raise if a chunk without choices reports a failure."""
         if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
             raise self.reported(chunk)
-        if error := known_mapping(chunk, "x_groq").get("error"):
+        if error := find_mapping(chunk, "x_groq").get("error"):
             raise self.reported(error)
 
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
-        usage = known_mapping(chunk, "usage") or known_mapping(known_mapping(chunk, "x_groq"), "usage")
+        usage = find_mapping(chunk, "usage") or find_mapping(find_mapping(chunk, "x_groq"), "usage")
         if usage:
             self._usage = read_usage(usage)
             self._is_last_chunk_usage = is_last
@@ -360,23 +362,23 @@ class Decoder(SseWireDecoder):
 
 def read_usage(usage: JsonObject) -> Usage:
     """Return the token counts, normalised across services; one with an unknown form is ignored."""
-    prompt, written = known_mapping(usage, "prompt_tokens_details"), known_mapping(usage, "completion_tokens_details")
-    given, output = known_int(usage, "prompt_tokens"), known_int(usage, "completion_tokens")
-    total, reasoning = known_int(usage, "total_tokens"), known_int(written, "reasoning_tokens")
+    prompt, written = find_mapping(usage, "prompt_tokens_details"), find_mapping(usage, "completion_tokens_details")
+    given, output = find_int(usage, "prompt_tokens"), find_int(usage, "completion_tokens")
+    total, reasoning = find_int(usage, "total_tokens"), find_int(written, "reasoning_tokens")
     if output is not None and given is not None and total is not None and total > given + output:
         # xAI counts the answer without its reasoning, but the total with it; so does Gemini under OpenAI's format,
         # which doesn't name the reasoning at all.
         output = total - given
-    cached = known_int(prompt, "cached_tokens")
+    cached = find_int(prompt, "cached_tokens")
     if cached is None:
-        cached = known_int(usage, "prompt_cache_hit_tokens")  # DeepSeek
+        cached = find_int(usage, "prompt_cache_hit_tokens")  # DeepSeek
     if cached is None:
-        cached = known_int(usage, "cached_tokens")  # Moonshot
+        cached = find_int(usage, "cached_tokens")  # Moonshot
     return Usage(
         input_tokens=given,
         output_tokens=output,
         cached_tokens=cached,
-        cache_write_tokens=known_int(prompt, "cache_write_tokens"),
+        cache_write_tokens=find_int(prompt, "cache_write_tokens"),
         reasoning_tokens=reasoning,
     )
 
@@ -401,7 +403,7 @@ class Details:
         """Add details and return their readable text."""
         said = []
         for detail in details:
-            said += [known_text(detail, "text"), known_text(detail, "summary")]
+            said += [find_text(detail, "text"), find_text(detail, "summary")]
             last = self.held[-1] if self.held else {}
             # A new detail begins where type or index change; ids come with the first piece only.
             if any(last.get(name) != detail.get(name) for name in ("type", "index")) or not last:
@@ -409,7 +411,7 @@ class Details:
                 continue
             for name, value in detail.items():
                 if name in _PIECES:
-                    last[name] = known_text(last, name) + known_text(detail, name)
+                    last[name] = find_text(last, name) + find_text(detail, name)
                 elif value is not None:
                     last[name] = value
         return "".join(said)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mellea.backends.http.call_ids import ANY_ID, IdShape, with_fit_ids
+from mellea.backends.http.call_ids import ANY_ID, IdShape, fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
 from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
 from mellea.backends.openai.services import OPENAI, Service
@@ -92,7 +92,7 @@ def _encode_tool_choice(choice: str) -> Any:
 
 def _encode_messages(messages: Sequence[Message], service: Service) -> list[JsonObject]:
     if has_calls(messages):
-        messages = with_fit_ids(messages, _IDS.get(service.name, ANY_ID))
+        messages = fit_ids(messages, _IDS.get(service.name, ANY_ID))
     encoded: list[JsonObject] = []
     shown: list[JsonObject] = []  # files of tool results, which have to follow the results as one block
     for message in messages:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mellea.backends.http.fields import known_bytes, known_id, known_mapping, known_mappings, known_text
+from mellea.backends.http.fields import find_bytes, find_id, find_mapping, find_mappings, find_text
 from mellea.backends.openai.responses.wire import ACTIONS_BACK, BUILTIN_NAMES, ITEMS_BACK, JsonObject
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import BuiltinToolEnd, BuiltinToolResult, BuiltinToolStart, Event, FileEvent
@@ -38,14 +38,14 @@ def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 
 def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
-    kind, name, args = known_text(item, "type"), _name(item), _read_arguments(item)
+    kind, name, args = find_text(item, "type"), _name(item), _read_arguments(item)
     # In the signature, so that only this provider ever gets it back.
     sent_back = json.dumps(_encode_back(item, kind), ensure_ascii=False, separators=(",", ":"))
     signature = f"{backend}:{replace_surrogates(sent_back)}"
     raw = replace_surrogates(json.dumps(args, ensure_ascii=False))
     events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
     if kind == "image_generation_call":
-        _add_image(known_text(item, "result"), f"image/{known_text(item, 'output_format') or 'png'}", events)
+        _add_image(find_text(item, "result"), f"image/{find_text(item, 'output_format') or 'png'}", events)
     elif kind == "code_interpreter_call":
         _add_images(item, events)
     # Its result is the caller's to give; an empty one here would answer in their place.
@@ -62,14 +62,14 @@ def cut_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
 
 def emit_output(item: JsonObject, events: list[Event]) -> None:
     """Add the result of a call that has an item of its own, such as `tool_search_output`."""
-    name = known_text(item, "type").removesuffix("_output").removesuffix("_call")
-    call_id = known_id(item, "call_id") or known_id(item, "id")
+    name = find_text(item, "type").removesuffix("_output").removesuffix("_call")
+    call_id = find_id(item, "call_id") or find_id(item, "id")
     events.append(BuiltinToolResult(ToolOutput(call_id, name, _read_result(item), is_builtin=True)))
 
 
 def _name(item: JsonObject) -> str:
-    kind = known_text(item, "type")
-    own = known_text(item, "name") if kind == "mcp_call" else ""
+    kind = find_text(item, "type")
+    own = find_text(item, "name") if kind == "mcp_call" else ""
     return own or BUILTIN_NAMES.get(kind) or kind.removesuffix("_call")
 
 
@@ -77,7 +77,7 @@ def _encode_back(item: JsonObject, kind: str) -> JsonObject:
     fields = ITEMS_BACK.get(kind)
     kept = {name: value for name, value in item.items() if value is not None and (fields is None or name in fields)}
     if kind == "web_search_call" and isinstance(action := item.get("action"), dict):
-        known = ACTIONS_BACK.get(known_text(action, "type"))
+        known = ACTIONS_BACK.get(find_text(action, "type"))
         kept["action"] = {
             name: value for name, value in action.items() if name != "sources" and (known is None or name in known)
         }
@@ -105,18 +105,18 @@ def _read_arguments(item: JsonObject) -> JsonObject:
 
 def _read_result(item: JsonObject) -> Any:
     found = [item[name] for name in _RESULTS if item.get(name) is not None]
-    return found[0] if found else known_mapping(item, "action").get("sources")
+    return found[0] if found else find_mapping(item, "action").get("sources")
 
 
 def _add_image(payload: str, media_type: str, events: list[Event]) -> None:
-    if payload and (data := known_bytes(payload)):
+    if payload and (data := find_bytes(payload)):
         events.append(FileEvent(media_type, data=data))
 
 
 def _add_images(item: JsonObject, events: list[Event]) -> None:
     """Add the images that the code has drawn."""
-    for output in known_mappings(item, "outputs"):
-        url = known_text(output, "url") if output.get("type") == "image" else ""
+    for output in find_mappings(item, "outputs"):
+        url = find_text(output, "url") if output.get("type") == "image" else ""
         if url.startswith("data:"):
             head, _, payload = url.removeprefix("data:").partition(",")
             _add_image(payload, head.partition(";")[0] or "image/png", events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 from urllib.parse import quote
 
-from mellea.backends.http.fields import known_id, known_mapping, known_text
+from mellea.backends.http.fields import find_id, find_mapping, find_text
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.core.blocks import Source
 from mellea.core.events import Event, FileEvent, SourceEvent
@@ -29,22 +29,22 @@ class Citations:
 
     def feed(self, annotation: JsonObject, events: list[Event]) -> None:
         """Take one annotation."""
-        kind, title = annotation.get("type"), known_text(annotation, "filename")
+        kind, title = annotation.get("type"), find_text(annotation, "filename")
         if kind == "url_citation":
-            found = known_mapping(annotation, "url_citation") or annotation
-            source = Source(known_text(found, "url") or None, known_text(found, "title") or None)
+            found = find_mapping(annotation, "url_citation") or annotation
+            source = Source(find_text(found, "url") or None, find_text(found, "title") or None)
         elif kind == "container_file_citation":
             url = self._file(annotation, title, events)
-            source = Source(url, title or known_id(annotation, "file_id") or None)
+            source = Source(url, title or find_id(annotation, "file_id") or None)
         elif kind in ("file_citation", "file_path"):
-            source = Source(title=title or known_id(annotation, "file_id") or None)
+            source = Source(title=title or find_id(annotation, "file_id") or None)
         else:
             return
         if source != Source():
             events.append(SourceEvent(source))
 
     def _file(self, annotation: JsonObject, title: str, events: list[Event]) -> str | None:
-        container, file_id = known_id(annotation, "container_id"), known_id(annotation, "file_id")
+        container, file_id = find_id(annotation, "container_id"), find_id(annotation, "file_id")
         if not container or not file_id:
             return None
         url = f"{self._base_url}/containers/{quote(container, safe='')}/files/{quote(file_id, safe='')}/content"

@@ -22,16 +22,16 @@ from typing import Any
 
 from mellea.backends.http.call_ids import CallIds
 from mellea.backends.http.fields import (
-    arguments_text,
-    known_id,
-    known_int,
-    known_mapping,
-    known_mappings,
-    known_text,
-    mapping_of,
-    mappings_of,
-    text_of,
-    wrong_type,
+    find_id,
+    find_int,
+    find_mapping,
+    find_mappings,
+    find_text,
+    make_type_error,
+    read_arguments,
+    read_mapping,
+    read_mappings,
+    read_text,
 )
 from mellea.backends.http.report import is_report
 from mellea.backends.http.sse import SseWireDecoder
@@ -140,7 +140,7 @@ class Decoder(SseWireDecoder):
         elif body.get("status") in ("failed", "cancelled"):
             self._finish(body, events)
         elif (output := body.get("output")) is not None:
-            raise wrong_type("output", "a list", output)
+            raise make_type_error("output", "a list", output)
         else:
             raise self.alien(json.dumps(body).encode())
 
@@ -151,8 +151,8 @@ class Decoder(SseWireDecoder):
         if chunk is None or chunk == "":
             return
         if type(chunk) is not str:
-            raise wrong_type("delta", "a text", chunk)
-        self._say(self._items.find_for_delta(event, "message"), known_int(event, "content_index") or 0, chunk, events)
+            raise make_type_error("delta", "a text", chunk)
+        self._say(self._items.find_for_delta(event, "message"), find_int(event, "content_index") or 0, chunk, events)
 
     def _say(self, item: Item, part: int, chunk: str, events: list[Event]) -> None:
         if self._spoken is not item:
@@ -165,7 +165,7 @@ class Decoder(SseWireDecoder):
         events.append(TextDelta(chunk))
 
     def _on_text_done(self, event: JsonObject, events: list[Event]) -> None:
-        self._say_rest(event, text_of(event, "text"), events)
+        self._say_rest(event, read_text(event, "text"), events)
 
     def _on_refusal_delta(self, event: JsonObject, events: list[Event]) -> None:
         self._is_refused = True
@@ -173,25 +173,25 @@ class Decoder(SseWireDecoder):
 
     def _on_refusal_done(self, event: JsonObject, events: list[Event]) -> None:
         self._is_refused = True
-        self._say_rest(event, text_of(event, "refusal"), events)
+        self._say_rest(event, read_text(event, "refusal"), events)
 
     def _on_part_done(self, event: JsonObject, events: list[Event]) -> None:
-        part = known_mapping(event, "part")
+        part = find_mapping(event, "part")
         self._is_refused = self._is_refused or part.get("type") == "refusal"
         if part.get("type") in ("output_text", "refusal"):
-            self._say_rest(event, known_text(part, "text") or known_text(part, "refusal"), events)
+            self._say_rest(event, find_text(part, "text") or find_text(part, "refusal"), events)
 
     def _say_rest(self, event: JsonObject, whole: str, events: list[Event]) -> None:
         if not whole:
             return
-        item, part = self._items.find_for_delta(event, "message"), known_int(event, "content_index") or 0
+        item, part = self._items.find_for_delta(event, "message"), find_int(event, "content_index") or 0
         # Deltas may have been lost on the way, or never sent: the whole text behind them decides.
         if rest := _find_rest(item.text(part), whole):
             self._say(item, part, rest, events)
 
     def _on_reasoning_delta(self, event: JsonObject, events: list[Event]) -> None:
         delta = event.get("delta")
-        chunk = delta if type(delta) is str else known_text(known_mapping(event, "delta"), "text")
+        chunk = delta if type(delta) is str else find_text(find_mapping(event, "delta"), "text")
         if chunk:
             self._items.find_for_delta(event, "reasoning").thoughts += 1
             events.append(ReasoningDelta(chunk))
@@ -204,7 +204,7 @@ class Decoder(SseWireDecoder):
     def _on_arguments_delta(self, event: JsonObject, events: list[Event], kind: str = "function_call") -> None:
         chunk = event.get("delta")
         if type(chunk) is not str:
-            chunk = arguments_text(chunk, "delta")
+            chunk = read_arguments(chunk, "delta")
         if chunk:
             item = self._items.find_for_delta(event, kind)
             item.chunks.append(chunk)
@@ -216,21 +216,21 @@ class Decoder(SseWireDecoder):
 
     def _on_arguments_done(self, event: JsonObject, events: list[Event]) -> None:
         item = self._items.find_for_delta(event, "function_call")
-        item.whole_args = arguments_text(event.get("arguments"))
-        item.name = item.name or known_text(event, "name")
+        item.whole_args = read_arguments(event.get("arguments"))
+        item.name = item.name or find_text(event, "name")
 
     def _on_input_done(self, event: JsonObject, events: list[Event]) -> None:
-        self._items.find_for_delta(event, "custom_tool_call").whole_args = text_of(event, "input")
+        self._items.find_for_delta(event, "custom_tool_call").whole_args = read_text(event, "input")
 
     def _on_annotation(self, event: JsonObject, events: list[Event]) -> None:
         self._items.find_for_delta(event, "message").cited += 1
-        self._citations.feed(known_mapping(event, "annotation"), events)
+        self._citations.feed(find_mapping(event, "annotation"), events)
 
     # -- the items ------------------------------------------------------------------------------------
 
     def _on_item_added(self, event: JsonObject, events: list[Event]) -> None:
-        whole = mapping_of(event, "item")
-        if kind := text_of(whole, "type"):
+        whole = read_mapping(event, "item")
+        if kind := read_text(whole, "type"):
             self._begin(self._items.find_for_item(event, whole, kind, begins=True), whole, events)
 
     def _begin(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
@@ -242,15 +242,15 @@ class Decoder(SseWireDecoder):
             self._end_builtins(events, waits=False)
         if item.kind in _CALLS:
             self._has_calls = True
-            item.name = text_of(whole, "name") or item.name
+            item.name = read_text(whole, "name") or item.name
             if not item.name:
                 return
-            item.call_id = self._make_id(known_id(whole, "call_id") or known_id(whole, "id"), whole)
+            item.call_id = self._make_id(find_id(whole, "call_id") or find_id(whole, "id"), whole)
             events.append(ToolStart(item.call_id, item.name))
             # Arguments that came before the name are told now.
             events += [ToolDelta(item.call_id, chunk) for chunk in item.chunks]
         elif is_builtin(item.kind):
-            item.call_id = self._make_id(known_id(whole, "id") or known_id(whole, "call_id"), whole)
+            item.call_id = self._make_id(find_id(whole, "id") or find_id(whole, "call_id"), whole)
             start_builtin(whole, item.call_id, events)
             self._builtins.append(item)
 
@@ -258,8 +258,8 @@ class Decoder(SseWireDecoder):
         return self._ids.new(sent, self.response_id, whole)
 
     def _on_item_done(self, event: JsonObject, events: list[Event]) -> None:
-        whole = mapping_of(event, "item")
-        if kind := text_of(whole, "type"):
+        whole = read_mapping(event, "item")
+        if kind := read_text(whole, "type"):
             self._complete(self._items.find_for_item(event, whole, kind, begins=False), whole, events)
         elif whole:
             raise WireError(f"the provider sent an item without a type, with {sorted(whole)}")
@@ -277,10 +277,10 @@ class Decoder(SseWireDecoder):
             if not item.call_id:
                 raise WireError(f"the provider sent a call without a name, with {sorted(whole)}")
             if item.kind == "function_call":
-                own = arguments_text(whole.get("arguments")) or item.whole_args
+                own = read_arguments(whole.get("arguments")) or item.whole_args
                 end_call(item, own, events, is_cut_off=whole.get("status") == "incomplete")
             else:
-                end_custom_call(item, text_of(whole, "input") or item.whole_args, self._backend, events)
+                end_custom_call(item, read_text(whole, "input") or item.whole_args, self._backend, events)
         elif is_builtin(item.kind):
             self._end_builtins(events)
         elif item.kind.endswith("_output"):
@@ -303,31 +303,31 @@ class Decoder(SseWireDecoder):
                 return
 
     def _end_message(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
-        parts = mappings_of(whole, "content")
+        parts = read_mappings(whole, "content")
         texts = []
         for part in parts:
             self._is_refused = self._is_refused or part.get("type") == "refusal"
-            texts.append(text_of(part, "text") or text_of(part, "refusal"))
+            texts.append(read_text(part, "text") or read_text(part, "refusal"))
             if not texts[-1] and part.get("type") not in ("output_text", "text", "refusal"):
                 self.overlook(part)
         if rest := _find_rest(item.text(), "".join(texts)):
             self._say(item, len(parts) - 1, rest, events)
         for part in parts:
-            annotations = known_mappings(part, "annotations")
+            annotations = find_mappings(part, "annotations")
             for annotation in annotations[item.cited :]:
                 self._citations.feed(annotation, events)
             item.cited = max(0, item.cited - len(annotations))
-        if self._spoken is item and (phase := known_text(whole, "phase")):
+        if self._spoken is item and (phase := find_text(whole, "phase")):
             events.append(ReasoningDelta("", f"{self._backend}:{json.dumps({'type': 'message', 'phase': phase})}"))
 
     def _end_reasoning(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
         thoughts = ""
         if not item.thoughts:
-            parts = known_mappings(whole, "summary") or known_mappings(whole, "content")
-            thoughts = "\n\n".join([text for part in parts if (text := known_text(part, "text"))])
+            parts = find_mappings(whole, "summary") or find_mappings(whole, "content")
+            thoughts = "\n\n".join([text for part in parts if (text := find_text(part, "text"))])
         signature = None
-        if encrypted := known_text(whole, "encrypted_content"):
-            kept = {"id": known_id(whole, "id"), "encrypted_content": encrypted}
+        if encrypted := find_text(whole, "encrypted_content"):
+            kept = {"id": find_id(whole, "id"), "encrypted_content": encrypted}
             signature = f"{self._backend}:{json.dumps(kept)}"
         if thoughts or signature:
             events.append(ReasoningDelta(thoughts, signature))
@@ -335,21 +335,21 @@ class Decoder(SseWireDecoder):
     # -- the response ---------------------------------------------------------------------------------
 
     def _on_response_begun(self, event: JsonObject, events: list[Event]) -> None:
-        self._read_head(known_mapping(event, "response"))
+        self._read_head(find_mapping(event, "response"))
 
     def _read_head(self, response: JsonObject) -> None:
-        self.response_id = known_id(response, "id") or self.response_id
-        self.model = known_text(response, "model") or self.model
+        self.response_id = find_id(response, "id") or self.response_id
+        self.model = find_text(response, "model") or self.model
 
     def _on_response_ended(self, event: JsonObject, events: list[Event]) -> None:
-        response = mapping_of(event, "response")
+        response = read_mapping(event, "response")
         if not response.get("status") and event.get("type") != "response.completed":
-            response = {**response, "status": known_text(event, "type").removeprefix("response.")}
+            response = {**response, "status": find_text(event, "type").removeprefix("response.")}
         self._finish(response, events)
 
     def _finish(self, response: JsonObject, events: list[Event]) -> None:
         self._read_head(response)
-        status = text_of(response, "status") or "completed"
+        status = read_text(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
             raise self.reported(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
@@ -357,25 +357,25 @@ class Decoder(SseWireDecoder):
         self._complete_items(response, events, is_cut_off=status == "incomplete")
         if finish == "stop":
             finish = "content_filter" if self._is_refused else "tool_call" if self._has_calls else "stop"
-        if (usage := read_usage(known_mapping(response, "usage"))) != Usage():
+        if (usage := read_usage(find_mapping(response, "usage"))) != Usage():
             events.append(UsageEvent(usage))
         events.append(StreamEnd(finish, self.response_id, self.model))
 
     def _finish_reason(self, response: JsonObject, status: str) -> FinishReason:
         if status == "completed":
             return "stop"
-        return INCOMPLETE.get(known_text(known_mapping(response, "incomplete_details"), "reason"), "other")
+        return INCOMPLETE.get(find_text(find_mapping(response, "incomplete_details"), "reason"), "other")
 
     def _complete_items(self, response: JsonObject, events: list[Event], *, is_cut_off: bool) -> None:
         """Take what came without a stream, and end what was begun and never ended."""
-        for item, whole in self._items.match(mappings_of(response, "output")):
-            kind = text_of(whole, "type")
+        for item, whole in self._items.match(read_mappings(response, "output")):
+            kind = read_text(whole, "type")
             if not kind and whole:
                 raise WireError(f"the provider sent an item without a type, with {sorted(whole)}")
             if kind:
                 self._complete(item if item is not None else self._items.add(whole, kind), whole, events)
         self._end_builtins(events, waits=False)
-        if not self._items and (text := known_text(response, "output_text")):  # some servers' shorthand
+        if not self._items and (text := find_text(response, "output_text")):  # some servers' shorthand
             self._say(self._items.add({}, "message"), 0, text, events)
         for item in self._items:
             if item.done is None:
@@ -395,7 +395,7 @@ class Decoder(SseWireDecoder):
             cut_builtin(item.begun, item.call_id, events)
 
     def _on_response_failed(self, event: JsonObject, events: list[Event]) -> None:
-        response = known_mapping(event, "response")
+        response = find_mapping(event, "response")
         error = response.get("error") or event.get("error")
         raise self.reported(error or {"message": "the response failed", "code": "server_error"})
 
@@ -443,13 +443,13 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
 
 def read_usage(usage: JsonObject) -> Usage:
     """Return the counts; one of an unknown shape is passed over."""
-    given, written = known_mapping(usage, "input_tokens_details"), known_mapping(usage, "output_tokens_details")
+    given, written = find_mapping(usage, "input_tokens_details"), find_mapping(usage, "output_tokens_details")
     return Usage(
-        input_tokens=known_int(usage, "input_tokens"),
-        output_tokens=known_int(usage, "output_tokens"),
-        cached_tokens=known_int(given, "cached_tokens"),
-        cache_write_tokens=known_int(given, "cache_write_tokens"),
-        reasoning_tokens=known_int(written, "reasoning_tokens"),
+        input_tokens=find_int(usage, "input_tokens"),
+        output_tokens=find_int(usage, "output_tokens"),
+        cached_tokens=find_int(given, "cached_tokens"),
+        cache_write_tokens=find_int(given, "cache_write_tokens"),
+        reasoning_tokens=find_int(written, "reasoning_tokens"),
     )
 
 

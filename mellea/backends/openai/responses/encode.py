@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mellea.backends.http.call_ids import IdShape, with_fit_ids
+from mellea.backends.http.call_ids import IdShape, fit_ids
 from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.backends.openai.schema import make_schema_name, make_sent_schema
@@ -105,7 +105,7 @@ def _encode_tool_choice(choice: str, tools: Iterable[ToolSpec | BuiltinTool]) ->
 
 def _encode_items(messages: Sequence[Message], backend: str) -> list[JsonObject]:
     if has_calls(messages):
-        messages = with_fit_ids(messages, _CALL_ID)
+        messages = fit_ids(messages, _CALL_ID)
     items: list[JsonObject] = []
     for message in messages:
         if message.role == "assistant":

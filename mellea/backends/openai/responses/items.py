@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mellea.backends.http.fields import int_of, known_id, known_text
+from mellea.backends.http.fields import find_id, find_text, read_int
 from mellea.backends.openai.responses.wire import JsonObject
 
 __all__ = ["Item", "Items"]
@@ -76,17 +76,17 @@ class Items:
         item_id = event.get("item_id")
         if type(item_id) is str and (item := self._by_id.get(item_id)) is not None and item.kind == kind:
             return item
-        place = (int_of(event, "output_index"), kind)
+        place = (read_int(event, "output_index"), kind)
         item = self._find_at(place)
         # A delta under the index of an item that has ended: servers that don't count begin anew there.
         if item is None or item.done is not None:
-            item = self._add(Item(kind, known_id(event, "item_id")), place)
+            item = self._add(Item(kind, find_id(event, "item_id")), place)
         return item
 
     def find_for_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
         """Return the item that an event holds, as it is begun or as it has ended."""
-        item_id, call_id = known_id(whole, "id") or known_id(event, "item_id"), known_id(whole, "call_id")
-        place = (int_of(event, "output_index"), kind)
+        item_id, call_id = find_id(whole, "id") or find_id(event, "item_id"), find_id(whole, "call_id")
+        place = (read_int(event, "output_index"), kind)
         # By id, where there is one; by index only where that fails, since some servers count wrong.
         item = self._find_known(item_id, call_id, kind)
         if item is not None and begins and item.done is not None:
@@ -104,7 +104,7 @@ class Items:
     def match(self, output: list[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
         """Return each item of the final output with the one that was streamed, `None` where none was."""
         found = [
-            self._find_known(known_id(whole, "id"), known_id(whole, "call_id"), known_text(whole, "type"))
+            self._find_known(find_id(whole, "id"), find_id(whole, "call_id"), find_text(whole, "type"))
             for whole in output
         ]
         # First those that have ids; the rest are matched in order, kind by kind.
@@ -115,13 +115,13 @@ class Items:
                 rest.setdefault(streamed.kind, []).append(streamed)
         pairs: list[tuple[Item | None, JsonObject]] = []
         for known, whole in zip(found, output, strict=True):
-            others = rest.get(known_text(whole, "type"), [])
+            others = rest.get(find_text(whole, "type"), [])
             pairs.append((others.pop(0) if known is None and others else known, whole))
         return pairs
 
     def add(self, whole: JsonObject, kind: str) -> Item:
         """Return a new item, of which only the final output tells."""
-        return self._add(Item(kind, known_id(whole, "id"), known_id(whole, "call_id")), (None, kind))
+        return self._add(Item(kind, find_id(whole, "id"), find_id(whole, "call_id")), (None, kind))
 
     def _find_known(self, item_id: str, call_id: str, kind: str) -> Item | None:
         item = self._by_id.get(item_id) if item_id else None
