@@ -18,7 +18,7 @@ from mellea.core.backend import Backend, Request, SentRequest
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.journal import Journal
 from mellea.core.runtime import runs_around
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import StateError, UsageError
 
@@ -69,7 +69,7 @@ class CachedBackend(WrappedBackend):
                 yield event
 
     async def _find(self, key: str) -> str | None:
-        return await in_thread(self.journal.find_reply, key)
+        return await run_in_thread(self.journal.find_reply, key)
 
     def _key(self, request: Request) -> str:
         fingerprint = request.fingerprint(self.name, self.model_id)
@@ -89,7 +89,7 @@ class CachedBackend(WrappedBackend):
                 if not isinstance(event, KeepAlive):
                     events.append((time.monotonic() - began, event))
                 if isinstance(event, StreamEnd):  # it is kept before anybody knows that it is whole
-                    await in_thread(self.journal.keep_reply, key, _dump(events))
+                    await run_in_thread(self.journal.keep_reply, key, _dump(events))
                 yield event
 
     async def _replay(self, request: Request, kept: str) -> AsyncGenerator[Event, None]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mellea.batch.identity import digest_of, find_form, parse_source
+from mellea.batch.identity import find_form, make_digest, parse_source
 from mellea.batch.program import Program, Work, dump_typed, load_typed
 from mellea.core.backend import Backend
 from mellea.core.runtime.ledger import Meter, current_ledger
@@ -65,7 +65,7 @@ class AgentProgram(Program):
         if self.is_keyed:
             who = [self.name, self._common, backend.name, backend.model_id]
             # A changed tool, limit or instruction gives other keys, so that the rows are asked again.
-            work.digest = digest_of(who, find_form(args), find_form(dict(kwargs)))
+            work.digest = make_digest(who, find_form(args), find_form(dict(kwargs)))
         return work
 
     def backends(self) -> list[Backend]:

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from mellea.batch.identity import RequestDigests, digest_of, find_form, name_function
+from mellea.batch.identity import RequestDigests, find_form, make_digest, name_function
 from mellea.batch.program import Asked, Program, Work, dump_typed, load_typed
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, Request
@@ -117,7 +117,7 @@ class _CallProgram(Program):
         if not is_same:
             self._last = verb
             # A changed check must ask again: an old answer may not hold under it.
-            self._checks = digest_of(
+            self._checks = make_digest(
                 self.name,
                 self.version,
                 find_form(verb.requirements),

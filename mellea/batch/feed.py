@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 from mellea.core.runtime.loop import Loop, ThreadWaiter, Waiter, new_waiter
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 
 __all__ = ["Feed", "PushFeed", "make_feed"]
 
@@ -74,7 +74,7 @@ class _ThreadFeed(Feed):
             return []
         # One call at a time: the next one begins when this has come back, so a plain generator is never entered
         # twice.
-        found, self._is_over, self.error = await in_thread(self._pull, most)
+        found, self._is_over, self.error = await run_in_thread(self._pull, most)
         return found
 
     def _pull(self, most: int) -> tuple[list[Any], bool, BaseException | None]:

@@ -24,13 +24,13 @@ from typing import Any
 
 from mellea.core.backend import Backend, Request
 from mellea.core.blocks import Block, CBlock
-from mellea.core.fingerprint import message_form, options_form
+from mellea.core.fingerprint import find_message_form, find_options_form
 from mellea.core.messages import Message
 from mellea.core.serialise import json_value, to_jsonable
 from mellea.errors import UsageError
 from mellea.stdlib.session import MelleaSession
 
-__all__ = ["RequestDigests", "digest_of", "find_form", "name_function", "parse_source"]
+__all__ = ["RequestDigests", "find_form", "make_digest", "name_function", "parse_source"]
 
 _FORM = "mellea map 1"
 """Goes into every digest; a change of what they are made of gets another number."""
@@ -46,7 +46,7 @@ _DEEPEST_CLOSURE = 3
 """How many closures are looked into, one inside the other; a recursive function is in its own."""
 
 
-def digest_of(*parts: Any) -> bytes:
+def make_digest(*parts: Any) -> bytes:
     """Return the digest of values that JSON can say, in this order."""
     text = json.dumps([_FORM, *parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -92,7 +92,9 @@ def _write_message(message: Message) -> bytes:
     if _TEXT.issuperset(map(type, message.blocks)):  # as nearly all are
         pieces = [f"{len(block.value)}:{block.value}" for block in message.blocks]  # type: ignore[union-attr]
         return "\0".join([message.role, *pieces, ""]).encode("utf-8", "surrogatepass")
-    text = json.dumps(message_form(message), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_digest)
+    text = json.dumps(
+        find_message_form(message), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_digest
+    )
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -156,7 +158,7 @@ def _find_instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
     if isinstance(value, Backend):
         return {"backend": value.name, "model": value.model_id}
     if isinstance(value, MelleaSession):
-        return {"session": inner(value.backend), "options": options_form(value.model_options)}
+        return {"session": inner(value.backend), "options": find_options_form(value.model_options)}
     if isinstance(value, (Message, *Block.__args__)):
         return to_jsonable(value)
     own = type(value)
@@ -220,7 +222,7 @@ def parse_source(function: Callable[..., Any], depth: int = 0) -> str:
             held[name] = find_form(value)
         elif isinstance(value, FunctionType):  # such as the one that `simple_validate` wraps
             held[name] = parse_source(value, depth + 1) if depth < _DEEPEST_CLOSURE else name_function(value)
-    return digest_of(_write_tree(code, name_function(function)), held).hex()
+    return make_digest(_write_tree(code, name_function(function)), held).hex()
 
 
 @functools.lru_cache(maxsize=512)

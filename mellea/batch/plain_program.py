@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mellea.batch.identity import digest_of, find_form, name_function, parse_source
+from mellea.batch.identity import find_form, make_digest, name_function, parse_source
 from mellea.batch.program import Program, Work, dump_typed
 from mellea.core.runtime.ledger import Meter, current_ledger
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.surrogates import replace_surrogates_in
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StateError, UsageError
@@ -30,7 +30,7 @@ class _PlainWork(Work):
     async def ask(self, meter: Meter) -> Any:
         token = current_ledger.set(meter)
         try:
-            return await outcome_of(functools.partial(self._program.function, *self._args, **self._kwargs))
+            return await find_outcome(functools.partial(self._program.function, *self._args, **self._kwargs))
         finally:
             current_ledger.reset(token)
 
@@ -69,7 +69,7 @@ class PlainProgram(Program):
         """Return the work of a row."""
         digest = b""
         if self.is_keyed:
-            digest = digest_of(self.name, self.version, self._find_source(), find_form(args), find_form(dict(kwargs)))
+            digest = make_digest(self.name, self.version, self._find_source(), find_form(args), find_form(dict(kwargs)))
         return _PlainWork(self, args, kwargs, digest)
 
     def check(self) -> None:

@@ -44,7 +44,7 @@ from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal, KeyIndex
 from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter
 from mellea.core.serialise import json_value
-from mellea.core.tracebacks import frames_of_program
+from mellea.core.tracebacks import list_program_frames
 from mellea.errors import (
     AuthError,
     BackendError,
@@ -480,7 +480,7 @@ class Runner:
         with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, as a rule
             self._leave_purse(task)
         # Rows are kept by the reader, and a full traceback would keep all frames of the library alive with them.
-        error.__traceback__ = frames_of_program(error.__traceback__)
+        error.__traceback__ = list_program_frames(error.__traceback__)
         row: Row[Any] = Row(task.index, task.id, None, error, task.usage, task.cost, False)
         if self._thread is None:
             self._hand_out_soon(row)

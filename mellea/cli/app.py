@@ -22,7 +22,7 @@ import typer
 from mellea._version import __version__
 from mellea.cli import output
 from mellea.core.entrance import short_errors
-from mellea.core.tracebacks import frames_of_program
+from mellea.core.tracebacks import list_program_frames
 from mellea.errors import MelleaError, StateError, UsageError
 
 __all__ = ["run"]
@@ -107,7 +107,7 @@ def _explain(error: OSError) -> int:
     if isinstance(error, BrokenPipeError) and not output.has_reader():
         return 0  # a program printed to a reader that has left
     # On a full disk the program prints in vain, too, and its frames would say nothing.
-    if frames_of_program(error.__traceback__) is not None and error.errno != errno.ENOSPC:
+    if list_program_frames(error.__traceback__) is not None and error.errno != errno.ENOSPC:
         raise error  # it failed in the user's program
     named = "" if error.filename is None else f"{error.filename!r}: "
     output.note(f"mellea: {_shorten(named)}{error.strerror or error}")

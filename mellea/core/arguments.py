@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from mellea.core.options import nearest_option
+from mellea.core.options import find_nearest_option
 from mellea.errors import UsageError
 
-__all__ = ["advice_for", "unknown_argument"]
+__all__ = ["find_advice", "make_argument_error"]
 
 
 def _by_name(table: Mapping[str, str]) -> dict[str, str]:
@@ -75,7 +75,7 @@ _ELSEWHERE = _by_name(
 """What to do about arguments that aren't taken here under any name."""
 
 
-def unknown_argument(
+def make_argument_error(
     what: str, name: str, taken: Collection[str], kind: str = "argument", ways: Mapping[str, str] | None = None
 ) -> UsageError:
     """Make the error for an argument that isn't taken.
@@ -87,11 +87,11 @@ def unknown_argument(
         kind: the word for an argument: `"argument"` or `"option"`.
         ways: what to do instead about arguments that other functions take and this one doesn't.
     """
-    return UsageError(f"{what} takes no {kind} {name!r}; {advice_for(name, taken, ways or {})}")
+    return UsageError(f"{what} takes no {kind} {name!r}; {find_advice(name, taken, ways or {})}")
 
 
-def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
-    """Return what to write in place of an argument that isn't taken; see `unknown_argument`."""
+def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
+    """Return what to write in place of an argument that isn't taken; see `make_argument_error`."""
     # From the certain to the likely: what the function itself knows, our own names, foreign ones, then slips of the
     # pen.
     ours = _FOREIGN.get(name, name)
@@ -103,7 +103,7 @@ def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> st
     if ours in _ELSEWHERE:
         return f"{named}{_ELSEWHERE[ours]}"
     # An exact option goes before a similar argument: `temperature` is never a slip for something else.
-    if (option := nearest_option(name, 1)) is not None:
+    if (option := find_nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
     # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be
     # as similar as an option, since its advice doesn't name it: `ticket` is no slip for `strict`.
@@ -112,7 +112,7 @@ def advice_for(name: str, taken: Collection[str], ways: Mapping[str, str]) -> st
     similar = [*difflib.get_close_matches(name, taken), *difflib.get_close_matches(name, ways, cutoff=0.8)]
     if near := difflib.get_close_matches(name, similar, n=1):
         return ways.get(near[0], f"did you mean {near[0]!r}?")
-    if (option := nearest_option(name, 0.8)) is not None:
+    if (option := find_nearest_option(name, 0.8)) is not None:
         return _as_option(option, taken)
     options = "; model options go into model_options={…}" if "model_options" in taken else ""
     variables = "; values for {{placeholders}} go into user_variables={…}" if "user_variables" in taken else ""

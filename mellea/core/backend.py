@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
-from mellea.core.fingerprint import digest, message_form, options_form
+from mellea.core.fingerprint import digest, find_message_form, find_options_form
 from mellea.core.masking import hide_keys
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
@@ -132,10 +132,10 @@ class Request:
             {
                 "provider": provider,
                 "model": model,
-                "messages": [message_form(message) for message in self.messages],
+                "messages": [find_message_form(message) for message in self.messages],
                 "tools": [_tool_form(tool) for tool in self.tools],
                 "schema": None if schema is None else {"name": schema.name, "schema": schema.schema},
-                "options": options_form(self.options),
+                "options": find_options_form(self.options),
             }
         )
 

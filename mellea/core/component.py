@@ -64,7 +64,7 @@ It is for classes that aren't components: their own fields and methods may have 
 """
 
 
-def component_of(value: Any) -> Component[Any] | None:
+def find_component(value: Any) -> Component[Any] | None:
     """Return the component that renders the value: itself, or the one that its view makes; `None` if there is none."""
     if isinstance(value, _PLAIN):
         return None
@@ -79,7 +79,7 @@ def component_of(value: Any) -> Component[Any] | None:
 
 def is_component(value: Any) -> bool:
     """Return whether the value is a component, or has a view that makes one."""
-    return component_of(value) is not None
+    return find_component(value) is not None
 
 
 def as_component(value: Any) -> Any:
@@ -92,7 +92,7 @@ def as_component(value: Any) -> Any:
         value = CBlock(value)
     if isinstance(value, CBlock) and not value.value.strip():
         raise UsageError(f"the text to send is empty: {value.value!r}")
-    if isinstance(value, (CBlock, Message)) or component_of(value) is not None:
+    if isinstance(value, (CBlock, Message)) or find_component(value) is not None:
         return value
     raise UsageError(f"expected a text, a message or a component, not {value!r}")
 
@@ -141,7 +141,7 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.blocks
     if isinstance(value, Mapping):
         return value.values()
-    component = component_of(value)
+    component = find_component(value)
     if component is None:
         # Blocks are dataclasses, too, but nothing in them is a value of the program's.
         return [] if isinstance(value, Block) else fields_in(value).values()

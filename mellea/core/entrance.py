@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any, TypeVar, cast
 
-from mellea.core.arguments import unknown_argument
+from mellea.core.arguments import make_argument_error
 from mellea.core.tracebacks import shorten
 from mellea.errors import UsageTypeError
 
@@ -173,7 +173,7 @@ class ArgumentCheck:
         """
         if not self._accepted.issuperset(kwargs) and not self._takes_any():
             unknown = next(name for name in kwargs if name not in self._accepted)
-            raise unknown_argument(self._what, unknown, self._shown(), ways=self._ways)
+            raise make_argument_error(self._what, unknown, self._shown(), ways=self._ways)
         if len(args) != self._count or (kwargs and not self._first.isdisjoint(kwargs)):
             self._check_positions(args, kwargs)
 

@@ -20,7 +20,7 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 
-__all__ = ["digest", "message_form", "options_form"]
+__all__ = ["digest", "find_message_form", "find_options_form"]
 
 _FORM = 1
 
@@ -41,12 +41,12 @@ def digest(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def message_form(message: Message) -> dict[str, Any]:
+def find_message_form(message: Message) -> dict[str, Any]:
     """Return what of a message reaches a model."""
     return {"role": message.role, "blocks": [_block_form(block) for block in message.blocks]}
 
 
-def options_form(options: Mapping[str, Any]) -> dict[str, Any]:
+def find_options_form(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that shape an answer, without keys."""
     found = {str(name): value for name, value in options.items() if name not in _HOW}
     if (stop := found.get(ModelOption.STOP_SEQUENCES)) is not None:

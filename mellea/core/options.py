@@ -17,13 +17,13 @@ __all__ = [
     "Deadlines",
     "ModelOption",
     "check_options",
+    "find_nearest_option",
+    "list_unshaped_options",
     "merge_options",
-    "nearest_option",
     "options",
     "scoped_options",
+    "strip_shape",
     "unshaped_backend",
-    "unshaped_options",
-    "without_shape",
 ]
 
 
@@ -286,7 +286,7 @@ _SHAPING_BODY = frozenset(
 """The same options under the names of the providers' own requests."""
 
 
-def without_shape(options: Mapping[str, Any]) -> dict[str, Any]:
+def strip_shape(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without those that shape an answer: length, stop, seed, tools, format and system prompt.
 
     The user sets them for answers. Calls that the library makes on its own behalf, such as a judge's, bring their own.
@@ -310,14 +310,14 @@ unshaped_backend: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
 
 
 @contextmanager
-def unshaped_options(backend: Any) -> Iterator[None]:
+def list_unshaped_options(backend: Any) -> Iterator[None]:
     """Ignore options that shape an answer in calls inside the `with` block, unless a call sets them itself.
 
     Args:
         backend: the backend of the user's answer; its own options are ignored in the same way.
     """
     # Both levels: blocks around the call, and what the backend itself was made with.
-    scope, backends = scoped_options.set(without_shape(scoped_options.get())), unshaped_backend.set(backend)
+    scope, backends = scoped_options.set(strip_shape(scoped_options.get())), unshaped_backend.set(backend)
     try:
         yield
     finally:
@@ -363,7 +363,7 @@ _ELSEWHERE = {
 """What other libraries call the same option, where the name isn't similar to ours."""
 
 
-def nearest_option(name: Any, cutoff: float) -> str | None:
+def find_nearest_option(name: Any, cutoff: float) -> str | None:
     """Return the option that a misspelt name, or another library's name, most likely means; `None` if there is none.
 
     Args:
@@ -379,5 +379,5 @@ def nearest_option(name: Any, cutoff: float) -> str | None:
 
 
 def _advice(name: Any) -> str:
-    near = nearest_option(name, 0.5)
+    near = find_nearest_option(name, 0.5)
     return f"did you mean {near!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context, SimpleContext
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
@@ -172,7 +172,7 @@ async def ask_function(function: Callable[..., Any], about: object, requirement:
     a note that names the requirement.
     """
     try:
-        return await outcome_of(function, about)
+        return await find_outcome(function, about)
     except (ValueError, AssertionError) as error:
         return False, str(error) or type(error).__name__
     except Exception as error:

@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
     from mellea.core.messages import Message
 
-__all__ = ["cost_of_span", "describe_end", "describe_error_type", "describe_span", "describe_start", "message_data"]
+__all__ = [
+    "describe_end",
+    "describe_error_type",
+    "describe_message",
+    "describe_span",
+    "describe_start",
+    "find_span_cost",
+]
 
 _OPTIONS = frozenset(
     {"temperature", "max_tokens", "top_p", "top_k", "seed", "stop", "frequency_penalty", "presence_penalty"}
@@ -105,7 +112,7 @@ def describe_error_type(span: Span) -> str:
     return "cancelled" if span.status == "cancelled" else type(span.error).__name__
 
 
-def cost_of_span(span: Span) -> float | None:
+def find_span_cost(span: Span) -> float | None:
     """Return what a request cost in US dollars, `None` if that is unknown, as while it runs.
 
     One that was refused, or was never sent, cost nothing.
@@ -169,11 +176,11 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
         data["error"] = f"{type(span.error).__name__}: {span.error}"
     if span.is_request and span.request is not None:
         sent = span.request
-        data["messages"] = [message_data(message) for message in sent.messages]
+        data["messages"] = [describe_message(message) for message in sent.messages]
         _add(data, {"tools": [{"type": "function", "name": tool.name} for tool in sent.tools] or None})
     if span.is_request and span.generation is not None:
         said = span.generation
-        data["answer"] = {**message_data(said.message), "finish_reason": said.finish_reason or "error"}
+        data["answer"] = {**describe_message(said.message), "finish_reason": said.finish_reason or "error"}
     if span.attempt is not None:
         data["reasons"] = [
             {"requirement": str(requirement), "reason": outcome.reason}
@@ -196,7 +203,7 @@ def _check_name(requirement: Any) -> str:
     return name if name.isidentifier() else type(requirement).__name__
 
 
-def message_data(message: Message) -> dict[str, Any]:
+def describe_message(message: Message) -> dict[str, Any]:
     """Return a message as a role and parts."""
     return {"role": message.role, "parts": list(_parts(message.blocks))}
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mellea.core.observer import Span
-from mellea.core.span_data import cost_of_span
+from mellea.core.span_data import find_span_cost
 
-__all__ = ["draw_tree", "line_of", "total_cost", "walk"]
+__all__ = ["draw_tree", "line_of", "sum_costs", "walk"]
 
 
 def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
@@ -65,12 +65,12 @@ def line_of(data: Mapping[str, Any], *, figures: bool) -> str:
     return f"{' '.join(data['name'].split())} ({' '.join(said.split())})"
 
 
-def total_cost(spans: Sequence[Span]) -> float | None:
+def sum_costs(spans: Sequence[Span]) -> float | None:
     """Return what the requests among the spans cost in US dollars, `None` if that of any is unknown."""
     total = 0.0
     for span in spans:
         if span.is_request:
-            dollars = cost_of_span(span)
+            dollars = find_span_cost(span)
             if dollars is None:
                 # A sum of what is known would look like the whole.
                 return None
@@ -89,7 +89,7 @@ def _outline(span: Span) -> dict[str, Any]:
     if span.outcome is not None:
         data["is_met"], data["reason"] = bool(span.outcome), span.outcome.reason
     if span.is_request:
-        data["cost"] = cost_of_span(span)
+        data["cost"] = find_span_cost(span)
         if span.generation is not None and span.generation.usage is not None:
             usage = span.generation.usage
             data["input_tokens"], data["output_tokens"] = usage.input_tokens, usage.output_tokens

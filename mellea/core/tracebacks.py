@@ -18,7 +18,7 @@ import os
 import sys
 from types import FrameType, TracebackType
 
-__all__ = ["add_note", "frames_of_program", "is_debugging", "shorten"]
+__all__ = ["add_note", "is_debugging", "list_program_frames", "shorten"]
 
 _OURS = __name__.partition(".")[0]
 
@@ -120,10 +120,10 @@ def _set(error: BaseException, name: str, value: object) -> None:
 
 
 def _set_frames(error: BaseException) -> None:
-    BaseException.with_traceback(error, frames_of_program(error.__traceback__))
+    BaseException.with_traceback(error, list_program_frames(error.__traceback__))
 
 
-def frames_of_program(traceback: TracebackType | None) -> TracebackType | None:
+def list_program_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return a traceback without our frames and those of the libraries that we call."""
     kept: list[TracebackType] = []
     is_inside, entry = True, traceback

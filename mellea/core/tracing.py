@@ -89,9 +89,9 @@ class Trace(Observer, Displayed):
     @property
     def cost(self) -> float | None:
         """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
-        from mellea.core.span_tree import total_cost  # lazy: it needs the table of prices
+        from mellea.core.span_tree import sum_costs  # lazy: it needs the table of prices
 
-        return total_cost(self.spans)
+        return sum_costs(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:
         """Return what has happened so far; print it.

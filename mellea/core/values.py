@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar, dataclass_transform
 
-__all__ = ["quick_value"]
+__all__ = ["find_quick_value"]
 
 C = TypeVar("C")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def quick_value(cls: type[C]) -> type[C]:
+def find_quick_value(cls: type[C]) -> type[C]:
     """Make a slotted dataclass that type checkers take as frozen."""
     return dataclass(slots=True)(cls)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mellea.batch.identity import digest_of, find_form
+from mellea.batch.identity import find_form, make_digest
 from mellea.batch.sources import open_rows
 from mellea.core.serialise import json_value
 from mellea.errors import UsageError
@@ -131,7 +131,7 @@ def _identify(cases: list[Case]) -> list[Case]:
 
 
 def _make_id(inputs: Any, known: set[str]) -> str:
-    digest = digest_of("case", find_form(inputs)).hex()[:_ID_LENGTH]
+    digest = make_digest("case", find_form(inputs)).hex()[:_ID_LENGTH]
     # The same inputs twice are two cases: the second sample of a stream of requests, say.
     id, times = digest, 1
     while id in known:

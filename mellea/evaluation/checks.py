@@ -152,7 +152,7 @@ def equals_expected(*, name: str = "equals the expected value") -> Requirement:
     """Make a check that the value equals what the case expects; of texts, but for white space at their ends."""
 
     def validate(context: Context) -> ValidationResult:
-        expected, value = _expected_of(context), value_of(context)
+        expected, value = _find_expected(context), value_of(context)
         if isinstance(expected, str) and isinstance(value, str):
             is_same = expected.strip() == value.strip()
         else:
@@ -171,7 +171,7 @@ def includes_expected(*, case_sensitive: bool = False, name: str = "includes the
     """
 
     def validate(context: Context) -> ValidationResult:
-        expected, text = _expected_of(context), str(context)
+        expected, text = _find_expected(context), str(context)
         wanted = [str(each) for each in expected] if isinstance(expected, (list, tuple, set)) else [str(expected)]
         fold = str if case_sensitive else str.casefold
         missing = [each for each in wanted if fold(each) not in fold(text)]
@@ -180,7 +180,7 @@ def includes_expected(*, case_sensitive: bool = False, name: str = "includes the
     return Requirement(name, validate, check_only=True)
 
 
-def _expected_of(context: Context) -> Any:
+def _find_expected(context: Context) -> Any:
     turn = context.last_turn()
     said = None if turn is None else turn.input
     if not isinstance(said, CaseInput) or not said.case.has_expected:

@@ -19,13 +19,13 @@ from mellea.evaluation.intervals import Interval
 __all__ = [
     "FigureTable",
     "Text",
-    "count_of",
     "explain",
     "lay_out",
     "show_cost",
     "show_percent",
     "show_seconds",
     "show_value",
+    "write_count",
 ]
 
 _MOST_FAILURES = 5
@@ -111,10 +111,10 @@ def _describe(report: Findings) -> str:
     each = f" × {repeat} samples" if repeat > 1 else ""
     whole = f" = {samples:,} samples" if variants or each else ""
     checks = f"checked: {', '.join(report.checks)}" if report.checks else "no checks"
-    return f"{count_of(cases, 'case')}{variants}{each}{whole}; {checks}"
+    return f"{write_count(cases, 'case')}{variants}{each}{whole}; {checks}"
 
 
-def count_of(number: int, noun: str) -> str:
+def write_count(number: int, noun: str) -> str:
     """Return a number of things, such as `1 case` and `2 cases`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
@@ -271,7 +271,7 @@ def _list_notes(report: Findings) -> list[str]:
     failed = [verdict for sample in report.samples for verdict in sample.verdicts if verdict.error is not None]
     if failed:
         notes.append(
-            f"{count_of(len(failed), 'check')} failed to say anything, and the samples don't count. The first: "
+            f"{write_count(len(failed), 'check')} failed to say anything, and the samples don't count. The first: "
             f"{failed[0].check}: {failed[0].error}"
         )
     if report.judge_cost is None or report.judge_cost > 0:

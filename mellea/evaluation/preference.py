@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Unpack
 
 from mellea.batch import amap
 from mellea.batch.arguments import RunnerArguments
-from mellea.batch.identity import digest_of, find_form
+from mellea.batch.identity import find_form, make_digest
 from mellea.batch.program import Program, Work
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend
@@ -206,7 +206,7 @@ class _PreferenceWork(Work):
         self.backend = program.backend
         self.digest = b""
         if program.is_keyed:
-            self.digest = digest_of("prefer", find_form(program.judge), find_form(row))
+            self.digest = make_digest("prefer", find_form(program.judge), find_form(row))
 
     async def ask(self, meter: Meter) -> Choice:
         token = current_ledger.set(meter)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mellea.batch.identity import digest_of, find_form
+from mellea.batch.identity import find_form, make_digest
 from mellea.batch.program import Asked, Program, Work
 from mellea.batch.row import make_arguments
 from mellea.core.accumulator import Generation
@@ -164,7 +164,7 @@ class _CheckWork(Work):
             turn = row.output.context.last_turn()
             asked = "" if turn is None else str(turn.input)
             who = [self.backend.name, self.backend.model_id]
-            self.digest = digest_of(
+            self.digest = make_digest(
                 "check", find_form(row.check.requirement), asked, text_of(row.output.thunk), who
             )  # fmt: skip
 

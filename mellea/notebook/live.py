@@ -21,7 +21,7 @@ from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.run_card import RunCard
 from mellea.core.runtime import Record
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.notebook.screens import Screen, find_screen
@@ -92,7 +92,7 @@ async def ashow(value: Any) -> None:
                 pass
         finally:
             await value.aclose()
-    await in_thread(follower.join)
+    await run_in_thread(follower.join)
 
 
 def _check(value: Any) -> None:

@@ -25,7 +25,7 @@ import anyio
 import pydantic_core
 
 from mellea.core.entrance import short_errors
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.errors import UsageError
 from mellea.serve.response import Receive, Scope, read_body
 
@@ -187,7 +187,7 @@ class Guard:
         if body is None:  # or the client has left, and hears nothing
             raise self._make_too_large_error()
         try:
-            return await in_thread(_parse, body) if len(body) > _LARGE else _parse(body)
+            return await run_in_thread(_parse, body) if len(body) > _LARGE else _parse(body)
         except ValueError as error:
             raise Refused(400, f"the body is not valid JSON: {error}", "invalid_json") from None
 

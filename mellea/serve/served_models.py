@@ -18,7 +18,7 @@ from mellea.core.blocks import ImageBlock
 from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.serialise import json_value
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, ParseError, ToolError, UsageError
@@ -189,7 +189,7 @@ class FunctionModel(ServedModel):
         function = self._function
         if isinstance(function, (PromptFunction, AsyncPromptFunction)):
             return function.astream(**arguments, model_options=_find_inner_options(asked))
-        return await outcome_of(functools.partial(function, **arguments))
+        return await find_outcome(functools.partial(function, **arguments))
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)

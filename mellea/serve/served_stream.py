@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from typing import Any
 
 from mellea.core.events import AttemptRejected, AttemptStart, Event, FileEvent, SourceEvent, TextDelta, Usage
-from mellea.core.runtime.tasks import ThreadCall, in_thread
+from mellea.core.runtime.tasks import ThreadCall, run_in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError, UsageTypeError
 from mellea.stdlib.agents import Pending
@@ -219,7 +219,7 @@ class _Pieces(AsyncIterator[Any]):
         if not isinstance(source, _Plain):
             return await anext(source)
         # In a thread: a plain iterator may block for as long as it likes.
-        if (piece := await in_thread(source.next, call=self._call)) is _END:
+        if (piece := await run_in_thread(source.next, call=self._call)) is _END:
             raise StopAsyncIteration
         return piece
 
@@ -230,7 +230,7 @@ class _Pieces(AsyncIterator[Any]):
         """
         if isinstance(self._source, _Plain):
             self._call.leave()
-            await in_thread(self._source.close)
+            await run_in_thread(self._source.close)
         elif (close := getattr(self._source, "aclose", None)) is not None:
             await close()
 

@@ -22,15 +22,15 @@ from mellea.core.options import (
     Deadlines,
     ModelOption,
     check_options,
+    list_unshaped_options,
     scoped_options,
+    strip_shape,
     unshaped_backend,
-    unshaped_options,
-    without_shape,
 )
 from mellea.core.runtime import Corrector, LaunchArguments, Parse, Record, Run, launch, send
-from mellea.core.runtime.tasks import in_thread, together
+from mellea.core.runtime.tasks import run_in_thread, together
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import quick_value
+from mellea.core.values import find_quick_value
 from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib import components
 from mellea.stdlib import tools as tool_room
@@ -62,7 +62,7 @@ _LONGEST_WAY = 3
 """How many steps of an error's way up are told, besides the last one."""
 
 
-@quick_value
+@find_quick_value
 class Call:
     """A call that has been checked as far as it can be before it is made.
 
@@ -125,7 +125,7 @@ class Call:
         """
         given = {**defaults, **scoped_options.get()}
         if is_own:
-            given = without_shape(given)
+            given = strip_shape(given)
         options, tools = arguments.get("model_options"), arguments.get("tools")
         if options is not None:
             given.update(check_options(options))
@@ -159,7 +159,7 @@ class Call:
         """Make a call of its component, backend and given options, which decide all that comes of options."""
         others = backend.model_options
         if is_own or unshaped_backend.get() is backend:
-            others = without_shape(others)
+            others = strip_shape(others)
         options = {**others, **given}
         timeout, tools = options.pop(ModelOption.TIMEOUT, None), options.pop(ModelOption.TOOLS, ())
         if tools:
@@ -167,7 +167,7 @@ class Call:
         loop = None
         if arguments:  # nearly always there are none
             turns = arguments.get("max_turns", MAX_TURNS)
-            loop = tool_room.loop_of(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
+            loop = tool_room.choose_loop(arguments.get("loop"), arguments.get("tool_calls", "show"), turns)
             if arguments.get("tool_calls") is False:
                 tools = ()
         call = cls(
@@ -232,7 +232,7 @@ class Call:
         if is_own:
             arguments = {**arguments, "tool_calls": "show", "loop": None}
             system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task is to be understood all the same
-            given = {**without_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
+            given = {**strip_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
         return self._of(
             self.component if component is None else component,
             self.backend if backend is None else backend,
@@ -400,7 +400,7 @@ class Call:
         parse, quick_length = self._parse()
         if parse is None:
             return generation.text
-        return parse(generation) if len(generation.text) <= quick_length else await in_thread(parse, generation)
+        return parse(generation) if len(generation.text) <= quick_length else await run_in_thread(parse, generation)
 
     def _request(self, messages: Iterable[Message]) -> Request:
         options = dict(self.options)
@@ -443,7 +443,7 @@ class Answering:
         if self._pending:
             await _await_ingredients(self._pending, self.call.component)
         self.call = await self.call.load()
-        with unshaped_options(self.call.backend):  # for a compactor that asks a model
+        with list_unshaped_options(self.call.backend):  # for a compactor that asks a model
             turns = await _prepare_turns(self._history, self.call.backend.model_id)
         self.request = self.call._render(turns)
 

@@ -13,16 +13,16 @@ from mellea.telemetry import semconv
 
 __all__ = [
     "begin_attributes",
-    "content_attributes",
+    "describe_evaluation",
     "end_attributes",
-    "evaluation_of",
     "is_remote",
-    "messages_of",
-    "span_name",
+    "name_span",
+    "write_content",
+    "write_messages",
 ]
 
 
-def span_name(data: Mapping[str, Any]) -> str:
+def name_span(data: Mapping[str, Any]) -> str:
     """Return what the conventions call a span: its operation and what that is about."""
     operation = _name_operation(data)
     if operation is None:
@@ -74,9 +74,9 @@ def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     return attributes
 
 
-def content_attributes(data: Mapping[str, Any]) -> dict[str, str]:
+def write_content(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the attributes that say what was said, as JSON."""
-    found = messages_of(data)
+    found = write_messages(data)
     for field, attribute in semconv.JSON_ATTRIBUTES.items():
         if field in data:
             found[attribute] = _write_json(data[field])
@@ -88,7 +88,7 @@ def _rename(data: Mapping[str, Any]) -> dict[str, Any]:
     return {table[field]: value for field, value in data.items() if field in table}
 
 
-def messages_of(data: Mapping[str, Any]) -> dict[str, str]:
+def write_messages(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the messages of a request and its answer, as JSON, by the names of their attributes."""
     found: dict[str, str] = {}
     messages = data.get("messages", ())
@@ -103,7 +103,7 @@ def messages_of(data: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def evaluation_of(data: Mapping[str, Any]) -> dict[str, Any]:
+def describe_evaluation(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of the event that a check is."""
     score = data.get("score")
     result = {

@@ -16,11 +16,11 @@ from mellea.errors import BackendError, MissingExtraError
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
     begin_attributes,
-    content_attributes,
+    describe_evaluation,
     end_attributes,
-    evaluation_of,
     is_remote,
-    span_name,
+    name_span,
+    write_content,
 )
 from mellea.telemetry.run_file import read_run, read_runs, reading
 
@@ -105,14 +105,14 @@ def _make_span(data: Mapping[str, Any], ids: _Ids) -> ReadableSpan:
     is_lost = data["status"] == "lost"
     error = "lost" if is_lost else data.get("error_type")
     begin, end = round(data["started"] * 1e9), round((data["started"] + data.get("seconds", 0)) * 1e9)
-    attributes = {**begin_attributes(data), **end_attributes(data), **content_attributes(data)}
+    attributes = {**begin_attributes(data), **end_attributes(data), **write_content(data)}
     if is_lost:
         attributes[semconv.ATTRIBUTES["error_type"]] = error
     events = [Event(semconv.RETRY_EVENT, timestamp=begin)] * data.get("retries", 0)
     if "is_met" in data:
-        events.append(Event(semconv.EVALUATION_EVENT, evaluation_of(data), end))
+        events.append(Event(semconv.EVALUATION_EVENT, describe_evaluation(data), end))
     return ReadableSpan(
-        span_name(data),
+        name_span(data),
         context=ids.context_of(data["id"]),
         parent=ids.context_of(data["parent"]) if "parent" in data else None,
         attributes=attributes,

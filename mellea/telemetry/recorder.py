@@ -48,7 +48,7 @@ from typing import Any, Self
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
 from mellea.core.masking import hold_back, known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
-from mellea.core.span_data import cost_of_span, describe_span
+from mellea.core.span_data import describe_span, find_span_cost
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from mellea.telemetry.run_file import COLUMNS, Entry, RunFile, StoredAt
@@ -143,7 +143,7 @@ class _Came:
         return sum([length for _, length in self.chunks])
 
     def message(self, secrets: Iterable[str]) -> dict[str, Any]:
-        """Return the answer so far in the shape of `message_data`."""
+        """Return the answer so far in the shape of `describe_message`."""
         found = (("reasoning", "".join(self._thoughts)), ("text", "".join(self._text)))
         parts = [{"type": kind, "content": hold_back(text, secrets)} for kind, text in found if text]
         return {"role": "assistant", "parts": parts}
@@ -329,7 +329,7 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
             note.due = time.monotonic() + max(_GROW_SECONDS, came.length / _GROW_RATE)
     else:
         if span.is_request and "cost" not in data:
-            data["cost"] = cost_of_span(span)
+            data["cost"] = find_span_cost(span)
         note.told, note.came = [], _Came()  # the span may be the parent of others, and live on
     if content:
         data = scrub_all(data, secrets)

@@ -33,12 +33,12 @@ from mellea.core.span_data import describe_end, describe_start
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
     begin_attributes,
-    content_attributes,
+    describe_evaluation,
     end_attributes,
-    evaluation_of,
     is_remote,
-    messages_of,
-    span_name,
+    name_span,
+    write_content,
+    write_messages,
 )
 from mellea.telemetry.metrics import Histograms
 
@@ -125,12 +125,12 @@ class SpanObserver(Observer):
 
     def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         if self._content in ("spans", "both"):
-            attributes.update(content_attributes(data))
+            attributes.update(write_content(data))
         made.set_attributes(attributes)
         if span.kind == "check" and "is_met" in data:
-            made.add_event(semconv.EVALUATION_EVENT, evaluation_of(data))
+            made.add_event(semconv.EVALUATION_EVENT, describe_evaluation(data))
         if self._content in ("events", "both") and "messages" in data:
-            made.add_event(semconv.OPERATION_DETAILS_EVENT, messages_of(data))
+            made.add_event(semconv.OPERATION_DETAILS_EVENT, write_messages(data))
         if "error_type" in data:
             made.set_status(StatusCode.ERROR, data.get("error", data["error_type"]))
 
@@ -165,4 +165,4 @@ _Beginning = tuple[str, SpanKind, Mapping[str, Any]]
 
 def _begin(span: Span) -> _Beginning:
     data = describe_start(span)
-    return span_name(data), SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL, begin_attributes(data)
+    return name_span(data), SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL, begin_attributes(data)

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.blocks import Block, CBlock, ImageBlock
-from mellea.core.component import TemplateRepresentation, component_of, fields_in, is_component, walk
+from mellea.core.component import TemplateRepresentation, fields_in, find_component, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import quick_value
+from mellea.core.values import find_quick_value
 from mellea.errors import UsageError
 from mellea.templates.sources import PromptTemplate, find_prompt, is_verbatim
 
@@ -52,7 +52,7 @@ _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 
-@quick_value
+@find_quick_value
 class Rendered:
     """A rendered component.
 
@@ -160,7 +160,7 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
         return [_render_message(_fill_in_thunks(value), model)]
     if isinstance(value, (str, CBlock)):
         return [Message("user", value)]
-    component = component_of(value)
+    component = find_component(value)
     if component is None:
         raise UsageError(f"expected a text, a message or a component, not {value!r}")
     make_own = getattr(type(component), "messages_for_llm", None)
@@ -308,7 +308,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
         return f"(image {len(rendering.images)})"
     if isinstance(value, TemplateRepresentation):
         return _render_representation(value, rendering)
-    component = component_of(value)
+    component = find_component(value)
     if component is not None:
         return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):

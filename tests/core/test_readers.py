@@ -33,7 +33,7 @@ def run_on(colour: str, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(main()) if colour == "asyncio" else trio.run(main)
 
 
-def in_thread(colour: str, main: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[threading.Thread, list[Any]]:
+def run_in_thread(colour: str, main: Callable[[], Coroutine[Any, Any, Any]]) -> tuple[threading.Thread, list[Any]]:
     """Run `main` on a loop in a thread of its own; the list gets what it returns or raises."""
     outcome: list[Any] = []
 
@@ -129,7 +129,7 @@ async def test_a_thunk_is_read_from_the_loops_of_other_threads(launch, colour: s
     gates = [Gate(), Gate()]
     script = [gates[0], "a", Pause(0), "b", gates[1], "c", *([ConnectError("gone")] if fails else [])]
     thunk = launch(ScriptedBackend(script))
-    readers = [in_thread(colour, functools.partial(read, thunk)) for read in READS]
+    readers = [run_in_thread(colour, functools.partial(read, thunk)) for read in READS]
     with anyio.fail_after(10):
         for gate in gates:
             await anyio.sleep(0.03)
@@ -149,7 +149,7 @@ async def test_a_reader_on_another_loop_is_woken_at_once_not_at_its_next_look(la
     async def seconds_until_woken() -> float:
         gate = Gate()
         thunk = launch(ScriptedBackend([gate, "a"]))
-        thread, outcome = in_thread("asyncio", thunk.avalue)
+        thread, outcome = run_in_thread("asyncio", thunk.avalue)
         await anyio.sleep(0.05)
         began = time.monotonic()
         gate.open()
@@ -230,7 +230,7 @@ def test_when_the_producing_loop_ends_readers_elsewhere_are_told(colour: str, re
         except MelleaError as error:
             outcome.append(error)
 
-    producer, _ = in_thread(colour, produce)
+    producer, _ = run_in_thread(colour, produce)
     while not held:
         time.sleep(0.005)
     thread = threading.Thread(target=read)
@@ -302,7 +302,9 @@ class Episode:
                 for _ in range(chance.randint(1, 5)):
                     group.start_soon(self.read, thunk, chance.random() < 0.25, chance.randint(0, 4))
                 if chance.random() < 0.1:
-                    threads.append(in_thread(chance.choice(["asyncio", "trio"]), lambda: self.note(thunk, read_text)))
+                    threads.append(
+                        run_in_thread(chance.choice(["asyncio", "trio"]), lambda: self.note(thunk, read_text))
+                    )
                 if self.is_cancelled:
                     for _ in range(chance.randint(0, 6)):
                         await anyio.sleep(0)

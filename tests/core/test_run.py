@@ -480,8 +480,8 @@ async def test_what_turns_ready_between_the_look_and_the_wait_is_seen(launch) ->
         return min(seconds)
 
     assert await tries(lambda run, looks: run.until(lambda: next(looks))) < 0.5
-    in_thread = anyio.to_thread.run_sync
-    assert await tries(lambda run, looks: in_thread(run.until_blocking, lambda: next(looks))) < 0.5
+    run_in_thread = anyio.to_thread.run_sync
+    assert await tries(lambda run, looks: run_in_thread(run.until_blocking, lambda: next(looks))) < 0.5
 
 
 @pytest.mark.anyio

@@ -11,7 +11,7 @@ import mellea
 from mellea.core import ImageBlock, Message, ToolCall, ToolOutput, Usage
 from mellea.core.blocks import CBlock, ThinkingBlock
 from mellea.core.events import ToolEnd
-from mellea.core.span_data import describe_span, message_data
+from mellea.core.span_data import describe_message, describe_span
 from mellea.errors import RateLimitError
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import ScriptedBackend
@@ -82,7 +82,7 @@ def test_messages_have_roles_and_parts() -> None:
         ImageBlock(url="https://example.org/a.png"),
         ToolCall("1", "look", {"place": "Rome", "api_key": "sk-1"}),
     ]
-    assert message_data(Message("assistant", blocks)) == {
+    assert describe_message(Message("assistant", blocks)) == {
         "role": "assistant",
         "parts": [
             {"type": "text", "content": "hello"},
@@ -93,4 +93,4 @@ def test_messages_have_roles_and_parts() -> None:
         ],
     }
     output = Message("tool", ToolOutput("1", "look", {"found": 2}))
-    assert message_data(output)["parts"] == [{"type": "tool_call_response", "id": "1", "response": '{"found": 2}'}]
+    assert describe_message(output)["parts"] == [{"type": "tool_call_response", "id": "1", "response": '{"found": 2}'}]

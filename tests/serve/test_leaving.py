@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import mellea
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.errors import GenerationCancelledError
 from mellea.serve import app
 from mellea.testing import ScriptedBackend
@@ -105,5 +105,5 @@ async def test_a_function_that_is_waited_for_to_its_end_keeps_what_it_began() ->
     def work() -> list[str]:
         return [m.instruct("x").value, m.instruct("y").value]
 
-    assert await in_thread(work) == ["a", "b"]
+    assert await run_in_thread(work) == ["a", "b"]
     assert len(backend.requests) == 2

@@ -10,7 +10,7 @@ import pytest
 
 import mellea
 from mellea.core.events import StreamEnd, TextDelta, ToolEnd
-from mellea.core.options import without_shape
+from mellea.core.options import strip_shape
 from mellea.stdlib.context import SummaryCompactor
 from mellea.stdlib.requirements import Judge, req
 from mellea.testing import ScriptedBackend
@@ -181,5 +181,5 @@ async def test_attempts_of_a_strategy_are_the_users_own() -> None:
 
 def test_what_shapes_an_answer() -> None:
     options = {"temperature": 0, "max_tokens": 1, "extra_body": {"generationConfig": {"maxOutputTokens": 1, "topK": 2}}}
-    assert without_shape(options) == {"temperature": 0, "extra_body": {"generationConfig": {"topK": 2}}}
+    assert strip_shape(options) == {"temperature": 0, "extra_body": {"generationConfig": {"topK": 2}}}
     assert options["extra_body"] == {"generationConfig": {"maxOutputTokens": 1, "topK": 2}}

@@ -80,7 +80,7 @@ EVERY_WAY = """
         async for _ in m.astream("x"):
             pass
 
-    def in_thread():
+    def run_in_thread():
         with mellea.traces.start("thread"):
             m.instruct("x")
 
@@ -88,7 +88,7 @@ EVERY_WAY = """
         async with mellea.traces.start(name):
             await stream()
 
-    thread = threading.Thread(target=in_thread)
+    thread = threading.Thread(target=run_in_thread)
     thread.start()
     thread.join()
     asyncio.run(on_loop("asyncio"))

@@ -34,7 +34,7 @@ from mellea.core.runtime.loop import current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
 from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.runtime.waits import Clock
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import ParseError
@@ -221,7 +221,9 @@ class Run(Record):
             events += (*self._correction.after, self._held_end)
         self._whole = (len(events), *fold_joined(events))
         generation = self._whole[2]
-        return parse(generation) if len(generation.text) <= self._quick_length else await in_thread(parse, generation)
+        return (
+            parse(generation) if len(generation.text) <= self._quick_length else await run_in_thread(parse, generation)
+        )
 
     async def _close(self, source: AsyncIterator[Event]) -> None:
         self._is_closing = True  # asyncio's own cancel goes through a shield

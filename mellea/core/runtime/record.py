@@ -27,7 +27,7 @@ from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
-from mellea.core.tracebacks import frames_of_program, is_debugging
+from mellea.core.tracebacks import is_debugging, list_program_frames
 from mellea.errors import GenerationCancelledError, MelleaError, ParseError
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Record(Waits):
                 error.partial = error.partial or generation.text
                 # Our frames say nothing to a reader, and would keep all their variables.
                 if not is_debugging():
-                    error.__traceback__ = frames_of_program(error.__traceback__)
+                    error.__traceback__ = list_program_frames(error.__traceback__)
             self.generation, self.error, self.state, self._live = generation, error, state, None
             self.parsed = generation.text if parsed is THE_TEXT else parsed
             # Before the joined list is put in place: a reader looks at the limit first, then at the list that it holds.

@@ -20,7 +20,7 @@ from mellea.core.accumulator import join_deltas
 from mellea.core.backend import Backend, Batches, Request
 from mellea.core.events import Event, KeepAlive
 from mellea.core.runtime.record import CLOSE_SECONDS
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.tracebacks import add_note
 from mellea.errors import MelleaError, OutputError, UsageError
 
@@ -118,7 +118,7 @@ async def change_request(run: Record, request: Request) -> Request:
 
 async def _ask(hook: Hook, *values: Any) -> Any:
     try:
-        return await outcome_of(hook, *values)
+        return await find_outcome(hook, *values)
     except MelleaError as error:
         add_note(error, f"raised by {_name(hook)}")
         raise

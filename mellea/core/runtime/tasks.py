@@ -28,7 +28,7 @@ import anyio.to_thread
 
 from mellea.core.runtime.loop import Waiter, is_being_cancelled, new_waiter
 
-__all__ = ["ThreadCall", "ThreadWork", "current_call", "in_thread", "outcome_of", "together"]
+__all__ = ["ThreadCall", "ThreadWork", "current_call", "find_outcome", "run_in_thread", "together"]
 
 T = TypeVar("T")
 
@@ -220,7 +220,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_depths.clear)  # the parent's threads aren't there any more
 
 
-async def in_thread(function: Callable[..., T], *args: object, call: ThreadCall | None = None) -> T:
+async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadCall | None = None) -> T:
     """Call a function of the user's in a worker thread; if the wait is cancelled, it runs on and its result is dropped.
 
     What it has asked of models is cancelled then, see the rules above.
@@ -278,7 +278,7 @@ class ThreadWork:
     async def wait(self) -> None:
         """Have the function called, once, and wait until it has returned; raises what it raises."""
         if not self._has_begun:
-            await in_thread(self._call)
+            await run_in_thread(self._call)
         while not self._is_done:  # in the thread of a wait before this one
             waiter = new_waiter()
             with self._lock:
@@ -303,7 +303,7 @@ class ThreadWork:
             waiter.wake()
 
 
-async def outcome_of(function: Callable[..., Any], *args: object) -> Any:
+async def find_outcome(function: Callable[..., Any], *args: object) -> Any:
     """Call a function of the user's, synchronous (in a worker thread) or not, and return what it comes to.
 
     Raises:
@@ -315,7 +315,7 @@ async def outcome_of(function: Callable[..., Any], *args: object) -> Any:
             return await function(*args)
         if inspect.isasyncgenfunction(function):  # making the generator runs none of its code
             return function(*args)
-        outcome = await in_thread(function, *args)
+        outcome = await run_in_thread(function, *args)
         return await outcome if isinstance(outcome, Awaitable) else outcome
     except anyio.get_cancelled_exc_class() as error:
         if is_being_cancelled():

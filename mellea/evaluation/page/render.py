@@ -20,7 +20,16 @@ from mellea.evaluation.cases import describe_inputs
 from mellea.evaluation.checks import shorten
 from mellea.evaluation.findings import Findings, Sample
 from mellea.evaluation.intervals import Interval
-from mellea.evaluation.layout import FigureTable, Text, count_of, explain, lay_out, show_cost, show_seconds, show_value
+from mellea.evaluation.layout import (
+    FigureTable,
+    Text,
+    explain,
+    lay_out,
+    show_cost,
+    show_seconds,
+    show_value,
+    write_count,
+)
 
 __all__ = ["render_page"]
 
@@ -112,8 +121,8 @@ def _render_samples(report: Findings) -> str:
     failed = [sample for sample in shown if sample.passed is not True]
     parts = []
     if failed:
-        parts.append(_fold(f"{count_of(len(failed), 'sample')} not passed", failed, is_open=len(failed) <= 50))
-    parts.append(_fold(f"All {count_of(len(shown), 'sample')}", shown))
+        parts.append(_fold(f"{write_count(len(failed), 'sample')} not passed", failed, is_open=len(failed) <= 50))
+    parts.append(_fold(f"All {write_count(len(shown), 'sample')}", shown))
     if len(shown) < len(report.samples):
         parts.append(f"<p>The page lists the first {len(shown):,} of {len(report.samples):,} samples.</p>")
     return "\n".join(parts)

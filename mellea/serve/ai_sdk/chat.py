@@ -22,7 +22,7 @@ from typing import Any, ClassVar, cast
 import anyio
 
 from mellea.core.runtime.loop import launch
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.errors import StateError, UsageError
 from mellea.serve.ai_sdk.messages import LARGEST_BODY, ChatRequest, chat_request
 from mellea.serve.ai_sdk.parts import Version
@@ -162,7 +162,7 @@ class Chat:
         self._answers[chat] = answer
         if self._is_shared:
             name = uuid.uuid4().hex
-            await in_thread(self._store.begin, chat, name)
+            await run_in_thread(self._store.begin, chat, name)
             # In a task of its own, so that a slow disk doesn't slow the answer.
             launch(partial(self._mirror, chat, name, answer), _do_nothing)
         answer.start()
@@ -179,7 +179,7 @@ class Chat:
         # The answer of this worker is in memory, which is faster than the file, and complete.
         if (answer := self._answers.get(chat)) is not None:
             return self._respond(answer.read())
-        page = await in_thread(self._store.read, chat) if self._is_shared else None
+        page = await run_in_thread(self._store.read, chat) if self._is_shared else None
         if page is None or page.is_broken:
             return FixedResponse(204)
         return self._respond(_SharedReader(self._store, chat, page))
@@ -198,7 +198,7 @@ class Chat:
         if (answer := self._answers.get(chat)) is not None and not answer.has_ended:
             answer.stop()
             return True
-        return self._is_shared and await in_thread(self._store.stop, chat)
+        return self._is_shared and await run_in_thread(self._store.stop, chat)
 
     # -- as an application ----------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class Chat:
         read = partial(chat_request, secret=self._secret, trusts_system=self._trusts_system, limit=self._limit)
         if isinstance(request, (bytes, str)) and len(request) <= _QUICK_LENGTH:
             return read(request)
-        return await in_thread(read, request)  # which may take a while
+        return await run_in_thread(read, request)  # which may take a while
 
     async def _begin(self, chat: str, asked: ChatRequest) -> tuple[Streamable, UiEncoder]:
         """Return what answers, and what writes it.
@@ -244,7 +244,7 @@ class Chat:
         make = partial(self._make_encoder, message_id=message_id, keep=partial(self._keep, chat))
         # Before the state is taken: a function that fails must not use up the state of a run that waits.
         program = await self._choose(asked)
-        waiting = await in_thread(self._store.take, chat)
+        waiting = await run_in_thread(self._store.take, chat)
         if waiting is not None and isinstance(program, Agent):
             pending = Pending.from_json(waiting.state)
             answers, denied = _find_answers(pending, waiting, asked)
@@ -253,7 +253,7 @@ class Chat:
                 return stream, make(denied=denied, calls=waiting.calls)
             if asked.message_id is not None:  # else somebody has said something new, which drops the questions
                 # Put back as it was: a request that fits nothing mustn't cost the user the run.
-                await in_thread(self._store.keep, chat, waiting)
+                await run_in_thread(self._store.keep, chat, waiting)
                 raise UsageError("the chat is waiting for answers to its questions, and the request has none of them")
         elif asked.replies:
             raise UsageError("the question is unknown, was answered before, or is too old")
@@ -271,7 +271,7 @@ class Chat:
             if inspect.iscoroutinefunction(self._program):
                 chosen = await self._program(asked)
             else:
-                chosen = await in_thread(self._program, asked)
+                chosen = await run_in_thread(self._program, asked)
                 chosen = await chosen if inspect.iscoroutine(chosen) else chosen  # a stream isn't awaited
         except Exception as error:  # noqa: BLE001 - of the user's function; it is the stream that fails
             return _Failing(error)
@@ -282,7 +282,7 @@ class Chat:
             earlier.stop()
 
     async def _keep(self, chat: str, pending: Pending, calls: Mapping[str, str]) -> None:
-        await in_thread(self._store.keep, chat, Waiting(pending.to_json(), dict(calls)))
+        await run_in_thread(self._store.keep, chat, Waiting(pending.to_json(), dict(calls)))
 
     def _respond(self, pieces: AsyncIterator[bytes]) -> StreamResponse:
         return StreamResponse(pieces, _LogEncoder(self._error_text))
@@ -301,7 +301,7 @@ class Chat:
                 news, is_over, has_ended = answer.news(), answer.is_over, answer.has_ended
                 pieces = answer.pieces[taken:]
                 taken += len(pieces)
-                is_stopped, is_read = await in_thread(
+                is_stopped, is_read = await run_in_thread(
                     self._store.write, chat, name, number, b"".join(pieces), has_ended
                 )
                 number += bool(pieces)
@@ -314,7 +314,7 @@ class Chat:
                 await anyio.sleep(_LOOK_SECONDS)
                 with anyio.move_on_after(_IDLE_SECONDS):
                     await news.wait()
-            await in_thread(self._store.forget, chat, name)
+            await run_in_thread(self._store.forget, chat, name)
         except anyio.get_cancelled_exc_class():
             raise
         except Exception:  # noqa: BLE001 - a task of its own; the answer goes on without it
@@ -358,7 +358,7 @@ class _SharedReader(AsyncIterator[bytes]):
             # Polled: SQLite tells no other process that something was written.
             if page is None:
                 await anyio.sleep(_LOOK_SECONDS)
-                page = await in_thread(self._store.read, self._chat, self._answer, self._number)
+                page = await run_in_thread(self._store.read, self._chat, self._answer, self._number)
             if page is None or page.is_broken:
                 raise StateError("the answer was interrupted: the worker that wrote it is gone")
             self._number, self._has_ended = page.number, page.has_ended

@@ -17,7 +17,7 @@ from typing import Any
 
 from mellea.core.blocks import FileBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.serialise import from_json, to_json
 from mellea.serve.server_file import drop_oldest, open_server_file
 
@@ -109,13 +109,13 @@ class _InFile(ResponseStore):
         self._database = open_server_file(path)
 
     async def put(self, id: str, kept: Kept) -> None:
-        await in_thread(self._write, id, kept)
+        await run_in_thread(self._write, id, kept)
 
     async def get(self, id: str) -> Kept | None:
-        return await in_thread(self._read, id)
+        return await run_in_thread(self._read, id)
 
     async def delete(self, id: str) -> bool:
-        return await in_thread(self._remove, id)
+        return await run_in_thread(self._remove, id)
 
     def _write(self, id: str, kept: Kept) -> None:
         now = time.time()

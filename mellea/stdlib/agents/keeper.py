@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.tracebacks import add_note
 from mellea.errors import StateError, UsageError
 from mellea.stdlib.agents.checkpoint import CheckpointFile
@@ -154,7 +154,7 @@ class StateKeeper:
                 raise StateError(f"the checkpoint {str(checkpoint.path)!r} can't be written: {error}") from error
             return
         try:
-            await outcome_of(checkpoint, pending)
+            await find_outcome(checkpoint, pending)
         except Exception as error:
             # The run ends with the user's own error; the note says where it came from.
             add_note(error, "raised by the checkpoint of an agent's run")

@@ -19,7 +19,7 @@ from mellea.errors import ConfigurationError, UsageError
 from mellea.stdlib.agents.keeper import StateKeeper
 from mellea.stdlib.agents.memory import Memory
 from mellea.stdlib.agents.pending import Pending
-from mellea.stdlib.tools import LoopProgress, LoopState, nested_progress
+from mellea.stdlib.tools import LoopProgress, LoopState, nest_progress
 
 if TYPE_CHECKING:
     from mellea.core.runtime import Record
@@ -253,7 +253,7 @@ class Book:
         """
         if self.is_nested:
             # A sub-agent finds its state in that of the loop around it, and needs no keeper of its own.
-            self.progress = nested_progress(messages, self.list_spent)
+            self.progress = nest_progress(messages, self.list_spent)
         else:
             state = LoopState(messages) if self.start is None else self.start
             self.progress = self.keeper.begin(state, self.list_spent)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from mellea.core.messages import Message
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.errors import UsageError
 from mellea.stdlib.agents.instructions import add_instructions
 from mellea.stdlib.agents.limits import current_book
@@ -93,7 +93,7 @@ def chain(*functions: PrepareStep) -> PrepareStep:
 
     async def prepare(step: Step) -> Step:
         for function in functions:
-            changed: Step | Awaitable[Step | None] | None = await outcome_of(function, step)
+            changed: Step | Awaitable[Step | None] | None = await find_outcome(function, step)
             if isinstance(changed, Step):
                 step = changed
             elif changed is not None:

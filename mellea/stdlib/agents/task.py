@@ -18,11 +18,11 @@ from mellea.core.backend import Backend, Request
 from mellea.core.context import Context
 from mellea.core.events import AttemptAccepted, AttemptRejected, AttemptStart, Steered, StepEnd, StepStart, StreamEnd
 from mellea.core.messages import Message
-from mellea.core.options import ModelOption, without_shape
+from mellea.core.options import ModelOption, strip_shape
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.runtime import LaunchArguments, Record, Run
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import quick_value
+from mellea.core.values import find_quick_value
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
 from mellea.stdlib.agents.result import list_answers
@@ -39,7 +39,7 @@ C = TypeVar("C", bound=Context)
 _ANSWER = Requirement("an answer of the asked form", check_only=True)
 
 
-@quick_value
+@find_quick_value
 class AgentCall(Call):
     """A call that an agent makes.
 
@@ -226,7 +226,7 @@ class AgentTask(Answering):
         before = step.messages[:-1] if said and step.messages[-1] == said[0] else step.messages  # of one that goes on
         told = Correction(self.call.component, ((_ANSWER, ValidationResult(False, wrong)),))
         messages = (*before, *said, *render_messages(told, step.backend.model_id))
-        return replace(step, messages=messages, options=without_shape(step.options))
+        return replace(step, messages=messages, options=strip_shape(step.options))
 
     def _settle(self) -> None:
         """Put the last request into the book."""

@@ -6,7 +6,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import Generation
-from mellea.core.component import component_of
+from mellea.core.component import find_component
 from mellea.core.messages import Message
 from mellea.errors import MelleaError, OutputError, ParseError
 
@@ -48,7 +48,7 @@ def parse_by(component: Any, generation: Generation) -> Any:
         ParseError: it can't make anything of the answer.
     """
     try:
-        return (component_of(component) or component).parse(generation)
+        return (find_component(component) or component).parse(generation)
     # Such an error says what is wrong, and whether to ask again, which only `ParseError` does.
     except MelleaError:
         raise

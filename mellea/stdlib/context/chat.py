@@ -8,7 +8,7 @@ from typing import Any
 
 from mellea.core.context import Context, Turn
 from mellea.core.entrance import entrance
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.context.compaction import Compaction, Compactor, refuse_own_call
@@ -235,7 +235,7 @@ class ChatContext(Context):
         if self._compaction is not None and self._settings.compactor is not None:
             await self._compaction.make(self._settings.compactor, self._list_compactable())
         # Counting tokens is the user's own code, and may take long; it must not hold up the loop.
-        return await in_thread(self.view_for_generation)
+        return await run_in_thread(self.view_for_generation)
 
     def _is_settled(self) -> bool:
         return all(turn.output is None or turn.output.record.is_final for turn, _ in self._walk_turns())

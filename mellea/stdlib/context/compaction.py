@@ -19,7 +19,7 @@ from typing import Any
 from mellea.core.context import Turn
 from mellea.core.events import StreamEnd
 from mellea.core.runtime import Run, held_up_loops, launch, needs
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, UsageError
 
@@ -82,7 +82,7 @@ class Compaction:
         async def work(run: Run) -> None:
             _at_work.set((*_at_work.get(), compactor))  # for this task alone
             try:
-                outcome = await outcome_of(compactor, turns)
+                outcome = await find_outcome(compactor, turns)
             except MelleaError:
                 raise
             except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mellea.core.context import Turn
 from mellea.core.messages import Message
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import OutputError, UsageError
 from mellea.stdlib.context.compaction import Compactor
@@ -123,7 +123,7 @@ class SummaryCompactor:
         return [SummaryTurn(Message("user", _SUMMARY_QUESTION), ComputedModelOutputThunk(summary)), *kept]
 
     async def _summarise(self, task: str) -> str:
-        said = await outcome_of(self.call, task)
+        said = await find_outcome(self.call, task)
         if isinstance(said, ModelOutputThunk):
             said = await said.avalue()
         if not isinstance(said, str):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, cast
 
-from mellea.core.arguments import unknown_argument
+from mellea.core.arguments import make_argument_error
 from mellea.core.backend import BuiltinTool
 from mellea.core.options import check_options
 from mellea.core.requirement import Requirement
@@ -14,7 +14,7 @@ from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.session import MelleaSession
-from mellea.stdlib.tools import as_tools, loop_of
+from mellea.stdlib.tools import as_tools, choose_loop
 from mellea.stdlib.verb import FunctionArguments, InstructArguments, check_strategy
 
 __all__ = ["RESERVED", "WAYS", "Settings"]
@@ -80,7 +80,7 @@ class Settings:
                 continue
             name = FORMER.get(name, name)
             if name not in OPTIONS:
-                raise unknown_argument(what, name, OPTIONS, "option", WAYS)
+                raise make_argument_error(what, name, OPTIONS, "option", WAYS)
             merge = _MERGED.get(name)
             merged[name] = value if merge is None else merge(name, merged.get(name), value)
         session = _check_session(what, sessions) if sessions else self.session
@@ -118,7 +118,7 @@ def _replace_strategy(name: str, before: Any, value: Any) -> SamplingStrategy | 
 
 
 def _replace_max_turns(name: str, before: Any, value: Any) -> int:
-    loop_of(None, "run", value)  # refuses one that is wrong
+    choose_loop(None, "run", value)  # refuses one that is wrong
     return cast("int", value)
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mellea.core.accumulator import Generation
-from mellea.core.arguments import advice_for
+from mellea.core.arguments import find_advice
 from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.generative.settings import RESERVED, WAYS
@@ -102,7 +102,7 @@ class DocstringWording:
         except TypeError as error:
             # Only a misspelt or foreign name can be advised on; a missing argument is named by Python's own message.
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
-            advice = "" if unknown is None else f"; {advice_for(unknown, self._find_names(), WAYS)}"
+            advice = "" if unknown is None else f"; {find_advice(unknown, self._find_names(), WAYS)}"
             raise UsageError(
                 f"{self.name}() can't be called like this: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
@@ -169,7 +169,7 @@ class BodyWording(DocstringWording):
             UsageError: the body returned something other than a text.
         """
         bound = self._check_fields(bound)
-        text = await outcome_of(functools.partial(self._function, *bound.args, **bound.kwargs))
+        text = await find_outcome(functools.partial(self._function, *bound.args, **bound.kwargs))
         # A body of nothing but a docstring: the function is then worded like a generative one.
         if text is None:
             return self.prompt_now(bound)

@@ -12,7 +12,7 @@ from mellea.core.backend import Backend
 from mellea.core.component import TemplateRepresentation
 from mellea.core.context import Context
 from mellea.core.entrance import entrance
-from mellea.core.options import check_options, merge_options, without_shape
+from mellea.core.options import check_options, merge_options, strip_shape
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ParseError, UsageError
@@ -98,7 +98,7 @@ class Judge:
         if self.model is not None:
             backend = getattr(self.model, "backend", self.model)
             # What shapes the user's answers must not shape verdicts: a `max_tokens` of 5 would cut each of them off.
-            options = merge_options(without_shape(getattr(self.model, "model_options", {})), options)
+            options = merge_options(strip_shape(getattr(self.model, "model_options", {})), options)
         # No tools, explicitly: the session's own would be offered to the judge, too.
         arguments: CallArguments = {"model_options": options, "tools": ()}
         call = Call.make(question, backend, arguments, format=form, is_own=True)

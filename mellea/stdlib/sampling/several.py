@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, check_function
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.core.tracebacks import add_note
@@ -158,7 +158,7 @@ class MajorityVotingStrategy:
 
 async def _call(function: Scorer, attempt: Attempt, what: str) -> Any:
     try:
-        return await outcome_of(function, attempt.output)
+        return await find_outcome(function, attempt.output)
     except Exception as error:
         add_note(error, f"raised while {what} looked at attempt {attempt.number}")
         if isinstance(error, (AttributeError, TypeError)) and type(attempt.output).__name__ in str(error):

@@ -19,7 +19,7 @@ from mellea.core.events import Event, NestedEvent, StreamEnd, TextDelta, ToolPro
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Run
 from mellea.core.runtime.launch import launch
-from mellea.core.runtime.tasks import in_thread, together
+from mellea.core.runtime.tasks import run_in_thread, together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.streaming.stream import (
@@ -209,7 +209,7 @@ async def _read_in_thread(values: Iterable[Any], give: Callable[[Any], object]) 
         # A reader that waits for the model is woken by this; a generator can't be closed while it runs.
         if (close := getattr(values, "close", None)) is not None and not inspect.isgenerator(values):
             with anyio.CancelScope(shield=True):
-                await in_thread(close)
+                await run_in_thread(close)
 
 
 def _as_event(label: str, value: Any) -> Event:

@@ -30,7 +30,7 @@ from mellea.core.iterators import text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.portal import blocking, is_portal_thread
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import shorten
@@ -554,7 +554,7 @@ async def launch_from_async(stream: _Plain) -> None:
         MelleaError: it can't begin.
     """
     with anyio.CancelScope(shield=True):
-        await in_thread(stream.__enter__)
+        await run_in_thread(stream.__enter__)
 
 
 async def _astart(launch: Launch) -> tuple[ModelOutputThunk[Any], Cursor]:

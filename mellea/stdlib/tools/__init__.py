@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.execute import run_call as run_call
     from mellea.stdlib.tools.execute import run_calls as run_calls
     from mellea.stdlib.tools.loop_progress import LoopProgress as LoopProgress
-    from mellea.stdlib.tools.loop_progress import nested_progress as nested_progress
+    from mellea.stdlib.tools.loop_progress import nest_progress as nest_progress
     from mellea.stdlib.tools.loop_state import LoopState as LoopState
     from mellea.stdlib.tools.loop_state import Question as Question
     from mellea.stdlib.tools.loop_state import give_answers as give_answers
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.tool_loop import LoopTask as LoopTask
     from mellea.stdlib.tools.tool_loop import Step as Step
     from mellea.stdlib.tools.tool_loop import ToolLoop as ToolLoop
-    from mellea.stdlib.tools.tool_loop import loop_of as loop_of
+    from mellea.stdlib.tools.tool_loop import choose_loop as choose_loop
 
 __all__ = [
     "MAX_TURNS",
@@ -60,13 +60,13 @@ __all__ = [
     "as_tool",
     "as_tools",
     "check_choice",
+    "choose_loop",
     "decide",
     "ensure",
     "give_answers",
     "has_sets",
     "load_tools",
-    "loop_of",
-    "nested_progress",
+    "nest_progress",
     "perform",
     "require",
     "run_call",
@@ -97,8 +97,8 @@ __getattr__ = lazily(
         "decide": "mellea.stdlib.tools.policy",
         "ensure": "mellea.stdlib.tools.contracts",
         "give_answers": "mellea.stdlib.tools.loop_state",
-        "loop_of": "mellea.stdlib.tools.tool_loop",
-        "nested_progress": "mellea.stdlib.tools.loop_progress",
+        "choose_loop": "mellea.stdlib.tools.tool_loop",
+        "nest_progress": "mellea.stdlib.tools.loop_progress",
         "perform": "mellea.stdlib.tools.execute",
         "require": "mellea.stdlib.tools.contracts",
         "run_call": "mellea.stdlib.tools.execute",

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.errors import ToolError, UsageError
 
-__all__ = ["Check", "Contract", "contracts_of", "ensure", "require"]
+__all__ = ["Check", "Contract", "ensure", "list_contracts", "require"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +61,7 @@ class Check:
     async def run(self, arguments: Mapping[str, Any], *leading: Any) -> Any:
         """Call the function, a sync one in a worker thread, and return what it says."""
         names = arguments if self._takes_all else [name for name in arguments if name in self._names]
-        return await outcome_of(
+        return await find_outcome(
             functools.partial(self._function, *leading, **{name: arguments[name] for name in names})
         )
 
@@ -126,7 +126,7 @@ def ensure(check: Callable[..., Any], message: str) -> Callable[[F], F]:
     return _decorate(Contract(Check(check, f"@ensure({message!r})", 1), _text(message, "ensure"), is_ensured=True))
 
 
-def contracts_of(function: Any) -> tuple[Contract, ...]:
+def list_contracts(function: Any) -> tuple[Contract, ...]:
     """Return the conditions that were set on a function, from the top."""
     # `functools.partial` hides the attributes of its function.
     while isinstance(function, functools.partial) and not hasattr(function, _ATTRIBUTE):
@@ -142,7 +142,7 @@ def _decorate(contract: Contract) -> Callable[[F], F]:
         try:
             # Decorators are applied from the bottom; the new one goes in front so that conditions are checked from
             # the top.
-            setattr(function, _ATTRIBUTE, (contract, *contracts_of(function)))
+            setattr(function, _ATTRIBUTE, (contract, *list_contracts(function)))
         except AttributeError:
             raise UsageError(
                 f"a condition can't be kept on {function!r}; set it on a function, or on what @tool made"

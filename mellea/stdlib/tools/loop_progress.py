@@ -24,7 +24,7 @@ from mellea.core.messages import Message
 from mellea.stdlib.tools.execute import SuspendedError
 from mellea.stdlib.tools.loop_state import Answer, LoopState, Question, key_calls
 
-__all__ = ["LoopProgress", "RunningCall", "Save", "current_call", "nested_progress"]
+__all__ = ["LoopProgress", "RunningCall", "Save", "current_call", "nest_progress"]
 
 Save = Callable[[LoopState], Awaitable[object]]
 """Is given the state of a loop, to keep it."""
@@ -222,9 +222,7 @@ current_call: ContextVar[RunningCall | None] = ContextVar("mellea_running_call",
 """The call that the current code runs for."""
 
 
-def nested_progress(
-    messages: tuple[Message, ...], spent: Callable[[], Mapping[str, Any]] | None = None
-) -> LoopProgress:
+def nest_progress(messages: tuple[Message, ...], spent: Callable[[], Mapping[str, Any]] | None = None) -> LoopProgress:
     """Return the progress of a loop inside a tool: where it stopped when the tool had to wait, else a new one.
 
     Once the loop has ended, `raise_if_waiting` hands its questions to the loop around it.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mellea.core.blocks import ToolCall
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 
@@ -83,7 +83,7 @@ async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> D
     try:
         # By its parameters, so that policies with one argument go on working.
         asked = functools.partial(policy, answer=answer) if _takes_answer(policy) else policy
-        decision = await outcome_of(asked, call)
+        decision = await find_outcome(asked, call)
     except Exception as error:
         add_note(error, f"raised by the policy for a call of the tool {call.tool_name!r}")
         raise

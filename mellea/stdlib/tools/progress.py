@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from mellea.core.runtime.loop import Waiter, new_waiter
-from mellea.core.runtime.tasks import in_thread, outcome_of, together
+from mellea.core.runtime.tasks import find_outcome, run_in_thread, together
 from mellea.stdlib.tools.returned import ToolReturn
 
 __all__ = ["Report", "ReportQueue", "run_generator"]
@@ -27,7 +27,7 @@ async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any
     """
     if isinstance(generator, Generator):
         return await _run_sync(generator, report)
-    return await outcome_of(functools.partial(_run_async, generator, report))
+    return await find_outcome(functools.partial(_run_async, generator, report))
 
 
 async def _run_async(generator: AsyncGenerator[Any, Any], report: Report) -> Any:
@@ -69,7 +69,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
 
     try:
         # Both in one group, so that neither goes on alone once the other has failed.
-        work: list[Callable[[], Awaitable[Any]]] = [functools.partial(in_thread, drive), relay]
+        work: list[Callable[[], Awaitable[Any]]] = [functools.partial(run_in_thread, drive), relay]
         return (await together(work))[0]
     finally:
         queue.is_abandoned = True

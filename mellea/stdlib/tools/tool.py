@@ -13,7 +13,7 @@ import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.entrance import entrance
-from mellea.core.runtime.tasks import outcome_of, together
+from mellea.core.runtime.tasks import find_outcome, together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool_set import ToolSet
 
@@ -82,7 +82,7 @@ class Tool(Generic[P, R]):
         names: Mapping[str, Any] | None = None,
         contracts: tuple[Contract, ...] | None = None,
     ) -> None:
-        from mellea.stdlib.tools.contracts import Check, contracts_of  # lazy: plain text needs no tools
+        from mellea.stdlib.tools.contracts import Check, list_contracts  # lazy: plain text needs no tools
         from mellea.stdlib.tools.signature import get_name, get_parameters  # lazy: plain text needs no tools
 
         if not callable(function) or inspect.isclass(function):
@@ -102,7 +102,7 @@ class Tool(Generic[P, R]):
         self._function = function
         self._description = description
         self._parameters = get_parameters(function, what)
-        self._contracts = contracts_of(function) if contracts is None else contracts
+        self._contracts = list_contracts(function) if contracts is None else contracts
         self._approval = None if isinstance(requires_approval, bool) else Check(requires_approval, "requires_approval=")
         for check in [*(contract.check for contract in self._contracts), *([self._approval] if self._approval else [])]:
             check.fit([parameter.name for parameter in self._parameters])
@@ -225,7 +225,7 @@ class Tool(Generic[P, R]):
             if not contract.is_ensured:
                 await contract.hold(self.name, named)
         positional, by_name = self._arguments.bind(values)
-        result = await outcome_of(functools.partial(self._function, *positional, **by_name))
+        result = await find_outcome(functools.partial(self._function, *positional, **by_name))
         if isinstance(result, (Generator, AsyncGenerator)):
             result = await run_generator(result, report)
         for contract in self._contracts:

@@ -28,7 +28,7 @@ from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
 from mellea.core.runtime.loop import current_loop
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
 from mellea.stdlib.tools.approval import Approved, Verdict, check_answers, settle
@@ -40,7 +40,7 @@ from mellea.stdlib.tools.returned import ToolReturn
 from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_tools
 from mellea.stdlib.tools.tool_set import ToolSet
 
-__all__ = ["LoopTask", "Step", "ToolLoop", "loop_of"]
+__all__ = ["LoopTask", "Step", "ToolLoop", "choose_loop"]
 
 CANCELLED = "this call was cancelled, and has no result"
 """What the model is told of a tool that the user has stopped."""
@@ -221,7 +221,7 @@ class ToolLoop:
         """
         if self.prepare_step is None:
             return step
-        changed = await outcome_of(self.prepare_step, step)
+        changed = await find_outcome(self.prepare_step, step)
         if changed is None:
             return step
         if not isinstance(changed, Step):
@@ -354,7 +354,7 @@ class ToolLoop:
         )
 
 
-def loop_of(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_TURNS) -> ToolLoop | None:
+def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_TURNS) -> ToolLoop | None:
     """Return the loop that the arguments of a verb ask for, `None` if tools aren't to be run.
 
     Args:

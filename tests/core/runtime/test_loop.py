@@ -21,7 +21,7 @@ from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_r
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
 
-def in_thread(function, *args) -> threading.Thread:
+def run_in_thread(function, *args) -> threading.Thread:
     thread = threading.Thread(target=function, args=args)
     thread.start()
     return thread
@@ -77,7 +77,7 @@ def test_waking_after_the_waiting_loop_has_gone_does_nothing(run) -> None:
 
     waiter = run(main())
     waiter.wake()
-    in_thread(waiter.wake).join()
+    run_in_thread(waiter.wake).join()
 
 
 def test_a_wake_reaches_a_loop_that_moved_to_another_thread() -> None:
@@ -92,7 +92,7 @@ def test_a_wake_reaches_a_loop_that_moved_to_another_thread() -> None:
         woken.append(time.monotonic())
 
     waiter = native.run_until_complete(make())
-    thread = in_thread(native.run_until_complete, wait(waiter))
+    thread = run_in_thread(native.run_until_complete, wait(waiter))
     time.sleep(0.1)
     waiter.wake()  # from the thread that the waiter was made in, where the loop no longer runs
     thread.join(30)
@@ -154,7 +154,7 @@ async def test_a_cancelled_task_tells_that_it_is_over_even_if_it_never_began(has
 async def test_a_callback_is_posted_called_later_and_cancelled() -> None:
     loop, called = current_loop(), []
     done = anyio.Event()
-    thread = in_thread(loop.post, lambda: called.append("posted"))
+    thread = run_in_thread(loop.post, lambda: called.append("posted"))
     loop.call_later(0.01, lambda: called.append("later"))
     stop = loop.call_later(0.02, lambda: called.append("never"))
     stop()

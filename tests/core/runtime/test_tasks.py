@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mellea.core.runtime.tasks import outcome_of
+from mellea.core.runtime.tasks import find_outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -33,4 +33,4 @@ class Callable:
 
 @pytest.mark.parametrize("function", [plainly, in_a_thread, later, Callable(), lambda word: word])
 async def test_sync_functions_run_in_threads_and_async_ones_on_the_loop(function: Any) -> None:
-    assert await outcome_of(function, "x") == "x"
+    assert await find_outcome(function, "x") == "x"

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel
 
 import mellea
 from mellea.core.runtime import tasks as worker
-from mellea.core.runtime.tasks import ThreadWork, in_thread, together
+from mellea.core.runtime.tasks import ThreadWork, run_in_thread, together
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, ScriptedBackend
 
@@ -78,7 +78,7 @@ async def _open_later(gate: Gate) -> None:
 
 async def test_functions_of_the_users_share_a_few_threads() -> None:
     peak = _Peak(0.01)
-    await together([partial(in_thread, peak, n) for n in range(300)])
+    await together([partial(run_in_thread, peak, n) for n in range(300)])
     assert 1 < peak.most <= 40
 
 
@@ -108,16 +108,16 @@ async def test_functions_that_wait_for_each_other_all_come_to_their_end(monkeypa
     monkeypatch.setattr(worker, "_STALL_SECONDS", 0.005)
     barrier = threading.Barrier(50)
     with anyio.fail_after(30):
-        await together([partial(in_thread, barrier.wait) for _ in range(50)])
+        await together([partial(run_in_thread, barrier.wait) for _ in range(50)])
 
 
 async def test_a_cancelled_wait_gives_its_place_back_when_the_function_ends() -> None:
     stop = threading.Event()
     with anyio.move_on_after(0.1):
-        await together([partial(in_thread, stop.wait) for _ in range(100)])
+        await together([partial(run_in_thread, stop.wait) for _ in range(100)])
     stop.set()
     with anyio.fail_after(30):
-        await together([partial(in_thread, _Peak()) for _ in range(100)])
+        await together([partial(run_in_thread, _Peak()) for _ in range(100)])
     for places in worker._depths.values():
         for _ in range(200):
             if not places._held:
@@ -168,4 +168,4 @@ async def test_an_error_of_the_function_comes_out_as_it_is(make: Callable[[Any],
         raise RuntimeError("can't start new thread")  # of the user's own
 
     with pytest.raises(RuntimeError, match="new thread"):
-        await in_thread(make(fails))
+        await run_in_thread(make(fails))

@@ -25,7 +25,7 @@ def conversation(*replies: Any) -> mellea.MelleaSession:
     return mellea.start_session(ScriptedBackend(*replies), ctx=ChatContext())
 
 
-async def in_thread(function: Any) -> Any:
+async def run_in_thread(function: Any) -> Any:
     with anyio.fail_after(30):
         return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
 
@@ -45,9 +45,9 @@ async def test_a_requirement_that_would_wait_for_the_turn_that_it_checks(is_chun
         with anyio.fail_after(30), pytest.raises(StreamingError, match=r"itself waits for the call, .* start_session"):
             await m.ainstruct("q", requirements=[requirement])
         with pytest.raises(StreamingError, match="itself waits for the call"):
-            await in_thread(partial(m.instruct, "q", requirements=[requirement]))
+            await run_in_thread(partial(m.instruct, "q", requirements=[requirement]))
         with pytest.raises(StreamingError, match="itself waits for the call"):
-            await in_thread(lambda requirement=requirement: list(m.stream("q", requirements=[requirement])))
+            await run_in_thread(lambda requirement=requirement: list(m.stream("q", requirements=[requirement])))
 
 
 async def test_a_call_that_cant_be_right_isnt_a_no() -> None:
@@ -80,7 +80,7 @@ async def test_a_tool_that_would_wait_for_the_answer_it_is_called_for_is_told_so
         """Ask."""
         return str(m.chat("inner").value)
 
-    thunk = await in_thread(partial(m.chat, "q", tools=[ask], tool_calls="run"))
+    thunk = await run_in_thread(partial(m.chat, "q", tools=[ask], tool_calls="run"))
     assert thunk.value == "done"
     told = m.backend.requests[-1].messages[-1].blocks[0]  # type: ignore[attr-defined]
     assert told.is_error and "itself waits for the call" in str(told)

@@ -22,7 +22,7 @@ from mellea.stdlib.tools import (
     ToolLoop,
     ToolReturn,
     give_answers,
-    nested_progress,
+    nest_progress,
     tool,
 )
 from mellea.testing import ScriptedBackend
@@ -405,7 +405,7 @@ def researcher(backend: ScriptedBackend, shop: Shop) -> Any:
     @tool
     async def research(task: str) -> str:
         """Find something out."""
-        progress = nested_progress((user_message(task),))
+        progress = nest_progress((user_message(task),))
         ended = await work(backend, shop.tools, progress)
         progress.raise_if_waiting()
         return ended.text
@@ -463,7 +463,7 @@ async def test_a_loop_three_deep_goes_on_where_each_of_them_stood() -> None:
     @tool
     async def manage(task: str) -> str:
         """Have it found out."""
-        progress = nested_progress((user_message(task),))
+        progress = nest_progress((user_message(task),))
         ended = await work(middle, [researcher(lowest, shop)], progress)
         progress.raise_if_waiting()
         return ended.text

@@ -24,7 +24,7 @@ from mellea.errors import (
 from mellea.stdlib.context import ChatContext, SimpleContext
 from mellea.stdlib.functional import aact
 from mellea.stdlib.requirements import check, simple_validate
-from mellea.stdlib.tools import Allow, Ask, Deny, Step, ToolLoop, loop_of
+from mellea.stdlib.tools import Allow, Ask, Deny, Step, ToolLoop, choose_loop
 from mellea.testing import Gate, Pause, ScriptedBackend
 from tests.waiting import until
 
@@ -431,6 +431,6 @@ def test_a_loop_with_a_wrong_part_is_refused(arguments: Any, complaint: str) -> 
     with pytest.raises(UsageError, match=complaint):
         ToolLoop(**arguments)
     with pytest.raises(UsageError, match="loop takes a ToolLoop"):
-        loop_of("run", "show")  # type: ignore[arg-type]
+        choose_loop("run", "show")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="max_turns=3 can't go with loop="):
-        loop_of(ToolLoop(max_steps=5), "run", 3)
+        choose_loop(ToolLoop(max_steps=5), "run", 3)

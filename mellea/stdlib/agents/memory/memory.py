@@ -26,7 +26,7 @@ from mellea.core.blocking import blocking
 from mellea.core.entrance import short_errors
 from mellea.core.masking import known_secrets, scrub_text
 from mellea.core.messages import Message
-from mellea.core.runtime.tasks import in_thread
+from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.surrogates import replace_surrogates
 from mellea.errors import StateError, ToolError, UsageError
 from mellea.stdlib import functional
@@ -182,7 +182,7 @@ class Memory(ToolSet):
             from mellea.stdlib.agents.memory.ranking import rank  # lazy: few programs recall
 
             vectors, vector = await self._embed(notes, asked)
-            found = (await in_thread(lambda: rank(notes, asked, vectors, vector)))[:limit]
+            found = (await run_in_thread(lambda: rank(notes, asked, vectors, vector)))[:limit]
         else:
             found = notes[:limit]
         await self._use_file(lambda: self._store.touch(self.user, found))
@@ -291,7 +291,7 @@ class Memory(ToolSet):
         import sqlite3  # lazy: most programs need no SQLite
 
         try:
-            return await in_thread(function)
+            return await run_in_thread(function)
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"the memory in {self.path!r} can't be read or written: {error}") from error
 
