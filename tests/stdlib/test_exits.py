@@ -11,6 +11,7 @@ import anyio.to_thread
 import pytest
 
 import mellea
+from mellea.core import Context, Requirement
 from mellea.core.events import ToolCall, ToolEnd
 from mellea.core.observer import Observer, observe
 from mellea.errors import OutputError
@@ -86,13 +87,14 @@ async def test_an_exit_in_a_users_function_leaves_an_async_verb_and_stream(leave
 
 @pytest.mark.anyio
 async def test_an_exit_of_a_gathered_call_is_raised_by_the_gather() -> None:
-    def answer(request: Any) -> str:
-        if "leave" in request.messages[-1].content:
+    def check(context: Context) -> bool:
+        if str(context) == "leave":
             sys.exit(3)
-        return "a"
+        return True
 
-    session = make_session(answer)
-    thunks = [await session.ainstruct(text, await_result=False) for text in ("leave", "stay")]
+    session = make_session(lambda request: request.messages[-1].content.splitlines()[0])
+    checks = [Requirement("x", validation_fn=check, check_only=True)]
+    thunks = [await session.ainstruct(text, requirements=checks, await_result=False) for text in ("leave", "stay")]
     with pytest.raises(SystemExit):
         await mellea.gather(*thunks)
 

@@ -250,7 +250,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda m: mellea.start_session("llama_cpp", backend_name="llama_cpp"), "two names"),
     (
         lambda m: mellea.start_session(ScriptedBackend("x"), temperature=0),
-        "no use for 'temperature'; pass .* model options as model_options=",
+        "takes no 'temperature'; arguments go to the backend's class, model options into model_options=",
     ),
     (lambda m: mellea.start_session(ctx="chat"), "ctx takes a Context"),
     (lambda m: mellea.start_session(model_options={"sed": 1}), "did you mean 'seed'"),

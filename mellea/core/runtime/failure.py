@@ -65,7 +65,8 @@ def as_mellea_error(error: BaseException, *, backend: str | None, model: str | N
         error = error.exceptions[0]
     if isinstance(error, MelleaError):
         return error
-    if not isinstance(error, Exception):
+    # Of the program's own code alone: a backend that exits has a fault, which is nobody's wish to end the program.
+    if is_work and not isinstance(error, Exception):
         exit = Exit(error)
         exit.__traceback__ = error.__traceback__
         return exit

@@ -19,6 +19,7 @@ import anyio
 from mellea.core.accumulator import join_deltas
 from mellea.core.backend import Backend, Batches, Request
 from mellea.core.events import Event, KeepAlive
+from mellea.core.runtime.failure import Exit
 from mellea.core.runtime.record import CLOSE_SECONDS
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.tracebacks import add_note
@@ -122,6 +123,8 @@ async def _ask(hook: Hook, *values: Any) -> Any:
     except MelleaError as error:
         add_note(error, f"raised by {_name(hook)}")
         raise
+    except (SystemExit, KeyboardInterrupt) as error:  # an exit of the program's, and no fault of the backend's
+        raise Exit(error) from None
     except Exception as error:
         raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
 

@@ -34,11 +34,17 @@ class RunSpans(Told):
 
     def make_current(self) -> None:
         """Make the innermost span the parent of what this task begins."""
-        self.innermost.enter()  # for good: the task is its own context
+        try:
+            self.innermost.enter()  # for good: the task is its own context
+        except BaseException as exit:  # an observer's, which is the program's own
+            raise Exit(exit) from None
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell what the backend says; for one that `wants_events`."""
-        self.innermost.tell(events)
+        try:
+            self.innermost.tell(events)
+        except BaseException as exit:
+            raise Exit(exit) from None
 
     def tell_retry(self, event: Event) -> None:
         """Tell that the request is about to be sent again."""
