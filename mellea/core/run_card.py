@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import Generation
@@ -23,13 +24,13 @@ class RunCard:
     It only looks at what has arrived: it is no reader, so it waits for nothing and computes no thunk. It holds the
     record and not the thunk, so a thunk that is shown can still be dropped.
 
+    Its title says what is being written, as a person would: `Text`, `Person`, `list[Person]`.
+
     Args:
-        title: what it is a generation of.
         run: the generation.
     """
 
-    def __init__(self, title: str, run: Record) -> None:
-        self._title = title
+    def __init__(self, run: Record) -> None:
         self._run = run
         self._decoder: PartialDecoder[Any] | None = None
         self._read = 0
@@ -49,7 +50,15 @@ class RunCard:
         if so_far.tool_calls:
             parts.append(_list_calls(so_far.tool_calls))
         parts += show_error(run.error)
-        return Card(self._title, run.state.value, self._list_facts(so_far), parts)
+        return Card(self._name_value(so_far), run.state.value, self._list_facts(so_far), parts)
+
+    def _name_value(self, so_far: Generation) -> str:
+        asked = self._run.format
+        if asked is None:
+            return "Tool calls" if so_far.tool_calls and not so_far.text else "Text"
+        from mellea.core.structured.kinds import format_type  # lazy: plain text needs none of it
+
+        return asked.schema.name if isinstance(asked.kind, Mapping) else format_type(asked.kind)
 
     def _list_facts(self, so_far: Generation) -> list[str]:
         facts = [so_far.model or self._run.model or "", say_tokens(self._run.usage())]

@@ -402,7 +402,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def _card_(self) -> Card:
         from mellea.core.run_card import RunCard  # lazy: only a frontend asks
 
-        return RunCard(type(self).__name__, self._run).draw()
+        return RunCard(self._run).draw()
 
     def __copy__(self) -> Self:
         return self

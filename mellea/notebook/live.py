@@ -111,7 +111,7 @@ def _card(value: Any) -> Card:
 
 
 def _follow_thunk(thunk: ModelOutputThunk[Any]) -> None:
-    run = RunCard(type(thunk).__name__, thunk.record)
+    run = RunCard(thunk.record)
     screen = find_screen()
     if run.is_final or not screen.stays:
         screen.draw(run.draw(), is_final=True)
@@ -122,7 +122,7 @@ def _follow_thunk(thunk: ModelOutputThunk[Any]) -> None:
 def _follow_stream(stream: Any) -> threading.Thread:
     """Follow a stream that has been launched, and return the thread that does."""
     is_agent = isinstance(stream, (AgentStream, AsyncAgentStream))
-    draw = stream._card_ if is_agent else RunCard(type(stream).__name__, stream.record).draw
+    draw = stream._card_ if is_agent else RunCard(stream.record).draw
     return _Follower(stream.record, draw, find_screen()).start()
 
 

@@ -230,3 +230,30 @@ thunk._repr_mimebundle_()
 assert not {"IPython", "marimo", "mellea.notebook"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        (None, "Text"),
+        (Note, "Note"),
+        (list[Note], "list[Note]"),
+        (int, "int"),
+        (int | None, "int | None"),
+        ({"title": "Size", "type": "integer"}, "Size"),
+    ],
+)
+def test_the_card_of_a_value_says_what_the_value_is(kind: Any, title: str) -> None:
+    written = {"Note": '{"text": "a", "pages": 1}', "list[Note]": "[]"}.get(title, "3")
+    m = mellea.start_session(ScriptedBackend(written, written))
+    thunk = m.instruct("Go.", format=kind)
+    stream = m.stream("Go.", format=kind)
+    assert bundle(stream)["text/plain"] == "Stream · not launched"
+    list(stream)
+    assert stream.result.value == thunk.value
+    for value in (thunk, stream):
+        assert bundle(value)["text/plain"].startswith(f"{title} · done · script\n")
+
+
+def test_the_card_of_an_answer_that_only_calls_tools_says_so(values: dict[str, Any]) -> None:
+    assert bundle(values["thunk with calls"])["text/plain"].startswith("Tool calls · ")

@@ -27,7 +27,7 @@ def test_a_pipe_gets_the_end_of_a_stream_once(capsys: pytest.CaptureFixture[str]
     stream = mellea.start_session(ScriptedBackend(["Once", Pause(0.15), " upon"])).stream("Go.")
     show(stream)
     assert stream.result.value == "Once upon"
-    assert capsys.readouterr().out == "Stream · done · script\nOnce upon\n"
+    assert capsys.readouterr().out == "Text · done · script\nOnce upon\n"
 
 
 def test_a_terminal_is_drawn_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ async def test_async_streams_are_read_to_their_end(anyio_backend: object, capsys
     stream = mellea.start_session(ScriptedBackend(["Once", " upon"])).astream("Go.")
     await ashow(stream)
     assert stream.result.value == "Once upon"
-    assert capsys.readouterr().out == "AsyncStream · done · script\nOnce upon\n"
+    assert capsys.readouterr().out == "Text · done · script\nOnce upon\n"
 
 
 async def test_an_agent_shows_its_steps(anyio_backend: object, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ async def test_a_thunk_at_a_terminal_is_shown_as_it_is(
     thunk = await m.ainstruct("Go.", await_result=False)
     show(thunk)
     assert not thunk.is_computed()
-    assert capsys.readouterr().out.startswith("ModelOutputThunk · ")
+    assert capsys.readouterr().out.startswith("Text · ")
     gate.open()
     await thunk
 

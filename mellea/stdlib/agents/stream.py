@@ -119,7 +119,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         from mellea.core.card import Card, show_error  # lazy: only a frontend asks
         from mellea.core.run_card import say_tokens  # lazy, too
 
-        title, record = type(self).__name__, self.record
+        title, record = "AgentRun", self.record
         if record is None:  # showing it begins nothing
             return Card(title, "not launched")
         parts = tabulate_steps(list_steps(record.events[: record.limit], self._book.start)) + show_error(record.error)

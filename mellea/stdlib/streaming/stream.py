@@ -306,9 +306,8 @@ class _Streaming(Displayed, Generic[T]):
         from mellea.core.card import Card  # lazy: only a frontend asks
         from mellea.core.run_card import RunCard  # lazy, too
 
-        title = type(self).__name__
         # Showing it launches nothing.
-        return Card(title, "not launched") if self.record is None else RunCard(title, self.record).draw()
+        return Card("Stream", "not launched") if self.record is None else RunCard(self.record).draw()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
