@@ -72,8 +72,14 @@ def rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Interva
     Args:
         counts: for each case, how many of its samples passed and how many there are; those without samples don't count.
         confidence: how often such intervals hold the true rate.
+
+    Raises:
+        UsageError: a case has more passes than samples, or fewer than none.
     """
     check_confidence(confidence)
+    for passed, of in counts:
+        if not 0 <= passed <= of:
+            raise UsageError(f"a case has (passed, samples) with 0 <= passed <= samples, not {(passed, of)!r}")
     known = [(passed, of) for passed, of in counts if of]
     total = sum(of for _, of in known)
     if not total:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from fractions import Fraction
 
 import pytest
@@ -133,3 +134,9 @@ def test_an_interval_of_a_difference_holds_the_true_difference_at_least_as_often
 
 def test_figures_are_exact_where_they_can_be() -> None:
     assert rate_interval([(1, 3), (2, 3)]).estimate == float(Fraction(1, 2))
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (-1, 3), (1, 0), (0, -1)])
+def test_more_passes_than_samples_are_an_error(counts: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=re.escape(repr(counts))):
+        rate_interval([(1, 2), counts])
