@@ -57,6 +57,7 @@ def make_classify(provider: str, address: str) -> Any:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "_FIRST_LOOK", 0.02)
     monkeypatch.setattr(desk, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(desk, "_SETTLE_SECONDS", 0.1)
     monkeypatch.setattr("mellea.batch.runner._FIRST_PAUSE", 0.01)
 
 
@@ -274,7 +275,7 @@ import mellea
 from tests.batch.test_batches import make_classify
 
 provider, address, path, moment = sys.argv[1:]
-desk._FIRST_LOOK = desk._TICK_SECONDS = 0.02
+desk._FIRST_LOOK = desk._TICK_SECONDS = desk._SETTLE_SECONDS = 0.02
 
 async def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
