@@ -1,7 +1,7 @@
 """An imitation of the providers' batch servers, made from their published forms, on loopback.
 
 Sources: platform.openai.com/docs/api-reference/batch, platform.claude.com/docs/en/build-with-claude/batch-processing,
-ai.google.dev/gemini-api/docs/batch-api (2026-11).
+ai.google.dev/gemini-api/docs/batch-api and /files (2026-11).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ class Kept:
     is_cancelled: bool = False
     is_deleted: bool = False
     lines: list[Any] | None = None  # the results, once it is over
+    has_file: bool = False
 
     def end(self, line: Callable[[str, dict[str, Any]], Any]) -> list[Any]:
         """Return the results, which are made once."""
@@ -248,20 +249,55 @@ class Anthropic:
 
 
 class Gemini:
-    """Gemini's batches."""
+    """Gemini's batches, and its files."""
 
     def __init__(self, server: BatchServer) -> None:
         self.server = server
+        self.sizes: dict[str, int] = {}
+
+    def upload(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any, dict[str, str]]:
+        """Take a file by Google's resumable protocol."""
+        server, command = self.server, headers["x-goog-upload-command"]
+        if command == "start":
+            assert (path, headers["x-goog-upload-protocol"]) == ("/upload/v1beta/files", "resumable")
+            name = f"files/in{len(server.files)}"
+            server.files[name] = b""
+            self.sizes[name] = int(headers["x-goog-upload-header-content-length"])
+            address = f"{server.address}/upload/v1beta/files?upload_id={name}&upload_protocol=resumable"
+            return 200, {}, {"x-goog-upload-url": address, "x-goog-upload-status": "active"}
+        name = str(find_field(path, "upload_id"))
+        assert int(headers["x-goog-upload-offset"]) == len(server.files[name])
+        server.files[name] += body
+        if command == "upload":
+            assert len(body) % 2**18 == 0, "pieces have a multiple of 256 KiB"
+            return 200, b"", {"x-goog-upload-status": "active"}
+        assert command == "upload, finalize"
+        assert len(server.files[name]) == self.sizes[name]
+        return (
+            200,
+            {"file": {"name": name, "sizeBytes": str(len(server.files[name]))}},
+            {"x-goog-upload-status": "final"},
+        )
+
+    def read_requests(self, source: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        if "fileName" in source:
+            lines = [json.loads(line) for line in self.server.files[source["fileName"]].splitlines()]
+            return [(line["key"], line["request"]) for line in lines]
+        return [(each["metadata"]["key"], each["request"]) for each in source["requests"]["requests"]]
 
     def answer(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, Any]:
         server = self.server
+        # With `/download` as the documentation says, without it as Google's own client does.
+        if match := re.fullmatch(r"(?:/download)?/v1beta/(files/\w+):download\?alt=media", path):
+            return 200, server.files[match[1]]
         if ":streamGenerateContent" in path or ":generateContent" in path:
             server.live += 1
             return 200, self.content(json.loads(body))
         if path.endswith(":batchGenerateContent"):
+            assert len(body) < 20_000_000
             batch = json.loads(body)["batch"]
-            requests = batch["inputConfig"]["requests"]["requests"]
-            kept = server.keep(batch["displayName"], [(each["metadata"]["key"], each["request"]) for each in requests])
+            kept = server.keep(batch["displayName"], self.read_requests(batch["inputConfig"]))
+            kept.has_file = "fileName" in batch["inputConfig"]
             return 200, self.status(kept)
         if path.startswith("/v1beta/batches?"):
             page, has_more = server.list_page(find_field(path, "pageToken"))
@@ -284,9 +320,19 @@ class Gemini:
             },
         }
         if is_over:
-            lines = kept.end(self.line)
-            said |= {"done": True, "response": {"inlinedResponses": {"inlinedResponses": [x for x in lines if x]}}}
+            output = self.write_output(kept, [line for line in kept.end(self.line) if line])
+            said["metadata"]["output"] = output
+            said |= {"done": True, "response": output}
         return said
+
+    def write_output(self, kept: Kept, lines: list[Any]) -> dict[str, Any]:
+        if not kept.has_file:
+            return {"inlinedResponses": {"inlinedResponses": lines}}
+        named = [{"key": line["metadata"]["key"], **line} for line in lines]
+        for line in named:
+            del line["metadata"]
+        self.server.files[f"files/out{kept.id}"] = b"".join(json.dumps(line).encode() + b"\n" for line in named)
+        return {"responsesFile": f"files/out{kept.id}"}
 
     def line(self, key: str, request: dict[str, Any]) -> dict[str, Any]:
         fate = self.server.fate(request["contents"][-1]["parts"][-1]["text"])
@@ -332,7 +378,11 @@ def serve(provider: str, server: BatchServer) -> Iterator[BatchServer]:
             body = self.rfile.read(length)
             server.log.append(f"{self.command} {self.path}")
             before = len(server.batches)
-            status, said = speaker.answer(self.command, self.path, body, self.headers.get("content-type", ""))
+            more: dict[str, str] = {}
+            if self.path.startswith("/upload/"):
+                status, said, more = speaker.upload(self.path, body, self.headers)
+            else:
+                status, said = speaker.answer(self.command, self.path, body, self.headers.get("content-type", ""))
             if len(server.batches) > before and server.loses > 0:
                 server.loses -= 1
                 status, said = 502, {"error": {"message": "the answer was lost"}}
@@ -340,6 +390,8 @@ def serve(provider: str, server: BatchServer) -> Iterator[BatchServer]:
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
+            for name, value in more.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(data)
 

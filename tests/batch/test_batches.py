@@ -390,3 +390,17 @@ async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path) -> No
 def test_batches_need_a_journal() -> None:
     with pytest.raises(UsageError, match="journal="):
         mellea.map(lambda n: n, [1], batch=True)
+
+
+def test_the_documentation_gives_the_limits_of_the_codecs() -> None:
+    page = Path(__file__).parents[2] / "docs/scale.md"
+    if not page.exists():
+        pytest.skip("the documentation isn't here: the wheel is tested on its own")
+    words = " ".join(page.read_text().split())
+    named = {"openai": "for OpenAI", "anthropic": "for Anthropic", "gemini": "for Gemini"}
+    for provider, place in named.items():
+        codec = make_backend(provider, "http://127.0.0.1:9").batches
+        assert codec is not None
+        size = round(codec.most_bytes / 10**6)
+        shown = f"{size // 1000} GB" if size >= 1000 else f"{size} MB"
+        assert f"{codec.most_requests:,} or {shown} {place}" in words

@@ -160,7 +160,7 @@ class GeminiBackend(HttpBackend):
         """The batches of the developer API."""
         from mellea.backends.gemini.batches import GeminiBatches  # lazy: few programs use batches
 
-        return GeminiBatches(name_resource(self.model_id))
+        return GeminiBatches(name_resource(self.model_id), self._address.base)
 
     def make_decoder(self, request: Request) -> Decoder:
         """Return a decoder for one answer."""

@@ -536,8 +536,10 @@ class HttpBackend(Backend):
             if len(way.urls) >= _MOST_PATHS:
                 way.urls.clear()
             url = way.urls[outgoing.path] = self._address.join(outgoing.path)
+        # A whole address may be one that lets whoever knows it upload a file.
+        endpoint = "" if "://" in outgoing.path else outgoing.path
         sent = HttpRequest(
-            method, url, self._address.origin, Headers(headers), body, deadlines.connect, endpoint=outgoing.path
+            method, url, self._address.origin, Headers(headers), body, deadlines.connect, endpoint=endpoint
         )
         retries = self.retries if retries is None else retries
         return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error, self._limits)
