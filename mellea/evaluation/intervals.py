@@ -52,6 +52,8 @@ class Interval:
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
+        if math.isnan(self.estimate):
+            return "unknown, without a sample"
         return f"{self.estimate:.1%} ({self.low:.1%} to {self.high:.1%})"
 
 
@@ -72,8 +74,13 @@ def rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Interva
     Args:
         counts: for each case, how many of its samples passed and how many there are; those without samples don't count.
         confidence: how often such intervals hold the true rate.
+
+    Raises:
+        UsageError: more samples passed than there are, or a number is below 0; or the confidence isn't between 0 and 1.
     """
     check_confidence(confidence)
+    if wrong := next((each for each in counts if not 0 <= each[0] <= each[1]), None):
+        raise UsageError(f"of a case's samples none to all pass, so {wrong!r} can't be (passed, of)")
     known = [(passed, of) for passed, of in counts if of]
     total = sum(of for _, of in known)
     if not total:

@@ -49,6 +49,7 @@ from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
 from mellea.core.masking import hold_back, known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import describe_span, find_span_cost
+from mellea.core.sqlite import UnusableFileError
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from mellea.telemetry.run_file import COLUMNS, Entry, RunFile, StoredAt
@@ -484,8 +485,10 @@ def _check(path: Any, content: Any, max_bytes: Any, max_age: Any) -> None:
 def _open(file: RunFile) -> None:
     try:
         file.write()
-    except (sqlite3.OperationalError, OSError) as error:
-        raise ConfigurationError(f"the record {file.database.path!r} can't be written: {error}") from error
+    except UnusableFileError as error:
+        raise ConfigurationError(
+            f"the record {file.database.path!r} can't be written: {error.__cause__ or error}"
+        ) from error
 
 
 def _release(recorder: _Recorder) -> None:

@@ -82,6 +82,16 @@ def test_without_data_anything_is_possible() -> None:
     assert math.isnan(difference_interval([]).estimate)
 
 
+@pytest.mark.parametrize("counts", [[(2, 1)], [(1, 1), (-1, 2)], [(1, 0)]])
+def test_counts_that_cannot_be_are_refused(counts: list[tuple[int, int]]) -> None:
+    with pytest.raises(UsageError, match="can't be"):
+        rate_interval(counts)
+
+
+def test_a_rate_without_samples_says_so() -> None:
+    assert str(rate_interval([])) == "unknown, without a sample"
+
+
 @pytest.mark.parametrize("confidence", [0, 1, 1.5, "95"])
 def test_a_confidence_lies_between_0_and_1(confidence: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
