@@ -94,9 +94,8 @@ async def test_an_exit_of_a_gathered_call_is_raised_by_the_gather() -> None:
 
     session = make_session(lambda request: request.messages[-1].content.splitlines()[0])
     checks = [Requirement("x", validation_fn=check, check_only=True)]
-    thunks = [await session.ainstruct(text, requirements=checks, await_result=False) for text in ("leave", "stay")]
     with pytest.raises(SystemExit):
-        await mellea.gather(*thunks)
+        await mellea.gather(*[session.ainstruct(text, requirements=checks) for text in ("leave", "stay")])
 
 
 @pytest.mark.parametrize("leave", EXITS[:2])

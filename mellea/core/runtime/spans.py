@@ -36,14 +36,14 @@ class RunSpans(Told):
         """Make the innermost span the parent of what this task begins."""
         try:
             self.innermost.enter()  # for good: the task is its own context
-        except BaseException as exit:  # an observer's, which is the program's own
+        except BaseException as exit:  # noqa: BLE001 - an observer's, which is the program's own
             raise Exit(exit) from None
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell what the backend says; for one that `wants_events`."""
         try:
             self.innermost.tell(events)
-        except BaseException as exit:
+        except BaseException as exit:  # noqa: BLE001 - as above
             raise Exit(exit) from None
 
     def tell_retry(self, event: Event) -> None:
