@@ -138,6 +138,11 @@ class _Came:
             elif length:
                 self.chunks.append([milliseconds, length])
 
+    def forget_text(self) -> None:
+        """Let go of all that was told, but for what there is to count."""
+        self.looked = 0
+        self._text, self._thoughts = [], []
+
     @property
     def length(self) -> int:
         """How many characters of text have come."""
@@ -331,7 +336,10 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        note.told, note.came = [], _Came()  # the span may be the parent of others, and live on
+        # The span may be the parent of others, and live on. What is written stays known: where its begin is written after
+        # it has ended, it is written once more.
+        note.told = []
+        came.forget_text()
     if content:
         data = scrub_all(data, secrets)
     columns = [data.pop(name, None) for name in COLUMNS]
