@@ -21,7 +21,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.abc
@@ -37,6 +37,8 @@ from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
 
 __all__ = ["EARLIER_SECONDS", "BatchDesk", "drive"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("mellea")
 
 _QUIET_SECONDS = 1.0
@@ -46,6 +48,8 @@ _TICK_SECONDS = 0.1
 _FIRST_LOOK = 5.0
 _LONGEST_LOOK = 60.0
 _TRIES = 5
+_SETTLE_SECONDS = 20.0
+"""How old an intent is at least before its batch counts as never made: a list may show a new batch late."""
 EARLIER_SECONDS = 300.0
 """How much earlier than the journal says a provider's clock may have made a batch."""
 
@@ -250,13 +254,22 @@ class BatchDesk:
 
     async def _go_on(self, batch: _Batch) -> None:
         """Find the batch of an earlier run; if it was never made, its rows go into a new one."""
-        if batch.id is None:
-            found = await self._find(batch, batch.at)
-            if found is None:
-                await self._lose(batch)
-                return
-            batch.id = found.id
-            await self._note(batch.intent, "made", found.id)
+        while batch.id is None:
+            # Another process with the same journal may be making it at this moment.
+            id = await self._find_noted(batch.intent)
+            if id is None and (found := await self._find(batch, batch.at)) is not None:
+                id = found.id
+                await self._note(batch.intent, "made", id)
+            batch.id = id
+            if id is None:
+                if time.time() - batch.at > _SETTLE_SECONDS:
+                    await self._lose(batch)
+                    return
+                await anyio.sleep(_FIRST_LOOK)
+
+    async def _find_noted(self, intent: str) -> str | None:
+        noted: list[NotedBatch] = await self._call_journal(lambda journal: journal.open_batches(self._job))
+        return next((each.provider_id for each in noted if each.intent == intent), None)
 
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
         """Find a batch in the provider's list, by its intent, or else by what there is to compare."""
@@ -264,23 +277,40 @@ class BatchDesk:
         earliest = since - EARLIER_SECONDS
         recent: list[BatchStatus] = await drive(batch.backend, batch.codec.list_recent(earliest))
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
+        like: list[BatchStatus] = []
         for status in recent:
             if status.intent is not None:
                 if status.intent == batch.intent:
                     return status
-                continue
-            is_like = status.id not in known and status.total == batch.total and (status.made or since) >= earliest
-            if is_like and await self._is_ours(batch, status):
-                return status
-        return None
+            elif status.id not in known and status.total == batch.total and (status.made or since) >= earliest:
+                like.append(status)
+        return await self._find_by_names(batch, like)
 
-    async def _is_ours(self, batch: _Batch, status: BatchStatus) -> bool:
-        """Whether the results of a batch that has no intent bear ours; to know it, wait for its end."""
-        while not status.is_over:
-            await anyio.sleep(_FIRST_LOOK)
-            status = await drive(batch.backend, batch.codec.look(status.id))
-        outcomes = await drive(batch.backend, batch.codec.fetch(status))
-        return bool(outcomes) and all(outcome.key.startswith(f"{batch.intent}-") for outcome in outcomes)
+    async def _find_by_names(self, batch: _Batch, like: list[BatchStatus]) -> BatchStatus | None:
+        """Find ours among batches that have no intent, by the names in their results, which are there at their end."""
+        pause = _FIRST_LOOK
+        while True:
+            for status in like:
+                name = await self._ask_for(batch, batch.codec.fetch_name(status)) if status.is_over else None
+                if name is not None and name.startswith(f"{batch.intent}-"):
+                    return status
+            like = [status for status in like if not status.is_over]
+            if not like:
+                return None
+            # Its rows wait as well: one of these may be ours, and a second one would be paid for, too.
+            _log.info("waiting until %d batches have ended, to see which of them is %s", len(like), batch.intent)
+            await anyio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_LOOK)
+            looks = [await self._ask_for(batch, batch.codec.look(status.id)) for status in like]
+            like = [status for status in looks if status is not None]
+
+    async def _ask_for(self, batch: _Batch, calls: Calls[T]) -> T | None:
+        """Ask of a batch that may be another program's, which may have deleted it meanwhile."""
+        try:
+            found: T = await drive(batch.backend, calls)
+            return found
+        except NotFoundError:
+            return None
 
     async def _lose(self, batch: _Batch) -> None:
         """Let the rows of a batch that was never made go into a new one."""

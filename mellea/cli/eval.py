@@ -45,7 +45,6 @@ def eval(
     journal: Annotated[
         Path | None, typer.Option("--journal", metavar="FILE", help="The journal, by default beside the program.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a journal that is there.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases.")] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="The model, such as openai/gpt-5-mini.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Samples in flight at most.")] = None,
@@ -56,7 +55,8 @@ def eval(
 ) -> None:
     """Evaluate functions on cases, and report: rates with intervals, which variant is better, cost and time.
 
-    The exit code is 1 if a rate is too low, or if the budget was used up.
+    The journal keeps the answers, so a later run only asks for what is new or has changed: other cases, another prompt
+    or model. The exit code is 1 if a rate is too low, or if the budget was used up.
     """
     found = [_change(each, cases, check, repeat, at_least, limit) for each in _find_evaluations(program, cases)]
     _check_files(found, html, jsonl)
@@ -65,12 +65,6 @@ def eval(
         {"the program": _find_file(program), "the file of cases": cases, "the journal": kept},
         {"--html": html, "--jsonl": jsonl},
     )
-    # Not continued without being asked, since it may be of other cases, or of an older prompt.
-    if kept.exists() and not resume:
-        raise UsageError(
-            f"the journal {str(kept)!r} is there already; --resume asks for nothing that it has and that hasn't "
-            "changed, or delete it"
-        )
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
     failed = False
     with start_session(model) if model is not None else nullcontext():
@@ -78,8 +72,9 @@ def eval(
             try:
                 report = evaluation.run(journal=kept, concurrency=concurrency, batch=batch, budget=budget)
             except KeyboardInterrupt:
-                output.note(f"mellea: what is done stands in {str(kept)!r}; --resume goes on")
+                output.note(f"mellea: what is done stands in {str(kept)!r}; the same command goes on")
                 raise
+            _note_reused(report, kept)
             _show(report, as_json=as_json)
             _write(report, html, jsonl)
             missed = evaluation.find_missed(report, is_sure=sure)
@@ -139,6 +134,15 @@ def _find_file(program: str) -> Path:
 def _check_files(found: list[Evaluation], *files: Path | None) -> None:
     if len(found) > 1 and any(files):
         raise UsageError(f"the file has {len(found)} evaluations, which can't all go into one file; name one of them")
+
+
+def _note_reused(report: Report, kept: Path) -> None:
+    """Tell how many samples weren't asked for, as whoever expects new ones has to name another journal."""
+    if reused := sum(sample.cached for sample in report.samples):
+        output.note(
+            f"mellea: {reused:,} of {len(report.samples):,} samples come from the journal {str(kept)!r}, since nothing "
+            "that decides them has changed; delete it, or give another --journal, for new ones"
+        )
 
 
 def _show(report: Report, *, as_json: bool) -> None:

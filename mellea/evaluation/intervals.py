@@ -76,11 +76,12 @@ def rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Interva
         confidence: how often such intervals hold the true rate.
 
     Raises:
-        UsageError: more samples passed than there are, or a number is below 0; or the confidence isn't between 0 and 1.
+        UsageError: a case has more passes than samples, or fewer than none.
     """
     check_confidence(confidence)
-    if wrong := next((each for each in counts if not 0 <= each[0] <= each[1]), None):
-        raise UsageError(f"of a case's samples none to all pass, so {wrong!r} can't be (passed, of)")
+    for passed, of in counts:
+        if not 0 <= passed <= of:
+            raise UsageError(f"a case has (passed, samples) with 0 <= passed <= samples, not {(passed, of)!r}")
     known = [(passed, of) for passed, of in counts if of]
     total = sum(of for _, of in known)
     if not total:

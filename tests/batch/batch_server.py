@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import itertools
 import json
 import re
 import threading
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Kept:
     made: float
     looks: int = 0
     is_cancelled: bool = False
+    is_deleted: bool = False
     lines: list[Any] | None = None  # the results, once it is over
 
     def end(self, line: Callable[[str, dict[str, Any]], Any]) -> list[Any]:
@@ -46,26 +49,35 @@ class BatchServer:
         fate: what becomes of a request, by its prompt: `"fine"`, `"expired"`, `"busy"`, `"refused"` or `"missing"`.
         looks: how often a batch is looked at before it is over.
         loses: how many answers to a creation are lost, although the batch is made.
+        page: how many batches a page of the list has at most.
     """
 
     fate: Callable[[str], str] = lambda prompt: "fine"
     looks: int = 1
     loses: int = 0
+    page: int = 100
     batches: list[Kept] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     live: int = 0
     log: list[str] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     lock: threading.Lock = field(default_factory=threading.Lock)
     address: str = ""
 
     def keep(self, intent: str | None, requests: list[tuple[str, dict[str, Any]]]) -> Kept:
         with self.lock:
-            kept = Kept(f"b{len(self.batches)}", intent, requests, datetime.now(UTC).timestamp())
+            kept = Kept(f"b{next(self.numbers)}", intent, requests, datetime.now(UTC).timestamp())
             self.batches.append(kept)
         return kept
 
-    def find(self, id: str) -> Kept:
-        return next(kept for kept in self.batches if kept.id == id)
+    def find(self, id: str) -> Kept | None:
+        return next((kept for kept in self.batches if kept.id == id and not kept.is_deleted), None)
+
+    def list_page(self, after: str | None) -> tuple[list[Kept], bool]:
+        """Return the batches behind one of them, the latest first, and whether there are more."""
+        kept = self.batches[::-1]
+        begin = 1 + [each.id for each in kept].index(after) if after else 0
+        return kept[begin : begin + self.page], begin + self.page < len(kept)
 
     def is_over(self, kept: Kept) -> bool:
         kept.looks += 1
@@ -120,9 +132,9 @@ class OpenAI:
             )
             return 200, self.status(kept)
         if path.startswith("/v1/batches?"):
-            return 200, {"data": [self.status(kept) for kept in reversed(server.batches)], "has_more": False}
-        if match := re.fullmatch(r"/v1/batches/(\w+)(/cancel)?", path):
-            kept = server.find(match[1])
+            page, has_more = server.list_page(find_field(path, "after"))
+            return 200, {"data": [self.status(kept) for kept in page], "has_more": has_more}
+        if (match := re.fullmatch(r"/v1/batches/(\w+)(/cancel)?", path)) and (kept := server.find(match[1])):
             kept.is_cancelled = kept.is_cancelled or bool(match[2])
             return 200, self.status(kept, is_looked_at=True)
         return 404, {"error": {"message": "no such path"}}
@@ -188,12 +200,13 @@ class Anthropic:
             assert all("stream" not in params for _, params in requests)
             return 200, self.status(server.keep(None, requests))
         if path.startswith("/v1/messages/batches?"):
-            return 200, {"data": [self.status(kept) for kept in reversed(server.batches)], "has_more": False}
-        if match := re.fullmatch(r"/v1/messages/batches/(\w+)/results", path):
-            lines = server.find(match[1]).end(self.line)[::-1]
+            page, has_more = server.list_page(find_field(path, "after_id"))
+            return 200, {"data": [self.status(kept) for kept in page], "has_more": has_more}
+        if (match := re.fullmatch(r"/v1/messages/batches/(\w+)/results", path)) and (kept := server.find(match[1])):
+            assert kept.lines is not None or self.server.is_over(kept), "there are no results before the end"
+            lines = kept.end(self.line)[::-1]
             return 200, b"\n".join(json.dumps(line).encode() for line in lines if line)
-        if match := re.fullmatch(r"/v1/messages/batches/(\w+)(/cancel)?", path):
-            kept = server.find(match[1])
+        if (match := re.fullmatch(r"/v1/messages/batches/(\w+)(/cancel)?", path)) and (kept := server.find(match[1])):
             kept.is_cancelled = kept.is_cancelled or bool(match[2])
             return 200, self.status(kept, is_looked_at=True)
         return 404, {"type": "error", "error": {"type": "not_found_error", "message": "no such path"}}
@@ -251,9 +264,10 @@ class Gemini:
             kept = server.keep(batch["displayName"], [(each["metadata"]["key"], each["request"]) for each in requests])
             return 200, self.status(kept)
         if path.startswith("/v1beta/batches?"):
-            return 200, {"operations": [self.status(kept) for kept in reversed(server.batches)]}
-        if match := re.fullmatch(r"/v1beta/batches/(\w+)(:cancel)?", path):
-            kept = server.find(match[1])
+            page, has_more = server.list_page(find_field(path, "pageToken"))
+            token = {"nextPageToken": page[-1].id} if has_more else {}
+            return 200, {"operations": [self.status(kept) for kept in page], **token}
+        if (match := re.fullmatch(r"/v1beta/batches/(\w+)(:cancel)?", path)) and (kept := server.find(match[1])):
             kept.is_cancelled = kept.is_cancelled or bool(match[2])
             return 200, {} if match[2] else self.status(kept, is_looked_at=True)
         return 404, {"error": {"code": 404, "message": "no such path"}}
@@ -291,6 +305,11 @@ class Gemini:
             "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15},
             "modelVersion": "gemini-2.5-flash",
         }
+
+
+def find_field(path: str, name: str) -> str | None:
+    """Return a field of a path's query."""
+    return next(iter(parse_qs(urlsplit(path).query).get(name, [])), None)
 
 
 def _text(content: Any) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from mellea.batch import Journal, Row, acancel_batches, amap, desk
 from mellea.core import Requirement
 from mellea.errors import BadRequestError, UnsupportedError, UsageError
 from mellea.testing import ScriptedBackend
-from tests.batch.batch_server import BatchServer, find_word, serve
+from tests.batch.batch_server import BatchServer, Kept, find_word, serve
 
 pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
@@ -57,6 +59,7 @@ def make_classify(provider: str, address: str) -> Any:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk, "_FIRST_LOOK", 0.02)
     monkeypatch.setattr(desk, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(desk, "_SETTLE_SECONDS", 0.1)
     monkeypatch.setattr("mellea.batch.runner._FIRST_PAUSE", 0.01)
 
 
@@ -274,7 +277,7 @@ import mellea
 from tests.batch.test_batches import make_classify
 
 provider, address, path, moment = sys.argv[1:]
-desk._FIRST_LOOK = desk._TICK_SECONDS = 0.02
+desk._FIRST_LOOK = desk._TICK_SECONDS = desk._SETTLE_SECONDS = 0.02
 
 async def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -311,6 +314,70 @@ def test_a_crash_around_the_creation_gives_one_batch_not_two(
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [f"k{number}" for number in range(6)]
     assert len(server.batches) == 1
+
+
+async def lose_the_note(provider: str, server: BatchServer, path: Path) -> list[str]:
+    """Leave a batch at the server whose id isn't in the journal, as a program does that is killed in between."""
+    texts = await leave_a_batch(provider, server, path)
+    with closing(sqlite3.connect(path)) as journal, journal:
+        journal.execute("UPDATE batches SET state = 'intended', provider_id = NULL")
+    return texts
+
+
+def keep_foreign(server: BatchServer, name: str, like: int = 0) -> Kept:
+    """Have the server keep a batch of another program: as many requests, made at the same time."""
+    kept = server.batches[like]
+    requests = [(f"{name}-{number}", request) for number, (_, request) in enumerate(kept.requests)]
+    return server.keep(None if kept.intent is None else name, requests)
+
+
+async def test_a_batch_whose_note_was_lost_is_told_from_those_of_others(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    server.page = 2
+    texts = await lose_the_note(provider, server, tmp_path / "run.db")
+    for number in range(5):
+        keep_foreign(server, f"theirs{number}")
+    keep_foreign(server, "deleted").is_deleted = True
+    server.looks = 3  # all of them are under way at first
+    for kept in server.batches:
+        kept.looks = 0
+    rows = await collect(provider, server, texts, tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in rows] == [f"k{number}" for number in range(8)]
+    assert len(server.batches) == 7
+    assert server.live == 0
+
+
+async def test_a_batch_of_another_program_is_not_taken_for_one_that_was_never_made(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    texts = await lose_the_note(provider, server, tmp_path / "run.db")
+    theirs = keep_foreign(server, "theirs")
+    del server.batches[0]  # ours was never made
+    server.looks = 1
+    rows = await collect(provider, server, texts, tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in rows] == [f"k{number}" for number in range(8)]
+    ours = [kept for kept in server.batches if kept is not theirs]
+    assert [len(kept.requests) for kept in ours] == [8]
+
+
+async def test_two_programs_at_the_same_time_have_each_its_own_batch(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    await lose_the_note(provider, server, tmp_path / "a.db")  # the one looks for its batch while the other makes one
+    texts = [f"mail other{number}" for number in range(8)]
+    server.looks = 1
+    found: dict[str, list[Row[Any]]] = {}
+    async with anyio.create_task_group() as group:
+
+        async def run(name: str, texts: list[str]) -> None:
+            found[name] = await collect(provider, server, texts, tmp_path / name)
+
+        group.start_soon(run, "a.db", [f"mail k{number}" for number in range(8)])
+        group.start_soon(run, "b.db", texts)
+    assert [row.value and row.value.kind for row in found["a.db"]] == [f"k{number}" for number in range(8)]
+    assert [row.value and row.value.kind for row in found["b.db"]] == [f"other{number}" for number in range(8)]
+    assert len(server.batches) == 2
 
 
 async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_rate_below_the_threshold_is_exit_code_1(run: Run, program: Path) -> N
     done = run("eval", "mails.py:plan", "--at-least", "0.9")
     assert done.code == 1
     assert done.stderr == "mellea: 'classify' has 75.0% (30.1% to 95.4%), and at least 90% was wanted\n"
-    sure = run("eval", "mails.py", "--resume", "--sure")
+    sure = run("eval", "mails.py", "--sure")
     assert sure.code == 1
     assert "3 of 4" in sure.stdout
 
@@ -85,14 +85,25 @@ def test_a_function_is_evaluated_on_a_file_of_cases(run: Run, program: Path) -> 
     assert figures["variants"]["classify"]["rate"]["estimate"] == 0.5
 
 
-def test_it_goes_on_with_a_journal_only_if_asked_to(run: Run, program: Path) -> None:
-    assert run("eval", "mails.py", "--limit", "2").code == 0
+def test_a_second_run_asks_only_for_what_is_new_and_says_what_was_kept(run: Run, program: Path) -> None:
+    first = run("eval", "mails.py", "--limit", "2")
+    assert (first.code, first.stderr) == (0, "")
     assert count_asked(program) == 2
     again = run("eval", "mails.py")
-    assert again.code == 2
-    assert "mails.eval.db" in again.stderr
-    assert run("eval", "mails.py", "--resume").code == 0
+    assert again.code == 0
+    assert "mellea: 2 of 4 samples come from the journal 'mails.eval.db'" in again.stderr
     assert count_asked(program) == 4
+
+
+def test_other_cases_and_other_functions_share_a_journal(run: Run, program: Path) -> None:
+    cases = program.parent / "cases.jsonl"
+    assert run("eval", "mails.py:classify", cases, "--json").code == 0
+    asked = count_asked(program)
+    cases.write_text('{"text": "Something else", "expected": "bill"}\n')
+    other = run("eval", "mails.py:classify", cases, "--json")
+    assert (other.code, other.stderr) == (0, "")
+    assert json.loads(other.stdout)["samples"] == 1
+    assert count_asked(program) == asked + 1
 
 
 def test_pages_and_samples_are_written(run: Run, program: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from fractions import Fraction
 
 import pytest
@@ -82,12 +83,6 @@ def test_without_data_anything_is_possible() -> None:
     assert math.isnan(difference_interval([]).estimate)
 
 
-@pytest.mark.parametrize("counts", [[(2, 1)], [(1, 1), (-1, 2)], [(1, 0)]])
-def test_counts_that_cannot_be_are_refused(counts: list[tuple[int, int]]) -> None:
-    with pytest.raises(UsageError, match="can't be"):
-        rate_interval(counts)
-
-
 def test_a_rate_without_samples_says_so() -> None:
     assert str(rate_interval([])) == "unknown, without a sample"
 
@@ -143,3 +138,9 @@ def test_an_interval_of_a_difference_holds_the_true_difference_at_least_as_often
 
 def test_figures_are_exact_where_they_can_be() -> None:
     assert rate_interval([(1, 3), (2, 3)]).estimate == float(Fraction(1, 2))
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (-1, 3), (1, 0), (0, -1)])
+def test_more_passes_than_samples_are_an_error(counts: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=re.escape(repr(counts))):
+        rate_interval([(1, 2), counts])

@@ -12,8 +12,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from pydantic_core import from_json
+
 from mellea.backends.anthropic.wire import ERROR_STATUS
 from mellea.backends.http.batches import (
+    MOST_RESULT_BYTES,
     BatchCodec,
     BatchOutcome,
     BatchStatus,
@@ -29,13 +32,17 @@ from mellea.errors import BackendError
 __all__ = ["AnthropicBatches"]
 
 _PATH = "messages/batches"
+_HEAD, _TAIL = b'{"requests":[', b"]}"
+
+_START_BYTES = 2**20
+"""Of results of which only one request's name is wanted; they may be hundreds of megabytes, and another program's."""
 
 
 class AnthropicBatches(BatchCodec):
     """The batches of Anthropic."""
 
     most_requests = 100_000
-    most_bytes = 250 * 10**6
+    most_bytes = 256 * 10**6 - len(_HEAD + _TAIL)  # the limit is that of the whole body
 
     def encode_item(self, key: str, payload: Mapping[str, Any]) -> bytes:
         """Return an element of the list of requests."""
@@ -44,7 +51,7 @@ class AnthropicBatches(BatchCodec):
 
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
         """Make a batch."""
-        body = b'{"requests":[' + b",".join(items) + b"]}"
+        body = _HEAD + b",".join(items) + _TAIL
         return _read((yield JobCall("POST", _PATH, body=body)))
 
     def look(self, id: str) -> Calls[BatchStatus]:
@@ -63,13 +70,29 @@ class AnthropicBatches(BatchCodec):
             after = f"&after_id={quote(found[-1].id, safe='')}"
 
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
-        """Fetch the results; their address is made of the id, so that no other server is asked."""
-        data = yield JobCall("GET", f"{_PATH}/{quote(status.id, safe='')}/results", is_raw=True)
+        """Fetch the results."""
+        data = yield JobCall("GET", _find_results(status), wants="bytes", most_bytes=MOST_RESULT_BYTES)
         return [_read_outcome(line) for line in read_lines(data)]
+
+    def fetch_name(self, status: BatchStatus) -> Calls[str | None]:
+        """Fetch the `custom_id` of the first result, out of the beginning of the file."""
+        data = yield JobCall("GET", _find_results(status), wants="start", most_bytes=_START_BYTES)
+        try:
+            found = from_json(data.partition(b"\n")[0], allow_partial=True)
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and isinstance(name := found.get("custom_id"), str):
+            return name
+        return (yield from super().fetch_name(status))  # its line begins with a very long answer
 
     def cancel(self, id: str) -> Calls[BatchStatus]:
         """Cancel a batch."""
         return _read((yield JobCall("POST", f"{_PATH}/{quote(id, safe='')}/cancel")))
+
+
+def _find_results(status: BatchStatus) -> str:
+    # Not by the address that the provider gives, which could be another server's.
+    return f"{_PATH}/{quote(status.id, safe='')}/results"
 
 
 def _read(said: Mapping[str, Any]) -> BatchStatus:

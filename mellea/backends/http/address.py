@@ -84,11 +84,17 @@ class Address:
         return self.base.startswith("https:")
 
     def join(self, path: str) -> str:
-        """Return the whole URL of a path, which may bring a query of its own.
+        """Return the whole URL of a path, which may bring a query of its own, or of an address on the same server.
 
         Raises:
             UsageError: the path, which a model's name may be part of, leads out of the base URL.
+            WireError: the address is that of another server, which would be sent the key.
         """
+        if path.startswith(("http://", "https://")):
+            way, url = find_way(path, self)
+            if way is not None:
+                raise WireError(f"the provider names another server than its own, {way.origin!r}, to be sent a file")
+            return url
         path, _, query = path.partition("?")
         path = path.lstrip("/")
         # Decoded before it is looked at: `%2e%2e` and `\` are resolved by some servers.

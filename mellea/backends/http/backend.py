@@ -29,18 +29,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import anyio
 import anyio.to_thread
-from pydantic_core import from_json
 
 from mellea.backends.http.address import Address, find_way
-from mellea.backends.http.decoding import MAX_BODY_BYTES, Decoder
+from mellea.backends.http.decoding import Decoder
 from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
 from mellea.backends.http.fields import encode_json
 from mellea.backends.http.httpx_clients import write_form
+from mellea.backends.http.job_answer import read_answer
 from mellea.backends.http.outgoing import HTTP_OPTIONS, FormFile, HttpRequest, JobCall, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, find_key, make_missing_key_error, strip_secrets
-from mellea.backends.http.words import shorten_page
 from mellea.core.backend import Backend, Batches, Request, check_supported, unsupported
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
@@ -51,7 +50,6 @@ from mellea.errors import (
     BackendError,
     ConfigurationError,
     DeadlineError,
-    InterruptedStreamError,
     MelleaError,
     UsageError,
     WireError,
@@ -71,6 +69,7 @@ _SLOW = Deadlines(first_byte=300.0)
 """For files of many requests, and for their results."""
 
 _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
+_PLAIN_CALL = JobCall("GET", "")
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """How large one answer may become by default, as it comes over the wire, decompressed."""
@@ -432,17 +431,17 @@ class HttpBackend(Backend):
         return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
     async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = _SLOW) -> Any:
-        """Make a call about a job, and return the JSON value, or the bytes, that come back.
+        """Make a call about a job, and return what it wants: a JSON value, bytes, or headers.
 
         Raises:
             BackendError: as for `run`.
         """
-        headers, body = {}, call.body
+        headers, body = dict(call.headers), call.body
         if call.files is not None:
             body, headers["content-type"] = await anyio.to_thread.run_sync(write_form, call.payload, call.files)
         outgoing = Outgoing(call.path, call.payload, headers, body)
         tries = self.retries if retries is None else retries
-        return await self._fetch(call.method, outgoing, deadlines, tries, is_raw=call.is_raw)
+        return await self._fetch(call.method, outgoing, deadlines, tries, call)
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.
@@ -544,7 +543,7 @@ class HttpBackend(Backend):
         return Exchange(way, sent, retries, deadlines, self.name, self.model_id, self.explain_error, self._limits)
 
     async def _fetch(
-        self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int, *, is_raw: bool = False
+        self, method: str, outgoing: Outgoing, deadlines: Deadlines, retries: int, call: JobCall = _PLAIN_CALL
     ) -> Any:
         exchange = self._make_exchange(method, outgoing, _PLAIN, deadlines, retries)
         exchange.request.read, exchange.deadlines = deadlines.first_byte, None  # no run watches this one
@@ -552,11 +551,7 @@ class HttpBackend(Backend):
             with anyio.move_on_after(deadlines.total):
                 while (response := await exchange.open()) is None:
                     continue
-                try:
-                    body, is_whole = await response.read(MAX_BODY_BYTES)
-                finally:
-                    await response.aclose()
-                return body if is_raw else _parse_value(body, is_whole=is_whole, origin=self._address.origin)
+                return await read_answer(response, call, self._address.origin)
             raise DeadlineError(f"{self._address.origin} took longer than {deadlines.total:g} s", is_retryable=True)
         except MelleaError as error:
             exchange.describe(error)
@@ -586,13 +581,3 @@ def _make_too_large_error(limit: int) -> WireError:
 def _make_user_agent() -> str:
     # The front door stands above this room, so it isn't imported; but it is there.
     return f"mellea/{getattr(sys.modules.get('mellea'), '__version__', '0')}"
-
-
-def _parse_value(body: bytes, *, is_whole: bool, origin: str) -> Any:
-    if not is_whole:
-        raise InterruptedStreamError(f"the connection to {origin} broke before the answer was whole", is_retryable=True)
-    try:
-        return from_json(body)
-    except ValueError:
-        pass
-    raise WireError(f"{origin} answered with something that is not JSON: {shorten_page(body)!r}")

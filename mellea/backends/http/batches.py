@@ -17,10 +17,13 @@ from mellea.backends.http.fields import encode_json
 from mellea.backends.http.outgoing import JobCall
 from mellea.errors import BackendError, WireError
 
-__all__ = ["BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]
+__all__ = ["MOST_RESULT_BYTES", "BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]
 
 T = TypeVar("T")
 
+
+MOST_RESULT_BYTES = 8 * 1024**3
+"""How large a file of results may become: a batch has up to 2 GB, and answers may be longer than what was asked."""
 
 Calls = Generator[JobCall, Any, T]
 
@@ -93,6 +96,11 @@ class BatchCodec(ABC):
     @abstractmethod
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
         """Fetch what the requests of a batch that is over came to; those without an outcome weren't answered."""
+
+    def fetch_name(self, status: BatchStatus) -> Calls[str | None]:
+        """Fetch the key of one of the requests of a batch that is over, by which its maker knows it again."""
+        outcomes = yield from self.fetch(status)
+        return next((outcome.key for outcome in outcomes), None)
 
     @abstractmethod
     def cancel(self, id: str) -> Calls[BatchStatus]:

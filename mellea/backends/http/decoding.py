@@ -23,18 +23,16 @@ from typing import Any, ClassVar, Protocol
 from pydantic_core import from_json
 
 from mellea.backends.http.halves import Halves, decoded, parse_odd
+from mellea.backends.http.outgoing import MOST_BODY_BYTES
 from mellea.backends.http.report import is_report, reported
 from mellea.backends.http.words import LONGEST, read_words
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
 from mellea.core.terminal import visible
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
-__all__ = ["MAX_BODY_BYTES", "Decoder", "Filter", "WireDecoder"]
+__all__ = ["Decoder", "Filter", "WireDecoder"]
 
 _log = logging.getLogger("mellea")
-
-MAX_BODY_BYTES = 256 * 1024 * 1024
-"""How large an answer in one JSON body may become; images make them large."""
 
 _BEGINNING_BYTES = 4096
 _STRAY_BYTES = 65536
@@ -320,8 +318,8 @@ class WireDecoder:
         """Take bytes while it isn't decided what they are, or since they are a body."""
         if self._body is not None:
             self._body += data
-            if len(self._body) > MAX_BODY_BYTES:
-                raise WireError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+            if len(self._body) > MOST_BODY_BYTES:
+                raise WireError(f"the answer is larger than {MOST_BODY_BYTES} bytes")
             return
         data = (self._undecided or b"") + data
         self._undecided = data

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
 
-__all__ = ["HTTP_OPTIONS", "FormFile", "HttpRequest", "JobCall", "Outgoing"]
+__all__ = ["HTTP_OPTIONS", "MOST_BODY_BYTES", "FormFile", "HttpRequest", "JobCall", "Outgoing"]
+
+MOST_BODY_BYTES = 256 * 1024 * 1024
+"""How large an answer in one JSON body may become; images make them large."""
 
 FormFile = tuple[str, str, bytes, str]
 """A file in a form: its field, its name, its bytes and its media type."""
@@ -49,11 +52,13 @@ class JobCall:
 
     Args:
         method: `"GET"`, `"POST"` or `"DELETE"`.
-        path: behind the base URL.
+        path: behind the base URL; or a whole address, of the provider's own server.
         payload: the JSON body of a POST, or the fields of a form, which are texts.
         files: those of a form, which may have none; `None` for a JSON body.
-        body: the JSON body, if it is written already.
-        is_raw: whether the bytes of the answer are wanted, rather than its JSON value.
+        body: the body, if it is written already.
+        headers: for this call alone.
+        wants: what is wanted of the answer: its JSON value, its bytes, as many of these as `most_bytes`, or its headers.
+        most_bytes: how large the answer may become.
     """
 
     method: str
@@ -61,7 +66,9 @@ class JobCall:
     payload: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[FormFile, ...] | None = field(default=None, repr=False)
     body: bytes | None = field(default=None, repr=False)
-    is_raw: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    wants: Literal["json", "bytes", "start", "headers"] = "json"
+    most_bytes: int = MOST_BODY_BYTES
 
 
 @dataclass(slots=True)

@@ -210,7 +210,7 @@ class _Work:
         self._fate = f"the provider was asked to cancel the job {job.id!r}, and didn't answer"
         with anyio.CancelScope(shield=True), anyio.move_on_after(_END_SECONDS):
             try:
-                await self._send(replace(self._codec.cancel(job.id), is_raw=True))
+                await self._send(replace(self._codec.cancel(job.id), wants="bytes"))
                 self._fate = f"the job {job.id!r} was cancelled"
             except MelleaError as error:
                 self._fate = f"the job {job.id!r} couldn't be cancelled ({error}) and may cost money"

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mellea.backends.http.batches import (
+    MOST_RESULT_BYTES,
     BatchCodec,
     BatchOutcome,
     BatchStatus,
@@ -38,7 +39,7 @@ class OpenAIBatches(BatchCodec):
     """
 
     most_requests = 50_000
-    most_bytes = 190 * 10**6
+    most_bytes = 200 * 10**6
 
     def __init__(self, endpoint: str) -> None:
         self._url = f"/v1/{endpoint}"
@@ -86,7 +87,8 @@ class OpenAIBatches(BatchCodec):
         """Fetch the files of results and of errors."""
         outcomes: list[BatchOutcome] = []
         for place in status.places:
-            data = yield JobCall("GET", f"files/{quote(place, safe='')}/content", is_raw=True)
+            path = f"files/{quote(place, safe='')}/content"
+            data = yield JobCall("GET", path, wants="bytes", most_bytes=MOST_RESULT_BYTES)
             outcomes += map(_read_outcome, read_lines(data))
         return outcomes
 
