@@ -336,8 +336,8 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        # The span may be the parent of others, and live on. What is written stays known: where its begin is written after
-        # it has ended, it is written once more.
+        # The span may be the parent of others, and live on. What is written stays known: where its begin is written
+        # after it has ended, it is written once more.
         note.told = []
         came.forget_text()
     if content:
