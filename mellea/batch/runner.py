@@ -68,6 +68,9 @@ _FLUSH_SECONDS = 1.0
 _IN_BATCHES = 10_000
 """How many rows wait for batches at once."""
 
+_LOOKS_FOR_CHANGE = 8
+"""Of how many rows that are asked is looked whether they were answered before."""
+
 _LEAST_UNREAD = 256
 _UNREAD_PER_PLACE = 8
 """How many rows may be done and not handed out, for each place."""
@@ -144,6 +147,7 @@ class Runner:
         self._out: list[Row[Any]] = []  # done in this turn of the loop
         self._index: KeyIndex | None = None
         self._thread: JournalThread | None = None
+        self._looks_for_change = _LOOKS_FOR_CHANGE
         self._desk: BatchDesk | None = None
         self._desk_scope: anyio.CancelScope | None = None
         self._job = 0
@@ -359,8 +363,10 @@ class Runner:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
             # On a first run the journal is empty, and nothing has to be looked up.
-            if len(self._index) and await self._find_cached(task, work):
-                return
+            if len(self._index):
+                if await self._find_cached(task, work):
+                    return
+                await self._warn_of_change(task)
         if not await self._purse.enter(work.backend):
             self._give_up(task)
             return
@@ -379,6 +385,22 @@ class Runner:
         value = await work.load(found.value)
         self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
         return True
+
+    async def _warn_of_change(self, task: _Task) -> None:
+        """Warn once, if a row is asked anew although it was answered: somebody may not want to pay for all again."""
+        # The first few rows tell: a change concerns all of them, as a rule. Each look goes through the whole journal.
+        journal, thread = self._settings.journal, self._thread
+        if self._looks_for_change <= 0 or not self._program.warns_of_change or journal is None or thread is None:
+            return
+        self._looks_for_change -= 1
+        count = await thread.call(lambda journal: journal.count_rows_if_answered(self._job, task.id))
+        if count and self._looks_for_change >= 0:
+            self._looks_for_change = -1  # those who look at this moment say nothing more
+            _log.warning(
+                "the journal %r has answers to %s rows of %s(), but row %r is asked anew: its prompt, arguments, "
+                "model, options, checks or version aren't those of its answer there",
+                journal.path, f"{count:,}", self.name, task.id,
+            )  # fmt: skip
 
     async def _ask(self, task: _Task, work: Work) -> Any:
         """Ask for a row, again if that failed for a reason that may pass."""

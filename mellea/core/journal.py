@@ -265,6 +265,15 @@ class Journal:
             if not rows:
                 return
 
+    def count_rows_if_answered(self, job: int, id: str) -> int:
+        """Return how many rows of a job have answers, if this one has, under whatever key; else 0."""
+        with self._database.read() as connection:
+            known = "SELECT 1 FROM answers WHERE job = ? AND id = ? LIMIT 1"
+            if connection.execute(known, (job, _escape_half(id))).fetchone() is None:
+                return 0
+            (count,) = connection.execute("SELECT count(DISTINCT id) FROM answers WHERE job = ?", (job,)).fetchone()
+        return int(count)
+
     def count(self) -> dict[str, tuple[int, int]]:
         """Return how many answers and failures there are of each job, by its name."""
         with self._database.read() as connection:

@@ -60,6 +60,9 @@ class AnswerProgram(Program):
         variants: what to evaluate, by name.
     """
 
+    # To change a prompt and evaluate again is the usual thing.
+    warns_of_change = False
+
     def __init__(self, variants: Mapping[str, Program]) -> None:
         super().__init__(None, None, "mellea.evaluate")
         self._variants = variants
@@ -144,6 +147,8 @@ class CheckRow:
 
 class CheckProgram(Program):
     """Checks over samples: functions, or models that judge."""
+
+    warns_of_change = False
 
     def __init__(self) -> None:
         super().__init__(None, None, "mellea.evaluate.checks")

@@ -842,3 +842,24 @@ def test_arguments_are_checked() -> None:
         Budget(cost=0)
     with pytest.raises(UsageError):
         RateLimits(requests=-1)
+
+
+async def test_rows_that_are_asked_anew_because_of_a_change_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"mail k{number}" for number in range(20)]
+
+    async def run(model: str, texts: list[str]) -> int:
+        caplog.clear()
+        backend = ScriptedBackend(mail)
+        backend.model_id = model
+        await collect(amap(make_classify(backend), texts, journal=tmp_path / "run.db"))
+        return len([record for record in caplog.records if "is asked anew" in record.message])
+
+    assert await run("small", texts) == 0
+    assert await run("small", [*texts, "mail new"]) == 0, "new rows are no change"
+    assert await run("large", texts) == 1
+    assert "has answers to 21 rows of " in caplog.text
+    assert "classify(), but row '" in caplog.text
+    assert await run("large", texts) == 0
+    assert await run("small", ["mail other", *texts[1:]]) == 1, "another row of the same id"
