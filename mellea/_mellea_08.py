@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["ELSEWHERE", "Loader", "load"]
+__all__ = ["ELSEWHERE", "INSTEAD", "MISSING", "Loader", "load"]
 
 
 def _names(home: str, names: str) -> dict[str, str]:
@@ -79,6 +79,62 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
 """By module: a name of 0.8, and where it is here, as `"module:name"`, or the module itself."""
 
 
+def _advise(advice: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), advice)
+
+
+_CHECKS = (
+    "a requirement names the unit that it checks, and every stream checks it: "
+    "Requirement('…', stream_validation_fn=f, scope='word'), where f(chunk) returns False to reject it"
+)
+_EVENTS = "m.stream('…', requirements=[…]).events() tells of each piece of text, check and attempt"
+_COMPACTORS = (
+    "a compactor is any function that takes turns and returns turns: ChatContext(compactor=f); "
+    "window_size=5 keeps the last turns, and ctx.pin(…) keeps one for good"
+)
+_INTERPRETERS = (
+    "give a tool of your own, which runs the code where you want it to run, or the provider's, "
+    "such as mellea.backends.anthropic.tools.code_execution()"
+)
+_MATHS = "MajorityVotingStrategy(key=f) counts answers as equal for which f(answer) is equal"
+_LOCAL = "serve the model with vLLM, llama-server or Ollama, and name it, as in start_session('vllm/my-model')"
+_CLOUDS = "name the model by its provider, as in start_session('provider/model'); `mellea models list --all` shows them"
+
+INSTEAD: Mapping[str, Mapping[str, str]] = {
+    "mellea.core.requirement": _advise(_CHECKS, "PartialValidationResult PartialValidationSummary"),
+    "mellea.stdlib.context": {
+        **_advise(
+            _COMPACTORS, "Compactor InlineCompactor PinPredicate pin_nothing pin_system pin_system_and_initial_user"
+        ),
+        "LLMSummarizeCompactor": "SummaryCompactor(call) lets a model summarise the older turns",
+    },
+    "mellea.stdlib.sampling": _advise(_MATHS, "MBRDRougeLStrategy MajorityVotingStrategyForMath"),
+    "mellea.stdlib.streaming": _advise(
+        _EVENTS,
+        "ChunkEvent CompletedEvent ErrorEvent EventStreamer FullValidationEvent QuickCheckEvent StreamEvent Streamer "
+        "StreamingDoneEvent stream_with_chunking",
+    ),
+    "mellea.stdlib.tools": _advise(
+        _INTERPRETERS, "bash_executor code_interpreter local_code_interpreter make_execution_environment python_tool"
+    ),
+}
+"""By module: a name of 0.8 that isn't here, and what to write instead."""
+
+MISSING: Mapping[str, str] = {
+    "mellea.backends.bedrock": _CLOUDS,
+    "mellea.backends.huggingface": _LOCAL,
+    "mellea.backends.litellm": _CLOUDS,
+    "mellea.backends.vllm": _LOCAL,
+    "mellea.backends.watsonx": _CLOUDS,
+    "mellea.core.chunking": _CHECKS,
+    "mellea.plugins": "a mellea.Observer sees every call, attempt, check and tool: with mellea.observe(observer)",
+    "mellea.stdlib.context.compactor": _COMPACTORS,
+    "mellea.stdlib.frameworks": "mellea.Agent(model, tools) works in steps, with tools",
+    "mellea.stdlib.tools.interpreter": _INTERPRETERS,
+}
+"""A module of 0.8 that isn't here, and what to write instead."""
+
+
 # What programs of other libraries begin with.
 _BEGINNINGS = frozenset({"Anthropic", "Client", "LLM", "Model", "OpenAI", "Session", "connect"})
 
@@ -97,8 +153,12 @@ def load(module: str, name: str) -> Any:
     """Return what a name of 0.8 stands for.
 
     Raises:
-        AttributeError: it wasn't there in 0.8 either, or there is nothing like it here.
+        AttributeError: it wasn't there in 0.8 either.
+        ImportError: there is nothing like it here. Of an `AttributeError` `from … import` would keep no word.
     """
+    advice = INSTEAD.get(module, {}).get(name)
+    if advice is not None:
+        raise ImportError(f"{module} has no {name!r} of Mellea 0.8; {advice}", name=module)
     home = ELSEWHERE.get(module, {}).get(name)
     if home is None:
         raise AttributeError(
@@ -128,7 +188,14 @@ class Loader(abc.Loader):
 
     @classmethod
     def find_spec(cls, name: str) -> ModuleSpec | None:
-        """Return the specification of a module of the table, or `None`."""
+        """Return the specification of a module of the table, or `None`.
+
+        Raises:
+            ModuleNotFoundError: it was there in 0.8, and there is nothing like it here.
+        """
+        advice = MISSING.get(name)
+        if advice is not None:
+            raise ModuleNotFoundError(f"Mellea 0.8's {name} isn't here; {advice}", name=name)
         # As a package, since some of them have modules inside.
         return ModuleSpec(name, cls(), is_package=True) if name in ELSEWHERE else None
 

@@ -17,7 +17,7 @@ import pytest
 
 import mellea
 from mellea import generative
-from mellea._mellea_08 import ELSEWHERE
+from mellea._mellea_08 import ELSEWHERE, INSTEAD, MISSING
 from mellea.core import ToolCall
 from mellea.errors import UsageError
 from mellea.events import ToolEnd
@@ -48,6 +48,34 @@ def test_a_module_that_nobody_has_is_missing_as_ever() -> None:
         exec("from mellea.core.base import nothing")
     with pytest.raises(AttributeError, match="module 'mellea' has no attribute 'nothing'"):
         _ = mellea.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("module", INSTEAD)
+def test_an_import_of_what_is_not_here_says_what_to_write_instead(module: str) -> None:
+    ours = getattr(import_module(module), "__all__", [])
+    for name, advice in INSTEAD[module].items():
+        assert name not in ours and name not in ELSEWHERE.get(module, {})
+        with pytest.raises(ImportError) as caught:
+            exec(f"from {module} import {name}")
+        assert str(caught.value) == f"{module} has no {name!r} of Mellea 0.8; {advice}"
+
+
+@pytest.mark.parametrize("module", MISSING)
+def test_a_module_that_is_not_here_says_what_to_write_instead(module: str) -> None:
+    with pytest.raises(ModuleNotFoundError) as caught:
+        import_module(module)
+    assert str(caught.value) == f"Mellea 0.8's {module} isn't here; {MISSING[module]}"
+    with pytest.raises(ModuleNotFoundError, match="isn't here"):
+        import_module(f"{module}.inside")
+
+
+def test_arguments_of_compactors_name_ours() -> None:
+    from mellea.stdlib.context import ThresholdCompactor, WindowCompactor
+
+    with pytest.raises(UsageError, match=r"tokens=… is the limit"):
+        ThresholdCompactor(WindowCompactor(2), threshold=1000)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"ctx\.pin"):
+        WindowCompactor(2, pin_predicate=len)  # type: ignore[call-arg]
 
 
 def test_our_own_names_load_nothing_of_the_table() -> None:

@@ -152,8 +152,8 @@ class Journal:
         wait: seconds to wait for another process that writes.
 
     Raises:
-        UsageError: the path is none. Every method raises a `StateError` if the file isn't a journal, or is damaged, and
-            an `sqlite3.OperationalError` if it can't be opened or written.
+        UsageError: the path is none. Every method raises a `StateError` if the file isn't a journal, is damaged, or
+            can't be opened or written; the last is an `sqlite3.OperationalError`, too.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0) -> None:

@@ -6,8 +6,9 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mellea._lazy_exports import lazily
 from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context, SimpleContext
 from mellea.core.runtime.tasks import find_outcome
@@ -24,6 +25,9 @@ __all__ = [
     "run_stream_validation",
     "run_validation",
 ]
+
+if not TYPE_CHECKING:  # a checker knows our names alone
+    __getattr__ = lazily(__name__, {})  # for names of Mellea 0.8
 
 ValidationFunction = Callable[[Context], Any]
 StreamValidationFunction = Callable[[Chunk], Any]

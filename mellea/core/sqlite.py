@@ -23,10 +23,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from mellea.core.tracebacks import add_note
 from mellea.errors import StateError, UsageError
 
-__all__ = ["Database"]
+__all__ = ["Database", "UnusableFileError"]
 
 _WAIT_SECONDS = 30.0
 """How long a statement waits for the lock of another process, in seconds."""
@@ -38,6 +37,13 @@ _left_behind: list[sqlite3.Connection] = []  # the parent's; closing one in a fo
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _making = threading.Lock()
 """Held while a file is made, so that nobody opens it between its making and its closing."""
+
+
+class UnusableFileError(StateError, sqlite3.OperationalError):
+    """The file can't be opened, read or written now; SQLite's own error is its cause.
+
+    It is both, so that a program needs to know nothing of SQLite, and one that does can still tell what happened.
+    """
 
 
 class Database:
@@ -78,7 +84,7 @@ class Database:
 
         Raises:
             StateError: the file is of another kind or version, or damaged.
-            sqlite3.OperationalError: it can't be opened or written, or its lock wasn't free for too long.
+            UnusableFileError: it can't be opened or written, or its lock wasn't free for too long.
         """
         with self._lock, self._explaining():
             connection = self._open()
@@ -96,7 +102,7 @@ class Database:
         """Give the connection for reading: all statements see the file as it was at the first of them.
 
         Raises:
-            StateError, sqlite3.OperationalError: see `write`.
+            StateError: see `write`.
         """
         with self._lock, self._explaining():
             connection = self._open()
@@ -110,7 +116,7 @@ class Database:
         """Give the pages that are free in the file back to the disk.
 
         Raises:
-            StateError, sqlite3.OperationalError: see `write`.
+            StateError: see `write`.
         """
         with self._lock, self._explaining():
             self._open().executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
@@ -132,9 +138,14 @@ class Database:
     def _explaining(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            add_note(error, f"the file is {self.path!r}")
+        except StateError:
             raise
+        except (sqlite3.OperationalError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            found = UnusableFileError(f"the file {self.path!r} can't be used: {why}")
+            if isinstance(error, sqlite3.Error):
+                found.sqlite_errorcode, found.sqlite_errorname = error.sqlite_errorcode, error.sqlite_errorname
+            raise found from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
                 raise

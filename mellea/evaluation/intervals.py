@@ -52,6 +52,8 @@ class Interval:
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
+        if math.isnan(self.estimate):
+            return "unknown, without a sample"
         return f"{self.estimate:.1%} ({self.low:.1%} to {self.high:.1%})"
 
 

@@ -49,6 +49,7 @@ from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
 from mellea.core.masking import hold_back, known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import describe_span, find_span_cost
+from mellea.core.sqlite import UnusableFileError
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import ConfigurationError, MelleaError, UsageError
 from mellea.telemetry.run_file import COLUMNS, Entry, RunFile, StoredAt
@@ -136,6 +137,11 @@ class _Came:
                 self.chunks[-1][1] += length
             elif length:
                 self.chunks.append([milliseconds, length])
+
+    def forget_text(self) -> None:
+        """Let go of all that was told, but for what there is to count."""
+        self.looked = 0
+        self._text, self._thoughts = [], []
 
     @property
     def length(self) -> int:
@@ -330,7 +336,10 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        note.told, note.came = [], _Came()  # the span may be the parent of others, and live on
+        # The span may be the parent of others, and live on. What is written stays known: where its begin is written
+        # after it has ended, it is written once more.
+        note.told = []
+        came.forget_text()
     if content:
         data = scrub_all(data, secrets)
     columns = [data.pop(name, None) for name in COLUMNS]
@@ -484,8 +493,10 @@ def _check(path: Any, content: Any, max_bytes: Any, max_age: Any) -> None:
 def _open(file: RunFile) -> None:
     try:
         file.write()
-    except (sqlite3.OperationalError, OSError) as error:
-        raise ConfigurationError(f"the record {file.database.path!r} can't be written: {error}") from error
+    except UnusableFileError as error:
+        raise ConfigurationError(
+            f"the record {file.database.path!r} can't be written: {error.__cause__ or error}"
+        ) from error
 
 
 def _release(recorder: _Recorder) -> None:

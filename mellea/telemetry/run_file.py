@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from mellea._version import __version__
-from mellea.core.sqlite import Database
+from mellea.core.sqlite import Database, UnusableFileError
 from mellea.errors import ConfigurationError, UsageError
 from mellea.telemetry.prompts import PROMPT_TABLES, delete_unused_prompts, read_prompts, write_prompt
 
@@ -174,7 +174,7 @@ class RunFile:
 
         Raises:
             StateError: the file is no such file, or damaged.
-            sqlite3.OperationalError, OSError: it can't be opened or written.
+            UnusableFileError: it can't be opened or written.
         """
         placed: dict[StoredAt, tuple[int, int]] = {}
         process = os.getpid()
@@ -469,8 +469,8 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     try:
         with database.read() as connection:
             yield connection
-    except (sqlite3.OperationalError, OSError) as error:
-        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error}") from error
+    except UnusableFileError as error:
+        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error.__cause__ or error}") from error
     finally:
         database.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mellea import prices
 from mellea.backends.cached import CachedBackend
 from mellea.core import Requirement, ToolCall, Usage
 from mellea.core.events import ReasoningDelta, TextDelta, ToolEnd
-from mellea.errors import InterruptedStreamError, RateLimitError
+from mellea.errors import InterruptedStreamError, RateLimitError, StateError
 from mellea.testing import Pause, ScriptedBackend
 
 pytestmark = pytest.mark.anyio
@@ -116,6 +117,17 @@ async def test_a_stream_that_is_left_closes_the_model(tmp_path: Path) -> None:
     with anyio.fail_after(30):
         while not all(backend.closed):
             await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("where", ["", "missing/run.db", "garbage.db"])
+async def test_a_file_that_cannot_be_used_is_named_and_no_fault_of_the_model(tmp_path: Path, where: str) -> None:
+    (tmp_path / "garbage.db").write_text("no database at all")
+    backend = ScriptedBackend("x")
+    async with mellea.start_session(backend, cache=tmp_path / where) as m:
+        with pytest.raises(StateError, match=re.escape(str(tmp_path / where))) as caught:
+            await m.ainstruct("Go.")
+    assert "scripted" not in str(caught.value)
+    assert backend.requests == []
 
 
 async def test_one_file_is_a_journal_and_a_cache(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def test_without_data_anything_is_possible() -> None:
     assert math.isnan(difference_interval([]).estimate)
 
 
+def test_a_rate_without_samples_says_so() -> None:
+    assert str(rate_interval([])) == "unknown, without a sample"
+
+
 @pytest.mark.parametrize("confidence", [0, 1, 1.5, "95"])
 def test_a_confidence_lies_between_0_and_1(confidence: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):

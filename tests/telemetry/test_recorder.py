@@ -26,6 +26,7 @@ from mellea.backends.openai import OpenAIBackend
 from mellea.core import ToolCall, Usage
 from mellea.core.events import KeepAlive, ToolEnd
 from mellea.core.masking import known_secrets
+from mellea.core.observer import add_observer, remove_observer
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, ConnectError, OverloadedError, StateError, UsageError
 from mellea.stdlib.context import ChatContext
@@ -153,6 +154,29 @@ def ask_about_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         m.instruct(f"sk-{'a' * 30}\nsk-{'b' * 30}", requirements=[right])
         with pytest.raises(OverloadedError):
             m.instruct("x")
+
+
+def test_what_is_written_twice_after_its_end_says_the_same(file: Path) -> None:
+    recordings: list[Recording] = []
+
+    class Early(mellea.Observer):
+        """Has the begin of a span written when it has ended already, as a thread that is late does."""
+
+        def end(self, span: Any) -> None:
+            recordings[0].flush()
+
+    early = Early()
+    add_observer(early)  # before the recorder, so that it is told before it
+    try:
+        with record(file, content=True) as recording:
+            recordings.append(recording)
+            mellea.start_session(ScriptedBackend([KeepAlive(begins_anew=True), "Once", " upon"])).instruct("x")
+    finally:
+        remove_observer(early)
+    [span] = [each for each in spans_of(file) if each["is_request"]]
+    assert span["retries"] == 1
+    assert sum(length for _, length in span["chunks"]) == len("Once upon")
+    assert span["answer"]["parts"] == [{"type": "text", "content": "Once upon"}]
 
 
 def test_without_content_nothing_of_what_was_said_is_anywhere(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from mellea import serve
 from mellea.testing import ScriptedBackend
 from tests.serve import ui_protocol
 from tests.serving import read_and_leave, served
+from tests.waiting import until_here
 from tests.web.model_server import ModelServer
 
 SECONDS = 30.0
@@ -135,7 +136,8 @@ def test_a_chat_is_three_lines_of_a_fastapi_app() -> None:
     with served(app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         answer = client.post("/api/chat", json=asked)
         assert ui_protocol.read(answer.content, 6).parts[-1]["text"] == "Hi"
-        assert client.get("/api/chat/c/stream").status_code == 204
+        # The answer is whole before the chat has put it away.
+        until_here(lambda: client.get("/api/chat/c/stream").status_code == 204)
         assert client.delete("/api/chat/c/stream").status_code == 404
         assert client.post("/api/chat", data={"a": "form"}).status_code == 415
 

@@ -57,7 +57,7 @@ class JobCall:
         files: those of a form, which may have none; `None` for a JSON body.
         body: the body, if it is written already.
         headers: for this call alone.
-        wants: of the answer: its JSON value, its bytes, its first `most_bytes` bytes, or its headers.
+        wants: what is wanted of the answer: its JSON value, its bytes, the first `most_bytes` of them, or its headers.
         most_bytes: how large the answer may become.
     """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mellea.core.context import Turn
+from mellea.core.entrance import entrance
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
@@ -25,6 +26,7 @@ SUMMARY_PROMPT = (
 _SUMMARY_QUESTION = "What have we said so far?"
 
 
+@entrance("WindowCompactor", pin_predicate="ctx.pin(…) and ChatContext(pinned=[…]) keep turns whatever the size")
 @dataclass(frozen=True, slots=True)
 class WindowCompactor:
     """Keeps the last turns. On its own it does what `window_size=` does; it is meant for a `ThresholdCompactor`.
@@ -43,6 +45,9 @@ class WindowCompactor:
         return _keep_last(turns, self.size)
 
 
+@entrance(
+    "ThresholdCompactor", inner="the compactor to call is compactor=…", threshold="tokens=… is the limit in tokens"
+)
 @dataclass(frozen=True, slots=True)
 class ThresholdCompactor:
     """Calls another compactor only when the turns exceed a number of tokens.

@@ -293,7 +293,9 @@ class Memory(ToolSet):
         try:
             return await run_in_thread(function)
         except (sqlite3.Error, OSError) as error:
-            raise StateError(f"the memory in {self.path!r} can't be read or written: {error}") from error
+            raise StateError(
+                f"the memory in {self.path!r} can't be read or written: {error.__cause__ or error}"
+            ) from error
 
     async def _embed(self, notes: Sequence[Note], question: str) -> tuple[dict[int, bytes], bytes | None]:
         """Return the vectors of the notes and of the question; those that aren't there yet are made together."""
