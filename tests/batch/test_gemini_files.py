@@ -96,7 +96,7 @@ async def test_a_file_is_not_sent_to_another_server(
 async def test_the_official_client_reads_and_makes_the_same_batches(
     server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the imitation answers is what Google's own client understands, and what ours sends is what that one sends."""
+    """That client understands what the imitation answers, and sends what ours sends."""
     genai: Any = pytest.importorskip("google.genai", reason="the group peers isn't installed")
     monkeypatch.setattr(batches, "_MOST_INLINE", 100)
     await collect("gemini", server, TEXTS, tmp_path / "run.db")

@@ -1,9 +1,9 @@
 """Gemini's batches: requests and results stand in the calls themselves, or in files if they are too large for that.
 
-Sources: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/gemini-api/docs/files, 2026-11. A call
-takes up to 20 MB. A file of JSON lines takes up to 2 GB; it goes up by Google's resumable protocol: the first call is
-answered with an address in a header, to which the pieces are sent, and the last one is marked. Files are kept for two
-days.
+Sources: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/gemini-api/docs/files, 2026-11. A
+call takes up to 20 MB. A file of JSON lines takes up to 2 GB; it goes up by Google's resumable protocol: the first call
+is answered with an address in a header, to which the pieces are sent, and the last one is marked. Files are kept for
+two days.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class GeminiBatches(BatchCodec):
 
     Args:
         model: the model's resource, such as `"models/gemini-2.5-flash"`.
-        base: the base URL, such as `"https://generativelanguage.googleapis.com/v1beta"`; files have addresses beside it.
+        base: the base URL, such as `"https://generativelanguage.googleapis.com/v1beta"`; files are beside it.
     """
 
     most_requests = 100_000
