@@ -52,12 +52,14 @@ def eval(
     tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens that it may take.")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
     as_json: output.Json = False,
+    resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
 ) -> None:
     """Evaluate functions on cases, and report: rates with intervals, which variant is better, cost and time.
 
     The journal keeps the answers, so a later run only asks for what is new or has changed: other cases, another prompt
     or model. The exit code is 1 if a rate is too low, or if the budget was used up.
     """
+    del resume  # what `mellea map` needs it for is always so here: the journal is continued
     found = [_change(each, cases, check, repeat, at_least, limit) for each in _find_evaluations(program, cases)]
     _check_files(found, html, jsonl)
     kept = journal or _find_file(program).with_suffix(".eval.db")

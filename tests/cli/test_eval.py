@@ -93,6 +93,8 @@ def test_a_second_run_asks_only_for_what_is_new_and_says_what_was_kept(run: Run,
     assert again.code == 0
     assert "mellea: 2 of 4 samples come from the journal 'mails.eval.db'" in again.stderr
     assert count_asked(program) == 4
+    assert run("eval", "mails.py", "--resume").code == 0, "as it is said to `map`"
+    assert count_asked(program) == 4
 
 
 def test_other_cases_and_other_functions_share_a_journal(run: Run, program: Path) -> None:
