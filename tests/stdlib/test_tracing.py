@@ -436,3 +436,13 @@ def test_a_session_has_an_id_that_its_spans_show() -> None:
     assert {span.session for span in t.spans[1:-1]} == {"conversation 7"} and other.id != m.id
     with pytest.raises(UsageError, match="id of a session"):
         m.id = ""
+
+
+def test_no_name_and_no_reason_in_a_tree_commands_the_terminal() -> None:
+    red, turned = "\x1b[31m", "\u202e"
+    no = check("is fine", validation_fn=simple_validate(lambda text: (False, f"{red}bad{turned}\nline")))
+    with mellea.traces.start(f"a{red}b\x00{turned}\nc") as t:
+        mellea.start_session(ScriptedBackend("x")).instruct("x", name=red, requirements=[no])
+    text = str(t.tree())
+    assert text.startswith("ab c (trace") and "no, bad line" in text
+    assert not [char for char in text if not char.isprintable() and char != "\n"] and len(text.splitlines()) == len(t.spans)
