@@ -688,7 +688,9 @@ def test_of_what_has_no_text_everything_else_is_recorded(file: Path, caplog: pyt
     deep: Any = {}
     for _ in range(5000):
         deep = {"x": deep}
-    m = session([ToolEnd(ToolCall("1", "fail", {"password": "p"})), ToolEnd(ToolCall("2", "fail", {"x": deep}))], "done")
+    m = session(
+        [ToolEnd(ToolCall("1", "fail", {"password": "p"})), ToolEnd(ToolCall("2", "fail", {"x": deep}))], "done"
+    )
     with caplog.at_level(logging.WARNING, logger="mellea"), record(file, content=True):
         m.instruct("x", tools=[fail], tool_calls="run")
     silent, nested = (span for span in spans_of(file) if span["kind"] == "tool")
