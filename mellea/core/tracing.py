@@ -342,12 +342,12 @@ def _wrap_async_generator(
 
 
 def _wrap_coroutine(
-    function: Callable[..., Coroutine[Any, Any, Any]], make_steps: Callable[[], _Steps]
-) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:
+    function: Callable[[], Coroutine[Any, Any, Any]], make_steps: Callable[[], _Steps]
+) -> Callable[[], Coroutine[Any, Any, Any]]:
+    async def call() -> Any:
         steps = make_steps()
         with steps:
-            result = await function(*args, **kwargs)
+            result = await function()
         steps.finish()
         return result
 

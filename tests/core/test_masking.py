@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from mellea.core.masking import HIDDEN, hide_keys, scrub_text
@@ -62,24 +60,6 @@ def test_fields_that_hold_a_key_keep_their_names(text: str, hidden: str) -> None
 )
 def test_what_only_speaks_of_keys_stays(text: str) -> None:
     assert scrub_text(text) == text
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [
-        *["eyJ-", "eyJaaaaaaaaa.", "sk-", "pa-", "SG.aaaaaaaaaaaaaaaa.", "Bearer ", "://", "://a:", "?a", "&keykeykey"],
-        *["password:", "password: aaaaaaaaaaaaaaaaaa ", 'api_key=\\"', "-----BEGIN PRIVATE KEY-----", "-----BEGIN "],
-    ],
-)
-def test_no_text_makes_the_search_slow(piece: str) -> None:
-    def seconds(text: str) -> float:
-        began = time.perf_counter()
-        scrub_text(text)
-        return time.perf_counter() - began
-
-    # Against itself: eight times the text takes eight times as long, and no 64 times.
-    short = piece * (16_000 // len(piece))
-    assert min(seconds(short * 8) for _ in range(3)) < 24 * max(min(seconds(short) for _ in range(3)), 1e-4)
 
 
 def test_fields_are_hidden_in_lists_too_and_what_describes_a_field_stays() -> None:
