@@ -36,6 +36,7 @@ __all__ = [
     "end_line",
     "explain",
     "has_reader",
+    "has_room",
     "is_for_people",
     "note",
     "prepare",
@@ -117,6 +118,14 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
             overflow="fold" if is_last else "ellipsis",
         )
     return made
+
+
+def has_room(table: Table) -> bool:
+    """Return whether the terminal is wide enough for a table."""
+    from rich.console import Console  # lazy: text needs none of it
+
+    console = Console(file=sys.stdout)
+    return console.measure(table, options=console.options.update(width=10_000)).minimum <= console.width
 
 
 def note(text: str) -> None:

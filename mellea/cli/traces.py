@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from mellea.cli import output
+from mellea.core.masking import scrub_text
 from mellea.core.span_tree import line_of, walk
 from mellea.core.terminal import visible, visible_lines
 from mellea.errors import UsageError
@@ -27,9 +29,12 @@ Database = Annotated[
 ]
 
 
+_MOST_DIGITS = 18  # of a number that SQLite takes
+
+
 def _read_number(given: str) -> int:
-    if not given.isascii() or not given.isdigit():
-        raise typer.BadParameter(f"{given!r} is not the number of a run; --db FILE names the record")
+    if not given.isascii() or not given.isdigit() or len(given) > _MOST_DIGITS:
+        raise typer.BadParameter(f"{given[:40]!r} is not the number of a run; --db FILE names the record")
     return int(given)
 
 
@@ -64,13 +69,28 @@ def list_runs(
     if not output.is_for_people(as_json):
         output.write_json(runs)
         return
-    figures = ["id", "took", "spans", "tokens", "cost"]
     titles = ["id", "began", "name", "status", "took", "spans", "tokens", "cost", "models"]
-    table = output.table(*titles, right=figures)
-    table.columns[titles.index("name")].no_wrap = False
-    for run in runs:
-        table.add_row(*_row(run))
+    rows = [dict(zip(titles, _row(run), strict=True)) for run in runs]
+    table = _lay_out(titles, rows)
+    for title in _EXPENDABLE:
+        if output.has_room(table):
+            break
+        titles.remove(title)
+        table = _lay_out(titles, rows)
     output.draw(table)
+
+
+_EXPENDABLE = ("models", "cost", "tokens", "spans", "began", "took")
+"""What a terminal that is too narrow does without, in this order; `mellea traces show` and `--json` have it all."""
+
+
+def _lay_out(titles: Sequence[str], rows: Iterable[Mapping[str, str | Text]]) -> Table:
+    table = output.table(*titles, right=["id", "took", "spans", "tokens", "cost"])
+    for title, column in zip(titles, table.columns, strict=True):
+        column.no_wrap = title not in ("name", "models")
+    for row in rows:
+        table.add_row(*[row[title] for title in titles])
+    return table
 
 
 def _row(run: Mapping[str, Any]) -> Iterator[str | Text]:
@@ -109,7 +129,7 @@ def show_run(
         return
     for level, data in walk(spans):
         style = "" if data["status"] == "ok" else _COLOURS[data["status"]]
-        output.draw(Padding(Text(visible(line_of(data, figures=True)), style=style), (0, 0, 0, 2 * level)))
+        output.draw(Padding(Text(line_of(data, figures=True), style=style), (0, 0, 0, 2 * level)))
         for text in _said(data, is_full=full):
             output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
 
@@ -156,7 +176,9 @@ def open_run(
 
 @app.command("export")
 def export(
-    runs: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Which runs, by default all.")] = None,
+    runs: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", help="Which runs, by default all.", parser=_read_number)
+    ] = None,
     endpoint: Annotated[
         str, typer.Option("--otlp", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Address of the receiver.")
     ] = "http://localhost:4318",
@@ -164,7 +186,7 @@ def export(
 ) -> None:
     """Send runs to an OpenTelemetry collector, or to whatever else takes OTLP by HTTP."""
     sent = export_runs(database, endpoint, runs or None)
-    output.note(f"mellea: sent {sent} spans to {endpoint}")
+    output.note(f"mellea: sent {sent} spans to {scrub_text(endpoint)}")
 
 
 def _find(database: Path, run: int | None) -> int:

@@ -19,16 +19,32 @@ _HARMLESS = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
 _SHORTEST = 12
 """A shorter value is no key, such as the one given to a server that asks for none, and may be a word of any text."""
 
+_MOST_LEVELS = 100
+_TOO_DEEP = "… (nested too deep)"
+
 _SHAPES = re.compile(
-    r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}"  # as five providers begin theirs
-    r"|\bAIza[\w-]{30,}"  # Google
-    r"|\bhf_\w{30,}"  # Hugging Face
-    r"|\b(?:gh[pousr]_|github_pat_)\w{20,}"
-    r"|\bxox[abeoprs]-[\w-]{10,}"  # Slack
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # Amazon
-    r"|(?<=\bBearer )[\w.~+/=-]{16,}"
+    # Each begins with characters that are told apart at once: most places of a text are none.
+    r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
+    # Prefixes that names in a program may have, too, so it takes a digit.
+    r"|(?:fw_|r8_|npm_|tgp_|jina_|pa-|dapi)(?=[\w-]{0,40}\d)[\w-]{20,}"
+    r"|AIza[\w-]{30,}|AQ\.[\w-]{30,}|ya29\.[\w-]{20,}"  # Google
+    r"|hf_\w{30,}"  # Hugging Face
+    r"|(?:gh[pousr]_|github_pat_)\w{20,}"
+    r"|xox[abeoprs]-[\w-]{10,}"  # Slack
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}\b|ABSK[\w+/=]{20,}"  # Amazon
+    r"|SG\.[\w-]{16,40}\.[\w-]{16,}"  # SendGrid
+    r"|eyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*"  # a JSON web token
+    r"|(?P<bearer>[bB](?i:earer) )[\w.~+/=-]{16,})"
+    # A field of a header, of JSON (which may be quoted in JSON) or of a file of settings.
+    r"|(?P<field>(?:[aA](?i:pi[-_]?key|ccess[-_]?key|ccess[-_]?token|ccount[-_]?key|uthorization)|[pP](?i:assword)"
+    r"|[sS](?i:ecret[-_]?key)|[cC](?i:lient[-_]?secret))[\\\"']{0,4}\s{0,3}[:=]\s{0,3}[\\\"']{0,4}(?i:basic )?)"
+    r"(?=[^\s\"'&]{0,60}\d)[^\s\"'&,;<>\\]{12,}"
+    r"|(?P<query>[?&][\w.-]{0,30}(?i:key|token|secret|sig|signature|password|auth)=)[^\s&#\"'<>]{6,}"
+    r"|(?P<user>://)[^\s/@:]{0,100}:[^\s/@]{1,300}(?=@)"  # in an address, with a password
+    r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
-"""What keys of wide-spread services look like."""
+"""What keys of wide-spread services look like, and fields that hold some. Every repetition before something else is
+bounded, so that the search is linear."""
 
 
 def is_sensitive(name: str) -> bool:
@@ -43,18 +59,33 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def hide_keys(value: Any, secrets: Iterable[str] = ()) -> Any:
-    """Return a copy of a JSON value with known keys hidden, and texts in fields whose names suggest a key."""
+def hide_keys(value: Any, secrets: Iterable[str] = (), *, depth: int = _MOST_LEVELS) -> Any:
+    """Return a copy of a JSON value with known keys hidden, and texts in fields whose names suggest a key.
+
+    Args:
+        value: what may hold keys.
+        secrets: the known ones.
+        depth: how many levels are copied; a model may nest deeper than anybody can read, or write as JSON.
+    """
     if isinstance(value, str):
         return scrub(value, secrets)
+    if isinstance(value, (Mapping, list, tuple)) and not depth:
+        return _TOO_DEEP
     if isinstance(value, Mapping):
         return {
-            name: HIDDEN if isinstance(item, str) and is_sensitive(str(name)) else hide_keys(item, secrets)
+            name: _hide_field(item) if is_sensitive(str(name)) else hide_keys(item, secrets, depth=depth - 1)
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [hide_keys(item, secrets) for item in value]
+        return [hide_keys(item, secrets, depth=depth - 1) for item in value]
     return value
+
+
+def _hide_field(value: Any) -> Any:
+    # Objects are left alone: a JSON Schema says of a field of this name what it takes.
+    if isinstance(value, (list, tuple)):
+        return [HIDDEN if isinstance(item, str) else item for item in value]
+    return HIDDEN if isinstance(value, str) else value
 
 
 _LAST_WORD = re.compile(r"(?<![!-~])[!-~]+\Z")
@@ -88,7 +119,11 @@ def known_secrets() -> frozenset[str]:
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace the secrets in a text, and whatever looks like a key of a wide-spread service."""
-    return _SHAPES.sub(HIDDEN, scrub(text, secrets))
+    return _SHAPES.sub(_hide_match, scrub(text, secrets))
+
+
+def _hide_match(match: re.Match[str]) -> str:
+    return (match[match.lastgroup] if match.lastgroup else "") + HIDDEN
 
 
 def hold_back(text: str, secrets: Iterable[str] = ()) -> str:

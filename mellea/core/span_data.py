@@ -77,7 +77,8 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
     if isinstance(name := getattr(span.component, "name", None), str) and name:
         data["given_name"] = name
     if span.tool_call is not None:
-        data["tool"], data["tool_call_id"] = span.tool_call.tool_name, span.tool_call.tool_call_id
+        # Not the name in the call: a model may ask for a tool that doesn't exist, and then it is what the model wrote.
+        data["tool"], data["tool_call_id"] = span.name, span.tool_call.tool_call_id
     return data
 
 
@@ -173,7 +174,7 @@ _tokens_of = attrgetter(*Usage.__slots__)
 
 def _describe_content(span: Span, data: dict[str, Any]) -> None:
     if span.error is not None:
-        data["error"] = f"{type(span.error).__name__}: {span.error}"
+        data["error"] = f"{type(span.error).__name__}: {_to_text(span.error)}"
     if span.is_request and span.request is not None:
         sent = span.request
         data["messages"] = [describe_message(message) for message in sent.messages]
@@ -183,17 +184,24 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
         data["answer"] = {**describe_message(said.message), "finish_reason": said.finish_reason or "error"}
     if span.attempt is not None:
         data["reasons"] = [
-            {"requirement": str(requirement), "reason": outcome.reason}
+            {"requirement": _to_text(requirement), "reason": outcome.reason}
             for requirement, outcome in span.attempt.failures
         ]
     if span.requirement is not None:
-        data["requirement"] = str(span.requirement)
+        data["requirement"] = _to_text(span.requirement)
     if span.outcome is not None:
         _add(data, {"reason": span.outcome.reason})
     if span.tool_call is not None:
         data["arguments"] = hide_keys(span.tool_call.tool_args)
     if span.result is not None:
         data["result"] = _result(span.result)
+
+
+def _to_text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the program's own `__str__`, which must not cost what else is known
+        return f"<{type(value).__name__}, whose __str__ failed>"
 
 
 def _check_name(requirement: Any) -> str:

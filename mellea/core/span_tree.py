@@ -10,6 +10,7 @@ from typing import Any
 
 from mellea.core.observer import Span
 from mellea.core.span_data import find_span_cost
+from mellea.core.terminal import visible
 
 __all__ = ["draw_tree", "line_of", "sum_costs", "walk"]
 
@@ -61,8 +62,8 @@ def line_of(data: Mapping[str, Any], *, figures: bool) -> str:
     if kind == "check" and "is_met" in data:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
-    # A name may have line ends, and a span is one line.
-    return f"{' '.join(data['name'].split())} ({' '.join(said.split())})"
+    # A span is one line, and neither a name nor a reason commands the terminal.
+    return f"{visible(data['name'])} ({visible(said)})"
 
 
 def sum_costs(spans: Sequence[Span]) -> float | None:

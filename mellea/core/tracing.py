@@ -6,6 +6,8 @@ Rules:
 - A decorated generator is a span from its first step to its end. The span's parent is what is current at the first
   step. It is current only while the body runs: it is set and reset at each step, on whatever thread and in whatever
   context that is, and so is what the body itself has made current.
+- A function that returns a coroutine or a generator, such as one that another decorator has wrapped, is a span until
+  that has ended.
 - A generator that is left early, closed or dropped ends as cancelled, also where nobody can run its code any more
   because its loop has gone.
 """
@@ -14,8 +16,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from types import TracebackType
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mellea.core.displayed import Displayed
@@ -167,6 +169,8 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
     Raises:
         UsageError: what is decorated isn't a function.
     """
+    if name is not None and (not isinstance(name, str) or not name):
+        raise UsageError(f"the name of a span is a text, not {name!r}")
     if function is None:
         return functools.partial(trace, name=name)
     # Under `@staticmethod` the function is inside; the wrapper has to go in there, too.
@@ -174,16 +178,21 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
         raise UsageError(f"@trace is for functions, not for {function!r}")
-    called = name or str(getattr(function, "__name__", type(function).__name__))
-    return functools.wraps(function)(_wrap(function, called))
+    return functools.wraps(function)(_wrap(function, name or _find_name(function)))
+
+
+def _find_name(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    # Asked of the function, not of what it returns: a span has to begin before the body does.
+    # Asked of the function where that can be known: the span of a generator begins with its first step.
     if inspect.isasyncgenfunction(function):
-        return _wrap_async_generator(function, name)
+        return _wrap_async_generator(function, lambda: _Steps(name))
     if inspect.isgeneratorfunction(function):
-        return _wrap_generator(function, name)
+        return _wrap_generator(function, lambda: _Steps(name))
     if inspect.iscoroutinefunction(function):
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
@@ -196,8 +205,17 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         # The way where nobody listens: one look at an attribute.
         if not listening.count:
             return function(*args, **kwargs)
-        with span_around("function", name):
-            return function(*args, **kwargs)
+        steps = _Steps(name)
+        steps.begin()
+        with steps:
+            result = function(*args, **kwargs)
+        # Another decorator, or an object that is called, may hide what kind of function it is: then the work is yet
+        # to come, and belongs to the span.
+        wrap = _KINDS.get(type(result))
+        if wrap is not None:
+            return wrap(lambda: result, lambda: steps)()
+        steps.finish()
+        return result
 
     return call
 
@@ -213,7 +231,9 @@ class _Steps:
         self._inside: Span | None = None  # what the body had made current when it yielded
 
     def begin(self) -> None:
-        self.span = self._inside = begin_span("function", self._name)
+        """Begin the span, unless it has begun."""
+        if self.span is None:
+            self.span = self._inside = begin_span("function", self._name)
 
     def __enter__(self) -> None:
         """Begin a step of the body."""
@@ -237,6 +257,11 @@ class _Steps:
         elif error is not None:
             span.end(error, is_cancelled=_is_cancellation(error))
 
+    def finish(self) -> None:
+        """End the span of a body that has returned."""
+        if self.span is not None:
+            self.span.end()
+
     def close(self) -> None:
         """End the span of a body that was closed; after its end this does nothing."""
         if self.span is not None:
@@ -246,9 +271,11 @@ class _Steps:
         self.close()
 
 
-def _wrap_generator(function: Callable[..., Generator[Any, Any, Any]], name: str) -> Callable[..., Any]:
+def _wrap_generator(
+    function: Callable[..., Generator[Any, Any, Any]], make_steps: Callable[[], _Steps]
+) -> Callable[..., Any]:
     def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        body, steps = function(*args, **kwargs), _Steps(name)
+        body, steps = function(*args, **kwargs), make_steps()
         steps.begin()
         advance: Callable[[], Any] = functools.partial(next, body)
         try:
@@ -281,9 +308,11 @@ def _close(body: Generator[Any, Any, Any], steps: _Steps) -> None:
         steps.close()
 
 
-def _wrap_async_generator(function: Callable[..., AsyncGenerator[Any, Any]], name: str) -> Callable[..., Any]:
+def _wrap_async_generator(
+    function: Callable[..., AsyncGenerator[Any, Any]], make_steps: Callable[[], _Steps]
+) -> Callable[..., Any]:
     async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        body, steps = function(*args, **kwargs), _Steps(name)
+        body, steps = function(*args, **kwargs), make_steps()
         steps.begin()
         advance: Callable[[], Any] = body.__anext__
         try:
@@ -310,6 +339,27 @@ def _wrap_async_generator(function: Callable[..., AsyncGenerator[Any, Any]], nam
                 steps.close()
 
     return generate
+
+
+def _wrap_coroutine(
+    function: Callable[[], Coroutine[Any, Any, Any]], make_steps: Callable[[], _Steps]
+) -> Callable[[], Coroutine[Any, Any, Any]]:
+    async def call() -> Any:
+        steps = make_steps()
+        with steps:
+            result = await function()
+        steps.finish()
+        return result
+
+    return call
+
+
+_KINDS: Mapping[type, Callable[..., Callable[..., Any]]] = {
+    AsyncGeneratorType: _wrap_async_generator,
+    CoroutineType: _wrap_coroutine,
+    GeneratorType: _wrap_generator,
+}
+"""How what a function returned goes on in its span."""
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

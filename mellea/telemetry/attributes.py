@@ -68,7 +68,8 @@ def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
     if "provider" in data:
         attributes[semconv.PROVIDER_NAME] = semconv.PROVIDERS.get(data["provider"], data["provider"])
     for name, value in data["options"].items() if data.get("options") else ():
-        attributes[semconv.OPTIONS[name]] = value
+        # One text is allowed, too; the conventions have a list.
+        attributes[semconv.OPTIONS[name]] = (value,) if name == "stop" and isinstance(value, str) else value
     if "finish_reason" in data:
         attributes[semconv.FINISH_REASONS] = (data["finish_reason"],)
     return attributes

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mellea._version import __version__
+from mellea.core.masking import scrub_text
 from mellea.errors import BackendError, MissingExtraError
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
@@ -51,6 +52,8 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy: an extra
         from opentelemetry.sdk.trace.export import SpanExportResult  # lazy: an extra
+
+        from mellea.telemetry.sending import hiding_keys  # lazy: an extra
     except ImportError as error:
         raise MissingExtraError(
             f"an export needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
@@ -60,11 +63,12 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
     names = _Ids(path)
     sent = 0
     try:
-        for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
-            spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
-            if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
-                raise BackendError(f"the receiver at {endpoint} didn't take run {id}; the log says why")
-            sent += len(spans)
+        with hiding_keys():
+            for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
+                spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
+                if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
+                    raise BackendError(f"the receiver at {scrub_text(endpoint)} didn't take run {id}; the log says why")
+                sent += len(spans)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
     return sent

@@ -384,7 +384,11 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
         UsageError: there is no such file, or no such run in it.
         StateError: it isn't a record.
     """
+    if type(id) is not int:
+        raise UsageError(f"the id of a run is a number, not {id!r}")
     with reading(path) as connection:
+        # No id of SQLite is larger, and it takes no larger one.
+        id = max(-1, min(id, 2**63 - 1))
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
         lost = _lost_writers(connection, is_ended_too=True)
         if not rows:

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from opentelemetry import context as otel_context
@@ -30,6 +31,7 @@ from mellea.core.events import Event
 from mellea.core.masking import known_secrets, scrub_all
 from mellea.core.observer import Observer, Span
 from mellea.core.span_data import describe_end, describe_start
+from mellea.core.surrogates import replace_surrogates_in
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
     begin_attributes,
@@ -64,6 +66,7 @@ class SpanObserver(Observer):
         self._has_content = content != "none"
         # Two observers on one span must not read each other's entry.
         self._key = f"otel-{id(self)}"
+        self._body_key = f"otel-body-{id(self)}"
         self._known: dict[tuple[Any, ...], _Beginning] = {}
 
     def begin(self, span: Span) -> None:
@@ -89,7 +92,9 @@ class SpanObserver(Observer):
     def _start(self, tracer: Tracer, span: Span, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> OtelSpan:
         # Handed over, since the SDK would look for what is current three times.
         within = otel_context.get_current()
-        if span.parent is not None and (above := self._find_made(span.parent)) is not None:
+        parent = span.parent
+        # Where the parent is what was entered last, the program may have made a span of its own current inside it.
+        if parent is not None and parent is not _entered.get() and (above := self._find_made(parent)) is not None:
             within = set_span_in_context(above, within)
         linked = [self._find_made(each) for each in span.links] if span.links else ()
         links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
@@ -103,25 +108,33 @@ class SpanObserver(Observer):
     def end(self, span: Span) -> None:
         """End a span, with what came of it."""
         made, begun = span.data.get(self._key, (None, {}))
+        try:
+            self._describe(span, made, begun)
+        finally:  # a span that can't be described has ended all the same
+            if made is not None:
+                made.end()
+                # For links, and for spans that begin late; all else that the span holds is let go.
+                span.data[self._key] = made.get_span_context(), {}
+                span.data.pop(self._body_key, None)
+
+    def _describe(self, span: Span, made: OtelSpan | None, begun: Mapping[str, Any]) -> None:
         operation = begun.get(semconv.OPERATION_NAME)
         # A span that isn't sampled is made and ended, but describing it would be work for nobody.
         is_seen = made is not None and made.is_recording()
-        if is_seen or (operation is not None and self._histograms is not None):
-            data = describe_end(span, content=self._has_content)
-            if self._has_content:
-                # Only content can hold a key; numbers and names can't.
-                data = scrub_all(data, known_secrets())
-            attributes = end_attributes(data)
-            # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
-            if operation is not None and self._histograms is not None:
-                within = set_span_in_context(get_current_span() if made is None else made)
-                self._histograms.record(operation, {**begun, **attributes}, data, within)
-            if is_seen:
-                self._tell(made, span, data, attributes)
-        if made is not None:
-            made.end()
-            # For links, and for spans that begin late; all else that the span holds is let go.
-            span.data[self._key] = made.get_span_context(), {}
+        if not is_seen and (operation is None or self._histograms is None):
+            return
+        data = describe_end(span, content=self._has_content)
+        if self._has_content:
+            # Only content can hold a key, or half of a surrogate pair, which nobody could encode; numbers and names
+            # can't.
+            data = replace_surrogates_in(scrub_all(data, known_secrets()))
+        attributes = end_attributes(data)
+        # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
+        if operation is not None and self._histograms is not None:
+            within = set_span_in_context(get_current_span() if made is None else made)
+            self._histograms.record(operation, {**begun, **attributes}, data, within)
+        if made is not None and is_seen:
+            self._tell(made, span, data, attributes)
 
     def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         if self._content in ("spans", "both"):
@@ -139,15 +152,24 @@ class SpanObserver(Observer):
         made = self._find_made(span)
         if made is None:
             return None
-        context = set_span_in_context(made)
-        return context, otel_context.attach(context)
+        # The body of a generator goes on with what it had made current itself.
+        context = span.data.get(self._body_key) or set_span_in_context(made)
+        return context, otel_context.attach(context), _entered.set(span)
 
     def leave(self, span: Span, token: Any) -> None:
-        """Undo `enter`, unless it was in another context."""
-        # Generators may leave in another context than they entered; detaching there would take off somebody else's
-        # span.
-        if token is not None and otel_context.get_current() is token[0]:
-            otel_context.detach(token[1])
+        """Undo `enter`, and what the body of a generator has made current meanwhile; in another context do nothing."""
+        if token is None:
+            return
+        context, attached, entered = token
+        try:
+            # OpenTelemetry logs an error where it is asked in another context, and may not be asked beforehand.
+            _entered.reset(entered)
+        except ValueError:
+            return
+        inside = otel_context.get_current()
+        if span.ended is None and inside is not context:
+            span.data[self._body_key] = inside
+        otel_context.detach(attached)
 
     def _find_made(self, span: Span) -> OtelSpan | None:
         made: OtelSpan | SpanContext | None = span.data.get(self._key, _NOTHING)[0]
@@ -155,6 +177,9 @@ class SpanObserver(Observer):
 
 
 _NOTHING = (None, None)
+
+_entered: ContextVar[Span | None] = ContextVar("mellea_otel_entered", default=None)
+"""The innermost span that was made current for OpenTelemetry."""
 
 _MOST_KNOWN = 256
 """How many sessions and models have their beginnings remembered."""
@@ -164,5 +189,5 @@ _Beginning = tuple[str, SpanKind, Mapping[str, Any]]
 
 
 def _begin(span: Span) -> _Beginning:
-    data = describe_start(span)
+    data = replace_surrogates_in(describe_start(span))
     return name_span(data), SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL, begin_attributes(data)

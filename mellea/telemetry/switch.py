@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mellea._version import __version__
 from mellea.core.observer import add_observer, end_open_spans, listening, remove_observer
 from mellea.core.runtime import cancel_all
+from mellea.core.terminal import visible
 from mellea.errors import ConfigurationError, MissingExtraError, UsageError
 from mellea.telemetry import semconv
 
@@ -99,7 +100,8 @@ def enable(
                 exporter = "otlp"
         ends: list[Callable[[], Any]] = []
         if exporter is not None:
-            tracer_provider, meter_provider, ends = _set_up(exporter)
+            tracer_provider, meter_provider, shut_down = _set_up(exporter)
+            ends.append(shut_down)
     except ImportError as error:
         raise MissingExtraError(
             f"telemetry needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
@@ -144,32 +146,27 @@ def read_content_switch() -> Content:
     return found or "none"
 
 
-def _set_up(exporter: Exporter) -> tuple[TracerProvider, MeterProvider, list[Callable[[], Any]]]:
+def _set_up(exporter: Exporter) -> tuple[TracerProvider, MeterProvider, Callable[[], Any]]:
     # Lazy: only a program that has no providers of its own needs the SDK.
+    if exporter == "otlp":
+        from mellea.telemetry.sending import make_providers  # lazy
+
+        return make_providers()
     from opentelemetry.sdk.metrics import MeterProvider  # lazy
-    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader  # lazy
     from opentelemetry.sdk.trace import TracerProvider  # lazy
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor  # lazy
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor  # lazy
 
     tracers = TracerProvider(shutdown_on_exit=False)
-    readers: list[MetricReader] = []
-    if exporter == "console":
-        tracers.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr, formatter=_format_line)))
-    else:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # lazy
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy
-
-        tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
-    meters = MeterProvider(readers, shutdown_on_exit=False)
-    return tracers, meters, [tracers.shutdown, meters.shutdown]
+    tracers.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr, formatter=_format_line)))
+    return tracers, MeterProvider([], shutdown_on_exit=False), tracers.shutdown
 
 
 def _format_line(span: Any) -> str:
     """Return a span as a line for the console."""
     seconds = ((span.end_time or span.start_time) - span.start_time) / 1e9
     known = " ".join(f"{name}={value!r}" for name, value in (span.attributes or {}).items())
-    return f"{span.name}  {seconds:.3f} s  {known}\n"
+    # The values are written as Python does it; a name could command the terminal.
+    return f"{visible(span.name)}  {seconds:.3f} s  {known}\n"
 
 
 def _replace(observers: list[Any], ends: list[Callable[[], Any]]) -> None:

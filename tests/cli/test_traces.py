@@ -79,6 +79,26 @@ def test_a_terminal_gets_a_table_and_a_tree(run_on_terminal: Callable[..., str],
     assert "\x1b[3" not in run_on_terminal("traces", NO_COLOR="1")
 
 
+@pytest.mark.parametrize("width", [10, 30, 45, 60, 120])
+def test_a_narrow_terminal_gets_fewer_columns_and_never_less_than_what_names_a_run(
+    run_on_terminal: Callable[..., str], runs: Path, width: int
+) -> None:
+    table = run_on_terminal("traces", COLUMNS=str(width))
+    head, *rows = (re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in table.splitlines())
+    assert head[0] == "id" and (width < 20 or {"name", "status"} <= {*head})
+    assert [row[0] for row in rows if row[0].isdigit()] == ["9", "1"]
+    assert (head[-1] == "models") is (width == 120)
+    if width >= 20:
+        assert "…" not in table
+
+
+@pytest.mark.parametrize("id", ["9" * 19, "9" * 5000, "-1", "1.5", "٣"])
+@pytest.mark.parametrize("command", ["show", "open", "export"])
+def test_what_is_no_id_is_told_in_a_line(run: Run, runs: Path, command: str, id: str) -> None:
+    done = run("traces", command, "--", id)
+    assert done.code == 2 and "is not the number of a run" in done.stderr and len(done.stderr) < 600
+
+
 def test_the_page_of_a_run_is_written_to_a_file_or_served_until_ctrl_c(run: Run, runs: Path) -> None:
     written = run("traces", "open", "1", "--out", "page.html")
     assert (written.code, written.stdout) == (0, "") and written.stderr == "mellea: run 1 is in 'page.html'\n"

@@ -39,13 +39,40 @@ WORST: dict[str, tuple[Worst, ...]] = {
     ),
     r"[^a-zA-Z0-9_-]": (("", "é", "\x00"),),
     (
-        r"\b(?:sk|gsk|xai|pplx)[-_][\w-]{16,}|\bAIza[\w-]{30,}|\bhf_\w{30,}|\b(?:gh[pousr]_|github_pat_)\w{20,}"
-        r"|\bxox[abeoprs]-[\w-]{10,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|(?<=\bBearer )[\w.~+/=-]{16,}"
+        r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
+        r"|(?:fw_|r8_|npm_|tgp_|jina_|pa-|dapi)(?=[\w-]{0,40}\d)[\w-]{20,}"
+        r"|AIza[\w-]{30,}|AQ\.[\w-]{30,}|ya29\.[\w-]{20,}"
+        r"|hf_\w{30,}"
+        r"|(?:gh[pousr]_|github_pat_)\w{20,}"
+        r"|xox[abeoprs]-[\w-]{10,}"
+        r"|(?:AKIA|ASIA)[A-Z0-9]{16}\b|ABSK[\w+/=]{20,}"
+        r"|SG\.[\w-]{16,40}\.[\w-]{16,}"
+        r"|eyJ[\w-]{8,500}\.[\w-]{8,4000}\.[\w-]*"
+        r"|(?P<bearer>[bB](?i:earer) )[\w.~+/=-]{16,})"
+        r"|(?P<field>(?:[aA](?i:pi[-_]?key|ccess[-_]?key|ccess[-_]?token|ccount[-_]?key|uthorization)|[pP](?i:assword)"
+        r"|[sS](?i:ecret[-_]?key)|[cC](?i:lient[-_]?secret))[\\\"']{0,4}\s{0,3}[:=]\s{0,3}[\\\"']{0,4}(?i:basic )?)"
+        r"(?=[^\s\"'&]{0,60}\d)[^\s\"'&,;<>\\]{12,}"
+        r"|(?P<query>[?&][\w.-]{0,30}(?i:key|token|secret|sig|signature|password|auth)=)[^\s&#\"'<>]{6,}"
+        r"|(?P<user>://)[^\s/@:]{0,100}:[^\s/@]{1,300}(?=@)"
+        r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
     ): (
         ("", "sk-", " "),
         ("", "-sk-aaaaaaaaaaaaaa ", ""),
         ("", "AKIA", "a"),
         ("", "Bearer a=", " "),
+        ("", "eyJ-", ""),
+        ("", "eyJaaaaaaaaa.", ""),
+        ("", "pa-", ""),
+        ("", "SG.aaaaaaaaaaaaaaaa.", ""),
+        ("", "://", ""),
+        ("", "://a:", ""),
+        ("", "?a", ""),
+        ("", "&keykeykey", ""),
+        ("", "password:", ""),
+        ("", "password: aaaaaaaaaaaaaaaaaa ", ""),
+        ("", 'api_key=\\"', ""),
+        ("", "-----BEGIN PRIVATE KEY-----", ""),
+        ("", "-----BEGIN ", ""),
     ),
     r"<|\[/?[A-Z]": (("", "[/", "\x00"),),
     r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import inspect
 import threading
@@ -363,11 +364,104 @@ def test_methods_are_traced_and_keep_their_names() -> None:
     assert Helper.method.__doc__ == "Do it." and Helper.method.__name__ == "method"
 
 
+def _pass_on(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+class _Called:
+    """Objects that are called: by name, the kinds of functions that they are."""
+
+    class Coroutine:
+        async def __call__(self, m: mellea.MelleaSession) -> str:
+            return str(await m.ainstruct("x", name="line"))
+
+    class Stream:
+        def __call__(self, m: mellea.MelleaSession) -> Iterator[str]:
+            yield from m.stream("x", name="line")
+
+    class AsyncStream:
+        async def __call__(self, m: mellea.MelleaSession) -> AsyncIterator[str]:
+            async for chunk in m.astream("x", name="line"):
+                yield chunk
+
+
+async def write(m: mellea.MelleaSession) -> str:
+    return str(await m.ainstruct("x", name="line"))
+
+
+def spell(m: mellea.MelleaSession) -> Iterator[str]:
+    yield from m.stream("x", name="line")
+
+
+async def aspell(m: mellea.MelleaSession) -> AsyncIterator[str]:
+    async for chunk in m.astream("x", name="line"):
+        yield chunk
+
+
+@mellea.generative
+async def imagine(text: str) -> str:
+    """Imagine."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("write", write),
+        ("write", functools.partial(functools.partial(write))),
+        ("write", _pass_on(write)),
+        ("return_write", lambda m: write(m)),
+        ("spell", _pass_on(_pass_on(spell))),
+        ("spell", functools.partial(spell)),
+        ("aspell", _pass_on(aspell)),
+        ("imagine", functools.partial(imagine, text="x")),
+        ("Coroutine", _Called.Coroutine()),
+        ("Stream", _Called.Stream()),
+        ("AsyncStream", _Called.AsyncStream()),
+    ],
+    ids=repr,
+)
+async def test_the_work_of_a_function_is_in_its_span_however_it_is_wrapped(name: str, function: Any) -> None:
+    function, m = mellea.trace(function, name=name if name == "return_write" else None), session("a b")
+    with mellea.traces.start("t") as t:
+        result = function(m)
+        if inspect.isawaitable(result):
+            result = await result
+        elif inspect.isasyncgen(result):
+            result = "".join([chunk async for chunk in result])
+        else:
+            # In a worker thread, as a sync stream waits.
+            result = await anyio.to_thread.run_sync("".join, result)
+        assert [span.status for span in t.spans[1:]] == ["ok", "ok"]
+    assert result == "a b"
+    assert [line.strip(" ").split(" ")[0] for line in lines(t)][:2] == ["t", name]
+    assert lines(t)[2].startswith("    "), lines(t)
+
+
+def test_a_hidden_generator_that_is_never_begun_or_left_early_ends_as_cancelled() -> None:
+    function, m = mellea.trace(_pass_on(spell)), session(["a", "b", FOREVER])
+    with mellea.traces.start("t") as t:
+        never = function(m)
+        early = function(m)
+        next(early)
+        early.close()
+        del never
+        gc.collect()
+    assert [span.status for span in t.spans if span.kind == "function"] == ["cancelled", "cancelled"]
+
+
 def test_what_cant_be_traced_is_refused() -> None:
     with pytest.raises(UsageError, match="functions, not for 3"):
         mellea.trace(3)  # type: ignore[type-var]
     with pytest.raises(UsageError, match="name is a text"):
         mellea.traces.start("")
+    for name in (3, "", b"x"):
+        with pytest.raises(UsageError, match="name of a span is a text"):
+            mellea.trace(name=name)  # type: ignore[call-overload]
     with mellea.traces.start("x") as t, pytest.raises(UsageError, match="has begun already"), t:
         pass
 
@@ -436,3 +530,15 @@ def test_a_session_has_an_id_that_its_spans_show() -> None:
     assert {span.session for span in t.spans[1:-1]} == {"conversation 7"} and other.id != m.id
     with pytest.raises(UsageError, match="id of a session"):
         m.id = ""
+
+
+def test_no_name_and_no_reason_in_a_tree_commands_the_terminal() -> None:
+    red, turned = "\x1b[31m", "\u202e"
+    no = check("is fine", validation_fn=simple_validate(lambda text: (False, f"{red}bad{turned}\nline")))
+    with mellea.traces.start(f"a{red}b\x00{turned}\nc") as t:
+        mellea.start_session(ScriptedBackend("x")).instruct("x", name=red, requirements=[no])
+    text = str(t.tree())
+    assert text.startswith("ab c (trace") and "no, bad line" in text
+    assert not [char for char in text if not char.isprintable() and char != "\n"] and len(text.splitlines()) == len(
+        t.spans
+    )

@@ -108,6 +108,19 @@ def test_a_receiver_that_isnt_there_is_an_error(tmp_path: Path, monkeypatch: pyt
         export_runs(tmp_path / "runs.db", "http://127.0.0.1:9")
 
 
+def test_no_log_and_no_error_has_the_password_of_the_receiver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")  # in the first second it is tried once more, which is logged
+    with record(tmp_path / "runs.db"):
+        mellea.start_session(ScriptedBackend("a")).instruct("x")
+    with pytest.raises(BackendError) as caught:
+        export_runs(tmp_path / "runs.db", "http://ada:sesame@127.0.0.1:9/?key=planted")
+    assert "/?key=***" in caplog.text
+    for secret in ("sesame", "planted"):
+        assert secret not in caplog.text and secret not in str(caught.value)
+
+
 def test_without_the_extra_the_error_says_how_to_get_it(tmp_path: Path) -> None:
     program = """
         import sys

@@ -172,6 +172,15 @@ def test_planted_secrets_appear_nowhere_without_content(content: bool) -> None:
     assert "log_in" in page
 
 
+def test_keys_are_on_no_page_wherever_they_were_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, looks = "opaque-value-0123456789", "nvapi-0123456789abcdefghij"
+    monkeypatch.setenv("ACME_API_KEY", known)
+    with mellea.traces.start("t") as trace:
+        mellea.start_session(ScriptedBackend(f"{known} it is")).instruct(f"Take {known}, or {looks}.")
+    page = render_trace(trace, content=True)
+    assert "it is" in page and known not in page and looks not in page
+
+
 def test_a_trace_that_runs_still_has_a_page() -> None:
     with mellea.traces.start("outer") as trace:
         page = Page(render_trace(trace))

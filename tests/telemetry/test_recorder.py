@@ -684,17 +684,43 @@ def test_a_span_may_end_in_a_finaliser_that_runs_while_the_record_is_written(fil
 
 
 def test_what_cant_be_described_is_recorded_without_content(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Silent:
-        def __str__(self) -> str:
+    class Broken:
+        tool_call_id = "1"
+
+        @property
+        def tool_args(self) -> None:
             raise RuntimeError("no words")
 
     with caplog.at_level(logging.WARNING, logger="mellea"), record(file, content=True):
-        span = mellea.core.observer.begin_span("check", "c", requirement=Silent())
+        span = mellea.core.observer.begin_span("check", "c", tool_call=Broken())  # type: ignore[arg-type]
         assert span is not None
         span.end()
         session("a").instruct("x", name="after")
     assert [run["name"] for run in read_runs(file)] == ["after", "check"]
     assert [each for each in caplog.messages if "no words" in each]
+
+
+def test_of_what_has_no_text_everything_else_is_recorded(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fail(password: str) -> None:
+        """Fail."""
+        raise SilentError
+
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    m = session(
+        [ToolEnd(ToolCall("1", "fail", {"password": "p"})), ToolEnd(ToolCall("2", "fail", {"x": deep}))], "done"
+    )
+    with caplog.at_level(logging.WARNING, logger="mellea"), record(file, content=True):
+        m.instruct("x", tools=[fail], tool_calls="run")
+    silent, nested = (span for span in spans_of(file) if span["kind"] == "tool")
+    assert "__str__ failed" in silent["error"] and silent["error_type"] == "SilentError"
+    assert silent["arguments"] == {"password": "***"} and "too deep" in json.dumps(nested["arguments"])
+    assert not caplog.messages
 
 
 def test_texts_that_no_file_could_hold_are_written_all_the_same(file: Path) -> None:

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from opentelemetry import trace as otel
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.trace import SpanKind, StatusCode
 
 import mellea
@@ -433,3 +434,94 @@ async def test_an_agent_is_a_span_of_its_steps_and_a_sub_agent_stands_in_its_too
     assert [line.split(" (")[0].strip() for line in str(t.tree()).splitlines()][1] == "planner"
     points = seen.points("gen_ai.invoke_agent.duration")
     assert sorted(point.attributes["gen_ai.agent.name"] for point in points) == ["forecaster", "planner"]
+
+
+def test_what_has_no_text_or_cant_be_encoded_ends_its_span_and_reaches_a_collector(enabled: Enable) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fail(place: str) -> None:
+        """Fail."""
+        raise SilentError
+
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    seen = enabled(content=True)
+    calls = [ToolEnd(ToolCall("1", "fail", {"place": "\ud83d"})), ToolEnd(ToolCall("2", "fail", {"x": deep}))]
+    m = session(calls, "a \ud83d b")
+    m.instruct("x \ud83d y", name="n \ud800", tools=[fail], tool_calls="run")
+
+    @mellea.trace(name="f \udc00")
+    def broken() -> None:
+        raise SilentError
+
+    with pytest.raises(SilentError):
+        broken()
+    tools = ["execute_tool fail"] * 2
+    names = ["invoke_workflow n \ufffd", "step 1", "chat script", *tools, "step 2", "chat script"]
+    assert [span.name for span in seen.spans] == [*names, "f \ufffd"]
+    (message,) = encode_spans(seen.spans).resource_spans
+    sent = message.scope_spans[0].spans
+    keys = [{each.key for each in span.attributes} for span in sent]
+    assert len(sent) == 8 and sum("gen_ai.input.messages" in each for each in keys) == 2
+    assert "gen_ai.tool.call.arguments" in keys[3] & keys[4]
+
+
+def test_a_tool_that_only_the_model_knows_is_called_unknown(enabled: Enable) -> None:
+    seen, m = enabled(), session([ToolEnd(ToolCall("1", PASSWORD, {}))], "b")
+    m.instruct("x", tools=[len_of], tool_calls="run")
+    assert attributes(seen.span("execute_tool unknown tool"))["gen_ai.tool.name"] == "unknown tool"
+    assert PASSWORD not in seen.text()
+
+
+def len_of(text: str) -> int:
+    """Count."""
+    return len(text)
+
+
+def test_one_stop_sequence_is_a_list_as_well(enabled: Enable) -> None:
+    seen, m = enabled(), session("a")
+    m.instruct("x", model_options={"stop": "END"})
+    assert attributes(seen.spans[0])["gen_ai.request.stop_sequences"] == ("END",)
+
+
+def test_a_span_that_the_program_makes_inside_a_traced_function_is_the_parent_of_its_calls(enabled: Enable) -> None:
+    seen, m = enabled(), session(*"abc")
+    mine = seen.tracers.get_tracer("mine")
+
+    @mellea.trace
+    def stream() -> Iterator[str]:
+        with mine.start_as_current_span("inner"):
+            yield from m.stream("x")
+            assert otel.get_current_span().get_span_context().is_valid
+            m.instruct("y")
+
+    with mellea.traces.start("t"), mine.start_as_current_span("outer"):
+        m.instruct("x")
+    before = otel.get_current_span()
+    for _ in stream():
+        assert otel.get_current_span() is before, "it is current only while the body runs"
+    assert otel.get_current_span() is before
+    tree = ["t", "  outer", "    chat script", "stream", "  inner", "    chat script", "    chat script"]
+    assert seen.tree() == tree
+
+
+async def test_async_generators_leave_nothing_current_between_their_steps(enabled: Enable) -> None:
+    seen, m = enabled(), session(*"abc")
+    mine = seen.tracers.get_tracer("mine")
+
+    @mellea.trace
+    async def stream() -> AsyncIterator[str]:
+        with mine.start_as_current_span("inner"):
+            async for chunk in m.astream("x"):
+                yield chunk
+            await m.ainstruct("y")
+
+    before = otel.get_current_span()
+    async for _ in stream():
+        assert otel.get_current_span() is before
+    assert otel.get_current_span() is before
+    await m.ainstruct("z")
+    assert seen.tree() == ["stream", "  inner", "    chat script", "    chat script", "chat script"]

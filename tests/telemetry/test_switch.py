@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -152,6 +153,31 @@ def test_a_receiver_gets_the_spans_of_web_streams(receiver: Receiver) -> None:
     above = [(spans[span.parent_span_id].name, span.name) for span in spans.values() if span.parent_span_id]
     assert above == [("answer", "chat script")] * 2
     assert len({span.trace_id for span in spans.values()}) == 2
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_collector_that_takes_nothing_holds_up_no_end_and_no_key_is_logged(is_silent: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not is_silent:
+            server.close()
+        environment = {
+            "MELLEA_TELEMETRY": "otlp",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://ada:sesame@127.0.0.1:{port}/?key=planted",
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://ada:sesame@127.0.0.1:{port}/?key=planted",
+        }
+        timed = textwrap.dedent(PROGRAM) + textwrap.dedent("""
+            import atexit, time
+            from mellea.telemetry import switch
+            atexit.unregister(switch._leave)
+            began = time.monotonic()
+            switch._leave()
+            # Alone, the exporters would try for 10 s each.
+            assert time.monotonic() - began < 8, time.monotonic() - began
+        """)
+        done = run(timed, **environment)
+    assert "telemetry: not everything was sent" in done.stderr
+    assert "sesame" not in done.stderr and "planted" not in done.stderr
 
 
 def test_the_console_is_stderr_and_has_a_line_a_span() -> None:

@@ -51,7 +51,8 @@ async def run_call(
         if on_progress is not None:
             on_progress(_as_event(call, value))
 
-    with span_around("tool", call.tool_name, tool_call=call) as span:
+    name = call.tool_name if call.tool_name in tools else "unknown tool"
+    with span_around("tool", name, tool_call=call) as span:
         try:
             returned = await perform(call, tools, report, is_approved=is_approved)
             output = make_output(call, returned, tell)

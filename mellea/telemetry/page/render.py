@@ -21,6 +21,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from mellea.core.masking import known_secrets, scrub_all
 from mellea.core.span_data import describe_span
 from mellea.core.tracing import Trace
 
@@ -76,9 +77,11 @@ def render_trace(trace: Trace, *, content: bool = False) -> str:
 
     Args:
         trace: running or ended.
-        content: whether to show what was said: prompts, answers, arguments and results of tools, and reasons.
+        content: whether to show what was said: prompts, answers, arguments and results of tools, and reasons. Keys are
+            never shown.
     """
-    return render_page([describe_span(span, content=content) for span in trace.spans], title=trace.name)
+    spans = [describe_span(span, content=content) for span in trace.spans]
+    return render_page(scrub_all(spans, known_secrets()) if content else spans, title=trace.name)
 
 
 def policy(*, is_live: bool) -> str:

@@ -1,0 +1,127 @@
+"""Exporters that send OTLP by HTTP, and how they end.
+
+Rules:
+
+- A collector that is down, or doesn't answer, holds up the end of the program for a few seconds at most. The SDK alone
+  would go on for its own time-outs, spans first and then metrics.
+- What the exporters log has no key in it, such as one in the address of the collector.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from mellea.core.masking import known_secrets, scrub_text
+
+__all__ = ["hiding_keys", "make_providers"]
+
+_END_SECONDS = 3.0
+"""How long everything that is still to be sent may take at the end, spans and metrics together."""
+
+_STOP_SECONDS = 0.5
+"""How long an exporter that was told to stop may take."""
+
+_log = logging.getLogger("mellea")
+
+
+def make_providers() -> tuple[TracerProvider, MeterProvider, Callable[[], None]]:
+    """Return providers that send to the collector of `OTEL_EXPORTER_OTLP_ENDPOINT`, and what ends them."""
+    spans, metrics = OTLPSpanExporter(), OTLPMetricExporter()
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(BatchSpanProcessor(spans))
+    meters = MeterProvider([PeriodicExportingMetricReader(metrics)], shutdown_on_exit=False)
+    quiet = _KeyFilter()
+    _add_filter(quiet)
+    stops = (spans.shutdown, metrics.shutdown)
+    return tracers, meters, partial(_shut_down, (tracers.shutdown, meters.shutdown), stops, quiet)
+
+
+def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], None], ...], quiet: _KeyFilter) -> None:
+    """Send what there is, all at the same time, and give up after a while."""
+    until = time.monotonic() + _END_SECONDS
+    try:
+        running = [end for each in ends if (end := _start(each)) is not None]
+        if not _join(running, until):
+            quiet.is_silent = True  # from now on the exporters would only tell that they were stopped
+            for stop in stops:
+                stop()  # ends the pause between two attempts
+            _join(running, time.monotonic() + _STOP_SECONDS)
+            _log.warning(
+                "telemetry: not everything was sent, as the collector didn't take it within %.0f s at the end; see "
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                _END_SECONDS,
+            )
+    finally:
+        _remove_filter(quiet)
+
+
+def _start(end: Callable[[], None]) -> threading.Thread | None:
+    # A daemon, so that one that waits for an answer isn't waited for.
+    thread = threading.Thread(target=end, name="mellea-telemetry-end", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends, and no thread can be started any more
+        end()
+        return None
+    return thread
+
+
+def _join(threads: list[threading.Thread], until: float) -> bool:
+    """Wait for threads, and return whether all of them have ended."""
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+@contextmanager
+def hiding_keys() -> Iterator[None]:
+    """Keep keys out of what the exporters log in a `with` block."""
+    quiet = _KeyFilter()
+    _add_filter(quiet)
+    try:
+        yield
+    finally:
+        _remove_filter(quiet)
+
+
+class _KeyFilter(logging.Filter):
+    """Takes keys out of log records.
+
+    Attributes:
+        is_silent: whether to drop the records.
+    """
+
+    is_silent = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite a record, and return whether it is logged."""
+        record.msg, record.args = scrub_text(record.getMessage(), known_secrets()), ()
+        # The message says what happened; a traceback would say it again, with the address.
+        record.exc_info = record.exc_text = None
+        return not self.is_silent
+
+
+_LOGGERS = tuple(logging.getLogger(each.__module__) for each in (OTLPSpanExporter, OTLPMetricExporter))
+
+
+def _add_filter(quiet: _KeyFilter) -> None:
+    # A filter of a logger isn't asked for what its children log, so each one has it.
+    for logger in _LOGGERS:
+        logger.addFilter(quiet)
+
+
+def _remove_filter(quiet: _KeyFilter) -> None:
+    for logger in _LOGGERS:
+        logger.removeFilter(quiet)
