@@ -423,7 +423,6 @@ async def imagine(text: str) -> str:
         ("Stream", _Called.Stream()),
         ("AsyncStream", _Called.AsyncStream()),
     ],
-    ids=repr,
 )
 async def test_the_work_of_a_function_is_in_its_span_however_it_is_wrapped(name: str, function: Any) -> None:
     function, m = mellea.trace(function, name=name if name == "return_write" else None), session("a b")
