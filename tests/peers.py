@@ -27,5 +27,8 @@ class Peer:
     @property
     def needed(self) -> pytest.MarkDecorator:
         """The mark of a file whose tests are skipped where the package isn't installed."""
-        is_there = importlib.util.find_spec(self._name.partition(".")[0]) is not None
+        try:
+            is_there = importlib.util.find_spec(self._name) is not None
+        except ModuleNotFoundError:  # not even the package around it; others may share that, as with `google`
+            is_there = False
         return pytest.mark.skipif(not is_there, reason=f"could not import {self._name!r}: it isn't installed")
