@@ -113,6 +113,17 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
+    def change_texts(self, change: Callable[[str], str]) -> Request:
+        """Return a copy with each text in the messages changed, as a hook does that removes personal data.
+
+        Texts are those of all messages, the system prompt included, arguments and results of tools (in them every text,
+        however deep, but not the names of fields), names of files, and reasoning, unless the provider signed it.
+
+        Args:
+            change: given a text, returns what stands in its place.
+        """
+        return replace(self, messages=tuple([message.change_texts(change) for message in self.messages]))
+
     def fingerprint(self, provider: str = "", model: str = "") -> str:
         """Return a digest of what decides the answer, for caches and journals: 64 hexadecimal digits.
 

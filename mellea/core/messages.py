@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import UsageError
 
@@ -97,8 +97,49 @@ class Message:
         """The model's reasoning before the answer; `""` if there is none."""
         return "".join([block.text for block in self.blocks if isinstance(block, ThinkingBlock)])
 
+    def change_texts(self, change: Callable[[str], str]) -> Message:
+        """Return a copy with each text in it changed: see `Request.change_texts`.
+
+        Args:
+            change: given a text, returns what stands in its place.
+        """
+        return Message(self.role, [_change_block(block, change) for block in self.blocks])
+
     def __str__(self) -> str:
         return self.content
+
+
+def _change_block(block: Any, change: Callable[[str], str]) -> Any:
+    match block:
+        case CBlock():
+            return replace(block, value=change(block.value))
+        case ToolCall():
+            args = _change_all(block.tool_args, change)
+            # What the model wrote may escape a character that `change` looks for, so it is written anew.
+            written = json.dumps(args, ensure_ascii=False, default=str) if block.is_valid else change(block.raw_args)
+            return replace(block, tool_args=args, raw_args=written if block.raw_args.strip() else block.raw_args)
+        case ToolOutput():
+            return replace(block, result=_change_all(block.result, change))
+        case ThinkingBlock() if block.signature is None:  # a signed one has to go back as it came
+            return replace(block, text=change(block.text))
+        case FileBlock() if block.filename is not None:
+            return replace(block, filename=change(block.filename))
+        case Source():
+            known = {name: getattr(block, name) for name in ("title", "text")}
+            return replace(block, **{name: text and change(text) for name, text in known.items()})
+        case _:
+            return block
+
+
+def _change_all(value: Any, change: Callable[[str], str]) -> Any:
+    """Change the texts in a JSON value, or in the blocks that a tool has returned; names of fields stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {name: _change_all(item, change) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_change_all(item, change) for item in value]
+    return _change_block(value, change)
 
 
 def system_message(*content: Any) -> Message:

@@ -483,7 +483,7 @@ def record_from_environment() -> None:
 def _check(path: Any, content: Any, max_bytes: Any, max_age: Any) -> None:
     if content not in (True, False, None):
         raise UsageError(f"record takes True, False or None for content, not {content!r}")
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in str(os.fspath(path)):
         raise UsageError(f"record takes the path of a file, not {path!r}")
     for name, value, least in (("max_bytes", max_bytes, _LEAST_BYTES), ("max_age", max_age, 0)):
         if value is not None and not (type(value) in (int, float) and value >= least):

@@ -348,12 +348,14 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
         limit: how many at most, `None` for all.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or the limit is no number.
         StateError: it isn't a record.
     """
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise UsageError(f"limit takes a whole number from 0, or None for all, not {limit!r}")
     query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
     with reading(path) as connection:
-        rows = _dicts(connection.execute(query, (-1 if limit is None else limit,)))
+        rows = _dicts(connection.execute(query, (-1 if limit is None else _fit(limit),)))
         lost = _lost_writers(connection)
     for row in rows:
         row["content"] = bool(row["content"])
@@ -387,17 +389,21 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     if type(id) is not int:
         raise UsageError(f"the id of a run is a number, not {id!r}")
     with reading(path) as connection:
-        # No id of SQLite is larger, and it takes no larger one.
-        id = max(-1, min(id, 2**63 - 1))
-        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (id,)))
+        rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? ORDER BY id", (_fit(id),)))
         lost = _lost_writers(connection, is_ended_too=True)
         if not rows:
             raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_nearest(connection, id)}")
         return _read_spans(connection, rows, lost)
 
 
+def _fit(number: int) -> int:
+    """Return the number, or the nearest one that SQLite takes."""
+    return max(-(2**63), min(number, 2**63 - 1))
+
+
 def _nearest(connection: sqlite3.Connection, id: int) -> str:
     """Return which runs there are near an id, in words."""
+    id = _fit(id)
     inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
     if inside is not None:
         return f"that is a span of run {inside[0]}"

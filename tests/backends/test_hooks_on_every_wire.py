@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import mellea
-from mellea.core import Message, Request
+from mellea.core import CBlock, Message, Request, ThinkingBlock, ToolOutput
+from mellea.core.messages import parse_tool_call
 from mellea.errors import BadRequestError
 from mellea.traces import Observer, observe
 from tests.backends.test_every_wire import WIRES, Wire
@@ -73,3 +75,28 @@ async def test_a_redacted_word_isnt_sent(wire: Wire, server: tuple[str, list[byt
                     pass
     assert hook.count == len(bodies) == 2
     assert not any(SECRET.encode() in body for body in bodies) and all(b"[redacted]" in body for body in bodies)
+
+
+class RedactAll(Observer):
+    def before_request(self, request: Request) -> Request:
+        return request.change_texts(lambda text: text.replace(SECRET, "[redacted]"))
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=[wire.name for wire in WIRES])
+async def test_a_word_in_arguments_and_results_of_tools_isnt_sent_either(
+    wire: Wire, server: tuple[str, list[bytes]]
+) -> None:
+    url, bodies = server
+    args = {"place": SECRET, "deep": [{"why": f"as {SECRET} is"}]}
+    said = [
+        Message("user", f"where is {SECRET}"),
+        Message("assistant", [ThinkingBlock(SECRET), parse_tool_call("call-1", "look", json.dumps(args))]),
+        Message("tool", ToolOutput("call-1", "look", {"found": [SECRET]})),
+        Message("assistant", [CBlock("It is "), CBlock(SECRET)]),
+        Message("user", ["and now? ", CBlock(f"not {SECRET}", cache=True)]),
+    ]
+    m = mellea.start_session(wire.make(url), model_options={"system_prompt": f"Keep {SECRET}."})
+    async with m:
+        with observe(RedactAll()), pytest.raises(BadRequestError):
+            await m.achat(said)
+    assert len(bodies) == 1 and SECRET.encode() not in bodies[0] and bodies[0].count(b"[redacted]") >= 6

@@ -261,6 +261,8 @@ def test_what_runs_when_it_is_closed_is_recorded_to_its_end(file: Path) -> None:
 
 
 def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"takes the path of a file, not 'a.x00b'"):
+        record("a\0b")
     with pytest.raises(UsageError, match="takes the path of a file, not 7"):
         record(7)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="takes True, False or None for content, not 'yes'"):
@@ -276,6 +278,14 @@ def test_what_is_wrong_is_said_at_once(file: Path, tmp_path: Path) -> None:
         record(file, content=False)
     with pytest.raises(UsageError, match="there is no record"):
         read_runs(tmp_path / "nothing.db")
+    for limit in ("1", -1, True, 0.5):
+        with pytest.raises(UsageError, match="limit takes a whole number"):
+            read_runs(file, limit=limit)  # type: ignore[arg-type]
+    assert read_runs(file, limit=2**70) == []
+    with pytest.raises(UsageError, match=f"no run {2**70} in"):
+        read_run(file, 2**70)
+    with pytest.raises(UsageError, match="the id of a run is a number, not '1'"):
+        read_run(file, "1")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"no run 99 in .* it is empty"):
         read_run(file, 99)
 
