@@ -69,7 +69,7 @@ class _CallWork(Work):
         # Only then is the model's answer all there is to a row: a provider's batch can't run checks or tools in
         # between.
         is_plain = not verb.requirements and call.loop is None and call.prefix is None
-        return Asked(call.backend, self.request, finish_row, is_plain)
+        return Asked(call.backend, self.request, finish_row, is_plain, call.component, self._session.id)
 
     def dump(self, value: Any) -> str | None:
         return self._program.dump(value)

@@ -19,8 +19,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -30,7 +31,11 @@ from mellea.backends.http import HttpBackend
 from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls
 from mellea.batch.limits import CallJournal
 from mellea.batch.program import Asked
+from mellea.core.backend import Backend, Request, SentRequest
+from mellea.core.events import Event, KeepAlive
 from mellea.core.journal import NotedBatch
+from mellea.core.observer import Span, listening, make_span
+from mellea.core.runtime import Hooks
 from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Waiter, new_waiter
 from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
@@ -62,7 +67,7 @@ class _Item:
     """One request that somebody waits for."""
 
     key: str
-    asked: Asked
+    request: Request
     backend: HttpBackend
     codec: BatchCodec
     waiter: Waiter
@@ -88,6 +93,27 @@ class _Batch:
     at: float = 0.0  # when the last request came; of one that was made before, when that was
     total: int = 0
     outcomes: dict[str, BatchOutcome] | None = None
+
+
+def _make_span(asked: Asked) -> Span | None:
+    """Return the span of a request, `None` if nobody listens; it begins when the request is in a batch."""
+    if not listening.count:
+        return None
+    name = getattr(asked.component, "name", None)
+    span = make_span("call", name if isinstance(name, str) and name else type(asked.component).__name__)
+    if span is not None:
+        span.component, span.session = asked.component, asked.session
+        backend = asked.backend
+        span.backend, span.model, span.server = backend.name, backend.model_id, backend.server
+        span.is_request = span.is_batched = True
+    return span
+
+
+def _end_span(span: Span | None, error: BaseException | None = None) -> None:
+    if span is not None:
+        # What can't be in a batch after all, or is left, was cancelled here; it has no effect if it hasn't begun.
+        is_cancelled = isinstance(error, LookupError) or not isinstance(error, Exception | None)
+        span.end(error, is_cancelled=is_cancelled)
 
 
 class BatchDesk:
@@ -125,13 +151,39 @@ class BatchDesk:
             LookupError: it has to be asked for live.
             MelleaError: the request failed.
         """
+        span = _make_span(asked)
+        try:
+            if span is None:
+                source = self._answer(key, asked.backend, asked.request)
+            else:
+                send = partial(self._answer, key, span=span)
+                # As any other request does, it passes the hooks of the observers around the map.
+                source = Hooks(span).pass_events(asked.backend, asked.request, send)
+            events = [event async for event in source if not isinstance(event, KeepAlive)]
+            value, generation = await asked.finish(events)
+        except BaseException as error:
+            _end_span(span, error)
+            raise
+        if span is not None:
+            span.generation = generation
+            _end_span(span)
         backend = asked.backend
+        meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
+        return value
+
+    async def _answer(
+        self, key: bytes, backend: Backend, request: Request, span: Span | None = None
+    ) -> AsyncIterator[Event]:
+        """Hand in a request, and yield the events of its answer once it is there."""
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
-        item = _Item(key.hex(), asked, backend, backend.batches, new_waiter())
+        item = _Item(key.hex(), request, backend, backend.batches, new_waiter())
         # In an earlier batch first: what is under way there is paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
+        if span is not None:
+            span.request = SentRequest(backend, request)
+            span.begin()
         await item.waiter.wait()
         if item.error is not None:
             raise item.error
@@ -140,10 +192,8 @@ class BatchDesk:
             raise LookupError
         if outcome.body is None:
             raise outcome.error or WireError(f"the batch of {backend.name} has no answer and no error for a row")
-        events = backend.decode_from_batch(asked.request, outcome.body)
-        value, generation = await asked.finish(events)
-        meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
-        return value
+        for event in backend.decode_from_batch(request, outcome.body):
+            yield event
 
     def _join_earlier(self, item: _Item) -> bool:
         """Have a request wait for a batch of an earlier run, if it stands in one."""
@@ -169,7 +219,7 @@ class BatchDesk:
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
         # The name has the intent in it, by which `_is_ours` knows a batch again.
         name = f"{batch.intent}-{len(batch.items)}"
-        encoded = backend.encode_for_batch(name, item.asked.request)
+        encoded = backend.encode_for_batch(name, item.request)
         if encoded is None or len(encoded) > batch.codec.most_bytes:
             return False
         # Two bytes for what stands between two items.

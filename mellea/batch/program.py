@@ -70,12 +70,16 @@ class Asked:
         request: what to ask.
         finish: makes the row's value of the events of the complete answer, and tells what these come to.
         is_plain: whether one answer is all of it: no checks, no tools that are run.
+        component: what is said, which names the call in traces.
+        session: id of the session that asks.
     """
 
     backend: Backend
     request: Request
     finish: Callable[[list[Event]], Awaitable[tuple[Any, Generation]]]
     is_plain: bool
+    component: Any
+    session: str
 
 
 class Program(ABC):

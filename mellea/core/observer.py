@@ -165,6 +165,7 @@ class Span:
         server: host and port that a call goes to; `None` for a model in this process.
         session: id of the session that it belongs to, if there is one.
         is_request: whether a call is one request to a model. If not, the requests are further down.
+        is_batched: whether it is a request in a provider's batch, which costs less and takes long.
         component: what a call says to the model.
         request: what was sent, without keys; `None` before that.
         generation: what came of a request, also if it failed: text, usage, finish reason; afterwards.
@@ -193,6 +194,7 @@ class Span:
         "error",
         "generation",
         "id",
+        "is_batched",
         "is_request",
         "kind",
         "links",
@@ -222,7 +224,7 @@ class Span:
         self.backend: str | None = None
         self.model: str | None = None
         self.server: tuple[str, int | None] | None = None
-        self.is_request = self._is_cancelled = False
+        self.is_request = self.is_batched = self._is_cancelled = False
         self.component: Any = None
         self.number: int | None = None
         self.requirement: Any = None

@@ -129,7 +129,7 @@ def _cost(span: Span, provider: str | None, model: str | None) -> float | None:
     # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
-    return cost(said.usage, provider or "", said.model or model or "")
+    return cost(said.usage, provider or "", said.model or model or "", batch=span.is_batched)
 
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:

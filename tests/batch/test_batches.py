@@ -23,9 +23,10 @@ from mellea.backends.http import HttpBackend
 from mellea.backends.http.batches import BatchStatus
 from mellea.backends.openai import OpenAIBackend
 from mellea.batch import Journal, Row, acancel_batches, amap, desk
-from mellea.core import Requirement
+from mellea.core import Request, Requirement
 from mellea.errors import BadRequestError, UnsupportedError, UsageError
 from mellea.testing import ScriptedBackend
+from mellea.traces import Observer
 from tests.batch.batch_server import BatchServer, Kept, find_word, serve
 
 pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
@@ -92,6 +93,26 @@ async def test_rows_go_in_one_batch_and_cost_half(provider: str, server: BatchSe
     again = await collect(provider, server, [f"mail k{number}" for number in range(30)], tmp_path / "run.db")
     assert all(row.cached for row in again)
     assert len(server.batches) == 1
+
+
+async def test_requests_of_a_batch_pass_the_hooks_and_are_spans(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    class Redact(Observer):
+        def before_request(self, request: Request) -> Request:
+            return request.change_texts(lambda text: text.replace("ada@example.org", "[email]"))
+
+    texts = [f"mail k{number} to ada@example.org" for number in range(3)]
+    with mellea.traces.start("batch") as t, mellea.observe(Redact()):
+        rows = await collect(provider, server, texts, tmp_path / "run.db")
+    assert [row.value for row in rows] == [Mail(f"k{number}", 3) for number in range(3)]
+    assert (
+        "ada@example.org" not in str(server.batches[0].requests)
+        and str(server.batches[0].requests).count("[email]") == 3
+    )
+    requests = [span for span in t.spans if span.is_request]
+    assert [span.status for span in requests] == ["ok"] * 3
+    assert t.cost == pytest.approx(sum(row.cost or 0 for row in rows)), "half the price here as well"
 
 
 async def test_schemas_and_tools_stand_in_the_batch(provider: str, server: BatchServer, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs,
 from mellea.core.runtime.launch import LaunchArguments, Register, Registering, cancel_all, launch, send
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
-from mellea.core.runtime.source import change_request
+from mellea.core.runtime.source import Hooks, change_request
 
 __all__ = [
     "CLOSE_SECONDS",
     "Corrector",
     "Hold",
+    "Hooks",
     "LaunchArguments",
     "Parse",
     "Record",
