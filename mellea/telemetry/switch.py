@@ -96,7 +96,8 @@ def enable(
 
         if exporter is None and not has_providers:
             tracer_provider, meter_provider = get_tracer_provider(), get_meter_provider()
-            if isinstance(tracer_provider, ProxyTracerProvider):  # nobody has set up anything
+            # Nobody has set up anything: what stands for a provider that may come is the API's own, not the SDK's.
+            if isinstance(tracer_provider, ProxyTracerProvider) and _is_of_api(meter_provider):
                 exporter = "otlp"
         ends: list[Callable[[], Any]] = []
         if exporter is not None:
@@ -112,6 +113,10 @@ def enable(
     if histograms is not None:
         ends.insert(0, histograms.flush)
     _replace([SpanObserver(tracer, histograms, where)], ends)
+
+
+def _is_of_api(provider: Any) -> bool:
+    return type(provider).__module__.startswith("opentelemetry.metrics")
 
 
 def disable() -> None:

@@ -250,6 +250,29 @@ def test_the_programs_own_providers_are_used_and_what_is_enabled_again_replaces_
     assert len(first.spans) == len(second.spans) == 1 and listening.count == before
 
 
+@pytest.mark.parametrize("has_tracer", [False, True])
+def test_a_program_that_has_set_up_metrics_alone_keeps_them(has_tracer: bool) -> None:
+    run(
+        f"""
+        import mellea
+        from mellea.testing import ScriptedBackend
+        from opentelemetry import metrics, trace
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider([reader]))
+        if {has_tracer}:
+            trace.set_tracer_provider(TracerProvider())
+        mellea.telemetry.enable()
+        mellea.start_session(ScriptedBackend("x")).instruct("x")
+        assert "gen_ai.client.operation.duration" in reader.get_metrics_data().to_json()
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+    )
+
+
 def test_a_span_that_is_open_when_telemetry_is_switched_off_is_ended() -> None:
     seen = Seen()
     mellea.telemetry.enable(tracer_provider=seen.tracers)
