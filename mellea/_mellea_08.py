@@ -7,6 +7,7 @@ Nothing of it is loaded before somebody asks, and type checkers know our own nam
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import abc, import_module
 from importlib.machinery import ModuleSpec
@@ -176,7 +177,11 @@ class _Module(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        return load(self.__name__, name)
+        value = load(self.__name__, name)
+        package, _, own = self.__name__.rpartition(".")
+        if name == own:  # gives the package its function back, once the program has taken it from here
+            setattr(sys.modules[package], own, value)
+        return value
 
     @property
     def __call__(self) -> Any:

@@ -86,7 +86,9 @@ def test_our_own_names_load_nothing_of_the_table() -> None:
 def test_mify_is_the_function_also_after_its_module_was_imported() -> None:
     code = (
         "from mellea.stdlib.components.mify import MifiedProtocol, mify as by_module\n"
+        "import mellea.stdlib.components\n"
         "from mellea.stdlib.components import mify\n"
+        "assert mellea.stdlib.components.mify is mify is by_module\n"
         "@mify(fields_include={'name'})\n"
         "class Store:\n    name = 'North'\n"
         "assert isinstance(Store(), MifiedProtocol) and isinstance(by_module(Store)(), MifiedProtocol)\n"
