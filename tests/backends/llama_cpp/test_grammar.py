@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import UUID4, Base64Bytes, BaseModel, Field, HttpUrl, TypeAdapter
+from pydantic import UUID4, AnyUrl, Base64Bytes, BaseModel, Field, TypeAdapter
 
 from mellea.errors import BackendError
 
@@ -149,7 +149,7 @@ TYPES = [
     time,
     timedelta,
     uuid.UUID,
-    HttpUrl,
+    AnyUrl,  # a schema says that a text is a URI, and not which schemes its type takes
     Annotated[str, Field(max_length=10)],
     Annotated[float, Field(gt=0, lt=1)],
     bytes,
