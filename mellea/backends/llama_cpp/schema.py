@@ -68,7 +68,7 @@ _LOOSE_FORMATS = frozenset(
 )
 # These the engine doesn't know, but they can be spelled out.
 _SPELLED_FORMATS = {
-    "uri": r"^[a-z][a-z0-9+.\-]*://[!-~]+$",
+    "uri": r"^[a-z][a-z0-9+.\-]*://([a-z0-9]+[.\-])*[a-z][a-z0-9]*(:[1-9][0-9]{0,3})?([/?][!$&-;=?-Z_a-z~]*)?$",
     "base64": "^(?:[A-Za-z0-9+/]{4})*$",
     "base64url": "^(?:[A-Za-z0-9_-]{4})*$",
     **{
