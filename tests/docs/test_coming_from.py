@@ -1,7 +1,7 @@
 """The programs of other libraries beside ours: they are Python, and run where their library is installed.
 
-Some libraries want other versions than ours is tested with. Each file in `others/` is an environment of its own; CI makes
-them, and says in `MELLEA_OTHERS` in which folder they are.
+Some libraries want other versions than ours is tested with. Each file in `others/` is an environment of its own; CI
+makes them, and says in `MELLEA_OTHERS` in which folder they are.
 """
 
 from __future__ import annotations
