@@ -104,6 +104,6 @@ def start_backend(
     if context_type not in (None, "simple", "chat"):
         raise UsageError(f"context_type takes 'simple' or 'chat', not {context_type!r}")
     if ctx is not None and context_type is not None:
-        raise UsageError("ctx= and context_type= are two words for one thing; give one")
+        raise UsageError("ctx= and context_type= are two names for one thing; give one")
     made = ctx if ctx is not None else ChatContext() if context_type == "chat" else SimpleContext()
     return made, get_backend(backend_name, model_id, model_options=model_options, **backend_kwargs)

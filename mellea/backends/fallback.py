@@ -77,7 +77,7 @@ class FallbackBackend(WrappedBackend):
                     failures.append(error)
                     if is_last:
                         raise _with_notes(failures) from None
-                    _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+                    _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
                     yield KeepAlive(begins_anew=True)  # the next model has the whole first-byte deadline before it
                     continue
                 # Who answers is told before the first event, for traces and prices.
@@ -107,7 +107,7 @@ class FallbackBackend(WrappedBackend):
             try:
                 return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
             except (BackendError, ConfigurationError) as error:
-                _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+                _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
         return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
@@ -120,7 +120,7 @@ class FallbackBackend(WrappedBackend):
             try:
                 return await backend.generate_video(request)
             except (BackendError, ConfigurationError) as error:
-                _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+                _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
         return await self.backends[-1].generate_video(request)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
@@ -183,7 +183,7 @@ class FallbackBackend(WrappedBackend):
                 sent = event.sent or sent
             return None, sent
         raise DeadlineError(
-            f"{backend.name}/{backend.model_id} didn't begin to answer within {seconds:g} s",
+            f"{backend.name}/{backend.model_id} didn't start to answer within {seconds:g} s",
             backend=backend.name,
             model=backend.model_id,
             is_retryable=True,

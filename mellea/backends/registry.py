@@ -222,8 +222,8 @@ def _make_chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Map
     if model_id is not None or backend_kwargs:
         given = [*(["model_id"] if model_id is not None else []), *backend_kwargs]
         raise UsageError(
-            f"a chain of models doesn't take {given[0]!r}, which belongs to a single model; make the backends by "
-            "get_backend(…) and chain them by mellea.backends.FallbackBackend([…])"
+            f"a chain of models doesn't take {given[0]!r}, which belongs to a single model; make the backends "
+            "with get_backend(…) and chain them with mellea.backends.FallbackBackend([…])"
         )
     fallback = importlib.import_module("mellea.backends.fallback")  # lazy: see above
     return cast("Backend", fallback.FallbackBackend([get_backend(model) for model in models]))

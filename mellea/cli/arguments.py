@@ -109,9 +109,7 @@ def read_pipe() -> str | None:
         # In some locales Python lets bytes that are no text through, and the request could not be written then.
         return sys.stdin.read() if binary is None else binary.read().decode(sys.stdin.encoding, "strict")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"what comes in the pipe isn't text: {error}; mellea ask -a FILE attaches other files"
-        ) from None
+        raise UsageError(f"the piped input isn't text: {error}; mellea ask -a FILE attaches other files") from None
 
 
 def read_text(what: str, path: Path) -> str:

@@ -224,7 +224,7 @@ def _size(part: Path) -> int:
 def _discard(part: Path, why: str) -> ConfigurationError:
     part.unlink(missing_ok=True)
     _note_path(part).unlink(missing_ok=True)
-    return ConfigurationError(f"{why}; it was deleted, and the same command fetches it from its beginning")
+    return ConfigurationError(f"{why}; it was deleted, and the same command downloads it from the start")
 
 
 def _host(wheel: Wheel) -> str:

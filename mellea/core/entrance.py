@@ -206,7 +206,7 @@ class ArgumentCheck:
         if isinstance(value, (list, tuple)) and "requirements" in taken:
             return "what the answer has to meet goes into requirements=[…], tools go into tools=[…]"
         if isinstance(value, str) and "role" in taken:
-            return "who says it goes into role=…, earlier turns into a list of messages as the first argument"
+            return "the speaker goes into role=…, earlier turns into a list of messages as the first argument"
         if isinstance(value, str) and "grounding_context" in taken:
             return "give one text, with all of the task; what it is about may go into input=… or grounding_context={…}"
         others = [name for name in self._shown() if name not in self._positional()]

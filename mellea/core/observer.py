@@ -497,7 +497,7 @@ def _call(observer: Any, method: str, *args: object) -> Any:
         if id(observer) not in _failed:
             _failed.add(id(observer))
             _log.exception(
-                "the observer %s failed in %s(); it is still told of everything after that", _name(observer), method
+                "the observer %s failed in %s(); it is still notified of later events", _name(observer), method
             )
         return None
 

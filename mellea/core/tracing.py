@@ -109,7 +109,7 @@ class Trace(Observer, Displayed):
 
     def __enter__(self) -> Self:
         if self._root is not None:
-            raise UsageError(f"the trace {self.name!r} has begun already; start another one")
+            raise UsageError(f"the trace {self.name!r} has already started; start another one")
         self._root = begin_span("trace", self.name, observers=(self,))
         if self._root is not None:
             self._entered = self._root.enter()

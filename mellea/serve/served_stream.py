@@ -208,7 +208,7 @@ class _Pieces(AsyncIterator[Any]):
         is_value = isinstance(given, (str, bytes, bytearray, Mapping, Set))
         if is_value or not (hasattr(given, "__aiter__") or hasattr(given, "__iter__")):
             raise UsageTypeError(
-                f"a response is made of a stream, a thunk or an iterator, not {given!r:.100}; "
+                f"a response is made from a stream, a thunk or an iterator, not {given!r:.100}; "
                 "m.astream(…) makes a stream"
             )
         self._call = ThreadCall()  # of all that a plain iterator does

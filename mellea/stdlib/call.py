@@ -531,7 +531,7 @@ async def _await_ingredients(thunks: Iterable[ModelOutputThunk[Any]], component:
         await together([thunk.avalue for thunk in thunks])
     except MelleaError as error:
         error.partial = ""  # the text is the ingredient's; nothing of this answer has arrived
-        _note_way(error, f"it was waited for as an ingredient of {_named(component)}")
+        _note_way(error, f"it is an ingredient of {_named(component)}")
         raise
 
 

@@ -285,14 +285,14 @@ async def aact(
 
     Args:
         component: a text, a message or a component.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
         tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
             none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
@@ -332,22 +332,22 @@ async def ainstruct(
 
     Args:
         description: the task in words, with `{{placeholders}}` for the `user_variables`.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
         input: a value that the task is about; anything but a text goes into the prompt as JSON.
-        name: what to call the task when observers are told of it.
+        name: a name for the task, which observers see.
         images: images that go with the text.
         icl_examples: examples of good answers.
-        grounding_context: texts that the answer has to rest on, by name.
+        grounding_context: texts that the answer has to be based on, by name.
         user_variables: values for the `{{placeholders}}` in the description, by name.
         prefix: text in the prompt before the description.
         output_prefix: text that the answer begins with.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
         tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
             none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
@@ -386,17 +386,17 @@ async def achat(
 
     Args:
         content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
         tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
             none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        role: who says it: `user`, `system` or `assistant`.
+        role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
         user_variables: values for the `{{placeholders}}` in a text, by name.
 
@@ -424,13 +424,13 @@ async def aquery(
     Args:
         obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
         query: the question.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
         tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
             none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
@@ -486,7 +486,7 @@ async def avalidate(
 
     Args:
         requirements: what to check, as texts or `Requirement`s.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
 
     Raises:

@@ -285,7 +285,7 @@ class _Recorder(Observer):
         entries = [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
         self._guard(lambda: self.file.write(entries))
         if self._lost:
-            self._log("more happens than can be written")
+            self._log("spans arrive faster than they can be written")
         if self.file.is_full:
             self._log(
                 "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"

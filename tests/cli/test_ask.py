@@ -141,7 +141,7 @@ def test_a_place_in_a_prompt_is_sent_as_it_stands_which_is_said(run: Run, script
     backend = script("a")
     done = run("ask", "Draw a {{animal}}.")
     assert (done.code, done.stdout) == (0, "a\n") and backend.prompts == ["Draw a {{animal}}."]
-    assert done.stderr == "mellea: {{animal}} is sent as it stands; -t FILE -p animal=… fills in a template\n"
+    assert done.stderr == "mellea: {{animal}} is sent as it is; -t FILE -p animal=… fills in a template\n"
 
 
 def test_a_conversation_goes_on(run: Run, script: Script) -> None:

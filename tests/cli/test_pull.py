@@ -201,7 +201,7 @@ def test_what_the_server_refuses_is_left_to_the_installer(
     monkeypatch.setattr(Installer, "install", install)
     index.status = 401
     assert main(["models", "pull", "tiny"]) == 0
-    assert capsys.readouterr().err == "mellea: 127.0.0.1 answered 401 Unauthorized; trying it by the installer\n"
+    assert capsys.readouterr().err == "mellea: 127.0.0.1 answered 401 Unauthorized; trying the installer instead\n"
     assert left() == [FILENAME]
 
 

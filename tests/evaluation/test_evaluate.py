@@ -147,7 +147,7 @@ async def test_a_case_without_anything_that_the_function_takes_is_told_before_an
     def guess(text: str) -> str:
         raise AssertionError(text)
 
-    with pytest.raises(UsageError, match=r"^a case has 'mail', 'by', and the function has no parameter of such a name"):
+    with pytest.raises(UsageError, match=r"^a case has 'mail', 'by', and the function has no parameter of that name"):
         await mellea.aevaluate(guess, [{"mail": "Invoice 9", "by": "Ann", "expected": "bill"}])
 
 

@@ -185,8 +185,8 @@ class Decoder(SseWireDecoder):
         response_id = find_id(message, "id") or None
         if self._has_begun and self.response_id and response_id not in (None, self.response_id):
             raise WireError(
-                "another message began before the first one had ended; something between here and the provider "
-                "has merged two answers into one stream",
+                "another message began before the first one had ended; something between this program and the "
+                "provider has merged two answers into one stream",
                 is_retryable=True,
             )
         if self._has_begun:

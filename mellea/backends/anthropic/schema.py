@@ -88,7 +88,7 @@ def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
             todo = set().union(*(mentions.get(each, set()) for each in todo)) - reached
         if name in reached:
             raise UnsupportedError(
-                f"Anthropic can't hold a schema whose part {name!r} is recursive; refer to items by a number or a "
+                f"Anthropic can't enforce a schema whose part {name!r} is recursive; refer to items by a number or a "
                 "name, or use the embedded model, llama_cpp"
             )
 

@@ -43,7 +43,7 @@ def _check_tools(request: Request, model: str) -> None:
     if not request.tools or number is None or number >= 3:
         return
     if request.output_schema is not None:
-        asked, without = "hold a schema while it has tools", "format= or tools="
+        asked, without = "follow a schema while it has tools", "format= or tools="
     elif own and len(request.tools) > sum(isinstance(tool, ToolSpec) for tool in request.tools):
         asked, without = "have your tools and Google's at the same time", "one kind of tools"
     else:

@@ -112,7 +112,7 @@ class PartialArgs:
             common += 1
         # One path leads through the other, so a value would be a container, too.
         if self._path and common in (len(path), len(self._path)):
-            raise WireError(f"the value at {path} of a call's arguments comes twice")
+            raise WireError(f"the value at {path} of a call's arguments was sent twice")
         self._leave(common + 1, pieces)
         for depth in range(common, len(path)):
             if depth == len(self._open):
@@ -135,7 +135,7 @@ def _begin_member(container: _Container, step: Step, pieces: list[str]) -> None:
         pieces.append("null," * (step - container.length))
         container.length = step + 1
     else:
-        raise WireError(f"the member {step!r} of a call's arguments comes out of order")
+        raise WireError(f"the member {step!r} of a call's arguments was sent out of order")
 
 
 def _split_path(path: Json) -> list[Step]:
@@ -149,7 +149,7 @@ def _split_path(path: Json) -> list[Step]:
             position = found.end()
         if position == len(path) and steps and isinstance(steps[0], str):
             return steps
-    raise WireError(f"a part of a call's arguments has the path {path!r}, which leads to no argument")
+    raise WireError(f"a part of a call's arguments has the path {path!r}, which matches no argument")
 
 
 def _read_scalar(partial: Json) -> str | None:

@@ -99,7 +99,7 @@ class LlamaCppBackend(Backend):
         Raises:
             UnsupportedError: the request asks for what the embedded model can't do.
             ConfigurationError: the engine or the weights are missing.
-            BackendError: the engine refuses the request, or failed.
+            BackendError: the engine rejected the request, or failed.
         """
         check_supported(self, request)
         # Before the engine is looked for: what it can't do is told without loading anything.

@@ -253,7 +253,7 @@ def _find_size(path: str) -> int:
 
 def _make_closed_error() -> ConfigurationError:
     return ConfigurationError(
-        "the embedded model is being unloaded, or the interpreter is shutting down; it takes no new calls"
+        "the embedded model is being unloaded, or the interpreter is shutting down; it accepts no new calls"
     )
 
 
@@ -286,7 +286,7 @@ def _import() -> Any:
         if error.name not in (None, "xllamacpp"):
             raise
         raise MissingExtraError(
-            "the embedded model's engine isn't installed; get it by `pip install 'mellea[local]'`"
+            "the embedded model's engine isn't installed; install it with `pip install 'mellea[local]'`"
         ) from error
     return xllamacpp
 
@@ -315,7 +315,7 @@ def get_shared_engine(settings: EngineSettings) -> Engine:
             "multiprocessing.get_context('spawn'), or use the model in the child only"
         )
     if _is_exiting:
-        raise ConfigurationError("the interpreter is shutting down; the embedded model takes no more calls")
+        raise ConfigurationError("the interpreter is shutting down; the embedded model accepts no more calls")
     with _lock:
         engine = _engines.get(settings)
         if engine is None:

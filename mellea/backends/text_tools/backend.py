@@ -109,7 +109,7 @@ class TextToolsBackend(WrappedBackend):
                 yield event
         if second.problem is not None:
             raise ParseError(
-                f"the model {self.model_id!r} was asked twice and wrote neither a call of a tool nor an answer: "
+                f"the model {self.model_id!r} was asked twice and wrote neither a tool call nor an answer: "
                 f"{second.problem} It wrote {_shorten(second.text)!r}; give it fewer or simpler tools, or use a model "
                 "with tools of its own",
                 raw=second.text,

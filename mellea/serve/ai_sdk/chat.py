@@ -219,12 +219,12 @@ class Chat:
             )
         chat = _find_chat_id(scope)
         if chat is None:
-            return _refuse(404, "there is nothing here")
+            return _refuse(404, "there is nothing at this path")
         if scope["method"] == "GET":
             return await self.resume(chat)
         if scope["method"] == "DELETE":
             return FixedResponse(204) if await self.stop(chat) else _refuse(404, "no answer is being written")
-        return _refuse(405, "the method isn't known", {"allow": "POST, GET, DELETE"})
+        return _refuse(405, "the method isn't supported", {"allow": "POST, GET, DELETE"})
 
     # -- inside ---------------------------------------------------------------------------------------
 

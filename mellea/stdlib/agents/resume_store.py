@@ -90,6 +90,6 @@ class ResumeStore:
 
 def _resumed(state: str) -> UsageError:
     return UsageError(
-        f"the state {state!r} was resumed already, and the store lets each state be resumed once; go on from the state "
-        "that came of it: the new run.pending, or its checkpoint"
+        f"the state {state!r} was resumed already, and the store lets each state be resumed once; continue from its "
+        "successor: the new run.pending, or its checkpoint"
     )

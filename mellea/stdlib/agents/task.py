@@ -36,7 +36,7 @@ __all__ = ["AgentCall", "AgentWork"]
 
 C = TypeVar("C", bound=Context)
 
-_ANSWER = Requirement("an answer of the asked form", check_only=True)
+_ANSWER = Requirement("an answer of the requested type", check_only=True)
 
 
 @find_quick_value

@@ -71,15 +71,15 @@ class DocstringWording:
         if isinstance(function, (staticmethod, classmethod)):
             kind = type(function).__name__
             raise UsageError(
-                f"a prompt is made of a function, and {function.__name__}() is a @{kind} already; put @{kind} on top"
+                f"a prompt is made from a function, and {function.__name__}() is a @{kind} already; put @{kind} on top"
             )
         if isinstance(function, type):
-            raise UsageError(f"a prompt is made of a function, not of the class {function!r}")
+            raise UsageError(f"a prompt is made from a function, not of the class {function!r}")
         self.name = get_name(function)
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
-            raise UsageError(f"a prompt is made of a function, not of {function!r}") from None
+            raise UsageError(f"a prompt is made from a function, not of {function!r}") from None
         # A call couldn't tell such an argument from an option of its own.
         if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
             raise UsageError(

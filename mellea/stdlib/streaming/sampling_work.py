@@ -47,7 +47,7 @@ C = TypeVar("C", bound=Context)
 
 Emit = Callable[[list[Event]], None]
 
-_ANSWER = "an answer of the asked form"
+_ANSWER = "an answer of the requested type"
 
 _QUICK_SECONDS = 0.1
 """How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
