@@ -30,7 +30,7 @@ _log = logging.getLogger("mellea")
 class FallbackBackend(WrappedBackend):
     """Asks one model after the other, until one begins to answer.
 
-    A model is passed over if it can't be reached, refuses the request, lacks a key or is silent for its
+    A model is skipped if it can't be reached, refuses the request, lacks a key or is silent for its
     share of the first-byte deadline. Once one has begun to answer, no other is asked: text that was shown
     is never taken back. The chain can do what all of its models can do.
 
@@ -66,7 +66,7 @@ class FallbackBackend(WrappedBackend):
         """
         failures: list[MelleaError] = []
         for number, backend in enumerate(self._callers, 1):
-            is_last = number == len(self.backends)  # the same backend may stand in a chain twice
+            is_last = number == len(self.backends)  # the same backend may be in a chain twice
             # The call knows the chain's defaults alone; each model's own come in here, below those of the call.
             own = replace(request, options={**backend.model_options, **request.options})
             # Closed before the next one is asked, so that a model which was too slow doesn't go on writing.
@@ -78,7 +78,7 @@ class FallbackBackend(WrappedBackend):
                     if is_last:
                         raise _with_notes(failures) from None
                     _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
-                    yield KeepAlive(begins_anew=True)  # the next model has the whole first-byte deadline before it
+                    yield KeepAlive(is_restart=True)  # the next model has the whole first-byte deadline before it
                     continue
                 # Who answers is told before the first event, for traces and prices.
                 yield KeepAlive(sent=sent or SentRequest(backend, own))
@@ -97,7 +97,7 @@ class FallbackBackend(WrappedBackend):
             messages: the prompt.
             n: how many images.
             aspect_ratio: width to height, such as `"16:9"`.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
 
         Raises:
             MelleaError: none can; it is the last model's error.
@@ -128,7 +128,7 @@ class FallbackBackend(WrappedBackend):
 
         Args:
             texts: what to embed.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
 
         Raises:
             MelleaError: it can't.
@@ -140,7 +140,7 @@ class FallbackBackend(WrappedBackend):
         return [f"{backend.name}/{backend.model_id}" for backend in self.backends]
 
     async def probe(self) -> Probe:
-        """Tell whether one of the models can be reached, and why the first one can't if none can."""
+        """Return whether one of the models can be reached, and why the first one can't if none can."""
         first = await self.backends[0].probe()
         if not first.ok:
             for backend in self.backends[1:]:
@@ -149,7 +149,7 @@ class FallbackBackend(WrappedBackend):
         return first
 
     def check_access(self) -> None:
-        """Look whether requests can be sent to one of the models at least.
+        """Check whether requests can be sent to one of the models at least.
 
         Raises:
             MelleaError: they can be sent to none; it is the last model's error, with those before it as notes.

@@ -91,7 +91,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
             for chunk in stream:
                 output.write(chunk)
         except (KeyboardInterrupt, MelleaError):
-            if chunk:  # the shell's prompt would otherwise stand behind what there is
+            if chunk:  # otherwise the shell's prompt would follow on the same line
                 output.end_line(chunk)
             raise
         output.end_line(chunk)

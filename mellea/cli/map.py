@@ -123,7 +123,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     first: BaseException | None = None
     with _opened(out) as values, _opened(errors) as failures, mapped:
         try:
-            # Written as they come, so what is done stands in the file if the map is stopped.
+            # Written as they come, so what is done is in the file if the map is stopped.
             for row in mapped:
                 if row.error is None:
                     _put(values, {"id": row.id, "value": _plain(row)})

@@ -104,7 +104,7 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
 
     Args:
         titles: of its columns.
-        right: those of figures, which stand at the right.
+        right: those of figures, which are at the right.
     """
     from rich.table import Table  # lazy: text needs none of it
 

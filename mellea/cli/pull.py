@@ -29,7 +29,7 @@ _PACKAGING = 1_000_000
 """Bytes that a package may have besides the weights, if its index doesn't say how many it has."""
 
 _LOOK_SECONDS = 0.1
-"""How often a pull looks whether another one has ended."""
+"""How often a pull checks whether another one has ended."""
 
 
 def pull(name: str) -> Path:

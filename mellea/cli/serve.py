@@ -21,7 +21,7 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["make_from_environment", "serve"]
 
 _SETTINGS = "MELLEA_SERVE_SETTINGS"
-"""How the workers, which are processes of their own, are told what to serve; the key stands in `MELLEA_SERVE_KEY`."""
+"""How the workers, which are processes of their own, are told what to serve; the key is in `MELLEA_SERVE_KEY`."""
 
 _KEY = "MELLEA_SERVE_KEY"
 

@@ -102,7 +102,7 @@ def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> s
         return f"{named}{ours}=…"
     if ours in _ELSEWHERE:
         return f"{named}{_ELSEWHERE[ours]}"
-    # An exact option goes before a similar argument: `temperature` is never a slip for something else.
+    # An exact option takes precedence over a similar argument: `temperature` is never a slip for something else.
     if (option := find_nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
     # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be

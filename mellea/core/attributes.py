@@ -1,6 +1,6 @@
 """Attributes that aren't there: the error, with our name for what other libraries call something else.
 
-`find_attribute` stands in the `__getattr__` of a class, which Python calls for names that it hasn't found: those that
+`find_attribute` is in the `__getattr__` of a class, which Python calls for names that it hasn't found: those that
 are there cost nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
 """
 
@@ -44,7 +44,7 @@ THUNK_WAYS = _by_name(
         ".thinking is what the model thought": "reasoning reasoning_content thoughts thinking_blocks",
         ".response_id is the provider's id": "id request_id",
         ".model is the model that answered": "model_name model_id response_metadata",
-        ".tool_calls are the calls of tools": "function_call function_calls tools additional_kwargs",
+        ".tool_calls are the tool calls": "function_call function_calls tools additional_kwargs",
         "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
         ".is_computed() and .has_failed() say whether it has finished": "done is_done exception status completed",
         ".sampling has every attempt and what the checks said": "attempts validations requirements",

@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ToolExample:
-    """A worked call of a tool, from which a small model learns when and how to call it.
+    """A worked tool call, from which a small model learns when and how to call it.
 
     Args:
         prompt: what a user says.
@@ -102,7 +102,7 @@ class Request:
         tools: tools that the model may ask for.
         output_schema: what the answer has to match, if anything.
         options: checked model options; `system_prompt`, `tools` and `timeout` have been taken out of
-            them and stand in `messages`, `tools` and `deadlines`. A `tool_choice` is `"auto"`, `"required"`, `"none"`
+            them and are in `messages`, `tools` and `deadlines`. A `tool_choice` is `"auto"`, `"required"`, `"none"`
             or one name: for several names see `narrow_tools`.
         deadlines: how long to wait.
     """
@@ -120,7 +120,7 @@ class Request:
         however deep, but not the names of fields), names of files, and reasoning, unless the provider signed it.
 
         Args:
-            change: given a text, returns what stands in its place.
+            change: given a text, returns what is in its place.
         """
         return replace(self, messages=tuple([message.change_texts(change) for message in self.messages]))
 
@@ -276,7 +276,7 @@ class Backend(ABC):
             messages: the prompt.
             n: how many images.
             aspect_ratio: width to height, such as `"16:9"`.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
 
         Raises:
             UnsupportedError: the backend makes no images.
@@ -313,11 +313,11 @@ class Backend(ABC):
         return [self.model_id]
 
     async def probe(self) -> Probe:
-        """Tell whether the model can be reached, and why not. It raises nothing."""
+        """Return whether the model can be reached, and why not. It raises nothing."""
         return Probe(True, f"the backend {self.name!r} has no way to tell")
 
     def check_access(self) -> None:  # noqa: B027 - most backends need nothing
-        """Look whether requests can be sent at all, without any I/O; a session does so when it starts.
+        """Check whether requests can be sent at all, without any I/O; a session does so when it starts.
 
         Raises:
             AuthError: a key is missing.

@@ -146,7 +146,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall(Bound):
-    """One call of a tool that a model asks for.
+    """One tool call that a model asks for.
 
     Args:
         tool_call_id: the id that its output refers to.

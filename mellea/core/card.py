@@ -3,7 +3,7 @@
 Rules:
 
 - A card holds plain text only. It is escaped here, in one place, so nothing that a model wrote becomes markup: not in
-  HTML, not in Markdown (where it stands in fences), and no control character reaches a terminal.
+  HTML, not in Markdown (where it is in fences), and no control character reaches a terminal.
 - Long texts are cut: a notebook keeps what it shows, and a browser has to lay it out.
 """
 
@@ -226,7 +226,7 @@ def _escape(text: str) -> str:
 
 
 def draw_markdown(card: Card) -> str:
-    """Return a card as Markdown; texts stand in fences, where nothing is markup."""
+    """Return a card as Markdown; texts are in fences, where nothing is markup."""
     pieces = [_in_line(card.head())]
     for part in card.parts:
         match part:

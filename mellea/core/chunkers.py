@@ -122,7 +122,7 @@ class NonBlankChunker:
             self._inked = self._fed + inked
         self._fed += len(text)
         chunks = self._merge(self._chunker.feed(text))
-        # Something other than white space has come behind the kept chunk, so nothing more belongs to it.
+        # Something other than white space has come after the kept chunk, so nothing more belongs to it.
         return chunks + self.flush() if self._inked > self._given else chunks
 
     def flush(self) -> list[Chunk]:
@@ -195,9 +195,9 @@ class TextChunker:
         return [self._make_chunk(rest)] if rest or self._before else []
 
     def _is_decisive(self, text: str) -> bool:
-        # More blanks behind blanks decide nothing; a model may write them endlessly.
+        # More blanks after blanks decide nothing; a model may write them endlessly.
         is_more_blank = self._last.isspace() and text.isspace() and "\n" not in text
-        # With the character before: a mark and the space behind it may come in two pieces.
+        # With the character before: a mark and the space after it may come in two pieces.
         seen, self._last = self._last + text, text[-1:] or self._last
         return not is_more_blank and self._decides.search(seen) is not None
 

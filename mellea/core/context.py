@@ -52,18 +52,18 @@ class Turn:
         return self._rendered[0][1] if self._rendered else self.input
 
     def render(
-        self, model: str, render: Callable[[Any, str], Iterable[Message]], *, anew: bool = False
+        self, model: str, render: Callable[[Any, str], Iterable[Message]], *, force: bool = False
     ) -> tuple[Message, ...]:
         """Return and remember the messages of the input, in which every thunk must be computed.
 
         Args:
             model: the model that they are for.
             render: renders an input for a model.
-            anew: render it also if that was done before.
+            force: render it even if that was done before.
         """
-        # One at most: a turn is hardly ever sent to two models, and the rendering may be large.
+        # One at most: a turn is rarely sent to two models, and the rendering may be large.
         for known, messages in self._rendered:
-            if known == model and not anew:
+            if known == model and not force:
                 return messages
         messages = () if self.input is None else tuple(render(self.input, model))
         self._rendered[:] = [(model, messages)]

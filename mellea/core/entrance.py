@@ -33,7 +33,7 @@ _ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__it
 def entrance(what: str, **ways: str) -> Callable[[F], F]:
     """Make a decorator for a function that programs call: it checks its arguments and shortens tracebacks.
 
-    On a class it wraps `__init__`; on a dataclass it stands above `@dataclass`.
+    On a class it wraps `__init__`; on a dataclass it is above `@dataclass`.
 
     Args:
         what: what errors call the function.

@@ -192,11 +192,11 @@ class StreamEnd(Event):
 class KeepAlive(Event):
     """The provider is alive but has no news. A backend yields it to extend deadlines; readers never see it.
 
-    With `begins_anew` the request is about to be sent again, and the deadline for the first byte starts over. With
+    With `is_restart` the request is about to be sent again, and the deadline for the first byte starts over. With
     `sent`, a `SentRequest`, a backend that wraps others reports which of them answers.
     """
 
-    begins_anew: bool = False
+    is_restart: bool = False
     sent: Any = None
 
 

@@ -127,5 +127,5 @@ def _fill_dataclass(value: Any, around: set[int]) -> Any:
     changes = {name: _fill(getattr(value, name), around) for name in names}
     if all(changes[name] is getattr(value, name) for name in names):
         return value
-    # Made anew by its constructor, so that a frozen one will do, and its own checks run.
+    # Created again by its constructor, so that a frozen one will do, and its own checks run.
     return dataclasses.replace(value, **changes)

@@ -34,7 +34,7 @@ def cut_graphemes(text: str, size: int) -> list[str]:
 
 
 def grapheme_ends(text: str) -> Iterator[int]:
-    """Yield the index behind each grapheme; the last one is the length of the text."""
+    """Yield the index after each grapheme; the last one is the length of the text."""
     # Nearly all text, where only CR LF belong together (Unicode 16, UAX 29, GB3).
     if text.isascii():
         yield from _find_ascii_ends(text)

@@ -134,7 +134,7 @@ class KeyIndex:
         """Return where the latest answer whose key begins so stands; its whole key has to be compared with this one."""
         head = int.from_bytes(key[:8], "big")
         place = bisect_left(self._heads, head)
-        # Equal heads stand in the order of the answers, so the last one that is found is the latest.
+        # Equal heads are in the order of the answers, so the last one that is found is the latest.
         found = None
         while place < len(self._heads) and self._heads[place] == head:
             found = self._answers[place]
@@ -212,7 +212,7 @@ class Journal:
         return KeyIndex(heads, answers)
 
     def fetch(self, answers: Sequence[int]) -> dict[int, FoundAnswer]:
-        """Return the answers that stand at some places, as far as they are still there."""
+        """Return the answers that are at some places, as far as they are still there."""
         found: dict[int, FoundAnswer] = {}
         with self._database.read() as connection:
             for few in _in_powers(answers):

@@ -46,7 +46,7 @@ class Message:
         role: `"system"`, `"user"`, `"assistant"` or `"tool"`.
         content: text, a block, or a sequence of both. A thunk may stand among them; it is awaited
             before the message is sent.
-        images: images to put behind the content.
+        images: images to put after the content.
 
     Raises:
         UsageError: the role is none of the four, or the content is something else.
@@ -101,7 +101,7 @@ class Message:
         """Return a copy with each text in it changed: see `Request.change_texts`.
 
         Args:
-            change: given a text, returns what stands in its place.
+            change: given a text, returns what is in its place.
         """
         return Message(self.role, [_change_block(block, change) for block in self.blocks])
 
@@ -115,7 +115,7 @@ def _change_block(block: Any, change: Callable[[str], str]) -> Any:
             return replace(block, value=change(block.value))
         case ToolCall():
             args = _change_all(block.tool_args, change)
-            # What the model wrote may escape a character that `change` looks for, so it is written anew.
+            # What the model wrote may escape a character that `change` looks for, so it is written again.
             written = json.dumps(args, ensure_ascii=False, default=str) if block.is_valid else change(block.raw_args)
             return replace(block, tool_args=args, raw_args=written if block.raw_args.strip() else block.raw_args)
         case ToolOutput():
@@ -161,7 +161,7 @@ _WITHOUT_CALLS = frozenset({CBlock, ThinkingBlock, FileBlock, ImageBlock})
 
 
 def has_calls(messages: Iterable[Message]) -> bool:
-    """Tell whether calls of tools, or their results, stand in the messages."""
+    """Return whether tool calls, or their results, are in the messages."""
     for message in messages:  # noqa: SIM110 - a generator would be a call for each message of a long history
         if not _WITHOUT_CALLS.issuperset(map(type, message.blocks)):
             return True

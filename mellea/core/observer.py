@@ -8,7 +8,7 @@ Rules:
   exactly once, however it ends (`break`, a cancelled wait, a dropped thunk, a failure, a lost loop).
 - A span is told to the observers that are registered where it begins and to those of its parent, so that each of them
   gets whole trees: also of what goes on after a `with observe(…)` block has been left.
-- Where nobody listens, a site costs one look at `listening.count`.
+- Without observers, a site costs one look at `listening.count`.
 - An observer that raises is logged once and disturbs nothing else. A hook that raises fails the request.
 - In a forked child the spans that were open belong to the parent process, which tells their ends.
 """
@@ -97,7 +97,7 @@ class Observer:
         Args:
             span: has begun and hasn't ended.
             events: with `wants_events` everything that a request of kind `"call"` says, in batches as they come.
-                Without it a `KeepAlive` with `begins_anew`, alone: the request is about to be sent again.
+                Without it a `KeepAlive` with `is_restart`, alone: the request is about to be sent again.
         """
 
     def end(self, span: Span) -> None:
@@ -266,7 +266,7 @@ class Span:
         """Make it the span that the running code is part of, and return what `leave` takes."""
         token = current_span.set(self)
         told: tuple[Any, ...] = ()
-        for each in self.observers.enterers:  # hardly ever more than one
+        for each in self.observers.enterers:  # rarely more than one
             told += ((each, _call(each, "enter", self)),)
         return token, told
 
@@ -334,7 +334,7 @@ _everywhere = _Observers()
 
 
 def add_observer(observer: Any) -> None:
-    """Have an observer told of every span in this process that begins from now on; a second time does nothing.
+    """Notify an observer of every span in this process that begins from now on; a second time does nothing.
 
     Args:
         observer: an object with the methods of `Observer`.
@@ -348,7 +348,7 @@ def add_observer(observer: Any) -> None:
         # By identity: two observers that are equal are still two.
         if not any(observer is known for known in _everywhere):
             _everywhere = _Observers((*_everywhere, observer))
-            # An entry, so that `count` alone tells whether anybody listens.
+            # An entry, so that `count` alone tells whether there are observers.
             listening[_place(observer)] = None
 
 
@@ -362,7 +362,7 @@ def remove_observer(observer: Any) -> None:
 
 
 def observe(observer: T) -> AbstractContextManager[T]:
-    """Have an observer told of the spans that begin in a `with` block, and in the tasks and threads it starts.
+    """Notify an observer of the spans that begin in a `with` block, and in the tasks and threads it starts.
 
     Args:
         observer: an object with the methods of `Observer`.
@@ -403,7 +403,7 @@ def _check_observer(what: str, observer: Any) -> None:
 def begin_span(
     kind: str, name: str, *, parent: Span | None = None, observers: tuple[Any, ...] = (), **about: Unpack[SpanFields]
 ) -> Span | None:
-    """Begin a span, and tell the observers; `None` if nobody listens. It has to be ended by `Span.end`.
+    """Begin a span, and tell the observers; `None` without observers. It has to be ended by `Span.end`.
 
     Args:
         kind: see `Span.kind`.
@@ -421,11 +421,11 @@ def begin_span(
 
 
 def make_span(kind: str, name: str, parent: Span | None = None, observers: tuple[Any, ...] = ()) -> Span | None:
-    """Make a span that hasn't begun, `None` if nobody listens; `Span.begin` comes when its attributes are set.
+    """Make a span that hasn't begun, `None` without observers; `Span.begin` comes when its attributes are set.
 
     The arguments are those of `begin_span`.
     """
-    # The whole cost where nobody listens.
+    # The whole cost without observers.
     if not listening.count and not observers:
         return None
     parent = parent or current_span.get()
@@ -444,7 +444,7 @@ def end_open_spans() -> None:
 
 
 class span_around:
-    """Make a span of a `with` block, and the current one inside it; gives the span, or `None` if nobody listens.
+    """Make a span of a `with` block, and the current one inside it; gives the span, or `None` without observers.
 
     The arguments are those of `begin_span`. What leaves the block is the span's error.
     """

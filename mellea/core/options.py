@@ -213,8 +213,8 @@ scoped_options: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", def
 def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[OptionValues]) -> Iterator[None]:
     """Set model options for every call inside a `with` block.
 
-    They go before those of the session and the backend; those of a call go before them. Blocks nest, and each task
-    and thread has its own. Options are looked up when a verb is called.
+    They take precedence over those of the session and the backend; those of a call take precedence over them. Blocks
+    nest, and each task and thread has its own. Options are looked up when a verb is called.
 
     Args:
         model_options: options by name, where a name is not a Python word.

@@ -237,7 +237,7 @@ def reset_prices() -> None:
 
 
 def price_of(provider: str, model: str) -> Price | None:
-    """Return the price of a model, `None` if the table has none; the rule for names stands at the top of this file."""
+    """Return the price of a model, `None` if the table has none; the rule for names is at the top of this file."""
     table, known = _lookup
     whole = f"{provider}/{model}"
     if whole in known:

@@ -74,7 +74,7 @@ ProgressOption = bool | Callable[[Progress], object]
 
 
 class TerminalLine:
-    """One line of a terminal that is drawn anew.
+    """One line of a terminal that is drawn again.
 
     Args:
         stream: where; by default stderr.
@@ -92,7 +92,7 @@ class TerminalLine:
 
     @property
     def is_shown(self) -> bool:
-        """Whether something stands there."""
+        """Whether something is there."""
         return self._width > 0
 
     def is_due(self) -> bool:

@@ -2,7 +2,7 @@
 
 Rules:
 
-- A decorated function is a span while it runs. Where nobody listens it costs one look at `listening.count`.
+- A decorated function is a span while it runs. Without observers it costs one look at `listening.count`.
 - A decorated generator is a span from its first step to its end. The span's parent is what is current at the first
   step. It is current only while the body runs: it is set and reset at each step, on whatever thread and in whatever
   context that is, and so is what the body itself has made current.
@@ -69,7 +69,7 @@ class Tree(Displayed):
 class Trace(Observer, Displayed):
     """What happens in a `with` block, collected in memory; `start` makes it.
 
-    What was launched in the block is part of it, also if it goes on behind its end.
+    What was launched in the block is part of it, also if it goes on after its end.
 
     Args:
         name: what to call it.
@@ -202,7 +202,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        # The way where nobody listens: one look at an attribute.
+        # The way without observers: one look at an attribute.
         if not listening.count:
             return function(*args, **kwargs)
         steps = _Steps(name)

@@ -194,7 +194,7 @@ class _AnswerText(AsyncIterator[str]):
         self._chunks = aiter(stream)
 
     async def __anext__(self) -> str:
-        # Chunks without text (reasoning, tools) are passed over; an empty piece would end some clients' readers.
+        # Chunks without text (reasoning, tools) are skipped; an empty piece would end some clients' readers.
         while not (text := (await anext(self._chunks)).text):
             pass
         return text

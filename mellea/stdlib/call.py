@@ -107,7 +107,7 @@ class Call:
     ) -> Self:
         """Check the arguments of a call.
 
-        Of model options, those of the call go before those of `with options(…)` blocks around, then come the
+        Of model options, those of the call take precedence over those of `with options(…)` blocks around, then come the
         defaults, then the backend's.
 
         Args:
@@ -215,7 +215,7 @@ class Call:
         Args:
             component: what to say; the answer begins with its `output_prefix`, if it has one.
             backend: whom to say it to.
-            model_options: options that go before those of the call.
+            model_options: options that take precedence over those of the call.
             prefix: text that the answer begins with.
             is_own: whether the library puts the task once more for itself, as in `make`; a system prompt stays.
 
@@ -416,7 +416,7 @@ class Call:
             messages += turn.render(model, render_messages)
             answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += self.turn.render(model, render_messages, anew=True)
+        messages += self.turn.render(model, render_messages, force=True)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -470,7 +470,7 @@ class Answering:
         call = self.call
         options = dict(self.request.options)
         if messages:
-            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called forever
         return tool_room.Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
@@ -510,7 +510,7 @@ class Answering:
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
-    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets stand here only while a call is checked
+    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets are here only while a call is checked
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
 
 

@@ -85,11 +85,11 @@ TRANSFORM_TOOLS: Final = "transform offers the methods of the object; query take
 
 
 class Host(Protocol):
-    """What a verb works for: a session, or a context that stands alone.
+    """What a verb works for: a session, or a context on its own.
 
     Attributes:
         backend: which model to ask.
-        model_options: options for every call, checked; those of a call go before them.
+        model_options: options for every call, checked; those of a call take precedence over them.
     """
 
     backend: Backend
@@ -262,7 +262,7 @@ async def change(
     if not await_result or not thunk.tool_calls:
         return thunk
     result, message = await components.call_method(thunk.tool_calls, tools)
-    # The result of the method, which later turns of a chat have to see behind the call.
+    # The result of the method, which later turns of a chat have to see after the call.
     host.remember(message)
     return result
 
@@ -293,8 +293,7 @@ async def aact(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -348,8 +347,7 @@ async def ainstruct(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -393,8 +391,7 @@ async def achat(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
@@ -431,8 +428,7 @@ async def aquery(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
 
     Raises:

@@ -44,7 +44,7 @@ async def request_once(
     """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
 
     Args:
-        kind: what observers are told that it is.
+        kind: what observers see it as.
         backend: whom to ask.
         messages: what to ask, before hooks change it.
         ask: asks it.

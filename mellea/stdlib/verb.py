@@ -6,7 +6,7 @@ Rules:
   isn't `None`.
 - A verb takes them as `**arguments: Unpack[…Arguments]` and hands the dict on as a value. Whoever uses an argument
   takes it out of the dict by its name, so nothing in between lists the arguments again.
-- Some arguments decide the type of the result and have to stand in the overloads of a verb. Their lines are in
+- Some arguments decide the type of the result and have to be in the overloads of a verb. Their lines are in
   `Parameters`, with those of other parameters that several verbs have.
 """
 
@@ -119,7 +119,7 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
 
     tool_calls: Annotated[
         ToolCalls,
-        '`"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are none.',
+        '`"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.',
         "show",
     ]
     loop: Annotated[
@@ -216,7 +216,7 @@ class Parameters(TypedDict, total=False):
 
 
 class NoArguments(TypedDict):
-    """For verbs whose parameters all stand in their own signature."""
+    """For verbs whose parameters are all in their own signature."""
 
 
 _PART_NAMES = tuple(PartArguments.__annotations__)

@@ -23,7 +23,7 @@ class AnthropicBackend(HttpBackend):
     """A Claude model, or another one behind a server that speaks Anthropic's Messages format.
 
     What it can do depends on the model: from Claude 4.5 on a schema is held by the provider, before that by
-    a forced call of a tool; from 4.6 on a trailing assistant message isn't continued; from 4.7 on there is
+    a forced tool call; from 4.6 on a trailing assistant message isn't continued; from 4.7 on there is
     no temperature.
 
     Args:

@@ -1,4 +1,4 @@
-"""Anthropic's message batches: the requests stand in the call itself, the results are a file of JSON lines.
+"""Anthropic's message batches: the requests are in the call itself, the results are a file of JSON lines.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-11. At most 100,000 requests or
 256 MB; results are there when the whole batch has ended, in no order, and for 29 days. There is no metadata, so a batch
@@ -55,7 +55,7 @@ class AnthropicBatches(BatchCodec):
         return _read((yield JobCall("POST", _PATH, body=body)))
 
     def look(self, id: str) -> Calls[BatchStatus]:
-        """Ask how a batch is getting on."""
+        """Ask for the state of a batch."""
         return _read((yield JobCall("GET", f"{_PATH}/{quote(id, safe='')}")))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
@@ -115,7 +115,7 @@ def _read_outcome(line: Mapping[str, Any]) -> BatchOutcome:
             return BatchOutcome(key, encode_json(result["message"]))
         case "errored":
             said = result.get("error") or {}
-            said = said.get("error") or said  # the error of the wire stands in an envelope
+            said = said.get("error") or said  # the error of the wire is in an envelope
             message = f"the request failed in its batch: {said.get('message') or said.get('type')}"
             return BatchOutcome(key, error=make_status_error(ERROR_STATUS.get(str(said.get("type")), 500), message))
         case other:

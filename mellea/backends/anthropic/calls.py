@@ -1,4 +1,4 @@
-"""One call of a tool while it is being written, by the model or by code that the provider runs."""
+"""One tool call while it is being written, by the model or by code that the provider runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class CallBlock:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are complete as they stand."""
+        """Whether its arguments are complete as they are."""
         return (text := "".join(self.chunks) or self.given).strip() != "" and _is_json(text)
 
     @property

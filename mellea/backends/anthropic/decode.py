@@ -10,7 +10,7 @@ heartbeats without data, several blocks with one index, blocks that are never st
 spliced into one that broke off is an error: its thoughts couldn't be sent back.
 
 A call ends with its block, with the next call under its number, or with the reason for the stop. One whose arguments
-aren't whole yet when its block ends waits for what comes next, since it may be cut off: a call that the token limit
+aren't complete yet when its block ends waits for what comes next, since it may be cut off: a call that the token limit
 or a refusal cut off has no arguments, and `is_valid` is false.
 
 A method `_on_…` handles the event, the block or the delta of that name; the tables below the class say which.
@@ -130,7 +130,7 @@ class Decoder(SseWireDecoder):
                 break
             event = None
             try:
-                event = from_json(sse.data, cache_strings="keys")  # what a model says hardly ever comes again
+                event = from_json(sse.data, cache_strings="keys")  # what a model says rarely comes again
                 delta = event["delta"]
                 if self._is_plain and event["type"] == "content_block_delta" and delta["type"] == "text_delta":
                     text = delta["text"]

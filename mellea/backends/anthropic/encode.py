@@ -85,7 +85,7 @@ def answer_tool(request: Request, model: str) -> str | None:
         return None
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", request.output_schema.name)[:60] or "answer"
     taken = {tool.name for tool in request.tools}
-    # The answer's tool stands beside the user's, and a call must be told apart by its name.
+    # The answer's tool is sent along with the user's, and only its name tells its calls apart.
     while name in taken:
         name += "_"
     return name
@@ -105,7 +105,7 @@ def find_betas(request: Request) -> list[str]:
 
 
 def ends_in_space(messages: Sequence[Message]) -> bool:
-    """Tell whether the answer continues a prefix that ends in white space, which the API refuses."""
+    """Return whether the answer continues a prefix that ends in white space, which the API refuses."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].blocks:
         return False
     last = messages[-1].blocks[-1]

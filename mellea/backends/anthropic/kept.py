@@ -17,7 +17,7 @@ class KeptBlock:
     """A block that is being written.
 
     Args:
-        block: as it began; what its deltas hold is put behind.
+        block: as it began; the content of its deltas is appended.
     """
 
     block: JsonObject

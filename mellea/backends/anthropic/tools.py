@@ -57,7 +57,7 @@ def web_fetch(
     max_content_tokens: int | None = None,
     version: str = "20250910",
 ) -> BuiltinTool:
-    """Let the model read web pages whose addresses stand in the conversation.
+    """Let the model read web pages whose addresses are in the conversation.
 
     Args:
         max_uses: pages in one answer.

@@ -55,7 +55,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
         elif content:
             turns.append({"role": role, "content": content})
     for turn in turns:
-        # The results of calls have to stand before whatever else the user says.
+        # The results of calls have to be before whatever else the user says.
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     # The marks last, so that those are counted which are really sent.
     _strip_end(turns)
@@ -98,7 +98,7 @@ def _encode_assistant(blocks: Iterable[Block]) -> list[JsonObject]:
         elif isinstance(block, ToolOutput):
             content += _encode_builtin_result(block, callers)
         elif isinstance(block, FileBlock) and not (block.url or "").startswith(FILES_URL):
-            # What the provider's own tools made stands in their results already.
+            # What the provider's own tools made is in their results already.
             raise UnsupportedError(
                 "Anthropic takes no files in an assistant's message; put the file into a user's message"
             )
@@ -116,7 +116,7 @@ def _encode_texts(blocks: Iterable[Block]) -> list[JsonObject]:
 def _add_text(content: list[JsonObject], block: CBlock) -> None:
     """Append a text; neighbouring texts up to a cache mark form one block, and blank ones are dropped."""
     last = content[-1] if content else {}
-    # A mark ends its block: text behind it must not become a part of what is cached.
+    # A mark ends its block: text after it must not become a part of what is cached.
     if last.get("type") == "text" and "cache_control" not in last:
         last["text"] += block.value
     # The API refuses a text of nothing but white space.
@@ -139,7 +139,7 @@ def _encode_thinking(block: ThinkingBlock) -> list[JsonObject]:
 
 
 def _call(call: ToolCall) -> list[JsonObject]:
-    # What another provider ran is unknown here; its outcome stands in the text.
+    # What another provider ran is unknown here; its outcome is in the text.
     if call.is_builtin and not _is_own(call.tool_call_id):
         return []
     kind = "tool_use" if not call.is_builtin else "server_tool_use"

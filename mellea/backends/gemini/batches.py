@@ -1,4 +1,4 @@
-"""Gemini's batches: requests and results stand in the calls themselves, or in files if they are too large for that.
+"""Gemini's batches: requests and results are in the calls themselves, or in files if they are too large for that.
 
 Sources: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/gemini-api/docs/files, 2026-11. A
 call takes up to 20 MB. A file of JSON lines takes up to 2 GB; it goes up by Google's resumable protocol: the first call
@@ -29,7 +29,7 @@ from mellea.errors import BackendError, WireError
 __all__ = ["GeminiBatches"]
 
 _STATES = {"SUCCEEDED": True, "FAILED": True, "CANCELLED": True, "EXPIRED": True}
-"""The ends of a batch, behind `JOB_STATE_` or `BATCH_STATE_`."""
+"""The ends of a batch, after `JOB_STATE_` or `BATCH_STATE_`."""
 
 _STATUS = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 13: 500, 14: 503, 16: 401}
 """HTTP's status for one of google.rpc.Code."""
@@ -105,7 +105,7 @@ class GeminiBatches(BatchCodec):
         return f"{host}/{verb}/{version}/{path}"
 
     def look(self, id: str) -> Calls[BatchStatus]:
-        """Ask how a batch is getting on."""
+        """Ask for the state of a batch."""
         return _read((yield JobCall("GET", quote(id, safe="/"))))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
@@ -155,7 +155,7 @@ def _read(said: Mapping[str, Any]) -> BatchStatus:
 
 
 def _write_inline(line: bytes) -> bytes:
-    """Return a line of the file as an element of the inline requests, whose key stands in their metadata."""
+    """Return a line of the file as an element of the inline requests, whose key is in their metadata."""
     # Keys have no quotation marks in them, so the second one after the beginning ends the key.
     end = line.index(_KEY_END, len(_KEY)) + len(_KEY_END)
     return b'{"metadata":%b}%b' % (line[:end], line[end:])

@@ -25,7 +25,7 @@ __all__ = ["encode_contents", "make_jsonable"]
 
 
 def encode_contents(request: Request, model: str) -> list[JsonObject]:
-    """Return the turns of a conversation; system messages stand elsewhere."""
+    """Return the turns of a conversation; system messages are elsewhere."""
     messages = fit_ids(request.messages) if has_calls(request.messages) else request.messages
     names = {
         block.tool_call_id: block.tool_name

@@ -7,7 +7,7 @@ may sources; nothing after the end fails the answer.
 Calls come whole, or piece by piece (`willContinue`). One that is begun ends with its last piece, with the next call
 unless both have ids, or with a STOP; where the token limit or a filter ended the answer it ends with `is_valid` false.
 Any part may be signed. A signature that a message has no place for, such as a text's, is kept in an empty thinking
-block behind it.
+block after it.
 
 A method `_on_…` handles a part by the field that says what it is; the table `_PARTS` lists them.
 """
@@ -140,7 +140,7 @@ class Decoder(SseWireDecoder):
         for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
             frame, chunk = sse.data, None
             try:
-                chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
+                chunk = from_json(frame, cache_strings="keys")  # what a model says rarely comes again
                 if text := self._read_plain_text(chunk):
                     events.append(TextDelta(text))
                     continue
@@ -196,7 +196,7 @@ class Decoder(SseWireDecoder):
                 self._held.append(candidate)
 
     def _is_of_another(self, chunk: JsonObject) -> bool:
-        """Whether a chunk behind the end isn't of this answer: somebody has put two answers into one stream.
+        """Whether a chunk after the end isn't of this answer: somebody has put two answers into one stream.
 
         Older servers name no answer, and put a finish reason into each chunk; there all chunks are of this one.
         """

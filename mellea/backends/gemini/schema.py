@@ -1,7 +1,7 @@
 """From a JSON Schema to the part of JSON Schema that Gemini reads, for answers and for tools alike.
 
 `responseJsonSchema` and `parametersJsonSchema` (GenerationConfig in v1beta, as of 2026-11) know the keywords in
-`_KEPT`, and nothing may stand beside a `$ref`, or the request is refused. So `const` is said as an `enum`, what stands
+`_KEPT`, and a `$ref` may have no siblings, or the request is refused. So `const` is said as an `enum`, what is
 beside a reference is put around it, and limits and defaults go into the description, where the model reads them;
 mellea validates the answer in any case.
 """
@@ -73,7 +73,7 @@ def _wrap_reference(schema: JsonObject) -> JsonObject:
     if "$ref" not in schema or not beside:
         return schema
     around = {name: value for name, value in schema.items() if name.startswith("$") and name != "$ref"}
-    # Nothing may stand beside a reference, so the rest goes into a schema around it, with one alternative.
+    # A reference may have no siblings, so the rest goes into a schema around it, with one alternative.
     return {**around, **beside, "anyOf": [{"$ref": schema["$ref"]}]}
 
 

@@ -35,7 +35,7 @@ __all__ = ["OmniVideos", "VeoVideos", "find_video_codec"]
 
 _MOST_IMAGES = 3
 _OF_INSTANCE = frozenset({"lastFrame", "referenceImages", "video"})
-"""Options of Veo's that stand beside the prompt; all others are parameters."""
+"""Veo's options that go next to the prompt; all others are parameters."""
 
 _RUNNING = frozenset({"queued", "in_progress"})
 
@@ -75,7 +75,7 @@ class VeoVideos(VideoCodec):
         return JobCall("POST", path, {"instances": [instance], "parameters": parameters})
 
     def look(self, id: str) -> JobCall:
-        """Ask how an operation is getting on."""
+        """Ask for the state of an operation."""
         return JobCall("GET", quote(id, safe="/"))
 
     def cancel(self, id: str) -> JobCall:
@@ -134,7 +134,7 @@ class OmniVideos(VideoCodec):
         return JobCall("POST", "interactions", payload)
 
     def look(self, id: str) -> JobCall:
-        """Ask how an interaction is getting on."""
+        """Ask for the state of an interaction."""
         return JobCall("GET", _path(id))
 
     def cancel(self, id: str) -> JobCall:

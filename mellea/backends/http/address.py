@@ -27,7 +27,7 @@ class Address:
         origin: scheme, host and port: what errors show.
         host: the server, without brackets.
         port: of the server; `None` is the scheme's own.
-        query: goes behind every path, as some gateways want their API version.
+        query: goes after every path, as some gateways want their API version.
         authorization: made of a user and password in the URL, so that no log shows them.
         password: that password.
     """

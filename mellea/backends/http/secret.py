@@ -162,7 +162,7 @@ def strip_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any], name: str, missing: dict[str, None], key: str | None) -> dict[str, Any]:
-    """Return the fields that hold no key: by their name, or since the backend's own stands in them."""
+    """Return the fields that hold no key: by their name, or since the backend's own is in them."""
     plain = {field: value for field, value in values.items() if not _may_hold_key(field, value, key)}
     if len(plain) < len(values):
         missing[name] = None

@@ -79,7 +79,7 @@ class Decoder:
         self._response_id = chunk.get("id", self._response_id)
         if (usage := chunk.get("usage")) is not None:
             events.append(UsageEvent(_read_usage(usage)))
-            # The usage is the engine's last chunk, behind the finish reason.
+            # The usage is the engine's last chunk, after the finish reason.
             events += self._end()
         return events if self._tags.is_over else self._tags.feed(events)
 

@@ -1,7 +1,7 @@
 """Rewrites a JSON Schema into a grammar that the engine really enforces.
 
 The engine (LLGuidance) drops the whole constraint, without an error, for a keyword that it doesn't know.
-So the schema is written anew from the keywords that are known to hold, and anything else is refused with
+So the schema is rewritten from the keywords that are known to be enforced, and anything else is refused with
 its path. On the way it gets narrower, never wider, because a small model that may go on does:
 
 - no whitespace but one space after `,` and `:`;

@@ -19,7 +19,7 @@ _EFFORTS = {1024: "low", 8192: "medium"}
 
 
 def is_reasoning_model(model_id: str) -> bool:
-    """Tell whether a model of OpenAI's thinks before it answers."""
+    """Return whether a model of OpenAI's thinks before it answers."""
     name = model_id.rpartition("/")[2]
     return bool(_REASONS.match(name)) and "-chat" not in name
 

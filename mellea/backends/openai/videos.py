@@ -60,7 +60,7 @@ class OpenAIVideos(VideoCodec):
         return JobCall("POST", "videos", form, tuple(files))
 
     def look(self, id: str) -> JobCall:
-        """Ask how a job is getting on."""
+        """Ask for the state of a job."""
         return JobCall("GET", _path(id))
 
     def cancel(self, id: str) -> JobCall:

@@ -102,7 +102,7 @@ class TextToolsBackend(WrappedBackend):
                 yield event
         if (problem := first.problem) is None:
             return
-        yield KeepAlive(begins_anew=True)
+        yield KeepAlive(is_restart=True)
         second = _Attempt(ProtocolDecoder(rules, make_id), first.usage)
         async with aclosing(second.read(self.backend, correct(encoded, rules.begun + first.text, problem))) as events:
             async for event in events:

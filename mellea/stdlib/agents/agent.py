@@ -65,7 +65,7 @@ class Agent(Generic[T]):
     Args:
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
-        tools: functions that the model may call, other agents, and sets of tools; a set may stand alone, too.
+        tools: functions that the model may call, other agents, and sets of tools; a set may be alone, too.
         instructions: what the model is told in every run, as its system prompt.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
         loop: how the tools are run, and when to stop: a `ToolLoop`, or a loop of your own made from it. By default the

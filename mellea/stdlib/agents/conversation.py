@@ -48,7 +48,7 @@ class AgentConversation(Generic[T]):
     """Several turns with an agent; `Agent.conversation()` begins one.
 
     A turn is part of it once its run has ended well. One that failed, was cancelled or is suspended is left out. The
-    calls of tools in it that have no result, as after a limit, get one that says so before the next turn.
+    tool calls in it that have no result, as after a limit, get one that says so before the next turn.
 
     Args:
         agent: with whom.

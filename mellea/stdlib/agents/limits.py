@@ -33,7 +33,7 @@ __all__ = ["Book", "Limits", "current_book"]
     max_tokens="tokens=… limits input and output tokens together",
     request_limit="steps=… limits how many times the model is asked",
     total_tokens_limit="tokens=… limits input and output tokens together",
-    tool_calls_limit="tool_calls=… limits how many calls of tools are run",
+    tool_calls_limit="tool_calls=… limits how many tool calls are run",
     dollars="cost=… is in US dollars",
     timeout="seconds=… limits how long the run takes",
 )
@@ -48,7 +48,7 @@ class Limits:
         steps: how many times the model is asked.
         tokens: input and output tokens together.
         cost: US dollars, by the prices of `mellea.prices`.
-        tool_calls: how many calls of tools are run.
+        tool_calls: how many tool calls are run.
         seconds: how long the run takes.
 
     Raises:
@@ -146,7 +146,7 @@ class Book:
         self.add(answer.usage, prices.cost(answer.usage, provider, answer.model or model))
 
     def find_limit(self, calls: int) -> str | None:
-        """Return which limit is reached, if an answer asks for that many calls of tools.
+        """Return which limit is reached, if an answer asks for that many tool calls.
 
         Raises:
             ConfigurationError: there is a limit on what isn't known.
@@ -220,7 +220,7 @@ class Book:
             return not self._is_closed
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one call of a tool; the others, and the run, go on. Safe from any thread.
+        """Stop one tool call; the others, and the run, go on. Safe from any thread.
 
         Raises:
             UsageError: no such call is running.
@@ -249,7 +249,7 @@ class Book:
         """Return where the loop begins.
 
         Args:
-            messages: what is asked, for a run that begins anew.
+            messages: what is asked, for a run that starts over.
         """
         if self.is_nested:
             # A sub-agent finds its state in that of the loop around it, and needs no keeper of its own.

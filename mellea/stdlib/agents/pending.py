@@ -25,7 +25,7 @@ __all__ = ["FORMAT", "VERSION", "Pending", "dump_pending", "write_change"]
 FORMAT = "mellea.pending"
 VERSION = 1
 _CHANGE = '{"after":'
-"""What each change behind a document begins with."""
+"""What each change after a document begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Pending:
 
         Args:
             text: the document, from anywhere.
-            limit: the most characters (or bytes) that it may have; changes behind it may have as many.
+            limit: the most characters (or bytes) that it may have; changes after it may have as many.
 
         Raises:
             StateError: it isn't such a document, its version is unknown, or it is damaged.
@@ -126,7 +126,7 @@ def write_change(before: Pending, after: Pending) -> str:
 
 
 def _split(text: str | bytes, limit: int) -> tuple[str | bytes, list[str]]:
-    """Return a document, and the whole lines of changes behind it."""
+    """Return a document, and the whole lines of changes after it."""
     end, begins = (b"\n", _CHANGE.encode()) if isinstance(text, bytes) else ("\n", _CHANGE)
     document, _, changes = text.partition(end)  # type: ignore[arg-type]
     if not changes or changes[: len(begins)] != begins[: len(changes)]:  # as in a document of several lines

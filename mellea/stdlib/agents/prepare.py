@@ -33,7 +33,7 @@ def react(wording: str = REACT) -> PrepareStep:
     """Make a `prepare_step` that has the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
 
     Args:
-        wording: what the model is told, behind the instructions.
+        wording: what the model is told after the instructions.
     """
 
     def prepare(step: Step) -> Step:

@@ -29,7 +29,7 @@ class Router:
 
     Args:
         rules: pairs of a rule and an agent. A rule is a word, several words, or a function of the prompt's text. A word
-            fits where it stands in the prompt or begins a word of it, in whatever case: "refund" fits "Refunds?".
+            fits where it occurs in the prompt or begins a word of it, in any case: "refund" fits "Refunds?".
         default: the agent for everything else.
 
     Raises:

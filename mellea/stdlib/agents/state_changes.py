@@ -3,7 +3,7 @@
 Rules:
 
 - Messages and steps are told by how many are kept and which are added, so that the size of a change is that of what is
-  new; results, answers and the states of sub-agents by their keys. The other fields are small, and told anew.
+  new; results, answers and the states of sub-agents by their keys. The other fields are small, and told again.
 - What comes of a change is checked by `load_state`; here it is only checked that there is something to change.
 """
 
@@ -57,7 +57,7 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
     Args:
         data: the state.
         change: from anywhere.
-        path: where it stands, for errors.
+        path: where it is, for errors.
 
     Raises:
         StateError: it isn't a change of that state.

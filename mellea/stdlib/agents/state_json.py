@@ -28,7 +28,7 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "limit": lambda limit: limit,
     "is_done": bool,
 }
-"""The fields that are written anew where they have changed, and how."""
+"""The fields that are written again where they have changed, and how."""
 
 
 def dump_messages(messages: Sequence[Message], path: str = "") -> Any:
@@ -63,7 +63,7 @@ def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
 
     Args:
         data: the JSON values, from anywhere.
-        path: where they stand, for errors.
+        path: where they are, for errors.
         depth: how many sub-agents deep.
 
     Raises:
@@ -154,7 +154,7 @@ def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
     if data["kind"] not in get_args(QuestionKind):
         known = ", ".join(map(repr, get_args(QuestionKind)))
         raise StateError(f"{path}.kind should be one of {known}, not {data['kind']!r}")
-    # A question about no call couldn't be answered, and would keep the run waiting for ever.
+    # A question about no call couldn't be answered, and would keep the run waiting forever.
     if data["id"] not in calls:
         raise StateError(f"{path} asks about the call {data['id']!r}, which the state doesn't have")
     return Question(data["id"], data["kind"], calls[data["id"]], data["text"])

@@ -98,7 +98,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         self._book.steer(text)
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one call of a tool, and have the model told so; the run goes on. Safe from any thread.
+        """Stop one tool call, and have the model told so; the run goes on. Safe from any thread.
 
         Args:
             tool_call_id: as in the `ToolEnd` event of the call, also of one of a sub-agent. A sync tool runs on in its

@@ -1,6 +1,6 @@
 """The work of one run of an agent: a call whose tool loop keeps a book of what it takes.
 
-There is one loop in the project, `ToolLoop`. What an agent adds to it stands here: limits of its own, what the user
+There is one loop in the project, `ToolLoop`. What an agent adds to it is here: limits of its own, what the user
 says while it works, what its sub-agents take, and the correction of an answer that isn't of its output type.
 """
 
@@ -70,7 +70,7 @@ class AgentCall(Call):
         parts: Iterable[Any] | None = None,
         **how: Unpack[LaunchArguments],
     ) -> tuple[ModelOutputThunk[Any], C]:
-        """Launch the run; observers are told of an agent."""
+        """Launch the run; observers see it as an agent."""
         how["kind"], how["label"] = "agent", self.label
         return Call.begin(self, context, ingredients, parts, **how)  # `super()` doesn't know a class that has slots
 
@@ -175,7 +175,7 @@ class AgentTask(Answering):
         self._seen = len(messages)
         options = dict(self.request.options)
         if number > 1:
-            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called forever
         return Step(number, self.call.backend, tuple(messages), self.call.tools, options)
 
     def ask(self, step: Step) -> Run:

@@ -184,7 +184,7 @@ Wording = DocstringWording | BodyWording
 def _find_hints(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
         return resolve_type_hints(function, "", of=names)
-    except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
+    except UsageError:  # a name isn't known any more; what is in `Field(…)` is checked all the same
         return {}
 
 
@@ -217,7 +217,7 @@ class Arguments:
         return list(self.values.values())
 
     def format_for_llm(self) -> str:
-        """Return a line for each value; a text of several lines stands below its name."""
+        """Return a line for each value; a text of several lines is below its name."""
         return "\n".join(self._render(name, to_text(value)) for name, value in self.values.items())
 
     def _render(self, name: str, text: str) -> str:

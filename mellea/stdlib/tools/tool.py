@@ -412,7 +412,7 @@ def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[CheckedTool, ...]:
 
 
 def has_sets(tools: Iterable[AnyTool]) -> bool:
-    """Tell whether there are sets among the tools, which have to be loaded first."""
+    """Return whether there are sets among the tools, which have to be loaded first."""
     return any(isinstance(tool, ToolSet) for tool in tools)
 
 

@@ -75,7 +75,7 @@ class Memory(ToolSet):
     """Notes about one user that outlast a conversation, in an SQLite file which several processes may share.
 
     `Agent(memory=…)` gives an agent what it needs: the newest notes in each run, and the tools `remember`, `recall` and
-    `forget`. As a set of tools it may also stand in `tools=` of any call.
+    `forget`. As a set of tools it may also be in `tools=` of any call.
 
     Args:
         path: the file, made if it isn't there and readable for this user of the computer alone; `":memory:"` for notes
