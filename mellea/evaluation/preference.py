@@ -85,7 +85,7 @@ class Preference:
         steady = (
             f"The judge said the same in both orders of {self.steady} pairs, and chose the first in {self.first:.0%}."
         )
-        failed = f" It failed to say anything of {self.errors}." if self.errors else ""
+        failed = f" It gave no verdict on {self.errors}." if self.errors else ""
         return f"{said}: {figures}. {steady}{failed}"
 
 

@@ -121,10 +121,10 @@ def test_a_template_is_a_file_with_places(
     assert run("ask", "prompt", "-t", "translate.txt").code == 2
     pipe(monkeypatch, "")
     for arguments, said in (
-        (["-t", "translate.txt"], "'translate.txt' has a place {{language}}; fill it with -p language=…"),
+        (["-t", "translate.txt"], "'translate.txt' has a placeholder {{language}}; fill it with -p language=…"),
         (
             ["-t", "translate.txt", "-p", "language=x", "-p", "tone=y"],
-            "'translate.txt' has no place {{tone}} for -p tone",
+            "'translate.txt' has no placeholder {{tone}} for -p tone",
         ),
         (["x", "-p", "language=x"], "there is no --template"),
     ):
@@ -132,7 +132,7 @@ def test_a_template_is_a_file_with_places(
         assert done.code == 2 and said in done.stderr, done
     (tmp_path / "plain.txt").write_text("Say hello.")
     pipe(monkeypatch, "something")
-    assert "has no place {{input}} for what came in the pipe" in run("ask", "-t", "plain.txt").stderr
+    assert "has no placeholder {{input}} for the piped input" in run("ask", "-t", "plain.txt").stderr
     pipe(monkeypatch, "")
     assert run("ask", "-t", "plain.txt").code == 0 and backend.prompts[1:] == ["Say hello."]
 
