@@ -1,8 +1,8 @@
 """The tools that Vercel's AI Gateway runs itself, for any model behind it.
 
 AI Gateway documentation, "Web search", section on chat completions (as of 2026-09): a tool is declared as
-`{"type": "vercel:perplexity_search", "config": {…}}`. The gateway gives the results to the model alone; what
-comes back is how often each tool ran.
+`{"type": "vercel:perplexity_search", "config": {…}}`. The gateway sends the results only to the model; the
+response only says how often each tool ran.
 """
 
 from __future__ import annotations

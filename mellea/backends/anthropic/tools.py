@@ -12,7 +12,7 @@ __all__ = ["code_execution", "mcp", "web_fetch", "web_search"]
 
 
 class _Secret(str):
-    """A text that isn't shown by `repr`, so that a tool can be printed."""
+    """A string that `repr` hides, so that a tool can be printed."""
 
     __slots__ = ()
 

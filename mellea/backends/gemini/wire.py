@@ -1,4 +1,4 @@
-"""The words of Google's generateContent format, `v1beta` (as documented in 2026-11)."""
+"""Names of Google's generateContent format, `v1beta` (as documented in 2026-11)."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ _GENERATION = re.compile(r"gemini-(\d+)")
 
 
 def find_generation(model: str) -> int | None:
-    """Return the generation that a model's name tells, as 3 for `gemini-3-flash`; `None` if it tells none."""
+    """Return the generation in a model's name, such as 3 for `gemini-3-flash`; `None` if there is none."""
     found = _GENERATION.search(model)
     return int(found[1]) if found else None
 

@@ -246,13 +246,13 @@ class Book:
     # -- for suspension -------------------------------------------------------------------------------
 
     def begin(self, messages: tuple[Message, ...]) -> LoopProgress:
-        """Return where the loop begins.
+        """Return the state that the loop starts from.
 
         Args:
-            messages: what is asked, for a run that starts over.
+            messages: the prompt, for a new run.
         """
         if self.is_nested:
-            # A sub-agent finds its state in that of the loop around it, and needs no keeper of its own.
+            # A sub-agent's state is part of the outer loop's, so it needs no keeper of its own.
             self.progress = nest_progress(messages, self.list_spent)
         else:
             state = LoopState(messages) if self.start is None else self.start
@@ -262,7 +262,7 @@ class Book:
         self._read_spent(self.progress.spent_before)
         with self._lock:
             self.added[:0] = self.progress.added
-            # One list from here on, so what `steer` appends reaches the loop, and is saved with its state.
+            # Shared from here on, so what `steer` appends reaches the loop and is saved with its state.
             self.progress.added = self.added
         return self.progress
 
@@ -276,15 +276,15 @@ class Book:
             self.progress.raise_if_waiting()
 
     def list_spent(self) -> dict[str, Any]:
-        """Return what was taken so far, as JSON values."""
+        """Return what has been used so far, as JSON values."""
         usage = None if self.usage is None else to_jsonable(self.usage)
         return {"usage": usage, "cost": self.cost, "tool_calls": self._calls}
 
     def _read_spent(self, spent: Mapping[str, Any]) -> None:
-        """Take what a run before this one had taken."""
+        """Restore what earlier runs have used."""
         if not spent:
             return
-        # It comes from a state, and so possibly from another version or another process.
+        # It comes from a saved state, possibly of another version or process.
         usage = spent.get("usage")
         self.usage = None if usage is None else from_jsonable(usage, "spent.usage")
         self.cost = spent.get("cost")

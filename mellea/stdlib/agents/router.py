@@ -1,4 +1,4 @@
-"""Routing by rules: which of several agents a prompt goes to, decided by plain code and not by a model."""
+"""Routing by rules: plain code, not a model, decides which of several agents gets a prompt."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from mellea.stdlib.verb import verb
 __all__ = ["Router", "Rule"]
 
 Rule = str | Iterable[str] | Callable[[str], bool]
-"""Words, one of which a word of the prompt has to begin with, in whatever case; or a function of the prompt's text."""
+"""Words, one of which has to be the beginning of a word in the prompt, in any case; or a function of the prompt's
+text."""
 
 
 @short_errors
 class Router:
-    """Several agents and the rules by which a prompt goes to one of them; the first rule that fits counts.
+    """Sends each prompt to one of several agents; the first rule that matches counts.
 
     Args:
         rules: pairs of a rule and an agent. A rule is a word, several words, or a function of the prompt's text. A word
-            fits where it occurs in the prompt or begins a word of it, in any case: "refund" fits "Refunds?".
+            matches where it occurs in the prompt or begins a word of it, in any case: "refund" matches "Refunds?".
         default: the agent for everything else.
 
     Raises:
-        UsageError: a rule or an agent is none.
+        UsageError: a rule or an agent has a wrong type.
     """
 
     def __init__(self, rules: Iterable[tuple[Rule, Agent[Any]]], default: Agent[Any]) -> None:
@@ -41,7 +42,7 @@ class Router:
         self._default = _as_agent(default)
 
     def choose(self, prompt: Any) -> Agent[Any]:
-        """Return the agent that a prompt goes to.
+        """Return the agent for a prompt.
 
         Args:
             prompt: a text, a `Message`, or a list of messages, of which the last one counts.
@@ -52,11 +53,11 @@ class Router:
     def conversation(
         self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
     ) -> AgentConversation[Any]:
-        """Begin a conversation, or go on with one, in which each turn goes to the right agent and knows those before.
+        """Start or continue a conversation, in which each turn goes to the right agent and sees the earlier ones.
 
         Args:
             saved: a conversation as `to_json()` has saved it.
-            messages: what was said before, in place of `saved`.
+            messages: the conversation so far, in place of `saved`.
 
         Raises:
             StateError: what is saved can't be read.
@@ -65,7 +66,7 @@ class Router:
 
     @verb("run", AgentArguments)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[Any]:
-        """Have the right agent work on the prompt; the errors are those of `Agent.arun`.
+        """Run the right agent on the prompt; the errors are those of `Agent.arun`.
 
         Args:
             prompt: as for `choose`.
@@ -160,7 +161,7 @@ def _as_agent(agent: Any) -> Agent[Any]:
 
 
 def _text(prompt: Any) -> str:
-    # What was said last decides; earlier messages may be about something else.
+    # The last message decides; earlier ones may be about something else.
     if isinstance(prompt, (list, tuple)) and prompt:
         prompt = prompt[-1]
     if isinstance(prompt, Message):
