@@ -1,4 +1,4 @@
-"""Front doors whose names are loaded at their first use, so that a program pays only for what it takes."""
+"""Front doors whose names are loaded at their first use, so that a program pays only for what it uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMER = "mellea._mellea_08"
 
 
 class _FormerModules:
-    """Asks the table of Mellea 0.8's modules, which is loaded once a module of ours can't be found."""
+    """Finds modules of Mellea 0.8 in a table, which is only loaded if no module of ours has the name."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -27,12 +27,12 @@ class _FormerModules:
         return found
 
 
-# The last one that Python asks, so whatever is there is found before.
+# Python asks this finder last, so every module that exists is found first.
 sys.meta_path.append(_FormerModules)
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package: it loads a name out of its home, and keeps it.
+    """Return the `__getattr__` of a package: it imports a name from its module and caches it.
 
     Args:
         package: the package's own name.

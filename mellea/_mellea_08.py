@@ -1,8 +1,8 @@
-"""Where the names of Mellea 0.8 are that have another place, or another name, here.
+"""Maps names of Mellea 0.8 to their places and names here.
 
-One table serves both kinds: a name that a package of ours lacks, and a module that isn't there at all. `_lazy_exports`
-asks it for a name that a front door doesn't know, and for a module that Python can't find, which `Loader` then makes.
-Nothing of it is loaded before somebody asks, and type checkers know our own names alone.
+One table serves both kinds: a name that one of our packages lacks, and a module that doesn't exist here.
+`_lazy_exports` asks it for a name that a front door doesn't know, and for a module that Python can't find, which
+`Loader` then makes. Nothing is loaded before it is needed, and type checkers see only our own names.
 """
 
 from __future__ import annotations
@@ -136,12 +136,12 @@ MISSING: Mapping[str, str] = {
 """A module of 0.8 that isn't here, and what to write instead."""
 
 
-# What programs of other libraries begin with.
+# What programs of other libraries start with.
 _BEGINNINGS = frozenset({"Anthropic", "Client", "LLM", "Model", "OpenAI", "Session", "connect"})
 
 
 def _hint_for(name: str) -> str:
-    """Return what to write in place of a name that `mellea` hasn't; `""` if nobody uses it."""
+    """Return what to write in place of a name that `mellea` doesn't have; `""` if there is no advice."""
     if name in _BEGINNINGS:
         return "; mellea.start_session(…) starts a session"
     if hasattr(import_module("mellea.stdlib.session").MelleaSession, name):
@@ -155,7 +155,7 @@ def load(module: str, name: str) -> Any:
 
     Raises:
         AttributeError: it wasn't there in 0.8 either.
-        ImportError: there is nothing like it here. Of an `AttributeError` `from … import` would keep no word.
+        ImportError: there is nothing like it here. `from … import` would drop the message of an `AttributeError`.
     """
     advice = INSTEAD.get(module, {}).get(name)
     if advice is not None:
@@ -171,9 +171,10 @@ def load(module: str, name: str) -> Any:
 
 
 class _Module(ModuleType):
-    """A module of 0.8 that isn't there, made of the table.
+    """A module of 0.8 that doesn't exist here, made from the table.
 
-    Python hangs an imported module into its package, where `mify` is the function as well: so that one can be called.
+    Python sets an imported module as an attribute of its package, where `mify` is also the function: so the module can
+    be called.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -189,7 +190,7 @@ class _Module(ModuleType):
 
 
 class Loader(abc.Loader):
-    """Makes the modules of the table."""
+    """Creates the modules of the table."""
 
     @classmethod
     def find_spec(cls, name: str) -> ModuleSpec | None:

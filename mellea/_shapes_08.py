@@ -1,4 +1,4 @@
-"""The few names of Mellea 0.8 that need some lines of their own here; `_mellea_08.py` has the table of the others."""
+"""The few names of Mellea 0.8 that need code of their own; `_mellea_08.py` has the table of the others."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class SOFAISamplingStrategy(SOFAIStrategy):
         s2_solver_mode: `"fresh_start"` gives the slow model the task alone, the others also the best answer of the fast
             one and what is wrong with it.
         loop_budget: the most attempts of the fast model.
-        judge_backend: who judges requirements without a function; by default who wrote the answer.
-        feedback_strategy: taken, and without effect: a correction names everything that isn't met.
+        judge_backend: the model that judges requirements without a function; by default the one that wrote the answer.
+        feedback_strategy: accepted, but without effect: a correction always names everything that isn't met.
 
     Raises:
-        UsageError: an argument is of a wrong type; or there is a `judge_backend`, which stands with the requirement.
+        UsageError: an argument is of a wrong type; or there is a `judge_backend`, which belongs to the requirement.
     """
 
     def __init__(
@@ -104,6 +104,6 @@ def start_backend(
     if context_type not in (None, "simple", "chat"):
         raise UsageError(f"context_type takes 'simple' or 'chat', not {context_type!r}")
     if ctx is not None and context_type is not None:
-        raise UsageError("ctx= and context_type= are two words for one thing; give one")
+        raise UsageError("ctx= and context_type= are two names for one thing; give one")
     made = ctx if ctx is not None else ChatContext() if context_type == "chat" else SimpleContext()
     return made, get_backend(backend_name, model_id, model_options=model_options, **backend_kwargs)

@@ -1,3 +1,3 @@
-"""The version of the package, for those inside it that tell it to others."""
+"""The version of the package, for code inside it that reports the version."""
 
 __version__ = "0.9.0"

@@ -67,4 +67,4 @@ def _find_providers(capability: str) -> Sequence[str]:
     return providers_with(capability)
 
 
-set_provider_finder(_find_providers)  # the core advises who can do what a backend can't, and names no provider itself
+set_provider_finder(_find_providers)  # the core says which backends have a feature, and names no provider itself

@@ -1,6 +1,6 @@
 """The providers that come with mellea, as data: where each one's class is, so that it is imported when it is used.
 
-What a provider is called elsewhere, what it needs and what it can do stands in its class. A provider of another
+A provider's other names, its requirements and its capabilities are declared in its class. A provider of another
 package is found through that package's entry points, in the group `mellea.backends`.
 """
 

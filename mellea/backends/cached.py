@@ -1,4 +1,4 @@
-"""A backend whose answers are kept in a journal, and come out of it when the same is asked again."""
+"""A backend that stores answers in a journal and replays them when the same request comes again."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ __all__ = ["CachedBackend"]
 
 
 class CachedBackend(WrappedBackend):
-    """Answers a request that was answered before out of a journal, event for event, and costs nothing then.
+    """Replays the stored answer to a repeated request, event for event, at no cost.
 
-    What counts as the same request says `Request.fingerprint`. Within one call that asks the same several times, as a
-    strategy does, each time has an answer of its own. Answers that fail or are cut aren't kept; images and embeddings
-    never are.
+    Requests are the same if their `Request.fingerprint` is. If one call sends the same request several times, as a
+    strategy does, each has its own answer. Failed and truncated answers aren't stored, nor are images and embeddings.
 
     Args:
-        backend: whom to ask what isn't kept.
+        backend: answers requests that aren't stored.
         journal: the SQLite file, or a journal; any number of processes may share it.
-        is_timed: replay an answer as slowly as it came, rather than at once.
+        is_timed: replay an answer at its original pace, rather than at once.
 
     Raises:
-        UsageError: the journal is no path.
+        UsageError: the journal is not a path.
     """
 
     def __init__(self, backend: Backend, journal: str | os.PathLike[str] | Journal, *, is_timed: bool = False) -> None:
@@ -46,11 +45,11 @@ class CachedBackend(WrappedBackend):
         self.journal = journal if isinstance(journal, Journal) else Journal(journal)
         self.is_timed = is_timed
         self._kept = WrappedBackend(backend)
-        self._kept.name = "cache"  # whose answers have no price
+        self._kept.name = "cache"  # whose answers cost nothing
         self._asked: weakref.WeakKeyDictionary[Any, Counter[str]] = weakref.WeakKeyDictionary()
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
-        """Yield the kept answer, or ask the backend and keep what it answers.
+        """Yield the stored answer, or send the request to the backend and store its answer.
 
         Raises:
             StateError: the journal can't be read.
@@ -58,7 +57,7 @@ class CachedBackend(WrappedBackend):
         """
         try:
             key = self._key(request)
-        except UsageError:  # it holds what can't be told from others
+        except UsageError:  # it contains values that can't be distinguished from others
             async with open_stream(self.backend, request) as source:
                 async for event in source:
                     yield event
@@ -88,7 +87,7 @@ class CachedBackend(WrappedBackend):
             async for event in source:
                 if not isinstance(event, KeepAlive):
                     events.append((time.monotonic() - began, event))
-                if isinstance(event, StreamEnd):  # it is kept before anybody knows that it is whole
+                if isinstance(event, StreamEnd):  # stored before a reader sees that it is complete
                     await run_in_thread(self.journal.keep_reply, key, _dump(events))
                 yield event
 

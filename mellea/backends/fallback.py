@@ -1,4 +1,4 @@
-"""A chain of models: the next one is asked where the one before it can't answer."""
+"""A chain of models: if one can't answer, the request goes to the next."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _log = logging.getLogger("mellea")
 
 
 class FallbackBackend(WrappedBackend):
-    """Asks one model after the other, until one begins to answer.
+    """Sends a request to one model after the other, until one starts to answer.
 
-    A model is passed over if it can't be reached, refuses the request, lacks a key or is silent for its
-    share of the first-byte deadline. Once one has begun to answer, no other is asked: text that was shown
-    is never taken back. The chain can do what all of its models can do.
+    A model is skipped if it can't be reached, refuses the request, lacks a key or is silent for its
+    share of the first-byte deadline. Once one has started to answer, no other is asked: text that was
+    shown is never retracted. The chain supports what all of its models support.
 
     Args:
         backends: the models, the preferred one first.
@@ -59,17 +59,17 @@ class FallbackBackend(WrappedBackend):
         return None
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
-        """Yield the answer of the first model that begins to give one.
+        """Yield the answer of the first model that starts to answer.
 
         Raises:
-            MelleaError: none did; it is the last model's error, with those before it as notes.
+            MelleaError: none did; this is the last model's error, with the earlier ones as notes.
         """
         failures: list[MelleaError] = []
         for number, backend in enumerate(self._callers, 1):
-            is_last = number == len(self.backends)  # the same backend may stand in a chain twice
-            # The call knows the chain's defaults alone; each model's own come in here, below those of the call.
+            is_last = number == len(self.backends)  # the same backend may be in a chain twice
+            # The call only has the chain's defaults; each model's own are added here, below those of the call.
             own = replace(request, options={**backend.model_options, **request.options})
-            # Closed before the next one is asked, so that a model which was too slow doesn't go on writing.
+            # Closed before the next one is asked, so that a model that was too slow stops generating.
             async with open_stream(backend, own) as source:
                 try:
                     first, sent = await self._first(source, None if is_last else self._share(request), backend)
@@ -77,10 +77,10 @@ class FallbackBackend(WrappedBackend):
                     failures.append(error)
                     if is_last:
                         raise _with_notes(failures) from None
-                    _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
-                    yield KeepAlive(begins_anew=True)  # the next model has the whole first-byte deadline before it
+                    _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
+                    yield KeepAlive(is_restart=True)  # the next model has the whole first-byte deadline before it
                     continue
-                # Who answers is told before the first event, for traces and prices.
+                # Which model answers is reported before the first event, for traces and prices.
                 yield KeepAlive(sent=sent or SentRequest(backend, own))
                 if first is not None:
                     yield first
@@ -91,27 +91,27 @@ class FallbackBackend(WrappedBackend):
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
-        """Make images by the first model that can.
+        """Generate images with the first model that can.
 
         Args:
             messages: the prompt.
             n: how many images.
             aspect_ratio: width to height, such as `"16:9"`.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
 
         Raises:
             MelleaError: none can; it is the last model's error.
         """
-        # The last one's error is the caller's, so it isn't caught.
+        # The last error goes to the caller, so it isn't caught.
         for backend in self.backends[:-1]:
             try:
                 return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
             except (BackendError, ConfigurationError) as error:
-                _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+                _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
         return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
-        """Have the first model make a video that can.
+        """Generate a video with the first model that can.
 
         Raises:
             MelleaError: none can; it is the last model's error.
@@ -120,15 +120,15 @@ class FallbackBackend(WrappedBackend):
             try:
                 return await backend.generate_video(request)
             except (BackendError, ConfigurationError) as error:
-                _log.info("%s/%s is passed over: %s", backend.name, backend.model_id, error)
+                _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
         return await self.backends[-1].generate_video(request)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
-        """Make vectors by the first model alone: those of different models can't be compared.
+        """Embed texts with the first model only: vectors of different models can't be compared.
 
         Args:
             texts: what to embed.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
 
         Raises:
             MelleaError: it can't.
@@ -140,7 +140,7 @@ class FallbackBackend(WrappedBackend):
         return [f"{backend.name}/{backend.model_id}" for backend in self.backends]
 
     async def probe(self) -> Probe:
-        """Tell whether one of the models can be reached, and why the first one can't if none can."""
+        """Return whether one of the models can be reached, and why the first one can't if none can."""
         first = await self.backends[0].probe()
         if not first.ok:
             for backend in self.backends[1:]:
@@ -149,10 +149,10 @@ class FallbackBackend(WrappedBackend):
         return first
 
     def check_access(self) -> None:
-        """Look whether requests can be sent to one of the models at least.
+        """Check whether requests can be sent to one of the models at least.
 
         Raises:
-            MelleaError: they can be sent to none; it is the last model's error, with those before it as notes.
+            MelleaError: none accepts requests; this is the last model's error, with the earlier ones as notes.
         """
         failures: list[MelleaError] = []
         for backend in self.backends:
@@ -163,7 +163,7 @@ class FallbackBackend(WrappedBackend):
         raise _with_notes(failures)
 
     async def aclose(self) -> None:
-        """Give back what the models' backends hold on the running loop."""
+        """Close the connections of the models' backends on the running loop."""
         for backend in self.backends:
             await backend.aclose()
 
@@ -183,7 +183,7 @@ class FallbackBackend(WrappedBackend):
                 sent = event.sent or sent
             return None, sent
         raise DeadlineError(
-            f"{backend.name}/{backend.model_id} didn't begin to answer within {seconds:g} s",
+            f"{backend.name}/{backend.model_id} didn't start to answer within {seconds:g} s",
             backend=backend.name,
             model=backend.model_id,
             is_retryable=True,
@@ -196,7 +196,7 @@ def _common(one: Capabilities, other: Capabilities) -> Capabilities:
         options=one.options & other.options,
         tools=one.tools and other.tools,
         builtin_tools=one.builtin_tools & other.builtin_tools,
-        # How the first one does it; each model encodes the schema in its own way.
+        # The first one's way; each model encodes the schema in its own.
         structured_output=one.structured_output if is_structured else None,
         images=one.images and other.images,
         files=one.files and other.files,
@@ -204,7 +204,7 @@ def _common(one: Capabilities, other: Capabilities) -> Capabilities:
         prompt_caching=one.prompt_caching or other.prompt_caching,
         image_generation=one.image_generation or other.image_generation,
         video_generation=one.video_generation or other.video_generation,
-        # The first one's alone, see `embed`.
+        # Only the first one's, see `embed`.
         embeddings=one.embeddings,
     )
 

@@ -69,7 +69,7 @@ def get_backend(
 
     Args:
         model: `"provider/model"`, the provider alone, or the path of a `.gguf` file; or several of them, where
-            the next one is asked if the one before it can't answer. `MELLEA_MODEL` in the environment stands in
+            the next one is asked if the one before it can't answer. `MELLEA_MODEL` in the environment is in
             for it, and else it is the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_kwargs: for the backend's class, such as `base_url`.
@@ -126,7 +126,7 @@ async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
 
 
 async def probe(model: str, **backend_kwargs: Any) -> Probe:
-    """Tell whether a model can be reached, and why not.
+    """Return whether a model can be reached, and why not.
 
     Args:
         model: as for `get_backend`.
@@ -222,8 +222,8 @@ def _make_chain(models: Sequence[Any], model_id: str | None, backend_kwargs: Map
     if model_id is not None or backend_kwargs:
         given = [*(["model_id"] if model_id is not None else []), *backend_kwargs]
         raise UsageError(
-            f"a chain of models doesn't take {given[0]!r}, which belongs to a single model; make the backends by "
-            "get_backend(…) and chain them by mellea.backends.FallbackBackend([…])"
+            f"a chain of models doesn't take {given[0]!r}, which belongs to a single model; make the backends "
+            "with get_backend(…) and chain them with mellea.backends.FallbackBackend([…])"
         )
     fallback = importlib.import_module("mellea.backends.fallback")  # lazy: see above
     return cast("Backend", fallback.FallbackBackend([get_backend(model) for model in models]))
@@ -239,7 +239,7 @@ def _check_text(name: str, value: Any) -> str | None:
 
 
 def _needs_model(factory: type[Backend]) -> bool:
-    """Tell whether the first parameter of a backend class, which is the model, has no default."""
+    """Return whether the first parameter of a backend class, which is the model, has no default."""
     first = next(iter(inspect.signature(factory).parameters.values()), None)
     return (
         first is not None

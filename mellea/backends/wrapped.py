@@ -32,7 +32,7 @@ async def open_stream(backend: Backend, request: Request) -> AsyncGenerator[Asyn
 
 
 class WrappedBackend(Backend):
-    """Forwards everything to another backend; a subclass changes what it wants to, `run` as a rule.
+    """Forwards everything to another backend; a subclass changes what it wants to, `run` usually.
 
     It has the other's name, model and capabilities, so that nothing above it sees a difference.
 
@@ -84,7 +84,7 @@ class WrappedBackend(Backend):
             messages: the prompt.
             n: how many images.
             aspect_ratio: width to height, such as `"16:9"`.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
         """
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
@@ -97,7 +97,7 @@ class WrappedBackend(Backend):
 
         Args:
             texts: what to embed.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
         """
         return await self.backend.embed(texts, **options)
 
@@ -106,11 +106,11 @@ class WrappedBackend(Backend):
         return await self.backend.list_models()
 
     async def probe(self) -> Probe:
-        """Tell whether the backend's model can be reached, and why not."""
+        """Return whether the backend's model can be reached, and why not."""
         return await self.backend.probe()
 
     def check_access(self) -> None:
-        """Look whether requests can be sent by the backend."""
+        """Check whether requests can be sent by the backend."""
         self.backend.check_access()
 
     def wire_payload(self, request: Request) -> Mapping[str, Any] | None:

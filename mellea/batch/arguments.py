@@ -14,30 +14,26 @@ __all__ = ["MapArguments", "RunnerArguments"]
 
 
 class RunnerArguments(TypedDict, total=False):
-    """What everything takes that asks for many rows."""
+    """The arguments of everything that processes many rows."""
 
     journal: Annotated[str | os.PathLike[str] | Journal | None, "the SQLite file that keeps the answers."]
     concurrency: Annotated[
-        int | None, "how many rows are in flight at most; by default as many as the model's side takes, up to 256."
+        int | None, "the most rows in flight at once; by default as many as the backend allows, up to 256."
     ]
     limits: Annotated[RateLimits | None, "requests and tokens a minute, where the provider's headers don't say."]
-    budget: Annotated[Budget | None, "what it may take: `Budget(cost=, tokens=, seconds=)`."]
+    budget: Annotated[Budget | None, "what it may use: `Budget(cost=, tokens=, seconds=)`."]
     version: Annotated[
         str | None,
-        "a version of the function of your own. A plain function's answers are kept under it in place of its source, "
-        "and those of any function are asked for anew when it changes.",
+        "your own version of the function. For a plain function it takes the place of its source in the keys of "
+        "answers; when it changes, the answers of any function are requested again.",
     ]
-    retries: Annotated[
-        int, "how often a row is asked again that failed for a reason that may pass, such as a rate limit.", 3
-    ]
+    retries: Annotated[int, "how often a row is retried that failed for a temporary reason, such as a rate limit.", 3]
     batch: Annotated[bool, "use the provider's batches, which cost half and take up to a day.", False]
-    progress: Annotated[bool | None, "whether to show how it goes, on stderr; by default if that is a terminal."]
+    progress: Annotated[bool | None, "whether to show progress on stderr; by default if that is a terminal."]
 
 
 class MapArguments(RunnerArguments, total=False):
     """What `map` and `amap` take besides the function and the rows."""
 
-    id: Annotated[
-        RowId, "the field of a row that tells it from others, or a function of the row; by default its number."
-    ]
-    ordered: Annotated[bool, "whether the outcomes come in the order of the rows, or as they are done.", True]
+    id: Annotated[RowId, "the field that identifies a row, or a function of the row; by default its number."]
+    ordered: Annotated[bool, "whether results come in the order of the rows, or as they complete.", True]

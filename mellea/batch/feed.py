@@ -196,5 +196,5 @@ def make_feed(rows: Iterable[Any] | AsyncIterable[Any], *, is_ready: bool, is_sy
         return _ReadyFeed(rows)
     if is_sync:
         return PushFeed(rows)
-    # An SQLite cursor belongs to its thread, which as a rule is the loop's.
+    # An SQLite cursor belongs to its thread, which usually is the loop's.
     return _ReadyFeed(rows) if isinstance(rows, sqlite3.Cursor) else _ThreadFeed(rows)

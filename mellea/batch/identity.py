@@ -121,7 +121,7 @@ def find_form(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return {"float": repr(value)}  # its text alone would be that of a string
     if depth > _DEEPEST:
-        raise UsageError(f"a {type(value).__name__} is nested too deep, or holds itself; give plain arguments")
+        raise UsageError(f"a {type(value).__name__} is nested too deep, or contains itself; give plain arguments")
     inner = functools.partial(find_form, depth=depth + 1)
     if isinstance(value, Mapping):
         if all(isinstance(name, str) for name in value):
@@ -230,7 +230,7 @@ def _write_tree(code: CodeType, name: str) -> str:
     node = _find_node(code)
     if node is None:
         raise UsageError(
-            f"the source of {name}() can't be read, so give version=, and change it to have the rows asked again"
+            f"the source of {name}() can't be read, so give version=, and change it to request the rows again"
         )
     return json.dumps(_find_node_form(node), separators=(",", ":"), ensure_ascii=True)
 

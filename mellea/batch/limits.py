@@ -3,11 +3,11 @@
 Rules:
 
 - Requests are evenly spaced, with half a second's worth of them at once at most. So they fit a provider's limit whether
-  it fills up steadily, counts the minute behind or begins a new count each minute.
-- Whoever begins a request takes the next free moment, which lies as far behind the one before as the limit says (the
-  generic cell rate algorithm, ATM Forum TM 4.0, 1996). Tokens have a moment of their own; what an answer took more or
-  less than was expected moves the next one.
-- With a journal the moments stand there, so that all processes that use it share them, and know the limits that one of
+  it fills up steadily, counts the past minute or starts a new count each minute.
+- Whoever begins a request takes the next free moment, which follows the previous one at the interval that the limit
+  allows (the generic cell rate algorithm, ATM Forum TM 4.0, 1996). Tokens have a moment of their own; what an answer
+  took more or less than was expected moves the next one.
+- With a journal the moments are there, so that all processes that use it share them, and know the limits that one of
   them was told. Moments are taken some at a time where there are many.
 - Without limits given, those count that the provider's headers tell (`Backend.rate_limits`); without either, none.
 - A refusal (429) holds everybody for as long as the provider asks.

@@ -93,7 +93,8 @@ class Program(ABC):
         name: the qualified name, which its answers stand under in a journal.
         parameters: the names of the parameters; `None` if it takes any.
         is_keyed: whether answers are kept, so that digests are needed.
-        warns_of_change: whether to warn if a row is asked anew since something that decides its answer has changed.
+        warns_of_change: whether to warn if a row is requested again since something that decides its answer has
+            changed.
     """
 
     warns_of_change = True

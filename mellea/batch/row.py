@@ -21,7 +21,7 @@ class Row(Generic[T]):
     """The outcome of one row.
 
     Attributes:
-        index: where the row stood among the rows, from 0.
+        index: the row's number, from 0.
         id: its id, as text.
         value: what the function returned; `None` if it failed.
         error: why it failed, `None` if it didn't.

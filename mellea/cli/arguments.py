@@ -89,7 +89,7 @@ def _show(kind: Any) -> str:
 def _explain(error: Any) -> str:
     """Return what is wrong first, and where in the value."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # The members of a union stand in the path, too, and say nothing to whoever wrote the value.
+    # The members of a union are in the path, too, and say nothing to whoever wrote the value.
     place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
     said = str(first["msg"])
     return f"{place}: {said}" if place else said
@@ -109,9 +109,7 @@ def read_pipe() -> str | None:
         # In some locales Python lets bytes that are no text through, and the request could not be written then.
         return sys.stdin.read() if binary is None else binary.read().decode(sys.stdin.encoding, "strict")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"what comes in the pipe isn't text: {error}; mellea ask -a FILE attaches other files"
-        ) from None
+        raise UsageError(f"the piped input isn't text: {error}; mellea ask -a FILE attaches other files") from None
 
 
 def read_text(what: str, path: Path) -> str:

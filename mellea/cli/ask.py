@@ -25,10 +25,10 @@ __all__ = ["ask"]
 
 
 def ask(
-    prompt: Annotated[str | None, typer.Argument(help="What to ask; what comes in a pipe stands below it.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; piped input is added below it.")] = None,
     model: Model = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="How long the answer may be.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of the answer.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Any other model option.")
     ] = None,
@@ -37,9 +37,9 @@ def ask(
     ] = None,
     schema: Annotated[str | None, typer.Option(metavar="FILE|JSON", help="The JSON Schema of the answer.")] = None,
     items: Annotated[
-        bool, typer.Option("--items", help="A list; each item is a line of JSON when it is there.")
+        bool, typer.Option("--items", help="Ask for a list; print each complete item as a line of JSON.")
     ] = False,
-    partials: Annotated[bool, typer.Option("--partials", help="A line of JSON for each new piece.")] = False,
+    partials: Annotated[bool, typer.Option("--partials", help="Print a line of JSON for each new piece.")] = False,
     attach: Annotated[
         list[Path] | None, typer.Option("--attach", "-a", exists=True, dir_okay=False, help="Images and other files.")
     ] = None,
@@ -49,10 +49,10 @@ def ask(
     ] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="For the template; {{input}} is the pipe."),
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="For the template; {{input}} is the piped input."),
     ] = None,
-    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
-    usage: Annotated[bool, typer.Option("--usage", "-u", help="Say on stderr what it took.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation.")] = False,
+    usage: Annotated[bool, typer.Option("--usage", "-u", help="Print time, tokens and cost on stderr.")] = False,
 ) -> None:
     """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
     piped = read_pipe()
@@ -65,7 +65,7 @@ def ask(
     arguments: dict[str, Any] = {} if wanted is None else {"format": wanted}
     if template is not None:
         if go_on or attach or prompt:
-            raise UsageError("--template is the whole prompt; it goes with --parameter and a pipe, and with no prompt")
+            raise UsageError("--template is the whole prompt; give --parameter or piped input, but no prompt")
         content: Any = _fill(template, piped, dict(split("--parameter", each) for each in parameter or ()))
     else:
         if parameter:
@@ -91,7 +91,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
             for chunk in stream:
                 output.write(chunk)
         except (KeyboardInterrupt, MelleaError):
-            if chunk:  # the shell's prompt would otherwise stand behind what there is
+            if chunk:  # otherwise the shell's prompt would follow on the same line
                 output.end_line(chunk)
             raise
         output.end_line(chunk)
@@ -122,12 +122,12 @@ def _fill(template: Path, piped: str | None, given: dict[str, str]) -> str:
 
 def _check_places(template: Path, wanted: Set[str], variables: dict[str, str]) -> None:
     if missing := min(wanted - variables.keys(), default=None):
-        way = "pipe a text in" if missing == "input" else f"fill it with -p {missing}=…"
-        raise UsageError(f"{str(template)!r} has a place {{{{{missing}}}}}; {way}")
+        way = "pipe in a text" if missing == "input" else f"fill it with -p {missing}=…"
+        raise UsageError(f"{str(template)!r} has a placeholder {{{{{missing}}}}}; {way}")
     # An empty pipe is what a program has that is started without one.
     if unused := min((name for name in variables.keys() - wanted if variables[name] or name != "input"), default=None):
-        what = "what came in the pipe" if unused == "input" else f"-p {unused}"
-        raise UsageError(f"{str(template)!r} has no place {{{{{unused}}}}} for {what}")
+        what = "the piped input" if unused == "input" else f"-p {unused}"
+        raise UsageError(f"{str(template)!r} has no placeholder {{{{{unused}}}}} for {what}")
     if "input" not in wanted:
         variables.pop("input", None)
 
@@ -136,7 +136,7 @@ def _warn_of_places(prompt: str) -> None:
     # Those who know it from templates expect something to be filled in; it may as well be meant as text.
     if (wanted := find_variables(prompt)) and "{{" in prompt:
         name = min(wanted)
-        output.note(f"mellea: {{{{{name}}}}} is sent as it stands; -t FILE -p {name}=… fills in a template")
+        output.note(f"mellea: {{{{{name}}}}} is sent as it is; -t FILE -p {name}=… fills in a template")
 
 
 def _question(prompt: str | None, piped: str, files: Sequence[Path]) -> Message:

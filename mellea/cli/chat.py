@@ -23,8 +23,8 @@ __all__ = ["chat"]
 _HELP = """\
 /help            this list
 /clear           forget the conversation
-/model NAME      go on with another model
-/usage           what it took so far
+/model NAME      continue with another model
+/usage           tokens and cost so far
 /exit            leave, as Ctrl-D does
 Ctrl-C           stop an answer, which isn't remembered then"""
 
@@ -32,7 +32,7 @@ Ctrl-C           stop an answer, which isn't remembered then"""
 def chat(
     model: Model = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="How long an answer may be.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of an answer.")] = None,
 ) -> None:
     """Talk with a model. /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves."""
     options: dict[Any, Any] = {} if system is None else {ModelOption.SYSTEM_PROMPT: system}

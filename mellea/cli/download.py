@@ -5,7 +5,7 @@ Rules:
 - What has come is in `FILE.part`; beside it, `FILE.part.json` says what it is the beginning of: the hash of the
   whole, and the validator (`ETag` or `Last-Modified`) that the server gave.
 - To go on, the rest is asked for under that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). A
-  server that sends the whole file instead, because it has another one now or knows no ranges, begins anew.
+  server that sends the whole file instead, because it has another one now or knows no ranges, starts over.
 - A file of the wrong size or with the wrong hash is deleted. Nothing is written beyond the size that is expected.
 """
 
@@ -58,7 +58,7 @@ class _CutError(Exception):
 
 
 def download(wheel: Wheel, part: Path, limit: int, report: Report) -> Path:
-    """Fetch a file, or the rest of it, and return where it is: `part`, which is whole then.
+    """Fetch a file, or the rest of it, and return where it is: `part`, which is complete then.
 
     Args:
         wheel: where it is, and what it is.
@@ -151,7 +151,7 @@ class _Download:
             return 0
         said = response.headers.get("Content-Range", "")
         found = _RANGE.fullmatch(said)
-        # The rest of the file would stand in the wrong place.
+        # The rest of the file would be in the wrong place.
         if found is None or int(found[1]) != begun:
             raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, and sent {said!r}")
         return begun
@@ -224,7 +224,7 @@ def _size(part: Path) -> int:
 def _discard(part: Path, why: str) -> ConfigurationError:
     part.unlink(missing_ok=True)
     _note_path(part).unlink(missing_ok=True)
-    return ConfigurationError(f"{why}; it was deleted, and the same command fetches it from its beginning")
+    return ConfigurationError(f"{why}; it was deleted, and the same command downloads it from the start")
 
 
 def _host(wheel: Wheel) -> str:

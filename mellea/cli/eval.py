@@ -45,11 +45,11 @@ def eval(
     journal: Annotated[
         Path | None, typer.Option("--journal", metavar="FILE", help="The journal, by default beside the program.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many cases.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many cases.")] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="The model, such as openai/gpt-5-mini.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Samples in flight at most.")] = None,
-    cost: Annotated[float | None, typer.Option("--cost", help="US dollars that it may take.")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens that it may take.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="The most samples in flight at once.")] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
     as_json: output.Json = False,
     resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
@@ -74,7 +74,7 @@ def eval(
             try:
                 report = evaluation.run(journal=kept, concurrency=concurrency, batch=batch, budget=budget)
             except KeyboardInterrupt:
-                output.note(f"mellea: what is done stands in {str(kept)!r}; the same command goes on")
+                output.note(f"mellea: what is done is saved in {str(kept)!r}; the same command continues")
                 raise
             _note_reused(report, kept)
             _show(report, as_json=as_json)

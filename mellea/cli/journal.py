@@ -57,13 +57,13 @@ def compact(file: File) -> None:
 
 @app.command("merge")
 def merge(
-    file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to take in.")]
+    file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to merge.")]
 ) -> None:
     """Take the answers of other journals into one, such as those of an engine's parts."""
     # All are looked at before the first is taken in, so a wrong name changes nothing.
     for other in others:
         _open(other)
-    output.note(f"mellea: took in {Journal(file).merge(*others):,} answers")
+    output.note(f"mellea: merged {Journal(file).merge(*others):,} answers")
 
 
 @app.command("cancel")

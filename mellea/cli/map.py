@@ -37,16 +37,16 @@ def map(
     journal: Annotated[
         Path | None, typer.Option("--journal", metavar="FILE", help="The journal, by default beside the rows.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a journal that is there.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only so many rows.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue with an existing journal.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows.")] = None,
     errors: Annotated[
-        Path | None, typer.Option("--errors", metavar="FILE", help="Where rows that failed go, as JSON lines.")
+        Path | None, typer.Option("--errors", metavar="FILE", help="Where failed rows go, as JSON lines.")
     ] = None,
-    id: Annotated[str | None, typer.Option("--id", help="The field that tells a row from others.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="The field that identifies a row.")] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="The model, such as openai/gpt-5-mini.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Rows in flight at most.")] = None,
-    cost: Annotated[float | None, typer.Option("--cost", help="US dollars that it may take.")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens that it may take.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="The most rows in flight at once.")] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
 ) -> None:
     """Call a function for each row of a file; each answer is kept, so that it goes on where it stopped.
@@ -123,7 +123,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     first: BaseException | None = None
     with _opened(out) as values, _opened(errors) as failures, mapped:
         try:
-            # Written as they come, so what is done stands in the file if the map is stopped.
+            # Written as they come, so what is done is in the file if the map is stopped.
             for row in mapped:
                 if row.error is None:
                     _put(values, {"id": row.id, "value": _plain(row)})

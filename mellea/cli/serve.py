@@ -21,7 +21,7 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["make_from_environment", "serve"]
 
 _SETTINGS = "MELLEA_SERVE_SETTINGS"
-"""How the workers, which are processes of their own, are told what to serve; the key stands in `MELLEA_SERVE_KEY`."""
+"""How the workers, which are processes of their own, are told what to serve; the key is in `MELLEA_SERVE_KEY`."""
 
 _KEY = "MELLEA_SERVE_KEY"
 
@@ -30,18 +30,23 @@ _GRACE_SECONDS = 10
 
 
 def serve(
-    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and what of it to serve.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and which parts of it to serve.")
+    ],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
     key: Annotated[
-        str | None, typer.Option(envvar=_KEY, show_envvar=True, help="What clients have to send.", show_default=False)
+        str | None,
+        typer.Option(envvar=_KEY, show_envvar=True, help="The key that clients have to send.", show_default=False),
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What workers share, and what outlives the server.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The file for state that workers share and that survives a restart."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A name of the server besides localhost and addresses.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name of the server, besides localhost and addresses."),
     ] = None,
 ) -> None:
     """Serve the sessions, agents and generative functions of a file, over OpenAI's API and as a chat page.

@@ -61,7 +61,7 @@ def start(context: typer.Context, database: Database = _DEFAULT, as_json: output
 @app.command("list")
 def list_runs(
     database: Database = _DEFAULT,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to list, newest first.")] = 20,
     as_json: output.Json = False,
 ) -> None:
     """List recorded runs, the newest first."""
@@ -170,7 +170,7 @@ def open_run(
         output.write(f"{server.url}\n")
         if browser:
             webbrowser.open(server.url)
-        output.note("mellea: the page is there until Ctrl-C")
+        output.note("mellea: the page is served until Ctrl-C")
         server.wait()
 
 
@@ -180,7 +180,7 @@ def export(
         list[int] | None, typer.Argument(metavar="[ID]...", help="Which runs, by default all.", parser=_read_number)
     ] = None,
     endpoint: Annotated[
-        str, typer.Option("--otlp", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Address of the receiver.")
+        str, typer.Option("--otlp", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="The receiver's URL.")
     ] = "http://localhost:4318",
     database: Database = _DEFAULT,
 ) -> None:

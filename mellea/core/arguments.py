@@ -49,7 +49,7 @@ _ELSEWHERE = _by_name(
         "to go on before the answer is there: await m.ainstruct(…, await_result=False)": "async_ is_async run_async "
         "background asynchronous non_blocking",
         "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
-        "what is said to the model is the first argument, without a name": "messages prompt content message text "
+        "the prompt is the first argument, without a name": "messages prompt content message text "
         "question query instruction task",
         "write strategy=RejectionSamplingStrategy(loop_budget=…) for answers that fail their requirements, or "
         "start_session(…, retries=…) for requests that fail": "retries max_retries num_retries n_retries "
@@ -102,7 +102,7 @@ def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> s
         return f"{named}{ours}=…"
     if ours in _ELSEWHERE:
         return f"{named}{_ELSEWHERE[ours]}"
-    # An exact option goes before a similar argument: `temperature` is never a slip for something else.
+    # An exact option takes precedence over a similar argument: `temperature` is never a slip for something else.
     if (option := find_nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
     # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be

@@ -1,6 +1,6 @@
 """Attributes that aren't there: the error, with our name for what other libraries call something else.
 
-`find_attribute` stands in the `__getattr__` of a class, which Python calls for names that it hasn't found: those that
+`find_attribute` is in the `__getattr__` of a class, which Python calls for names that it hasn't found: those that
 are there cost nothing. The error is an `AttributeError`, so `hasattr` and `getattr` with a default work as ever.
 """
 
@@ -44,9 +44,9 @@ THUNK_WAYS = _by_name(
         ".thinking is what the model thought": "reasoning reasoning_content thoughts thinking_blocks",
         ".response_id is the provider's id": "id request_id",
         ".model is the model that answered": "model_name model_id response_metadata",
-        ".tool_calls are the calls of tools": "function_call function_calls tools additional_kwargs",
+        ".tool_calls are the tool calls": "function_call function_calls tools additional_kwargs",
         "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
-        ".is_computed() and .has_failed() say how far it is": "done is_done exception status completed",
+        ".is_computed() and .has_failed() say whether it has finished": "done is_done exception status completed",
         ".sampling has every attempt and what the checks said": "attempts validations requirements",
         "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks",
     }
@@ -77,23 +77,23 @@ SESSION_WAYS = _by_name(
         "prompt generate_text respond text query_model",
         "await m.ainstruct(…) or m.achat(…) asks the model": "arun ainvoke agenerate acomplete apredict acall "
         "generate_async",
-        "m.chat(…) says a message, or a list of messages": "messages completions responses create add_message "
+        "m.chat(…) sends a message, or a list of messages": "messages completions responses create add_message "
         "send_message send message",
         "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events iter generate_stream",
-        "a call has a type by format=…: m.instruct(…, format=…)": "with_structured_output generate_object extract "
+        "format=… gives a call a type: m.instruct(…, format=…)": "with_structured_output generate_object extract "
         "parse structured create_partial create_iterable json_mode",
         "a call takes tools: m.instruct(…, tools=[…], tool_calls='run')": "bind_tools bind_functions tools tool "
         "add_tool register_tool",
         "mellea.gather(…) waits for several calls: await gather(*[m.ainstruct(…) for …])": "batch abatch map amap",
         "earlier turns are in its context, m.ctx": "history memory context chat_history conversation all_messages",
-        "m.reset() begins a new conversation": "clear clear_history clear_context reset_history forget "
+        "m.reset() starts a new conversation": "clear clear_history clear_context reset_history forget "
         "new_conversation new_session restart",
         "m.ctx is a value: keep it beforehand, and assign it to m.ctx to go back": "undo rewind rollback pop revert",
-        "m.clone() is a session that goes on from the same point": "fork branch copy",
+        "m.clone() is a session that continues from the same point": "fork branch copy",
         "start_session(…, model_options={'system_prompt': …}) sets it": "system system_prompt set_system_prompt",
         "mellea.ask(…) asks in one line": "ask aask",
         "m.backend.model_id is the model": "model model_id model_name",
-        "mellea.observe(…) has an observer told of what happens": "on callbacks add_callback with_config hooks",
+        "mellea.observe(…) notifies an observer of what happens": "on callbacks add_callback with_config hooks",
     }
 )
 """What to write in place of the methods that clients, agents and models have elsewhere."""
@@ -115,13 +115,13 @@ CONTEXT_WAYS = _by_name(
 
 AGENT_WAYS = _by_name(
     {
-        ".run(…), or await .arun(…), has it work on a prompt": "run_sync invoke ainvoke run_async execute kickoff call "
+        ".run(…), or await .arun(…), runs it on a prompt": "run_sync invoke ainvoke run_async execute kickoff call "
         "acall generate respond ask instruct query forward prompt",
         ".stream(…) and .astream(…) stream": "stream_async run_stream run_streamed run_stream_sync run_stream_events "
         "stream_events astream_events stream_text iter",
-        ".conversation() begins a conversation, in which each turn knows those before": "chat send session thread "
+        ".conversation() starts a conversation, in which each turn sees the earlier ones": "chat send session thread "
         "start_chat new_thread history messages reset",
-        ".resume(run.pending, answers) goes on with a run that waits for a person": "approve reject resolve "
+        ".resume(run.pending, answers) continues a run that waits for a person": "approve reject resolve "
         "continue_run resume_run",
         "Agent(…, instructions=…) sets them": "system_prompt system set_instructions",
         "Agent(…, tools) has them from the beginning": "tool add_tool register_tool bind_tools tool_plain",
@@ -133,11 +133,11 @@ AGENT_WAYS = _by_name(
 
 AGENT_CONVERSATION_WAYS = _by_name(
     {
-        ".send(…), or await .asend(…), says something": "run arun run_sync chat say ask invoke prompt message "
+        ".send(…), or await .asend(…), sends a message": "run arun run_sync chat say ask invoke prompt message "
         "send_message",
-        ".messages is all that was said": "history all_messages turns",
+        ".messages is the whole conversation": "history all_messages turns",
         ".to_json() saves it": "save dump dumps to_dict",
-        "agent.conversation(…) begins another one": "reset clear new fork",
+        "agent.conversation(…) starts another one": "reset clear new fork",
     }
 )
 """What to write in place of the attributes that conversations with agents have elsewhere."""
@@ -148,7 +148,7 @@ AGENT_RUN_WAYS = _by_name(
         "data final_output final_result output_text response answer reply final_output_as get_output message",
         ".messages is the whole conversation": "all_messages new_messages history to_input_list message_history",
         ".pending.questions are what it waits for": "questions interruptions approvals deferred blocked",
-        "agent.resume(run.pending, answers) goes on with it": "to_state approve reject resume",
+        "agent.resume(run.pending, answers) continues it": "to_state approve reject resume",
         ".steps has every step, with its calls and their results": "tool_calls tool_results results intermediate_steps "
         "new_items trajectory logs",
         ".limit says which limit ended it, if one did": "finish_reason stop_reason is_complete",

@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ToolExample:
-    """A worked call of a tool, from which a small model learns when and how to call it.
+    """A worked tool call, from which a small model learns when and how to call it.
 
     Args:
         prompt: what a user says.
@@ -102,7 +102,7 @@ class Request:
         tools: tools that the model may ask for.
         output_schema: what the answer has to match, if anything.
         options: checked model options; `system_prompt`, `tools` and `timeout` have been taken out of
-            them and stand in `messages`, `tools` and `deadlines`. A `tool_choice` is `"auto"`, `"required"`, `"none"`
+            them and are in `messages`, `tools` and `deadlines`. A `tool_choice` is `"auto"`, `"required"`, `"none"`
             or one name: for several names see `narrow_tools`.
         deadlines: how long to wait.
     """
@@ -120,7 +120,7 @@ class Request:
         however deep, but not the names of fields), names of files, and reasoning, unless the provider signed it.
 
         Args:
-            change: given a text, returns what stands in its place.
+            change: given a text, returns what is in its place.
         """
         return replace(self, messages=tuple([message.change_texts(change) for message in self.messages]))
 
@@ -227,11 +227,11 @@ class Backend(ABC):
         aliases: other names of the provider, for "did you mean" in errors; case and marks don't matter.
         model_patterns: what the names of its models look like, such as `"gpt*"`, for the same; the longest pattern
             that fits counts. One with a slash is compared with the whole name, such as `"*/*"`.
-        default_model: the model that is taken where none is named; `None` where one has to be named.
-        services: other services that the class reaches, by name; each has `aliases` and `model_patterns` of its
+        default_model: the model to use if none is named; `None` if one has to be named.
+        services: other services that the class supports, by name; each has `aliases` and `model_patterns` of its
             own. The class takes the name as its argument `service`.
 
-    One backend object serves any number of event loops and threads at once. Making one does no I/O.
+    One backend object serves any number of event loops and threads at once. Creating one does no I/O.
     """
 
     aliases: ClassVar[tuple[str, ...]] = ()
@@ -262,21 +262,21 @@ class Backend(ABC):
         """Send the request and yield what the model says, ending with a `StreamEnd`.
 
         Usually an async generator. It raises a `BackendError` when it fails, may be closed or cancelled
-        at any time and then stops the work at the model's side. A `KeepAlive` now and then tells that a
-        silent provider is alive: without any event the request's deadlines pass. Where many events come at once, a
-        backend may make lists of them and return `Batches`, which a run reads list by list.
+        at any time and then stops the work at the model's side. It yields a `KeepAlive` now and then
+        while a silent provider is alive: without any event the request's deadlines pass. If many events arrive at once,
+        a backend may collect them in lists and return `Batches`, which a run reads list by list.
         """
 
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
-        """Make images after a prompt.
+        """Generate images from a prompt.
 
         Args:
             messages: the prompt.
             n: how many images.
             aspect_ratio: width to height, such as `"16:9"`.
-            options: more, by the provider's own names.
+            options: further options, by the provider's own names.
 
         Raises:
             UnsupportedError: the backend makes no images.
@@ -285,9 +285,9 @@ class Backend(ABC):
         raise unsupported(self, "image generation")
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
-        """Begin a job that makes a video, wait for it, and fetch what it made.
+        """Start a video job, wait for it, and download the result.
 
-        The job is cancelled at the provider if the wait for it is, or if its time is over.
+        The job is cancelled at the provider if the wait for it is, or if it times out.
 
         Raises:
             UnsupportedError: the backend makes no videos.
@@ -296,7 +296,7 @@ class Backend(ABC):
         raise unsupported(self, "video generation")
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
-        """Make a vector for each text.
+        """Embed each text.
 
         Raises:
             UnsupportedError: the backend makes no embeddings.
@@ -313,11 +313,11 @@ class Backend(ABC):
         return [self.model_id]
 
     async def probe(self) -> Probe:
-        """Tell whether the model can be reached, and why not. It raises nothing."""
+        """Return whether the model can be reached, and why not. It raises nothing."""
         return Probe(True, f"the backend {self.name!r} has no way to tell")
 
     def check_access(self) -> None:  # noqa: B027 - most backends need nothing
-        """Look whether requests can be sent at all, without any I/O; a session does so when it starts.
+        """Check whether requests can be sent at all, without any I/O; a session does so when it starts.
 
         Raises:
             AuthError: a key is missing.
@@ -325,14 +325,14 @@ class Backend(ABC):
         """
 
     def wire_payload(self, request: Request) -> Mapping[str, Any] | None:
-        """Return what goes over the wire for a request, in the provider's own format; `None` if nothing does."""
+        """Return the JSON body of a request in the provider's own format; `None` if nothing is sent."""
         return None
 
     async def aclose(self) -> None:  # noqa: B027 - most backends hold nothing
-        """Give back what the backend holds on the running loop; it can be used again afterwards."""
+        """Release the backend's resources on the running loop; it can be used again afterwards."""
 
     def __repr__(self) -> str:
-        # Half made, after a constructor that failed, it is shown in tracebacks and by debuggers.
+        # After a constructor that failed, tracebacks and debuggers still show the object.
         return f"{type(self).__name__}(model_id={getattr(self, 'model_id', None)!r})"
 
 
@@ -356,7 +356,7 @@ _find_providers: Callable[[str], Sequence[str]] = _find_none
 
 
 def set_provider_finder(find: Callable[[str], Sequence[str]]) -> None:
-    """Set who is asked, when a backend lacks a capability, for the names of the providers that have it.
+    """Set the function that returns the names of the providers with a capability, for errors.
 
     The core knows no provider; the registry above it does.
     """
@@ -368,13 +368,13 @@ _TEXTS = frozenset({CBlock, ThinkingBlock})
 
 
 def check_supported(backend: Backend, request: Request) -> None:
-    """Refuse what the backend can't do, before anything is sent.
+    """Reject what the backend can't do, before anything is sent.
 
     Raises:
         UnsupportedError: names the feature or the option.
     """
     can = backend.capabilities
-    # Nearly every request, told by two looks at sets; a list of features would be made for nothing.
+    # Two set comparisons settle nearly every request, without a list of features.
     if request.options.keys() <= can.options and not request.tools and request.output_schema is None:
         for message in request.messages:
             if not _TEXTS.issuperset(map(type, message.blocks)):
@@ -385,7 +385,7 @@ def check_supported(backend: Backend, request: Request) -> None:
     own = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
     foreign = next((tool for tool in builtin if tool.provider not in can.builtin_tools), None)
-    # A long conversation isn't looked through at each request if nothing in it can be refused.
+    # A long conversation isn't searched at each request if nothing in it can be rejected.
     files = [] if can.images and can.files else list(_files_in(request.messages))
     if missing is not None:
         feature, advice = f"the model option {missing!r}", f"it knows {', '.join(sorted(can.options))}"
@@ -401,7 +401,7 @@ def check_supported(backend: Backend, request: Request) -> None:
         feature, advice = "files", "leave them out"
     else:
         return
-    # The first thing that is missing: several at once would hardly be read.
+    # Only the first missing feature: nobody reads a list.
     raise unsupported(backend, feature, advice)
 
 
@@ -410,15 +410,15 @@ def _files_in(messages: Iterable[Message]) -> Iterator[FileBlock]:
         for block in message.blocks:
             if isinstance(block, FileBlock):
                 yield block
-            # A tool may give back an image, which is as much in the request as the user's.
+            # A tool may return an image, which is as much part of the request as the user's.
             elif isinstance(block, ToolOutput):
                 yield from block.files
 
 
 def narrow_tools(request: Request) -> Request:
-    """Return the request with the tools of a `tool_choice` that names several, one of which has to be called.
+    """Return the request with only the tools that its `tool_choice` names, one of which has to be called.
 
-    No two providers write such a choice alike and most have none; offering those tools alone says the same to all.
+    Providers write such a choice differently, and most have none; offering only those tools has the same effect.
     """
     choice = request.options.get(ModelOption.TOOL_CHOICE)
     if not isinstance(choice, (list, tuple)):
@@ -441,31 +441,31 @@ def unsupported(backend: Backend, feature: str, advice: str = "") -> Unsupported
 
 
 class Batches:
-    """Reads events one by one out of a generator of lists: an async iterator of events.
+    """Reads events one by one from a generator of lists: an async iterator of events.
 
-    It has no base, since a run asks each iterator whether it is one of these: an abstract class answers slowly.
+    It has no base class, since a run checks the type of each iterator, which is slow with abstract classes.
 
     Args:
-        batches: the lists; a reader may take them in place of the events, but not in turns with them.
+        batches: the lists; a reader may take these instead of the events, but not alternate.
     """
 
     __slots__ = ("_rest", "batches")
 
     def __init__(self, batches: AsyncGenerator[list[Event], None]) -> None:
         self.batches = batches
-        self._rest: list[Event] = []  # taken and not yet given, the next one last
+        self._rest: list[Event] = []  # taken and not yet returned, the next one last
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
         while not self._rest:
-            # Turned round, because taking from the end of a list costs nothing.
+            # Reversed, because popping from the end of a list is cheap.
             self._rest = (await anext(self.batches))[::-1]
         return self._rest.pop()
 
     async def aclose(self) -> None:
-        """Close the generator, and give nothing more."""
+        """Close the generator and yield nothing more."""
         self._rest = []
         await self.batches.aclose()
 
@@ -486,7 +486,7 @@ class SentRequest:
 
     @property
     def backend(self) -> str:
-        """Name of the provider that was asked."""
+        """Name of the provider that got the request."""
         return self._backend.name
 
     @property

@@ -51,7 +51,7 @@ class FileBlock:
     Args:
         media_type: such as `"application/pdf"`.
         data: the bytes.
-        url: where the provider finds them, if there is no `data`.
+        url: where the provider can fetch them, if there is no `data`.
         filename: a name for people, and for `save` into a folder.
     """
 
@@ -61,7 +61,7 @@ class FileBlock:
     filename: str | None = None
 
     def __post_init__(self) -> None:
-        # Both would leave open which one counts, and neither says nothing.
+        # Both would be ambiguous, and neither would be empty.
         if (self.data is None) == (self.url is None):
             raise UsageError(f"{type(self).__name__} takes either data or url, and exactly one of them")
         if self.data is not None and not isinstance(self.data, bytes):
@@ -88,14 +88,14 @@ class FileBlock:
         """Write the bytes to `path` (a file, or a folder if the block has a filename) and return where.
 
         Raises:
-            UsageError: only the address of the file is known.
+            UsageError: only the URL of the file is known.
             OSError: the file can't be written.
         """
         if self.data is None:
             raise UsageError(f"the file at {self.url!r} was not downloaded; fetch it from its url")
         path = Path(path)
         if path.is_dir():
-            # A provider chooses the name: take its last part only, so that it can't leave the folder.
+            # The provider chooses the name: use only its last part, so that it can't leave the folder.
             path = path / (Path(self.filename or "").name or "file")
         path.write_bytes(self.data)
         return path
@@ -127,26 +127,26 @@ class ThinkingBlock:
 
 
 class Bound:
-    """A place for the function behind a value. It is no field: copies, comparisons, JSON and pickles are without it."""
+    """A reference to the function behind a value. It isn't a field: copies, comparisons, JSON and pickles ignore it."""
 
     __slots__ = ("_function",)
 
     _function: Callable[..., Any]
 
     def bind(self, function: Callable[..., Any]) -> Self:
-        """Note the function, and return the value itself."""
+        """Attach the function, and return the value itself."""
         object.__setattr__(self, "_function", function)
         return self
 
     @property
     def function(self) -> Callable[..., Any] | None:
-        """The function, where it is known."""
+        """The function, or `None` if it isn't known."""
         return getattr(self, "_function", None)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall(Bound):
-    """One call of a tool that a model asks for.
+    """One tool call that a model asks for.
 
     Args:
         tool_call_id: the id that its output refers to.
@@ -179,7 +179,7 @@ class ToolCall(Bound):
     def call_func(self) -> Any:
         """Call the program's own tool with the arguments, as they are; Mellea 0.8's name for `tool(**call.tool_args)`.
 
-        It asks for no approval. Of an async tool it returns what is to be awaited.
+        It asks for no approval. For an async tool it returns an awaitable.
 
         Raises:
             UsageError: the call doesn't come from a thunk's `tool_calls`, so its tool isn't known.
@@ -214,8 +214,8 @@ class ToolOutput:
 
     @property
     def parts(self) -> tuple[CBlock | FileBlock, ...]:
-        """The result as a model can read it: texts and files, in their order; what is neither as JSON."""
-        # A list of plain values is one JSON text, not a text for each.
+        """The result as a model can read it: texts and files in order, anything else as JSON."""
+        # A list of plain values is one JSON text, not one text each.
         return (_part(self.result),) if self.is_value else tuple(map(_part, self._items()))
 
     @property

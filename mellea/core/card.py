@@ -1,9 +1,9 @@
-"""What a value shows of itself, and how that becomes text, HTML or Markdown.
+"""Cards: how values are displayed, as text, HTML or Markdown.
 
 Rules:
 
 - A card holds plain text only. It is escaped here, in one place, so nothing that a model wrote becomes markup: not in
-  HTML, not in Markdown (where it stands in fences), and no control character reaches a terminal.
+  HTML, not in Markdown (where it is in fences), and no control character reaches a terminal.
 - Long texts are cut: a notebook keeps what it shows, and a browser has to lay it out.
 """
 
@@ -54,14 +54,14 @@ class Prose:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Text whose spaces count: a value, JSON, a tree."""
+    """Text with significant spaces: a value, JSON, a tree."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A text that is shown when somebody asks for it.
+    """A text that is collapsed until it is opened.
 
     Attributes:
         label: what it is.
@@ -77,7 +77,7 @@ class Grid:
     """Rows of texts.
 
     Attributes:
-        columns: what the columns are called.
+        columns: the names of the columns.
         rows: the cells of each row.
     """
 
@@ -90,11 +90,11 @@ Part = Prose | Code | Fold | Grid
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What there is to see of a value.
+    """How a value is displayed.
 
     Attributes:
         title: what it is.
-        state: how far it is, such as `"streaming"`.
+        state: its state, such as `"streaming"`.
         facts: short notes: the model, the tokens.
         parts: the content.
     """
@@ -113,7 +113,7 @@ class Card:
 
 
 def show_value(value: Any) -> Part:
-    """Return a typed value as a form: a table of fields where it has any, else as Python writes it."""
+    """Return a typed value as a table of its fields, or as its `repr` if it has none."""
     named = _list_fields(value)
     if named is None:
         return Code("" if value is None else pformat(value, width=100))
@@ -130,12 +130,12 @@ def _list_fields(value: Any) -> Mapping[str, Any] | None:
 
 
 def show_error(error: BaseException | None) -> list[Part]:
-    """Return what went wrong, nothing if nothing did."""
+    """Return an error as parts of a card, none without an error."""
     return [] if error is None else [Code(f"{type(error).__name__}: {error}")]
 
 
 def write_value(value: Any) -> str:
-    """Return a value as it is shown in a cell: texts as they are, others as Python writes them."""
+    """Return a value as the text of a cell: strings as they are, other values as their `repr`."""
     return value if isinstance(value, str) else pformat(value, width=100)
 
 
@@ -143,7 +143,7 @@ def write_value(value: Any) -> str:
 
 
 def draw_bundle(card: Card) -> dict[str, str]:
-    """Return a card under the types that notebooks choose from."""
+    """Return a card in all the media types that notebooks choose from."""
     return {
         "text/plain": draw_text(card),
         "text/html": draw_html(card),
@@ -155,7 +155,7 @@ def draw_bundle(card: Card) -> dict[str, str]:
 
 
 def draw_text(card: Card) -> str:
-    """Return a card for a terminal, without anything that a terminal would obey."""
+    """Return a card for a terminal, without control sequences."""
     lines = [visible(card.head())]
     for part in card.parts:
         match part:
@@ -192,7 +192,7 @@ _CELL = "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;white-space:
 def draw_html(card: Card) -> str:
     """Return a card as an HTML fragment: no scripts, no links, no styles outside of it."""
     parts = "".join(_draw_part(part) for part in card.parts)
-    # The classes keep frontends from typesetting what stands between dollars as formulas.
+    # The classes keep frontends from typesetting text between dollars as formulas.
     head = f'<div style="{_HEAD}">{_escape(card.head())}</div>'
     return f'<div class="mellea tex2jax_ignore mathjax_ignore">{head}{parts}</div>'
 
@@ -226,7 +226,7 @@ def _escape(text: str) -> str:
 
 
 def draw_markdown(card: Card) -> str:
-    """Return a card as Markdown; texts stand in fences, where nothing is markup."""
+    """Return a card as Markdown; texts are in fences, where nothing is markup."""
     pieces = [_in_line(card.head())]
     for part in card.parts:
         match part:
@@ -251,14 +251,14 @@ def _draw_grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterato
 
 def _in_fence(text: str) -> str:
     text = _printable(cut(text, LONGEST_TEXT))
-    # A fence ends at a run of backticks that is as long as its own.
+    # A fence ends at a run of backticks as long as its own.
     longest = max((len(list(run)) for sign, run in groupby(text) if sign == "`"), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"
 
 
 def _in_line(text: str) -> str:
-    """Return a text in one line in which every mark is an entity."""
+    """Return a text in one line, with all markup escaped as entities."""
     text = visible(text)
     return "".join(f"&#{ord(sign)};" if sign in _MARKS else sign for sign in text)
 
@@ -270,19 +270,19 @@ _MARKS = frozenset("\\`*_{}[]()<>#+-!|&~$:/@\"'=")
 
 
 def cut(text: str, longest: int) -> str:
-    """Return at most so many characters of a text, and say how many are left out."""
+    """Truncate a text to a number of characters, and say how many are left out."""
     left = len(text) - longest
     return text if left <= 0 else f"{text[:longest]}… ({left:,} more characters)"
 
 
 def _take_rows(rows: Sequence[Sequence[Any]]) -> tuple[list[list[str]], str]:
-    """Return the rows that are shown, with their cells cut, and what to say of the others."""
+    """Return the rows to show, with truncated cells, and a note about the others."""
     shown = [[cut(cell, LONGEST_CELL) for cell in row] for row in rows[:MOST_ROWS]]
     left = len(rows) - len(shown)
     return shown, f"… {left:,} more rows" if left else ""
 
 
-# What no document may have in it; line ends and tabs stay.
+# Characters that no document may contain; line ends and tabs stay.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
 
 

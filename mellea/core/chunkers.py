@@ -4,7 +4,7 @@ Rules:
 
 - A chunk begins with the white space before it. White space at the end of the text belongs to the last chunk.
 - No chunk is blank, and every character is in exactly one chunk; a blank text has none.
-- The chunks don't depend on how the text was split on its way.
+- The chunks don't depend on how the text was split into deltas.
 - A chunk is returned as soon as its end is certain and a character other than white space follows. `flush` returns it
   earlier; the white space after it then belongs to the next chunk.
 """
@@ -57,7 +57,7 @@ _ENDS: dict[str, re.Pattern[str]] = {
     "word": re.compile(r"\S(?=\s)"),
     "line": re.compile(r"\n"),
     "paragraph": re.compile(r"(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)"),
-    "sentence": re.compile(  # a run of marks is looked at from its beginning alone: a model may write endless ones
+    "sentence": re.compile(  # a run of marks is only examined from its beginning: a model may write endless ones
         rf"(?<![.!?…])[.!?…]++[{_CLASS}]*+(?=\s)"
         rf"|(?<![。！？])[。！？]++[{_CLASS}]*+(?=[^。！？{_CLASS}])"
         r"|(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)"
@@ -107,7 +107,7 @@ class NonBlankChunker:
         self._number, self._start = number, start
         self._kept: Chunk | None = None  # held back until something other than white space follows
         self._blank: list[str] = []  # blank chunks after it
-        self._fed = self._given = 0  # characters that the chunker was given, and returned
+        self._fed = self._given = 0  # characters fed to the chunker, and returned by it
         self._inked = 0  # characters up to the last one that isn't white space
 
     @property
@@ -117,12 +117,12 @@ class NonBlankChunker:
 
     def feed(self, text: str) -> list[Chunk]:
         """Take more of the text, and return the chunks that are complete now."""
-        # Counted in the text that is fed, since the chunker below may hold some of it back.
+        # Counted in the text that is fed, since the inner chunker may hold some of it back.
         if inked := len(text.rstrip()):
             self._inked = self._fed + inked
         self._fed += len(text)
         chunks = self._merge(self._chunker.feed(text))
-        # Something other than white space has come behind the kept chunk, so nothing more belongs to it.
+        # Something other than white space has come after the kept chunk, so nothing more belongs to it.
         return chunks + self.flush() if self._inked > self._given else chunks
 
     def flush(self) -> list[Chunk]:
@@ -154,7 +154,7 @@ class NonBlankChunker:
 
 
 class TextChunker:
-    """A chunker that finds the ends of chunks by a regular expression; its chunks may be blank.
+    """Finds the ends of chunks with a regular expression; its chunks may be blank.
 
     Args:
         scope: the unit.
@@ -165,7 +165,7 @@ class TextChunker:
         self._is_end: Callable[[str], bool] = _ends_sentence if scope == "sentence" else bool
         self._before: list[str] = []  # text of the unfinished chunk that can't contain its end
         self._tail, self._open = "", 0  # the text after that, and the place from which on it may contain the end
-        self._later: list[str] = []  # text after that, which decides nothing yet
+        self._later: list[str] = []  # text after that, which can't make an end certain
         self._last = ""  # the last character so far
 
     def feed(self, text: str) -> list[Chunk]:
@@ -195,9 +195,9 @@ class TextChunker:
         return [self._make_chunk(rest)] if rest or self._before else []
 
     def _is_decisive(self, text: str) -> bool:
-        # More blanks behind blanks decide nothing; a model may write them endlessly.
+        # More blanks after blanks settle nothing; a model may write them endlessly.
         is_more_blank = self._last.isspace() and text.isspace() and "\n" not in text
-        # With the character before: a mark and the space behind it may come in two pieces.
+        # With the character before: a mark and the space after it may come in two pieces.
         seen, self._last = self._last + text, text[-1:] or self._last
         return not is_more_blank and self._decides.search(seen) is not None
 
@@ -208,7 +208,7 @@ class TextChunker:
             open_from = kept_from = len(rest)
         else:
             open_from = len(closed) if closed != rest else _find_open_end(rest)
-            # As much before the open end as an abbreviation needs to be recognised.
+            # Keep enough before the open end to recognise an abbreviation.
             kept_from = max(0, open_from - _LONGEST_ABBREVIATION)
         if kept_from:
             self._before.append(rest[:kept_from])

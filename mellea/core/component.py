@@ -23,11 +23,11 @@ class TemplateRepresentation:
     Args:
         template: name of the template, without its ending; with `is_inline`, the template itself.
         args: values by name: texts, blocks, computed thunks, other components and representations, and lists
-            and dicts of them. They are put in as they are; a value is never read as a template.
+            and dicts of them. They are inserted unchanged; a value is never treated as a template.
         images: images that go with the text.
-        package: whose templates are looked through first, as for `mellea.templates.add_package`.
+        package: the package whose templates are searched first, as for `mellea.templates.add_package`.
         is_inline: whether `template` is the template itself.
-        cache: ask the provider to remember the prompt up to the end of this text.
+        cache: ask the provider to cache the prompt up to the end of this text.
     """
 
     template: str
@@ -49,7 +49,7 @@ class Component(Protocol[T_co]):
         """Return the template and its values, or the text itself."""
 
     def parse(self, generation: Generation) -> T_co:
-        """Make the typed result out of the complete answer."""
+        """Parse the complete answer into the typed result."""
 
 
 # isinstance() with a protocol takes 20 microseconds to say no, and most values are of these types.
@@ -65,13 +65,13 @@ It is for classes that aren't components: their own fields and methods may have 
 
 
 def find_component(value: Any) -> Component[Any] | None:
-    """Return the component that renders the value: itself, or the one that its view makes; `None` if there is none."""
+    """Return the component that renders the value: itself, or the one made by its view; `None` if there is none."""
     if isinstance(value, _PLAIN):
         return None
     view = getattr(value, VIEW, None)
     if view is not None and callable(view):
         return cast("Component[Any]", view(value))
-    # The answer for a class is cached; only an object that may have methods of its own takes the slow check.
+    # The result is cached per class; only an object that may have its own methods needs the slow check.
     if issubclass(type(value), Component) or (hasattr(value, "__dict__") and isinstance(value, Component)):
         return cast("Component[Any]", value)
     return None
@@ -115,7 +115,7 @@ def walk(value: Any) -> list[Any]:
     """
     found: list[Any] = []
     seen: set[int] = set()  # the ids of containers; `found` keeps each of them alive
-    # A stack of its own: values from users may be nested deeper than Python's recursion goes.
+    # An explicit stack: users' values may be nested deeper than Python's recursion limit.
     waiting = [(value, 0)]
     while waiting:
         item, depth = waiting.pop()
@@ -124,10 +124,10 @@ def walk(value: Any) -> list[Any]:
             continue
         if depth > _DEEPEST:
             raise UsageError(f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or endless")
-        # Containers only, which may hold themselves; equal texts are all returned.
+        # Only containers, which may contain themselves; equal texts are all returned.
         seen.add(id(item))
         parts = list(_inside(item))
-        if _EXACTLY_PLAIN.issuperset(map(type, parts)):  # as most are: there is nothing to look into
+        if _EXACTLY_PLAIN.issuperset(map(type, parts)):  # the usual case: nothing inside
             found += parts
         else:
             waiting += [(part, depth + 1) for part in reversed(parts)]
@@ -143,7 +143,7 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.values()
     component = find_component(value)
     if component is None:
-        # Blocks are dataclasses, too, but nothing in them is a value of the program's.
+        # Blocks are dataclasses, too, but contain none of the program's values.
         return [] if isinstance(value, Block) else fields_in(value).values()
     parts = component.parts()
     if not isinstance(parts, (list, tuple, Iterable)):  # the first two spare the slow check of the abstract class

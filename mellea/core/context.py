@@ -18,20 +18,20 @@ __all__ = ["Context", "SimpleContext", "Turn"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: the input for the model, and the output, which may still be being written.
+    """One exchange: the input for the model, and the output, which may still be in progress.
 
-    The call that the turn is made of renders the input into messages; later calls reuse them.
+    The turn's call renders the input into messages; later calls reuse them.
     """
 
     input: Any
     output: ModelOutputThunk[Any] | None = None
-    # At most one pair: the model, and the messages for it. A turn shares the list with the answered one.
+    # At most one pair of model and messages. A turn shares the list with its answered copy.
     _rendered: list[tuple[str, tuple[Message, ...]]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
 
     def answered(self, output: ModelOutputThunk[Any]) -> Turn:
-        """Return the turn with its output; both have the same rendered messages, as soon as there are any."""
+        """Return the turn with its output; both share the rendered messages, once there are any."""
         turn = Turn(self.input, output)
         object.__setattr__(turn, "_rendered", self._rendered)
         return turn
@@ -43,7 +43,7 @@ class Turn:
 
     @property
     def is_said(self) -> bool:
-        """Whether the input was rendered, for which all in it has to be computed, and the output is computed, too."""
+        """Whether the input was rendered, which needs all its thunks computed, and the output is computed."""
         return bool(self._rendered) and (self.output is None or self.output.is_computed())
 
     @property
@@ -52,18 +52,18 @@ class Turn:
         return self._rendered[0][1] if self._rendered else self.input
 
     def render(
-        self, model: str, render: Callable[[Any, str], Iterable[Message]], *, anew: bool = False
+        self, model: str, render: Callable[[Any, str], Iterable[Message]], *, force: bool = False
     ) -> tuple[Message, ...]:
-        """Return and remember the messages of the input, in which every thunk must be computed.
+        """Render and cache the messages of the input; every thunk in it must be computed.
 
         Args:
             model: the model that they are for.
             render: renders an input for a model.
-            anew: render it also if that was done before.
+            force: render it even if it is cached.
         """
-        # One at most: a turn is hardly ever sent to two models, and the rendering may be large.
+        # At most one: a turn is rarely sent to two models, and the rendering may be large.
         for known, messages in self._rendered:
-            if known == model and not anew:
+            if known == model and not force:
                 return messages
         messages = () if self.input is None else tuple(render(self.input, model))
         self._rendered[:] = [(model, messages)]
@@ -84,7 +84,7 @@ class Context(ABC):
         """Return a context with `value` added: a thunk completes the last turn, anything else begins a new one."""
 
     def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> Self:
-        """Return a context with one more turn: what was said, and the answer, which may still be coming."""
+        """Return a context with one more turn: the input, and the answer, which may still be in progress."""
         return self.add(turn.input).add(answer)
 
     @abstractmethod
@@ -134,7 +134,7 @@ class Context(ABC):
 
     @property
     def previous_node(self) -> Context | None:
-        """The context without its last input or output, `None` if there is none; Mellea 0.8's name for going back."""
+        """The context without its last input or output, `None` if there is none; Mellea 0.8's way to go back."""
         turn = self.last_turn()
         return None if turn is None else self._go_back(turn)
 
@@ -166,7 +166,7 @@ class Context(ABC):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            # It would be false whatever the model wrote, so a validation_fn would always fail.
+            # It would be false whatever the model wrote, so such a validation_fn would always fail.
             raise UsageError(
                 f"a context was compared with the text {other!r}; compare str(context), or pass simple_validate a "
                 "function of the text"
@@ -175,14 +175,14 @@ class Context(ABC):
 
     __hash__ = object.__hash__
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
 
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, CONTEXT_WAYS)
 
 
 class _Last(weakref.ref[ModelOutputThunk[Any]]):
-    """The output of the last turn, and what was said, which is released with it."""
+    """The output of the last turn, and its input, which is released with it."""
 
     __slots__ = ("turn",)
 
@@ -198,7 +198,7 @@ class SimpleContext(Context):
 
     The last turn can be looked up as long as the program itself holds its output. The context only has a weak
     reference, so an output that the program drops is cancelled, as are the thunks it depends on, and thousands of calls
-    take no memory.
+    use no memory.
     """
 
     __slots__ = ("_input", "_last")
@@ -224,7 +224,7 @@ class SimpleContext(Context):
 
     def turns(self) -> list[Turn]:
         """Return the last turn, if there was one."""
-        # Something was added by hand and not answered yet.
+        # An input was added by hand and not answered yet.
         if self._input is not None:
             return [Turn(self._input)]
         # Weakly: `None` once the program has dropped it.

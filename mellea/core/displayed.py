@@ -1,7 +1,7 @@
-"""Values that show themselves in a notebook: IPython's and marimo's protocols, written once.
+"""Displays values in notebooks: IPython's and marimo's protocols, written once.
 
-A class gives a `Card` of itself (`card.py`), which is text, tables and a state, and never HTML. Nothing is imported
-before a notebook asks, and showing a value neither waits nor starts anything.
+A class provides a `Card` (`card.py`) of text, tables and a state, never HTML. Nothing is imported before a notebook
+asks for it, and displaying a value neither waits nor starts anything.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["Displayed"]
 
 
 class Displayed:
-    """Base of what shows itself."""
+    """Base class of values that notebooks display."""
 
     __slots__ = ()
 
     @abstractmethod
     def _card_(self) -> Card:
-        """Return what there is to see of it now: without waiting, and without starting anything."""
+        """Return its current card, without waiting and without starting anything."""
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> dict[str, str]:
-        """Return it as text, HTML and Markdown, for IPython's frontends; they leave out what they don't want."""
-        from mellea.core.card import draw_bundle  # lazy: only a frontend asks
+        """Return it as text, HTML and Markdown, of which IPython's frontends choose."""
+        from mellea.core.card import draw_bundle  # lazy: only a frontend needs it
 
         return draw_bundle(self._card_())
 

@@ -1,11 +1,11 @@
-"""The entrance of a function that programs call: its arguments are checked, and its errors have short tracebacks.
+"""Entrances of functions that programs call: arguments are checked, and tracebacks are shortened.
 
 Rules:
 
-- A function is wrapped once. A wrapper of its own, such as that of a synchronous verb, calls the function inside, and
-  does both itself.
-- What is checked is which arguments there are; what they are is for the function to say.
-- The entrance catches an error on the way out, calls `shorten`, and raises it again with a bare `raise`, which adds no
+- A function is wrapped once. Another wrapper, such as that of a synchronous verb, calls the inner function and does
+  both itself.
+- Only names and number of the arguments are checked; the function checks their values.
+- The entrance catches an error, calls `shorten`, and re-raises it with a bare `raise`, which adds no
   frame.
 """
 
@@ -31,13 +31,13 @@ _ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__it
 
 
 def entrance(what: str, **ways: str) -> Callable[[F], F]:
-    """Make a decorator for a function that programs call: it checks its arguments and shortens tracebacks.
+    """Create a decorator for functions that programs call: it checks arguments and shortens tracebacks.
 
-    On a class it wraps `__init__`; on a dataclass it stands above `@dataclass`.
+    On a class it wraps `__init__`; on a dataclass it is above `@dataclass`.
 
     Args:
         what: what errors call the function.
-        ways: what to do instead about arguments that other functions take and this one doesn't.
+        ways: advice on arguments that other functions take and this one doesn't.
     """
 
     def decorate(function: F) -> F:
@@ -53,8 +53,8 @@ def entrance(what: str, **ways: str) -> Callable[[F], F]:
 def short_errors(entrance: F) -> F:
     """Decorate a function or a class that programs call, so that errors leave it with a short traceback.
 
-    In a class these are the public methods and properties, and those that make, call, enter and begin to iterate its
-    instances; not those that take a step, which have to be fast.
+    In a class it wraps the public methods and properties, and the special methods that create, call, enter and
+    iterate instances; not those that take a step, which have to be fast.
     """
     if isinstance(entrance, type):
         for name, value in list(vars(entrance).items()):
@@ -72,7 +72,7 @@ def short_errors(entrance: F) -> F:
 
 
 def inside(method: F) -> F:
-    """Mark a method that this package alone calls, inside an entrance, in a class with `short_errors`."""
+    """Mark a method of a `short_errors` class that only this package calls, inside an entrance."""
     method.is_inside = True  # type: ignore[attr-defined]
     return method
 
@@ -81,8 +81,8 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
     """Wrap a function that programs call, once: its errors get a short traceback.
 
     Args:
-        function: sync or async; one that has been wrapped already is returned as it is.
-        check: is given the arguments, by position and by name, and raises if they don't fit.
+        function: sync or async; one that is already wrapped is returned unchanged.
+        check: called with the positional and keyword arguments; raises if they don't fit.
     """
     if _is_wrapped(function):
         return function
@@ -115,7 +115,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
 
 
 def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
-    """Return the function inside an entrance, and the check of its arguments, for a wrapper that does both itself."""
+    """Return the function inside an entrance, and its argument check, for a wrapper that does both itself."""
     if _is_wrapped(function):
         return cast("Any", function).__wrapped__, cast("Any", function).check_arguments
     return function, None
@@ -134,15 +134,15 @@ def _is_wrapped(function: Callable[..., Any]) -> bool:
 
 
 class ArgumentCheck:
-    """Refuses arguments that a function doesn't take, with a `UsageError` that says what to write instead.
+    """Rejects arguments that a function doesn't take, with a `UsageError` that says what to write instead.
 
-    Python's own error would name the function inside, which the program hasn't called.
+    Python's own error would name the inner function, which the program hasn't called.
 
     Args:
         what: what errors call the function.
         function: the function; the parameters in its own signature are taken.
         declared: the names that it takes as `**arguments`.
-        ways: what to do instead about arguments that other functions take and this one doesn't.
+        ways: advice on arguments that other functions take and this one doesn't.
     """
 
     __slots__ = ("_accepted", "_code", "_count", "_declared", "_first", "_required", "_ways", "_what")
@@ -155,18 +155,18 @@ class ArgumentCheck:
         ways: Mapping[str, str] | None = None,
     ) -> None:
         self._what = what
-        # From the code object: `inspect.signature` would be made for every verb when it is imported.
+        # From the code object: `inspect.signature` would cost import time for every verb.
         self._code: CodeType = cast("FunctionType", function).__code__
         self._declared = tuple(declared)
         self._ways = ways or {}
-        # Sets made once, so that a right call costs two comparisons.
+        # Precomputed sets, so that a correct call costs two comparisons.
         self._accepted = frozenset((*self._positional(), *self._keywords(), *self._declared))
         self._first = frozenset(self._positional())
         self._count = self._code.co_argcount
         self._required = self._count - len(cast("FunctionType", function).__defaults__ or ())
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Refuse a name that isn't taken, and arguments by position that don't fit.
+        """Reject unknown keyword arguments, and positional arguments that don't fit.
 
         Raises:
             UsageError: says what the function takes.
@@ -195,7 +195,7 @@ class ArgumentCheck:
         return f"{self._what} takes {count or f'{len(names)} positional arguments'}{listed}"
 
     def _advice_for_value(self, value: Any) -> str:
-        """Return how to give an argument by name that was given by position, going by what it is."""
+        """Return advice on how to pass a positional argument by name, judging by its value."""
         taken = self._accepted
         if isinstance(value, Mapping) and "user_variables" in taken:
             return "values for {{placeholders}} go into user_variables={…}, options of the model into model_options={…}"
@@ -206,7 +206,7 @@ class ArgumentCheck:
         if isinstance(value, (list, tuple)) and "requirements" in taken:
             return "what the answer has to meet goes into requirements=[…], tools go into tools=[…]"
         if isinstance(value, str) and "role" in taken:
-            return "who says it goes into role=…, earlier turns into a list of messages as the first argument"
+            return "the speaker goes into role=…, earlier turns into a list of messages as the first argument"
         if isinstance(value, str) and "grounding_context" in taken:
             return "give one text, with all of the task; what it is about may go into input=… or grounding_context={…}"
         others = [name for name in self._shown() if name not in self._positional()]
@@ -225,7 +225,7 @@ class ArgumentCheck:
         return self._code.co_varnames[count : count + self._code.co_kwonlyargcount]
 
     def _shown(self) -> tuple[str, ...]:
-        """Return all names, in the order in which a person would look for them."""
+        """Return all names, in the order in which a reader would look for them."""
         keywords = self._keywords()
         first = [name for name in keywords if name == "format"]
         return (*first, *self._declared, *[name for name in keywords if name not in first], *self._positional())

@@ -1,7 +1,7 @@
 """The events of a running generation.
 
 Every backend turns its provider's bytes into these events, and nothing above a backend sees anything else. Events are
-pure deltas; only the accumulator puts them together. They are frozen for the type checker alone (`values.py`).
+pure deltas; only the accumulator aggregates them. They are frozen only for type checkers (`values.py`).
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a generation took, mostly tokens; `None` where the provider doesn't report it.
+    """What a generation used, mostly tokens; `None` where the provider doesn't report it.
 
     Attributes:
         input_tokens: of the prompt, cached ones included.
         output_tokens: of the answer, reasoning included.
-        cached_tokens: of the prompt that came out of a cache.
-        cache_write_tokens: of the prompt that went into a cache.
+        cached_tokens: of the prompt that were read from a cache.
+        cache_write_tokens: of the prompt that were written to a cache.
         reasoning_tokens: of the answer that were spent on thinking.
         video_seconds: seconds of video that were made.
     """
@@ -73,12 +73,12 @@ class Usage:
         return _add(self.input_tokens, self.output_tokens)
 
     def __add__(self, other: Usage) -> Usage:
-        # What one of them doesn't know counts as 0, so a sum may be a lower bound.
+        # An unknown summand counts as 0, so a sum may be a lower bound.
         return Usage(*(_add(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
 
     def merge(self, later: Usage) -> Usage:
         """Return this usage, updated with the values that `later` has."""
-        # A later event may leave out what an earlier one has told, as the last one of some providers does.
+        # A later event may omit values of an earlier one, as the last one of some providers does.
         known = (getattr(later, name) for name in Usage.__slots__)
         return Usage(
             *(new if new is not None else getattr(self, name) for name, new in zip(Usage.__slots__, known, strict=True))
@@ -104,7 +104,7 @@ class TextDelta(Event):
 
 @find_quick_value
 class ReasoningDelta(Event):
-    """More of a model's thinking; `signature` comes once, at the end of a block."""
+    """More of a model's thinking; `signature` is sent once, at the end of a block."""
 
     chunk: str
     signature: str | None = None
@@ -190,13 +190,13 @@ class StreamEnd(Event):
 
 @find_quick_value
 class KeepAlive(Event):
-    """The provider is alive but has no news. A backend yields it to extend deadlines; readers never see it.
+    """The provider is alive but has nothing new. A backend yields it to extend deadlines; readers never see it.
 
-    With `begins_anew` the request is about to be sent again, and the deadline for the first byte starts over. With
+    With `is_restart` the request is about to be sent again, and the deadline for the first byte starts over. With
     `sent`, a `SentRequest`, a backend that wraps others reports which of them answers.
     """
 
-    begins_anew: bool = False
+    is_restart: bool = False
     sent: Any = None
 
 
@@ -215,7 +215,7 @@ class AttemptStart(Event):
 class ChunkValidated(Event):
     """All requirements accept a chunk of the attempt; once committed, it stays whatever follows.
 
-    Like deltas, adjacent ones are joined for readers that come after the end.
+    Like deltas, adjacent ones are joined for readers that start after the end.
     """
 
     number: int
@@ -272,10 +272,10 @@ class ToolResult(Event):
 
 @find_quick_value
 class NestedEvent(Event):
-    """An event of another run, which a tool of this one makes: of a sub-agent, or of a stream that the tool relays.
+    """An event of another run that a tool of this one makes: of a sub-agent, or of a stream that the tool relays.
 
-    `path` says whose it is: the tool's name; of an agent, also the number of its step, as in `"researcher/2"`, and
-    then those of an agent that this one has called: `"researcher/2/librarian/1"`.
+    `path` identifies its source: the tool's name; for an agent, also the number of its step, as in
+    `"researcher/2"`, followed by those of an agent that this one has called: `"researcher/2/librarian/1"`.
     """
 
     tool_call_id: str
@@ -285,6 +285,6 @@ class NestedEvent(Event):
 
 @find_quick_value
 class Steered(Event):
-    """The user has said more while an agent works; the next step is asked with it."""
+    """The user has sent a message while an agent works; the next step includes it."""
 
     text: str

@@ -1,9 +1,9 @@
 """A digest of what decides an answer, the same in every process and Python version.
 
 Form 1: the SHA-256, in hexadecimal, of JSON with sorted keys, no blanks and ASCII alone. Whole numbers are written
-without a fraction, so that a temperature of 0 and one of 0.0 are the same; bytes stand as their own digest. A change of
-the form gets another number, and so other digests: what is stored under the old ones isn't found, and never taken for
-something else.
+without a fraction, so that a temperature of 0 and one of 0.0 are the same; bytes are replaced by their digest. If the
+form changes, so does its number, and with it every digest: values stored under old digests aren't found, and never
+mistaken for others.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["digest", "find_message_form", "find_options_form"]
 _FORM = 1
 
 _HOW = frozenset(map(str, (ModelOption.EXTRA_HEADERS, ModelOption.STREAM, ModelOption.TIMEOUT)))
-"""The options that say how a request travels, and not what is asked."""
+"""The options that affect the transport of a request, not its content."""
 
 
 def digest(parts: Mapping[str, Any]) -> str:
-    """Return the fingerprint of values that JSON can say.
+    """Return the fingerprint of values that JSON can represent.
 
     Raises:
         UsageError: one of them has no form in JSON.
     """
-    # The number of the form goes in: fingerprints of another one never match by chance.
+    # Includes the number of the form, so that fingerprints of another form never match.
     text = json.dumps(
         {"form": _FORM, **_write_canonically(parts)}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -42,7 +42,7 @@ def digest(parts: Mapping[str, Any]) -> str:
 
 
 def find_message_form(message: Message) -> dict[str, Any]:
-    """Return what of a message reaches a model."""
+    """Return the parts of a message that reach a model."""
     return {"role": message.role, "blocks": [_block_form(block) for block in message.blocks]}
 
 
@@ -50,17 +50,17 @@ def find_options_form(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that shape an answer, without keys."""
     found = {str(name): value for name, value in options.items() if name not in _HOW}
     if (stop := found.get(ModelOption.STOP_SEQUENCES)) is not None:
-        # Three ways to write the same thing.
+        # Three spellings of the same option.
         found[ModelOption.STOP_SEQUENCES] = [stop] if isinstance(stop, str) else list(stop)
     if (body := found.get(ModelOption.EXTRA_BODY)) is not None:
-        # A journal must not hold keys, and another key asks the same question.
+        # A journal must not hold keys, and the answer doesn't depend on the key.
         found[ModelOption.EXTRA_BODY] = hide_keys(body)
     return found
 
 
 def _block_form(block: Block) -> dict[str, Any]:
     match block:
-        case CBlock():  # whether a provider keeps the prompt decides the price, not the answer
+        case CBlock():  # prompt caching affects the price, not the answer
             return {"text": block.value}
         case FileBlock():
             kind = "image" if isinstance(block, ImageBlock) else "file"
@@ -90,7 +90,7 @@ def _block_form(block: Block) -> dict[str, Any]:
 
 
 def _write_canonically(value: Any) -> Any:
-    """Return a value in the one form that it has in JSON."""
+    """Return a value in its canonical JSON form."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, str):
@@ -113,5 +113,5 @@ def _write_canonically(value: Any) -> Any:
 
 def _number(value: float) -> int | float | str:
     if not math.isfinite(value):
-        return repr(value)  # no number in JSON
+        return repr(value)  # not a number in JSON
     return int(value) if value.is_integer() and abs(value) < 2**53 else value

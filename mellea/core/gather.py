@@ -34,7 +34,8 @@ async def gather(*awaitables: Awaitable[T], progress: ProgressOption = False) ->
 async def gather(*awaitables: Awaitable[Any], progress: ProgressOption = False) -> list[Any]:
     """Wait for thunks and for coroutines of verbs at the same time; return their results in order.
 
-    If one fails, the coroutines that still run are cancelled; thunks continue, because other code may hold them.
+    If one fails, the coroutines that are still running are cancelled; thunks continue, because other code may hold
+    them.
 
     Args:
         awaitables: thunks, or coroutines of verbs.
@@ -73,7 +74,7 @@ async def gather(*awaitables: Awaitable[Any], progress: ProgressOption = False) 
 def _discard(awaitables: Iterable[Any]) -> None:
     for each in awaitables:
         if inspect.iscoroutine(each):
-            each.close()  # it is never awaited now
+            each.close()  # it will never be awaited
 
 
 async def _wait(awaitable: Awaitable[T]) -> T:
@@ -127,5 +128,5 @@ def _fill_dataclass(value: Any, around: set[int]) -> Any:
     changes = {name: _fill(getattr(value, name), around) for name in names}
     if all(changes[name] is getattr(value, name) for name in names):
         return value
-    # Made anew by its constructor, so that a frozen one will do, and its own checks run.
+    # Created by its constructor, so that frozen classes work and its own checks run.
     return dataclasses.replace(value, **changes)

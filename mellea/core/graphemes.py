@@ -1,8 +1,8 @@
-"""Where a text may be cut without tearing apart what a reader sees as one character.
+"""Finds where a text may be cut without splitting what a reader sees as one character.
 
-After Unicode's rules for extended grapheme clusters (UAX #29, Unicode 15.1), as far as the standard library knows the
+Follows Unicode's rules for extended grapheme clusters (UAX #29, Unicode 15.1), as far as the standard library has the
 properties: line ends, combining and spacing marks, joiners and emoji with their modifiers, flags, and Korean syllables.
-Where it doesn't, two characters stay together that could be parted, never the other way round.
+Where it hasn't, two characters may stay together that could be split, never the other way round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PREPENDED_RANGES = ((0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x111C2, 0x111C3),
 
 
 def cut_graphemes(text: str, size: int) -> list[str]:
-    """Return the text in pieces of `size` graphemes, the last one of what is left."""
+    """Split the text into pieces of `size` graphemes; the last one may be shorter."""
     pieces: list[str] = []
     start = count = 0
     for end in grapheme_ends(text):
@@ -34,7 +34,7 @@ def cut_graphemes(text: str, size: int) -> list[str]:
 
 
 def grapheme_ends(text: str) -> Iterator[int]:
-    """Yield the index behind each grapheme; the last one is the length of the text."""
+    """Yield the index after each grapheme; the last one is the length of the text."""
     # Nearly all text, where only CR LF belong together (Unicode 16, UAX 29, GB3).
     if text.isascii():
         yield from _find_ascii_ends(text)

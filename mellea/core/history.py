@@ -1,8 +1,8 @@
-"""Faults in a history that was loaded, cut or put together by hand, and their repair.
+"""Finds and repairs faults in a history that was loaded, cut or assembled by hand.
 
-Providers refuse a conversation in which a call of a tool has no result or a result has no call. A result belongs to the
+Providers refuse a conversation in which a tool call has no result or a result has no call. A result belongs to the
 last message before it that calls a tool under its id; if that message has several such calls, to the first without one.
-Results stand right behind the message that asks for them. Calls of a provider's own tools are left as they are.
+Results are right after the message that asks for them. Calls of a provider's own tools are left as they are.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def find_faults(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Histor
 
 
 def repair_history(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Return a history whose calls each have one result, right behind them, in the order of the calls.
+    """Return a history whose calls each have one result, right after them, in the order of the calls.
 
-    A call without a result gets one that says so to the model; results without a call, and second ones, are left out.
+    A call without a result gets one that tells the model so; results without a call, and second ones, are dropped.
     Everything else keeps its place. A history without faults is returned as it is.
 
     Raises:
@@ -81,7 +81,7 @@ def repair_history(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Mes
             repaired.append(message)
         elif rest:
             repaired.append(Message(message.role, rest))
-        # Right behind the message with the calls, where every provider looks for them.
+        # Right after the message with the calls, where every provider expects them.
         repaired += [
             Message("tool", call.output or _make_missing_output(call.block)) for call in matching.calls.get(number, ())
         ]
@@ -97,7 +97,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Matching:
-    """Which result belongs to which call, and what is left over."""
+    """Matches results with calls, and collects what is left over."""
 
     messages: Sequence[Message]
     calls: dict[int, list[_Call]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class _Matching:
         call = _Call(number, block)
         self.calls.setdefault(number, []).append(call)
         self._behind = number
-        # Servers of old number calls anew in each turn, so the last message with an id is the one that counts.
+        # Old servers restart the numbering of calls in each turn, so the last message with an id counts.
         same = self._last.get(block.tool_call_id)
         if same and same[0].message == number:
             same.append(call)
@@ -135,7 +135,7 @@ class _Matching:
             self.faults.append(_make_fault("duplicate" if asked else "orphan", number, output))
             return
         call.output = output
-        # Matched all the same: the result is the right one, it only stands in the wrong place.
+        # Matched anyway: it is the right result in the wrong place.
         if call.message != self._behind or call.message == number:
             self.faults.append(_make_fault("misplaced", number, output))
 

@@ -1,8 +1,8 @@
-"""Readers of a generation's text and events, in the order in which they come.
+"""Readers of a generation's text and events, in order.
 
-What a reader of text gets to see is the text that stays. Of a plain generation that is every text delta. Under a
-strategy it is the text of the accepted attempt, once it is accepted, and before that only what was committed; of a
-tool loop it is the text of all steps. So what came out is always the beginning of the final text.
+A text reader gets only text that is final. In a plain generation that is every text delta. Under a strategy it
+is the text of the accepted attempt, once it is accepted, and before that only what was committed; in a tool loop it is
+the text of all steps. So what was read is always a prefix of the final text.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ __all__ = [
 
 
 class Readable(Protocol):
-    """What is read, a thunk: it is held, so that reading keeps the generation alive."""
+    """The thunk that is read: readers hold it, so that reading keeps the generation alive."""
 
     @property
     def record(self) -> Record:
         """The generation."""
 
     def deliver(self) -> Any:
-        """Note that a reader has reached the end; raises what the generation failed with."""
+        """Handle a reader's reaching the end; raises the error of a failed generation."""
 
 
 class Poll:
-    """The place of `astream()` in a run's text. Several threads may share it: none gets less than all text so far."""
+    """The position of `astream()` in a run's text. Several threads may share it: each gets all text so far."""
 
     __slots__ = ("_cursor", "_filter", "_lock", "_text", "is_at_end", "is_over")
 
@@ -54,10 +54,10 @@ class Poll:
         self._lock = threading.Lock()
         self._text = ""
         self.is_at_end = False  # all text has been taken, and the run hasn't failed before
-        self.is_over = False  # somebody has returned it
+        self.is_over = False  # it has been returned
 
     def is_ready(self) -> bool:
-        """Whether `take` has something to say."""
+        """Whether `take` would return something."""
         return self._cursor.is_ready()
 
     def take(self) -> str | None:
@@ -67,36 +67,36 @@ class Poll:
             text = self._filter(new) if new and self._filter is not None else ""
             self._text += text
             run = self._cursor.run
-            # Before an error comes the text; the next call raises.
+            # The text comes before the error; the next call raises.
             if new is None or (text and run.is_final and run.error is None):
                 self.is_at_end = True
             return self._text if text or self.is_at_end else None
 
     def end(self) -> None:
-        """Let go of the text, which has been returned."""
+        """Release the text, which has been returned."""
         with self._lock:
             self.is_over, self._text, self._filter = True, "", None
-            self._cursor.take()  # at the end, where the cursor lets go of the events
+            self._cursor.take()  # at the end, where the cursor releases the events
 
 
 class Place(Protocol):
-    """What a stream knows of one of its readers; the readers of a thunk that somebody holds have none."""
+    """A stream's record of one of its readers; readers of a thunk have none."""
 
     def begin(self) -> None:
-        """Note that the reader reads; raises if it has left."""
+        """Register that the reader has started; raises if it has left."""
 
     def end(self) -> None:
-        """Note that the reader is through, or leaves."""
+        """Register that the reader has finished or left."""
 
     def close(self) -> None:
-        """Leave, and wait for the close if nobody else reads."""
+        """Leave; the last reader waits for the close."""
 
     async def aclose(self) -> None:
-        """Leave, and wait for the close if nobody else reads."""
+        """Leave; the last reader waits for the close."""
 
 
 class _Iterator:
-    """What the readers of a thunk have in common.
+    """Base class of a thunk's readers.
 
     Args:
         thunk: what to read.
@@ -125,8 +125,8 @@ class TextIterator(_Iterator, AsyncIterator[str]):
         thunk: what to read.
         deliver: what to do at the end; by default, make the thunk computed or raise its error.
         place: what a stream knows of the reader.
-        live: read also text that may be taken back: that of attempts which aren't accepted yet.
-        text_of: makes text of events, instead.
+        live: also read text that may be retracted: that of attempts that aren't accepted yet.
+        text_of: extracts text from events, instead.
     """
 
     __slots__ = ("_text_of",)
@@ -181,7 +181,7 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
         try:
             while (new := cursor.take()) is not None:
                 if new:
-                    # Turned round, so that handing them out one by one takes them from the end.
+                    # Reversed, so that they are popped one by one from the end.
                     self._new = new[::-1]
                     return self._new.pop()
                 await cursor.run.until(cursor.is_ready)
@@ -199,15 +199,15 @@ TextFilter = Callable[[list[Event]], str]
 
 
 def text_filter(run: Record, *, live: bool = False) -> TextFilter:
-    """Return a new reader's filter; with `live` it lets out all text, also what will be taken back."""
+    """Return a new reader's filter; with `live` it passes all text, even if it may be retracted."""
     return _Lasting(live).feed if run.is_composite else join_text
 
 
 class Pieces(str):
-    """Text of a run that may have steps: with the pieces that it is made of.
+    """Text of a run that may have steps, with the pieces that it consists of.
 
     Attributes:
-        parts: the pieces; `None` stands where a step ends and another one begins.
+        parts: the pieces; `None` marks the start of another step.
     """
 
     __slots__ = ("parts",)
@@ -215,14 +215,14 @@ class Pieces(str):
     parts: list[str | None]
 
     def __new__(cls, parts: list[str | None]) -> Pieces:
-        """Make the text of its pieces."""
+        """Join the pieces."""
         pieces = super().__new__(cls, _joined(parts))
         pieces.parts = parts
         return pieces
 
 
 def piece_filter(run: Record) -> TextFilter:
-    """Return a new reader's filter that tells where steps end: of a run with steps it makes `Pieces`."""
+    """Return a new reader's filter that marks the ends of steps: for a run with steps it returns `Pieces`."""
     if not run.is_composite:
         return join_text
     lasting = _Lasting(False)
@@ -238,12 +238,12 @@ def join_text(events: Sequence[Event]) -> str:
 
 
 class _Lasting:
-    """The filter for a run that is made of other runs."""
+    """The filter for a run that consists of other runs."""
 
     def __init__(self, live: bool) -> None:
         self._live = live
-        self._attempts: dict[int, list[str | None]] = {}  # and the pieces of each; `None` stands between two steps
-        self._held: list[str | None] | None = None  # that of the attempt which is being written, if there is one
+        self._attempts: dict[int, list[str | None]] = {}  # and the pieces of each; `None` separates two steps
+        self._held: list[str | None] | None = None  # that of the current attempt, if any
         self._let_out = 0  # characters of the attempts' texts, which all begin with them
         self._has_text = self._is_new_step = False
 
@@ -251,14 +251,14 @@ class _Lasting:
         return _joined(self.pieces(events))
 
     def pieces(self, events: list[Event]) -> list[str | None]:
-        """Return the pieces of text that the events let out; `None` stands where another step begins."""
+        """Return the pieces of text that the events release; `None` marks the start of another step."""
         out: list[str | None] = []
         for event in events:
             kind = type(event)
             if kind is TextDelta:
                 self._write(event.chunk, out)  # type: ignore[attr-defined]
             elif isinstance(event, AttemptStart) and not self._live:
-                # Attempts may run at once and be rejected, so their text waits until one of them is accepted.
+                # Attempts may run in parallel and be rejected, so their text is held until one is accepted.
                 self._held = self._attempts.setdefault(event.number, [event.text])
                 self._has_text = self._is_new_step = False
             elif isinstance(event, ChunkValidated) and event.is_committed and not self._live:
@@ -266,11 +266,11 @@ class _Lasting:
                 out.append(event.chunk)
             elif isinstance(event, AttemptAccepted) and not self._live:
                 parts = self._attempts.get(event.number, [])
-                # Only what readers haven't got yet of it.
+                # Only the part that readers haven't got yet.
                 out += [_joined(parts)[self._let_out :]] if self._let_out else parts
                 self._attempts.clear()
             elif kind is StepStart:
-                # A break stands between two texts, not before the first one.
+                # A break separates two texts; there is none before the first.
                 self._is_new_step = self._has_text
         return out
 
@@ -290,7 +290,7 @@ def _joined(parts: Sequence[str | None]) -> str:
 
 
 class Cursor:
-    """One reader's place in a run's events. Reading never removes anything."""
+    """One reader's position in a run's events. Reading never removes anything."""
 
     __slots__ = ("_events", "_index", "run")
 
@@ -300,7 +300,7 @@ class Cursor:
         self._index = 0
 
     def take(self) -> list[Event] | None:
-        """Return the events that came since the last call: none yet is `[]`, the end of all is `None`."""
+        """Return the events since the last call: `[]` if there are none yet, `None` at the end."""
         run, events, index = self.run, self._events, self._index
         limit = run.limit  # read before the length: a run that has ended gets no more events
         stop = len(events) if limit is None else min(limit, len(events))
@@ -314,21 +314,21 @@ class Cursor:
         return []
 
     async def more(self) -> list[Event] | None:
-        """Wait for events that haven't been taken yet and return them; `None` is the end of all."""
+        """Wait for new events and return them; `None` at the end."""
         while (new := self.take()) == []:
             await self.run.until(self.is_ready)
         return new
 
     def is_ready(self) -> bool:
-        """Whether `take` has something to say."""
+        """Whether `take` would return something."""
         return self._index < len(self._events) or self.run.limit is not None
 
 
 async def relay(inner: Record, outer: Run) -> StreamEnd | None:
-    """Hand the events of a run on to the run that it is part of, as they come; its end is returned instead.
+    """Forward the events of a run to its outer run as they arrive; its end is returned instead.
 
     Raises:
-        MelleaError: what the inner run failed with.
+        MelleaError: the inner run failed.
     """
     end: StreamEnd | None = None
     cursor = Cursor(inner)

@@ -17,15 +17,15 @@ _KEY_FIELD = re.compile(r"key|token|secret|auth|cookie|password|credential|signa
 _HARMLESS = re.compile(r"tokens|keep|author(?!i)|keyword", re.IGNORECASE)
 
 _SHORTEST = 12
-"""A shorter value is no key, such as the one given to a server that asks for none, and may be a word of any text."""
+"""A shorter value isn't a key, such as the dummy for a server that needs none, and may occur as a word in any text."""
 
 _MOST_LEVELS = 100
 _TOO_DEEP = "… (nested too deep)"
 
 _SHAPES = re.compile(
-    # Each begins with characters that are told apart at once: most places of a text are none.
+    # Each starts with distinctive characters, so most places of a text are rejected at once.
     r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
-    # Prefixes that names in a program may have, too, so it takes a digit.
+    # Names in a program may have these prefixes, too, so a digit is required.
     r"|(?:fw_|r8_|npm_|tgp_|jina_|pa-|dapi)(?=[\w-]{0,40}\d)[\w-]{20,}"
     r"|AIza[\w-]{30,}|AQ\.[\w-]{30,}|ya29\.[\w-]{20,}"  # Google
     r"|hf_\w{30,}"  # Hugging Face
@@ -43,7 +43,7 @@ _SHAPES = re.compile(
     r"|(?P<user>://)[^\s/@:]{0,100}:[^\s/@]{1,300}(?=@)"  # in an address, with a password
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
-"""What keys of wide-spread services look like, and fields that hold some. Every repetition before something else is
+"""What keys of common services look like, and fields that contain some. Every repetition before something else is
 bounded, so that the search is linear."""
 
 
@@ -65,7 +65,7 @@ def hide_keys(value: Any, secrets: Iterable[str] = (), *, depth: int = _MOST_LEV
     Args:
         value: what may hold keys.
         secrets: the known ones.
-        depth: how many levels are copied; a model may nest deeper than anybody can read, or write as JSON.
+        depth: how many levels are copied; a model may nest deeper than JSON can be written.
     """
     if isinstance(value, str):
         return scrub(value, secrets)
@@ -82,7 +82,7 @@ def hide_keys(value: Any, secrets: Iterable[str] = (), *, depth: int = _MOST_LEV
 
 
 def _hide_field(value: Any) -> Any:
-    # Objects are left alone: a JSON Schema says of a field of this name what it takes.
+    # Objects are left alone: in a JSON Schema, a field of this name describes a parameter.
     if isinstance(value, (list, tuple)):
         return [HIDDEN if isinstance(item, str) else item for item in value]
     return HIDDEN if isinstance(value, str) else value
@@ -105,7 +105,7 @@ _holders: dict[int, weakref.ref[Holder]] = {}
 
 
 def hold_secret(holder: Holder) -> None:
-    """Have a key hidden in what is recorded, as long as its holder lives."""
+    """Hide a key in recorded data, as long as its holder exists."""
     place = id(holder)
     _holders[place] = weakref.ref(holder, lambda _: _holders.pop(place, None))
 
@@ -118,7 +118,7 @@ def known_secrets() -> frozenset[str]:
 
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace the secrets in a text, and whatever looks like a key of a wide-spread service."""
+    """Replace the secrets in a text, and whatever looks like a key of a common service."""
     return _SHAPES.sub(_hide_match, scrub(text, secrets))
 
 
@@ -127,10 +127,10 @@ def _hide_match(match: re.Match[str]) -> str:
 
 
 def hold_back(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text that still grows without its end that may become a secret: its last word, or a secret's beginning.
+    """Return a growing text without an end that may become a secret: its last word, or the beginning of a secret.
 
     Args:
-        text: as far as it has come.
+        text: the text so far.
         secrets: those that `scrub_text` will be given when it is complete.
     """
     last_word = _LAST_WORD.search(text)

@@ -44,12 +44,12 @@ class Message:
 
     Args:
         role: `"system"`, `"user"`, `"assistant"` or `"tool"`.
-        content: text, a block, or a sequence of both. A thunk may stand among them; it is awaited
+        content: text, a block, or a sequence of both. A thunk may be among them; it is awaited
             before the message is sent.
-        images: images to put behind the content.
+        images: images to put after the content.
 
     Raises:
-        UsageError: the role is none of the four, or the content is something else.
+        UsageError: the role is unknown, or the content has a wrong type.
     """
 
     role: Role
@@ -57,7 +57,7 @@ class Message:
 
     def __init__(self, role: str, content: Any = "", *, images: Iterable[ImageBlock] = ()) -> None:
         if role not in _ROLES:
-            # The names of other libraries, and the slip of giving the text first.
+            # Names from other libraries, and the mistake of giving the text first.
             near = _ROLES_ELSEWHERE.get(role) if isinstance(role, str) else None
             hint = f"; did you mean {near!r}?" if near else "; its text is the second argument"
             raise UsageError(f"a message's role is one of {', '.join(map(repr, _ROLES))}, not {role!r}{hint}")
@@ -73,7 +73,7 @@ class Message:
     def content(self) -> str:
         """The text of the message; the same as `text`."""
         blocks = self.blocks
-        if len(blocks) == 1 and type(block := blocks[0]) is CBlock:  # as nearly all have
+        if len(blocks) == 1 and type(block := blocks[0]) is CBlock:  # the usual case
             return block.value
         return "".join([block.value for block in blocks if isinstance(block, CBlock)])
 
@@ -101,7 +101,7 @@ class Message:
         """Return a copy with each text in it changed: see `Request.change_texts`.
 
         Args:
-            change: given a text, returns what stands in its place.
+            change: given a text, returns what is in its place.
         """
         return Message(self.role, [_change_block(block, change) for block in self.blocks])
 
@@ -115,12 +115,12 @@ def _change_block(block: Any, change: Callable[[str], str]) -> Any:
             return replace(block, value=change(block.value))
         case ToolCall():
             args = _change_all(block.tool_args, change)
-            # What the model wrote may escape a character that `change` looks for, so it is written anew.
+            # The model's text may escape a character that `change` looks for, so it is serialised again.
             written = json.dumps(args, ensure_ascii=False, default=str) if block.is_valid else change(block.raw_args)
             return replace(block, tool_args=args, raw_args=written if block.raw_args.strip() else block.raw_args)
         case ToolOutput():
             return replace(block, result=_change_all(block.result, change))
-        case ThinkingBlock() if block.signature is None:  # a signed one has to go back as it came
+        case ThinkingBlock() if block.signature is None:  # a signed one has to be sent back unchanged
             return replace(block, text=change(block.text))
         case FileBlock() if block.filename is not None:
             return replace(block, filename=change(block.filename))
@@ -132,7 +132,7 @@ def _change_block(block: Any, change: Callable[[str], str]) -> Any:
 
 
 def _change_all(value: Any, change: Callable[[str], str]) -> Any:
-    """Change the texts in a JSON value, or in the blocks that a tool has returned; names of fields stay."""
+    """Change the texts in a JSON value, or in the blocks that a tool has returned, but not names of fields."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
@@ -153,7 +153,7 @@ def user_message(*content: Any) -> Message:
 
 
 def assistant_message(*content: Any) -> Message:
-    """Make a message as the model would have written it."""
+    """Create a message as if the model had written it."""
     return Message("assistant", content)
 
 
@@ -161,7 +161,7 @@ _WITHOUT_CALLS = frozenset({CBlock, ThinkingBlock, FileBlock, ImageBlock})
 
 
 def has_calls(messages: Iterable[Message]) -> bool:
-    """Tell whether calls of tools, or their results, stand in the messages."""
+    """Return whether tool calls, or their results, are in the messages."""
     for message in messages:  # noqa: SIM110 - a generator would be a call for each message of a long history
         if not _WITHOUT_CALLS.issuperset(map(type, message.blocks)):
             return True
@@ -172,7 +172,7 @@ def as_messages(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Messag
     """Convert messages, or dicts in the form of a chat completions API, to messages.
 
     Raises:
-        UsageError: one of them is neither, or names no role; or it is one message instead of a list.
+        UsageError: one of them is neither, or has no role; or it is one message instead of a list.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         raise UsageError(f"expected a list of messages, not {messages!r}; put it into a list")
@@ -185,7 +185,7 @@ def parse_tool_call(tool_call_id: str, tool_name: str, raw_args: str, *, is_buil
     try:
         # Models leave out the braces of a call without arguments.
         args = json.loads(raw_args) if raw_args.strip() else {}
-        args = replace_surrogates_in(args) if "\\u" in raw_args else args  # an escape may be half a character
+        args = replace_surrogates_in(args) if "\\u" in raw_args else args  # an escape may be a lone surrogate
     except (ValueError, RecursionError):  # the model may write any number of brackets
         args = None
     is_valid = isinstance(args, dict)
@@ -207,7 +207,7 @@ def _make_blocks(content: Any) -> tuple[Block, ...]:
         return (CBlock(content),) if content else ()
     several = isinstance(content, (list, tuple)) or (isinstance(content, Sequence) and not isinstance(content, bytes))
     pieces = content if several and not isinstance(content, str) else (content,)
-    if _EXACT_BLOCKS.issuperset(map(type, pieces)):  # as the answers of models are
+    if _EXACT_BLOCKS.issuperset(map(type, pieces)):  # the usual case for a model's answer
         return tuple(pieces)
     return tuple([block for piece in pieces if (block := _as_block(piece)) is not None])
 
@@ -228,7 +228,7 @@ def _as_block(piece: Any) -> Block | None:
 def _from_mapping(item: Any) -> Message:
     if not isinstance(item, Mapping) or "role" not in item:
         raise UsageError(f"expected a Message or a dict with 'role' and 'content', not {item!r}")
-    # A key that nobody reads, such as `tool_call`, would make a part of the history vanish.
+    # An unknown key, such as `tool_call`, would silently drop a part of the history.
     unknown = item.keys() - {"role", "content", "tool_calls", "tool_call_id", "name"}
     if unknown:
         raise UsageError(f"a message dict has no key {sorted(unknown)[0]!r}; use 'role' and 'content'")
@@ -238,7 +238,7 @@ def _from_mapping(item: Any) -> Message:
     if role == "tool":
         output = ToolOutput(str(item.get("tool_call_id", "")), str(item.get("name", "")), content)
         return Message("tool", output)
-    # `None` beside calls, as the format itself has it.
+    # `None` next to calls, as in the format itself.
     parts = [] if content is None else [content] if isinstance(content, str) else _parts(content)
     calls = item.get("tool_calls") or ()
     if not isinstance(calls, Sequence):
@@ -263,7 +263,7 @@ def _read_part(part: Mapping[str, Any]) -> Block:
 
 
 def _read_image(url: str) -> ImageBlock:
-    # An address is the provider's to fetch; nothing is downloaded here.
+    # The provider fetches a URL; nothing is downloaded here.
     if not url.startswith("data:"):
         return ImageBlock(url=url)
     head, _, payload = url.removeprefix("data:").partition(",")

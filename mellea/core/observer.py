@@ -1,16 +1,16 @@
-"""Observers: objects that are told what a program's calls do while they do it, as spans, without any library.
+"""Observers: objects that are notified, as spans, of what a program's calls do, without any library.
 
 Rules:
 
 - A `Span` is one call, attempt, check, tool, step or agent. Its parent is the span that is current where it begins;
   tasks, worker threads and detached generations inherit the current span.
-- The code that does the work tells of it, in order: a span begins before all that happens in it, and ends after that,
+- The code that does the work reports it, in order: a span begins before everything in it, and ends after that,
   exactly once, however it ends (`break`, a cancelled wait, a dropped thunk, a failure, a lost loop).
-- A span is told to the observers that are registered where it begins and to those of its parent, so that each of them
-  gets whole trees: also of what goes on after a `with observe(…)` block has been left.
-- Where nobody listens, a site costs one look at `listening.count`.
+- A span is reported to the observers that are registered where it begins and to those of its parent, so that each
+  gets whole trees, even of work that goes on after a `with observe(…)` block.
+- Without observers, a site costs one look at `listening.count`.
 - An observer that raises is logged once and disturbs nothing else. A hook that raises fails the request.
-- In a forked child the spans that were open belong to the parent process, which tells their ends.
+- In a forked child, open spans belong to the parent process, which reports their ends.
 """
 
 from __future__ import annotations
@@ -60,56 +60,56 @@ _lock = threading.Lock()
 
 
 class Observer:
-    """What is told of spans: the extension point of the library. Derive from it and override what you need.
+    """Is notified of spans: the extension point of the library. Derive from it and override what you need.
 
-    Any object with all three methods will do.
+    Any object with all three methods works.
 
     The methods are called on the thread and loop that do the work, so they return at once and never wait. All
     observers of a span are called in the order in which they were registered.
 
     An observer may have more methods, each on its own:
 
-    - `before_request(request)` is a hook: given each `Request` before it is sent, whoever asks for it, it returns the
-      request to send in its place, or `None` to leave it as it is; it raises to refuse it.
-    - `after_response(events)` is a hook: given the events of each complete answer, neighbouring deltas joined, it
-      returns those that readers get, or `None` to leave them as they are; it raises to refuse the answer. The answer
+    - `before_request(request)` is a hook: given each `Request` before it is sent, for whatever purpose, it returns
+      the request to send in its place, or `None` to leave it unchanged; it raises to reject it.
+    - `after_response(events)` is a hook: given the events of each complete answer, adjacent deltas joined, it
+      returns those that readers get, or `None` to leave them unchanged; it raises to reject the answer. The answer
       is held back until then, so nothing of it is streamed.
-    - `choose_backend(backend, request)` is a hook: given each request for text and whom it goes to, it returns the
-      backend to ask in its place, such as a recording of it, or `None`; it raises to refuse the request.
+    - `choose_backend(backend, request)` is a hook: given each request for text and its backend, it returns the
+      backend to use in its place, such as a recording, or `None`; it raises to reject the request.
     - `enter(span)` and `leave(span, token)` are called where a span becomes the current one of the running code, and
-      where it stops being that; `token` is what `enter` returned.
+      where it stops being current; `token` is what `enter` returned.
 
     Hooks are plain functions, which run in worker threads, or async. The observer that was registered first sees a
     request first and an answer last.
 
     Attributes:
-        wants_events: whether `event` is told the events of model requests as they come.
+        wants_events: whether `event` gets the events of model requests as they arrive.
     """
 
     wants_events = False
 
     def begin(self, span: Span) -> None:
-        """Note that a span begins. Its parent, kind, name and what it is about are known, its outcome isn't."""
+        """Handle the begin of a span. Its parent, kind, name and subject are known, its outcome isn't."""
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
-        """Note what happens in a span.
+        """Handle events in a span.
 
         Args:
-            span: has begun and hasn't ended.
-            events: with `wants_events` everything that a request of kind `"call"` says, in batches as they come.
-                Without it a `KeepAlive` with `begins_anew`, alone: the request is about to be sent again.
+            span: an open span.
+            events: with `wants_events`, all events of a request of kind `"call"`, in batches as they arrive.
+                Without it, only a `KeepAlive` with `is_restart`: the request is about to be sent again.
         """
 
     def end(self, span: Span) -> None:
-        """Note that a span has ended. It doesn't change any more."""
+        """Handle the end of a span, which doesn't change any more."""
 
 
 class _Observers(tuple[Any, ...]):
-    """The observers of a span, and what they have besides the three methods: looked up once, not for each span.
+    """The observers of a span and their optional methods, looked up once, not for each span.
 
     Attributes:
         events: those that want the events of requests.
-        enterers: those that are told where a span becomes the current one.
+        enterers: those that have `enter` and `leave`.
         before_request: their hooks of this name, in order.
         after_response: their hooks of this name, in order.
         choose_backend: their hooks of this name, in order.
@@ -138,7 +138,7 @@ class _Observers(tuple[Any, ...]):
 
 
 class SpanFields(TypedDict, total=False):
-    """The attributes of a `Span` that its maker may know when it begins; they are explained there."""
+    """The attributes of a `Span` that may be known when it begins; see there."""
 
     number: int
     requirement: Any
@@ -153,13 +153,13 @@ class Span:
         parent: the span that was current where this one began, `None` at the top.
         kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
             body of a prompt function), `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
-            `"trace"` (the block of `traces.start`), or whatever else its maker calls it.
-        name: the call's `name=`, else what it is about in a word or two.
+            `"trace"` (the block of `traces.start`), or any other word.
+        name: the call's `name=`, else a word or two about its subject.
         started: when it began, in seconds since the epoch.
         began: when it began, as `time.monotonic()` tells.
         ended: when it ended, as `time.monotonic()` tells; `None` while it runs.
         error: why it failed or was cancelled.
-        links: the spans of the thunks that a call is made of.
+        links: the spans of the thunks that a call depends on.
         backend: name of the backend that a call goes to.
         model: id of the model that a call goes to.
         server: host and port that a call goes to; `None` for a model in this process.
@@ -168,7 +168,7 @@ class Span:
         is_batched: whether it is a request in a provider's batch, which costs less and takes long.
         component: what a call says to the model.
         request: what was sent, without keys; `None` before that.
-        generation: what came of a request, also if it failed: text, usage, finish reason; afterwards.
+        generation: the outcome of a request, even if it failed: text, usage, finish reason; afterwards.
         time_to_first_token: seconds from the request to the first piece of the answer; afterwards.
         chunk_count: how many deltas the answer came in; afterwards.
         number: of an attempt or a step, from 1.
@@ -176,9 +176,9 @@ class Span:
         requirement: the `Requirement` that a check is about.
         outcome: the `ValidationResult` of a check; afterwards.
         tool_call: what the model asks a tool to do.
-        result: what a tool gave back, as the model is told it; afterwards.
-        data: for its maker, and for observers, to keep more with it.
-        observers: who is told of it.
+        result: a tool's result, as the model sees it; afterwards.
+        data: for more values of its creator, and of observers.
+        observers: those that are notified of it.
     """
 
     __slots__ = (
@@ -218,7 +218,7 @@ class Span:
         self.id = next(_numbers)
         self.kind, self.name, self.parent, self.observers = kind, name, parent, observers
         self.started, self.began = time.time(), time.monotonic()
-        # A session's work stays its work, however deep.
+        # Nested spans belong to the same session.
         self.session: str | None = None if parent is None else parent.session
         self.links: tuple[Span, ...] = ()
         self.backend: str | None = None
@@ -242,7 +242,7 @@ class Span:
 
     @property
     def status(self) -> Status:
-        """Where it stands, or how it ended."""
+        """Its state, or how it ended."""
         if self.ended is None:
             return "running"
         return "cancelled" if self._is_cancelled else "error" if self.error is not None else "ok"
@@ -253,25 +253,25 @@ class Span:
         return (time.monotonic() if self.ended is None else self.ended) - self.began
 
     def begin(self) -> None:
-        """Tell the observers that it begins; what is known of it has been set by now."""
-        # Weakly: a span whose run was dropped must not be kept alive by the list of open ones.
+        """Notify the observers that it begins; its known attributes are set by now."""
+        # Weak: the list of open spans must not keep a span alive whose run was dropped.
         listening[self.id] = weakref.ref(self)
         try:
             _call_all(self.observers, "begin", self)
         except BaseException as exit:
-            self.end(exit)  # what it would have been of isn't begun
+            self.end(exit)  # the work itself isn't started then
             raise
 
     def enter(self) -> Any:
-        """Make it the span that the running code is part of, and return what `leave` takes."""
+        """Make it the current span, and return the argument for `leave`."""
         token = current_span.set(self)
         told: tuple[Any, ...] = ()
-        for each in self.observers.enterers:  # hardly ever more than one
+        for each in self.observers.enterers:  # rarely more than one
             told += ((each, _call(each, "enter", self)),)
         return token, told
 
     def leave(self, entered: Any) -> None:
-        """Undo `enter`; in another context than that of `enter` there is nothing to undo."""
+        """Undo `enter`; in a different context there is nothing to undo."""
         token, told = entered
         for each, its_token in reversed(told):
             _call(each, "leave", self, its_token)
@@ -279,23 +279,24 @@ class Span:
             current_span.reset(token)
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Tell the observers that want all events what happens in it."""
+        """Send events in it to the observers that want them."""
         _call_all(self.observers.events, "event", self, events)
 
     def tell_retry(self, event: Event, *, is_for_all: bool) -> None:
-        """Tell the observers that the request is about to be sent again: all of them, or those who want no events."""
+        """Notify the observers that the request is about to be sent again: all of them, or those that want no
+        events."""
         for each in self.observers:
             if is_for_all or not getattr(each, "wants_events", False):
                 _call(each, "event", self, [event])
 
     def end(self, error: BaseException | None = None, *, is_cancelled: bool = False) -> None:
-        """End it, and tell the observers; a second time does nothing.
+        """End it, and notify the observers; a second time does nothing.
 
         Args:
             error: why it failed.
-            is_cancelled: whether it was cancelled, and `error` is nobody's fault.
+            is_cancelled: whether it was cancelled, so `error` isn't a failure.
         """
-        # One step, so that of two threads that end it, only one tells the observers.
+        # Atomic, so that only one of two threads that end it notifies the observers.
         if listening.pop(self.id, None) is None:
             return
         self.ended = time.monotonic()
@@ -307,12 +308,12 @@ class Span:
 
 
 class _Listening(dict[object, Any]):
-    """Registered observers and open spans, which a dict takes and gives up in one step each.
+    """Registered observers and open spans, in dicts whose changes are atomic.
 
     There is no lock, since a span may end wherever the garbage collector drops a generator.
 
     Attributes:
-        count: how many they are; 0 means that there is nothing to tell and nobody to tell it to.
+        count: the number of both; 0 means that there is nothing to report.
     """
 
     __slots__ = ()
@@ -334,7 +335,7 @@ _everywhere = _Observers()
 
 
 def add_observer(observer: Any) -> None:
-    """Have an observer told of every span in this process that begins from now on; a second time does nothing.
+    """Notify an observer of every span in this process that begins from now on; a second time does nothing.
 
     Args:
         observer: an object with the methods of `Observer`.
@@ -348,12 +349,12 @@ def add_observer(observer: Any) -> None:
         # By identity: two observers that are equal are still two.
         if not any(observer is known for known in _everywhere):
             _everywhere = _Observers((*_everywhere, observer))
-            # An entry, so that `count` alone tells whether anybody listens.
+            # Counted as an entry, so that `count` says whether there are observers.
             listening[_place(observer)] = None
 
 
 def remove_observer(observer: Any) -> None:
-    """Tell an observer of no further trees; what has begun is told to its end."""
+    """Stop notifying an observer of new trees; open ones are reported until they end."""
     global _everywhere
     with _lock:
         if any(observer is known for known in _everywhere):
@@ -362,7 +363,7 @@ def remove_observer(observer: Any) -> None:
 
 
 def observe(observer: T) -> AbstractContextManager[T]:
-    """Have an observer told of the spans that begin in a `with` block, and in the tasks and threads it starts.
+    """Notify an observer of the spans that begin in a `with` block, and in the tasks and threads it starts.
 
     Args:
         observer: an object with the methods of `Observer`.
@@ -384,12 +385,12 @@ def _observing(observer: T) -> Iterator[T]:
         yield observer
     finally:
         listening.pop(place, None)
-        with suppress(ValueError):  # a generator may be left in another context: then there is nothing to undo
+        with suppress(ValueError):  # a generator may be closed in another context, where there is nothing to undo
             _around.reset(token)
 
 
 def _check_observer(what: str, observer: Any) -> None:
-    """Refuse what could only fail at each span."""
+    """Reject an object that would fail at each span."""
     if isinstance(observer, type):
         raise UsageError(f"{what} takes an observer, not the class {observer!r}; write {what}({observer.__name__}(…))")
     missing = [name for name in ("begin", "event", "end") if not callable(getattr(observer, name, None))]
@@ -403,13 +404,13 @@ def _check_observer(what: str, observer: Any) -> None:
 def begin_span(
     kind: str, name: str, *, parent: Span | None = None, observers: tuple[Any, ...] = (), **about: Unpack[SpanFields]
 ) -> Span | None:
-    """Begin a span, and tell the observers; `None` if nobody listens. It has to be ended by `Span.end`.
+    """Begin a span, and notify the observers; `None` without observers. It has to be ended by `Span.end`.
 
     Args:
         kind: see `Span.kind`.
         name: see `Span.name`.
         parent: the span that it is part of, by default the current one.
-        observers: more of them for this span, and for those in it.
+        observers: additional ones for this span and those in it.
         about: other attributes of `Span`.
     """
     span = make_span(kind, name, parent, observers)
@@ -421,11 +422,11 @@ def begin_span(
 
 
 def make_span(kind: str, name: str, parent: Span | None = None, observers: tuple[Any, ...] = ()) -> Span | None:
-    """Make a span that hasn't begun, `None` if nobody listens; `Span.begin` comes when its attributes are set.
+    """Create a span that hasn't begun, `None` without observers; call `Span.begin` once its attributes are set.
 
     The arguments are those of `begin_span`.
     """
-    # The whole cost where nobody listens.
+    # The whole cost without observers.
     if not listening.count and not observers:
         return None
     parent = parent or current_span.get()
@@ -444,7 +445,7 @@ def end_open_spans() -> None:
 
 
 class span_around:
-    """Make a span of a `with` block, and the current one inside it; gives the span, or `None` if nobody listens.
+    """Make a `with` block a span, current inside it; yields the span, or `None` without observers.
 
     The arguments are those of `begin_span`. What leaves the block is the span's error.
     """
@@ -497,13 +498,13 @@ def _call(observer: Any, method: str, *args: object) -> Any:
         if id(observer) not in _failed:
             _failed.add(id(observer))
             _log.exception(
-                "the observer %s failed in %s(); it is still told of everything after that", _name(observer), method
+                "the observer %s failed in %s(); it is still notified of later events", _name(observer), method
             )
         return None
 
 
 def _call_all(observers: Sequence[Any], method: str, *args: object) -> None:
-    """Call all of them, also if one raises what ends more than a call, such as `SystemExit`; that is raised then."""
+    """Call all of them, even if one raises something like `SystemExit`, which is raised at the end."""
     exits: list[BaseException] = []
     for each in observers:
         try:
@@ -519,9 +520,9 @@ def _name(observer: Any) -> str:
 
 
 def _forget_parent() -> None:
-    """After a fork, leave the parent's open spans to the parent; the child tells of what it begins itself."""
+    """After a fork, leave the parent's open spans to the parent; the child reports only its own."""
     global _lock
-    _lock = threading.Lock()  # another thread may have held the old one
+    _lock = threading.Lock()  # another thread may hold the old lock
     for key, span in list(listening.items()):
         if span is not None:
             del listening[key]

@@ -28,10 +28,10 @@ __all__ = [
 
 
 class ModelOption(StrEnum):
-    """The names of all model options; the plain strings do as well.
+    """The names of all model options; plain strings work, too.
 
     `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total; silence may last as long) or a `Deadlines`.
-    `STREAM: False` asks the provider for one plain response; everything else is read as a stream from the wire anyway.
+    `STREAM: False` asks the provider for one plain response; otherwise every response is streamed.
     """
 
     TEMPERATURE = "temperature"
@@ -60,12 +60,12 @@ class Deadlines:
     """How long to wait for a provider, in seconds; `None` is forever.
 
     Args:
-        connect: until the connection stands.
+        connect: until the connection is open.
         first_byte: from the request to the first sign of life.
         between_bytes: from one sign of life to the next.
         total: for everything together.
 
-    A call is given up about 0.01 s after a deadline, or up to 0.05 s after one that passed while the event loop was
+    A call is abandoned about 0.01 s after a deadline, or up to 0.05 s after one that passed while the event loop was
     busy: what has arrived by then is read first.
     """
 
@@ -76,10 +76,10 @@ class Deadlines:
 
     @classmethod
     def of(cls, timeout: float | Deadlines | None) -> Deadlines:
-        """Return the deadlines that the option `timeout` means.
+        """Return the deadlines for a value of the option `timeout`.
 
-        A number of seconds is the total, and the first byte and the pauses between bytes may take as long; for the
-        connection the default stays. Without the option all defaults hold.
+        A number of seconds is the total, and also the limit for the first byte and between bytes; the connection
+        keeps its default. Without the option all defaults apply.
         """
         if timeout is None:
             return DEFAULT_DEADLINES
@@ -100,7 +100,7 @@ def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         try:
             return is_number and math.isfinite(value) and low <= value <= high
-        except OverflowError:  # a whole number that no float can hold
+        except OverflowError:  # a whole number too large for a float
             return False
 
     return check
@@ -168,13 +168,13 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise UsageError(f"model_options takes a dict such as {{'temperature': 0}}, not {options!r}")
     checked = {}
-    # Strictly: an option that nobody reads would change nothing, and nobody would notice.
+    # Strict: an ignored option would change nothing without notice.
     for name, value in options.items():
         if name not in _CHECKS:
             raise UsageError(f"unknown model option {name!r} in model_options; {_advice(name)}")
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
-            # The message of an error ends up in logs.
+            # Error messages end up in logs.
             shown = type(value).__name__ if name in MAY_HOLD_KEYS else _show(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
@@ -206,15 +206,15 @@ class OptionValues(TypedDict, total=False):
 
 
 scoped_options: ContextVar[Mapping[str, Any]] = ContextVar("mellea_options", default={})  # noqa: B039 - never changed
-"""The options of the `with options(…)` blocks around."""
+"""The options of the enclosing `with options(…)` blocks."""
 
 
 @contextmanager
 def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[OptionValues]) -> Iterator[None]:
     """Set model options for every call inside a `with` block.
 
-    They go before those of the session and the backend; those of a call go before them. Blocks nest, and each task
-    and thread has its own. Options are looked up when a verb is called.
+    They take precedence over those of the session and the backend; those of a call take precedence over them. Blocks
+    nest, and each task and thread has its own. Options are looked up when a verb is called.
 
     Args:
         model_options: options by name, where a name is not a Python word.
@@ -225,7 +225,7 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[Op
     """
     if "model_options" in more:
         raise UsageError("options takes model options by name, as in options(temperature=0), or a dict of them alone")
-    # A new dict each time: tasks that were started before go on with the one they have.
+    # A new dict each time: tasks that were started before keep theirs.
     token = scoped_options.set({**scoped_options.get(), **check_options(model_options), **check_options(more)})
     try:
         yield
@@ -289,7 +289,7 @@ _SHAPING_BODY = frozenset(
 def strip_shape(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without those that shape an answer: length, stop, seed, tools, format and system prompt.
 
-    The user sets them for answers. Calls that the library makes on its own behalf, such as a judge's, bring their own.
+    Users set them for their answers. Calls that the library makes for itself, such as a judge's, have their own.
     """
     found = {name: value for name, value in options.items() if name not in _SHAPING}
     if body := found.get(ModelOption.EXTRA_BODY):
@@ -299,14 +299,14 @@ def strip_shape(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _body_without_shape(body: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in body.items() if name not in _SHAPING_BODY}
-    for name in ("options", "generationConfig", "generation_config"):  # some wire formats keep them in there
+    for name in ("options", "generationConfig", "generation_config"):  # some wire formats have them there
         if isinstance(found.get(name), Mapping):
             found[name] = {key: value for key, value in found[name].items() if key not in _SHAPING_BODY}
     return found
 
 
 unshaped_backend: ContextVar[Any] = ContextVar("mellea_unshaped", default=None)
-"""The backend whose calls are made on the library's behalf: its own options don't shape their answers either."""
+"""The backend whose calls the library makes for itself: its options don't shape these answers either."""
 
 
 @contextmanager
@@ -316,7 +316,7 @@ def list_unshaped_options(backend: Any) -> Iterator[None]:
     Args:
         backend: the backend of the user's answer; its own options are ignored in the same way.
     """
-    # Both levels: blocks around the call, and what the backend itself was made with.
+    # Both levels: blocks around the call, and the backend's own options.
     scope, backends = scoped_options.set(strip_shape(scoped_options.get())), unshaped_backend.set(backend)
     try:
         yield
@@ -370,9 +370,9 @@ def find_nearest_option(name: Any, cutoff: float) -> str | None:
         name: what was given.
         cutoff: how similar the names have to be, from 0 to 1 (equal).
     """
-    import difflib  # lazy: for a slip of the pen alone
+    import difflib  # lazy: only for typos
 
-    # Each under its value and under its member's name: people write `max_new_tokens` as well as `max_tokens`.
+    # Each under its value and its member's name: people write `max_new_tokens` as well as `max_tokens`.
     known = dict(_ELSEWHERE) | {spelt: option for option in ModelOption for spelt in (option.name.lower(), str(option))}
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=cutoff)
     return str(known[near[0]]) if near else None

@@ -2,12 +2,12 @@
 
 Rules:
 
-- A price that no source states isn't in the table, and what needs it costs `None`: nothing is estimated.
+- A price that no source states isn't in the table, and costs that need it are `None`: nothing is estimated.
 - `"provider/model"` is looked up as it is, then without a date or version at its end (`-2024-08-06`, `-20250929`,
-  `@20250929`, `-001`), then as `"provider/*"`. Other names are other models: `gpt-4o-mini` is no `gpt-4o`.
+  `@20250929`, `-001`), then as `"provider/*"`. Other names are other models: `gpt-4o-mini` isn't `gpt-4o`.
 - A model that runs on the user's own machine costs nothing per token: `llama_cpp`, `ollama` and `lmstudio` are 0.0.
   Ollama's cloud models (`…-cloud`, `…:cloud`) aren't local and aren't in the table.
-- Prices hold for text and what is billed like it; sound is dearer with some models, and a usage doesn't tell it apart.
+- Prices are for text and what is billed like it; audio costs more with some models, and a usage doesn't distinguish it.
 
 Sources, read 2026-11 in stored copies, which may be some weeks older than that:
 platform.claude.com/docs/en/about-claude/pricing and the models' own pages there; ai.google.dev/gemini-api/docs/pricing
@@ -55,15 +55,16 @@ class Price:
     Args:
         input: of the prompt.
         output: of the answer, reasoning included.
-        cached: of the prompt that came out of a cache.
-        cache_write: of the prompt that went into a cache; where the provider bills nothing extra, that of `input`.
+        cached: of the prompt that was read from a cache.
+        cache_write: of the prompt that was written to a cache; the price of `input` where the provider bills nothing
+            extra.
         reasoning: of reasoning, if it is billed apart from the answer.
         batch: what a batch costs, as a fraction of these prices, such as 0.5.
         batch_cached: the same fraction for tokens of a cache.
         up_to: the longest prompt, in tokens, for which these prices hold; `None` if for all.
         above: the prices of longer prompts; without them their cost is unknown.
         as_of: when the source stated them, as an ISO date or month.
-        second: US dollars for a second of video, which is billed by nothing else then.
+        second: US dollars for a second of video, which is the only price of video then.
     """
 
     input: float | None = None
@@ -89,7 +90,7 @@ class Price:
     def cost(self, usage: Usage, *, batch: bool = False) -> float | None:
         """Return what a request with this usage costs in US dollars, or `None` if a part of it is unknown.
 
-        Tokens that the provider doesn't tell apart (cached, reasoning) are billed as ordinary ones.
+        Tokens that the provider doesn't report separately (cached, reasoning) are billed as ordinary ones.
         """
         if usage.video_seconds is not None and self.second is not None:
             return usage.video_seconds * self.second
@@ -103,7 +104,7 @@ class Price:
         fresh, answered = usage.input_tokens - cached - written, usage.output_tokens - reasoned
         if fresh < 0 or answered < 0:
             return None  # the numbers contradict each other
-        # Apart, since not every provider halves what comes from its cache.
+        # Separate, since not every provider halves the price of cached tokens.
         factor, cached_factor = (self.batch, self.batch_cached) if batch else (1.0, 1.0)
         parts = [
             (fresh, self.input, factor),
@@ -114,7 +115,7 @@ class Price:
         ]
         total = 0.0
         for tokens, price, share in parts:
-            # A price that isn't known is a matter only where there are such tokens.
+            # An unknown price only matters where there are such tokens.
             if tokens and (price is None or share is None):
                 return None
             total += tokens * (price or 0.0) * (share or 0.0)
@@ -125,12 +126,12 @@ _FREE = Price(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
 
 
 def _claude(input: float, output: float, write: float | None, cached: float, up_to: int | None = None) -> Price:
-    # The write price is that of a cache of five minutes, the only one that is asked for; a batch halves all of them.
+    # The write price is for a five-minute cache, the only one that is requested; a batch halves all of them.
     return Price(input, output, cached, write, batch=0.5, batch_cached=0.5, up_to=up_to, as_of="2026-11")
 
 
 def _gpt(input: float, output: float, cached: float | None, as_of: str) -> Price:
-    # Filling its cache costs nothing extra.
+    # Writing to its cache costs nothing extra.
     return Price(input, output, cached, input, batch=0.5, as_of=as_of)
 
 
@@ -175,7 +176,7 @@ _LIST: Mapping[str, Price] = {
     "openai/gpt-4.1-mini": _gpt(0.4, 1.6, 0.1, "2025-07-04"),
     "openai/gpt-4.1-nano": _gpt(0.1, 0.4, 0.025, "2025-07-04"),
     "openai/gpt-4o": _gpt(2.5, 10, 1.25, "2025-07-04"),
-    "openai/gpt-4o-2024-05-13": Price(as_of="2025-07-04"),  # dearer than later ones; the sources don't say by how much
+    "openai/gpt-4o-2024-05-13": Price(as_of="2025-07-04"),  # later ones cost less; sources don't say how much
     "openai/gpt-4o-mini": _gpt(0.15, 0.6, 0.075, "2025-07-04"),
     "openai/o3": _gpt(2, 8, 0.5, "2025-07-12"),
     "openai/o3-mini": _gpt(1.1, 4.4, 0.55, "2025-07-04"),
@@ -189,18 +190,18 @@ _LIST: Mapping[str, Price] = {
     "gemini/gemini-2.5-pro": _gemini(1.25, 10, 0.125, above=(2.5, 15, 0.25)),
     "gemini/gemini-2.5-flash": _gemini(0.3, 2.5, 0.03),
     "gemini/gemini-2.5-flash-lite": _gemini(0.1, 0.4, 0.01),
-    "cache/*": _FREE,  # answers out of a journal
+    "cache/*": _FREE,  # answers from a journal
     "llama_cpp/*": _FREE,
     "lmstudio/*": _FREE,
     "ollama/*": _FREE,
 }
 
 _MOST_NAMES = 1000
-"""How many names are remembered with the prices that were found for them."""
+"""How many names are cached with their prices."""
 
 _Lookup = tuple[Mapping[str, Price], dict[str, Price | None]]
 _lookup: _Lookup = (MappingProxyType(dict(_LIST)), {})
-"""The table, and what was found in it by name; replaced as a whole, so that readers need no lock."""
+"""The table and the cache of look-ups; replaced together, so that readers need no lock."""
 _lock = threading.Lock()
 
 _VERSION = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-0\d\d)\Z")
@@ -208,17 +209,17 @@ _CLOUD = ("-cloud", ":cloud")
 
 
 def prices() -> Mapping[str, Price]:
-    """Return the table that holds now, by `"provider/model"`."""
+    """Return the current table, by `"provider/model"`."""
     return _lookup[0]
 
 
 def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, replace: bool = False) -> None:
-    """Add prices to the table, or put others in place of what it has, for the whole process and at once.
+    """Add prices to the table or replace them, for the whole process.
 
     Args:
         table: `Price`s, or mappings of their fields, by `"provider/model"` (`"provider/*"` for all of a provider's
             models); or the path of a JSON file with such an object.
-        replace: forget all other prices.
+        replace: drop all other prices.
 
     Raises:
         UsageError: a name or a price is wrong, or there is no such file, or it isn't such JSON.
@@ -227,17 +228,17 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
     global _lookup
     added = {_checked_name(name): _as_price(name, price) for name, price in _entries(table).items()}
     with _lock:
-        # Under the lock because it is read and written; what was found before is forgotten with it.
+        # Locked, because it is read and written; cached look-ups are dropped with it.
         _lookup = (MappingProxyType(added if replace else {**_lookup[0], **added}), {})
 
 
 def reset_prices() -> None:
-    """Go back to the list prices that came with the library."""
+    """Restore the list prices that come with the library."""
     set_prices(_LIST, replace=True)
 
 
 def price_of(provider: str, model: str) -> Price | None:
-    """Return the price of a model, `None` if the table has none; the rule for names stands at the top of this file."""
+    """Return the price of a model, `None` if the table has none; the rule for names is at the top of this file."""
     table, known = _lookup
     whole = f"{provider}/{model}"
     if whole in known:
@@ -246,7 +247,7 @@ def price_of(provider: str, model: str) -> Price | None:
     found = table.get(whole) or table.get(_VERSION.sub("", whole))
     if found is None and not model.endswith(_CLOUD):
         found = table.get(f"{provider}/*")
-    if len(known) < _MOST_NAMES:  # a server may call its model what it likes
+    if len(known) < _MOST_NAMES:  # a server may name its model as it likes
         known[whole] = found
     return found
 
@@ -257,7 +258,7 @@ def cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False)
     Prices may depend on the length of the prompt: give it the usage of one request, not the sum of several.
 
     Args:
-        usage: the tokens that it took.
+        usage: the tokens that it used.
         provider: the backend's name, such as `"anthropic"`.
         model: the model that answered.
         batch: whether it was sent in a batch.
@@ -269,7 +270,7 @@ def cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False)
 def cost_of(thunk: Any) -> float | None:
     """Return what a computed thunk's requests cost together in US dollars, or `None` if that of any is unknown.
 
-    Under a strategy that is all attempts, whoever made them. What a judge or a compactor asks is not part of it. A
+    Under a strategy that is all attempts, of all models. Requests of judges and compactors aren't included. A
     thunk that isn't computed yet costs `None`, and so does one that was pickled, which doesn't know its provider.
     """
     if not thunk.is_computed():
@@ -286,8 +287,8 @@ def cost_of(thunk: Any) -> float | None:
 def cost_of_events(events: Iterable[Event], provider: str, model: str) -> float | None:
     """Return what the requests of a run cost together in US dollars, or `None` if that of any is unknown.
 
-    Each attempt of a strategy and each step of a tool loop is a request of its own, and priced as one. One that was
-    stopped before its usage came, such as a rejected attempt, is unknown.
+    Each attempt of a strategy and each step of a tool loop is priced as a separate request. The cost of one that
+    was stopped before its usage arrived, such as a rejected attempt, is unknown.
     """
     return _sum(cost(usage, provider, model) for usage in _usages(events))
 
@@ -302,11 +303,11 @@ def _sum(costs: Iterable[float | None]) -> float | None:
 
 
 _ANSWER = frozenset({TextDelta, ReasoningDelta, ToolStart, ToolEnd, BuiltinToolEnd, FileEvent, StreamEnd})
-"""Events that only a request that was answered has."""
+"""Events that only an answered request has."""
 
 
 def _usages(events: Iterable[Event]) -> list[Usage | None]:
-    """Return the usage of each request, `None` if its provider said nothing of it."""
+    """Return the usage of each request, `None` if its provider didn't report it."""
     usages: list[Usage | None] = []
     usage: Usage | None = None
     was_answered = False

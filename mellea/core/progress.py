@@ -1,13 +1,13 @@
-"""How far a piece of work has come: as a value for a function, or as one line of a terminal.
+"""Progress of a piece of work: as a value for a function, or as one line on a terminal.
 
 Rules:
 
-- Where a caller may ask for progress, it says `True` (a line on stderr, if that is a terminal), `False`, or gives a
-  function, which is called with a `Progress` on the event loop: it must not block.
-- A line is drawn at most five times a second, and only for work that has taken a second: what is quick leaves nothing.
-  It is drawn by a thread of its own, so that its seconds pass while there is no news, or the event loop is blocked.
-- One piece of work at a time is shown: what begins inside it, or beside it, is silent.
-- It is erased when the work ends, so that what the program prints isn't broken up by it.
+- `progress=` takes `True` (a line on stderr, if that is a terminal), `False`, or a function, which is called with a
+  `Progress` on the event loop: it must not block.
+- A line is drawn at most five times a second, and only for work that takes over a second. It is drawn by a separate
+  thread, so that its seconds advance while there is no news, or the event loop is blocked.
+- One piece of work at a time is shown: work inside it, or parallel to it, is silent.
+- It is erased when the work ends, so that it doesn't disturb the program's output.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Progress", "ProgressOption", "Reporter", "TerminalLine", "format_tim
 _REDRAW_SECONDS = 0.2
 _QUICK_SECONDS = 1.0
 _LEAVE_SECONDS = 1.0
-"""How long the end of the work waits for the line to go away: a terminal may be stopped."""
+"""How long to wait for erasing the line at the end: a terminal may be stopped."""
 
 _USUAL_COLUMNS = 80
 
@@ -38,14 +38,14 @@ _BAR = 24
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a piece of work has come.
+    """The progress of a piece of work.
 
     Args:
         what: the work, such as `"video"`.
         done: how much is done.
-        total: how much there is to do; `None` if nobody knows.
-        seconds: how long it has taken so far.
-        state: the word for what is going on, such as a provider's `"in_progress"`.
+        total: how much there is to do; `None` if unknown.
+        seconds: the time so far.
+        state: the current state, such as a provider's `"in_progress"`.
     """
 
     what: str
@@ -56,7 +56,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """The share that is done, from 0 to 1; `None` if nobody knows."""
+        """The share that is done, from 0 to 1; `None` if unknown."""
         return None if not self.total else min(max(self.done / self.total, 0.0), 1.0)
 
     def __str__(self) -> str:
@@ -70,51 +70,51 @@ class Progress:
 
 
 ProgressOption = bool | Callable[[Progress], object]
-"""What callers say about progress: whether a terminal shows it, or the function that is told of it."""
+"""The argument `progress=`: whether a terminal shows progress, or the function to call."""
 
 
 class TerminalLine:
-    """One line of a terminal that is drawn anew.
+    """A line on a terminal that is redrawn in place.
 
     Args:
-        stream: where; by default stderr.
+        stream: by default stderr.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
-        self._width = 0  # of what is shown: a shorter line is padded, or the rest of the longer one would stay
+        self._width = 0  # length of the line: a shorter one is padded, or the rest of the longer one would remain
         self._drawn = time.monotonic()
 
     @property
     def is_terminal(self) -> bool:
-        """Whether somebody can see it: a program without a console has no stderr."""
+        """Whether the stream is a terminal; a program without a console has no stderr."""
         return bool(self._stream is not None and self._stream.isatty())
 
     @property
     def is_shown(self) -> bool:
-        """Whether something stands there."""
+        """Whether a line is shown."""
         return self._width > 0
 
     def is_due(self) -> bool:
-        """Whether it is time to draw again: faster than a few times a second nobody can read it."""
+        """Whether it is time to redraw: more often than a few times a second can't be read."""
         return time.monotonic() - self._drawn >= _REDRAW_SECONDS
 
     def draw(self, text: str) -> None:
-        """Put a text in place of what the line shows."""
-        # A longer line would be broken by the terminal, and a carriage return only goes back to the break.
+        """Replace the text of the line."""
+        # The terminal would wrap a longer line, and a carriage return only goes back to the wrap.
         text = text[: self._columns()]
         # A carriage return works everywhere, also in terminals that know no escape sequences.
         self._write("\r" + text.ljust(self._width))
         self._width, self._drawn = len(text), time.monotonic()
 
     def leave(self) -> None:
-        """Go on below the line."""
+        """Continue on the next line."""
         if self._width:
             self._write("\n")
             self._width = 0
 
     def erase(self) -> None:
-        """Make the line empty, and go back to its beginning."""
+        """Erase the line, and return to its start."""
         if self._width:
             self._write("\r" + " " * self._width + "\r")
             self._width = 0
@@ -124,7 +124,7 @@ class TerminalLine:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError):  # not a terminal
             return None
-        return (columns or _USUAL_COLUMNS) - 1  # some don't know their size, and say 0
+        return (columns or _USUAL_COLUMNS) - 1  # some don't know their size, and report 0
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
@@ -132,17 +132,17 @@ class TerminalLine:
 
 
 _is_shown = threading.Lock()
-"""Held by the piece of work that a terminal shows."""
+"""Held by the work that the terminal shows."""
 
 
 class Reporter:
-    """Tells of the progress of a piece of work that takes the length of a `with` block.
+    """Reports the progress of the work in a `with` block.
 
     Args:
-        what: the work, as a line shows it.
-        progress: what the caller said.
+        what: the name of the work, as shown.
+        progress: the caller's argument.
         total: how much there is to do, if that is known.
-        stream: where a line is drawn, in place of stderr.
+        stream: where the line is drawn, in place of stderr.
 
     Raises:
         UsageError: `progress` is neither true or false nor a function.
@@ -164,16 +164,16 @@ class Reporter:
 
     @property
     def is_heard(self) -> bool:
-        """Whether anybody is told."""
+        """Whether progress is reported at all."""
         return self._tell is not None or self._line is not None
 
     def report(self, done: float = 0.0, *, total: float | None = None, state: str = "") -> None:
-        """Tell how far the work has come.
+        """Report the progress of the work.
 
         Args:
             done: how much is done.
-            total: how much there is to do, in place of what was said before.
-            state: the word for what is going on.
+            total: how much there is to do, replacing the earlier value.
+            state: the current state.
 
         Raises:
             UsageError: the caller's function failed; its error is the cause.
@@ -209,7 +209,7 @@ class Reporter:
     ) -> None:
         self._ended.set()
         if self._drawing is not None:
-            # So that nothing is drawn into what the program prints next.
+            # So that nothing is drawn into the program's next output.
             self._drawing.join(_LEAVE_SECONDS)
             _is_shown.release()
 

@@ -76,7 +76,7 @@ class RunCard:
             return Prose(so_far.text)
         if run.state is State.DONE:
             return show_value(run.parsed)
-        # Attempts and steps begin anew; their text is shown as it is.
+        # Attempts and steps start over; their text is shown as it is.
         if is_final or run.is_composite:
             return Code(so_far.text)
         return self._show_partial(so_far.text)

@@ -22,7 +22,7 @@ __all__ = ["Attempt", "Compose", "Generate", "Sampler", "SamplingResult", "Sampl
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try: the output, the context it stands in, and what each requirement said about it, in order.
+    """One try: the output, the context it is in, and what each requirement said about it, in order.
 
     An attempt that was pickled has no context, and its requirements have no functions any more.
 

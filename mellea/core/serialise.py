@@ -96,7 +96,7 @@ _DEEPEST = 100
 """Levels of nesting in a free value, far below where Python's own recursion ends."""
 
 _DEEPEST_DOCUMENT = 500
-"""Levels of nesting in a document: a free value takes two for each of its own, and stands in a few others."""
+"""Levels of nesting in a document: a free value takes two for each of its own, and is in a few others."""
 
 
 def to_json(value: Any, *, limit: int = LARGEST) -> str:
@@ -129,7 +129,7 @@ def write_document(value: Any, *, format: str = _FORMAT, version: int = VERSION,
         raise UsageError(f"the value has no JSON form: {error}") from None
     text = replace_surrogates(
         text
-    )  # halves of a character stand inside the quotes, so that the whole text can be mended at once
+    )  # halves of a character are inside the quotes, so that the whole text can be mended at once
     if len(text) > limit:
         raise UsageError(f"the document has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     return text
@@ -189,7 +189,7 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
 
     Args:
         data: the JSON value.
-        path: where it stands, for errors.
+        path: where it is, for errors.
 
     Raises:
         StateError: see `from_json`.

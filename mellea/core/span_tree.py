@@ -19,7 +19,7 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
     """Return spans as text, in the order in which they are given; a span whose parent isn't among them is at the top.
 
     Args:
-        spans: each stands behind its parent.
+        spans: each is after its parent.
         figures: whether a line shows seconds, tokens and cost, where they are known.
     """
     known = walk([_outline(span) for span in spans])
@@ -27,10 +27,10 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
 
 
 def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield spans as they stand in a tree, each with its level.
+    """Yield spans as they are in a tree, each with its level.
 
     Args:
-        spans: as plain data, each behind its parent.
+        spans: as plain data, each after its parent.
     """
     known = {data["id"] for data in spans}
     children: dict[int | None, list[Mapping[str, Any]]] = {}

@@ -51,7 +51,7 @@ class Database:
 
     Args:
         path: the file, made if it isn't there, readable for this user alone; `":memory:"` for one without a file.
-        kind: what is kept in it, such as `"mellea resumes"`; the same for ever.
+        kind: what is kept in it, such as `"mellea resumes"`; the same forever.
         schema: the statements that make its tables, for each version those that bring the version before up to date.
             The number of versions is the version that is written.
         is_durable: whether a commit survives a failure of power (a write to the disk each); if not, a killed process.

@@ -167,7 +167,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
         """Read the items of a sequence, whole and validated, each as soon as its last character is there.
 
-        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and the like, and for an object with exactly one such
+        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such
         field. A number is there with the character after it. Under a strategy they are the items of the
         accepted attempt.
 
@@ -207,7 +207,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def record(self) -> Record:
-        """The generation as its readers know it: events, state, waits. For streams, strategies and the like."""
+        """The generation as its readers know it: events, state, waits. For streams, strategies and agents."""
         return self._run
 
     def so_far(self) -> Generation:

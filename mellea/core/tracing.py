@@ -2,7 +2,7 @@
 
 Rules:
 
-- A decorated function is a span while it runs. Where nobody listens it costs one look at `listening.count`.
+- A decorated function is a span while it runs. Without observers it costs one look at `listening.count`.
 - A decorated generator is a span from its first step to its end. The span's parent is what is current at the first
   step. It is current only while the body runs: it is set and reset at each step, on whatever thread and in whatever
   context that is, and so is what the body itself has made current.
@@ -69,7 +69,7 @@ class Tree(Displayed):
 class Trace(Observer, Displayed):
     """What happens in a `with` block, collected in memory; `start` makes it.
 
-    What was launched in the block is part of it, also if it goes on behind its end.
+    What was launched in the block is part of it, also if it goes on after its end.
 
     Args:
         name: what to call it.
@@ -109,7 +109,7 @@ class Trace(Observer, Displayed):
 
     def __enter__(self) -> Self:
         if self._root is not None:
-            raise UsageError(f"the trace {self.name!r} has begun already; start another one")
+            raise UsageError(f"the trace {self.name!r} has already started; start another one")
         self._root = begin_span("trace", self.name, observers=(self,))
         if self._root is not None:
             self._entered = self._root.enter()
@@ -202,7 +202,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        # The way where nobody listens: one look at an attribute.
+        # The way without observers: one look at an attribute.
         if not listening.count:
             return function(*args, **kwargs)
         steps = _Steps(name)

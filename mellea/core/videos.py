@@ -28,7 +28,7 @@ class VideoRequest:
         messages: the prompt, with images to start from if the model takes them.
         seconds: how long the video is to be; `None` leaves it to the provider.
         aspect_ratio: width to height, such as `"16:9"`.
-        options: more, by the provider's own names.
+        options: further options, by the provider's own names.
         job_id: a job that was begun before, which is waited for in place of a new one.
         to: the file, or the folder, that the video is streamed into; `None` for memory.
         timeout: seconds for everything; `None` is forever.

@@ -114,7 +114,7 @@ def _split(fields: dict[str, Any], parameters: frozenset[str] | None) -> Case:
     inputs = {name: value for name, value in fields.items() if name in parameters}
     if fields and parameters and not inputs:
         has = ", ".join(map(repr, fields))
-        raise UsageError(f"a case has {has}, and the function has no parameter of such a name: name them alike")
+        raise UsageError(f"a case has {has}, and the function has no parameter of that name: give both the same name")
     return Case(inputs, expected, str(id), {name: value for name, value in fields.items() if name not in parameters})
 
 
@@ -123,7 +123,7 @@ def _identify(cases: list[Case]) -> list[Case]:
     found = []
     for number, case in enumerate(cases):
         if case.id in known:
-            raise UsageError(f"case {number} has the id {case.id!r}, and so has one before it")
+            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case has already")
         id = case.id or _make_id(case.inputs, known)
         known.add(id)
         found.append(case if id == case.id else replace(case, id=id))

@@ -44,7 +44,7 @@ class Evaluation:
             raise UsageError(f"at_least= takes a rate up to 1, such as 0.8, not {self.at_least!r}")
 
     async def arun(self, **arguments: Unpack[EvaluateArguments]) -> Report:
-        """Run it; the arguments are those of `aevaluate`, and go before its own."""
+        """Run it; the arguments are those of `aevaluate`, and take precedence over its own."""
         own: EvaluateArguments = {"checks": self.checks, "repeat": self.repeat, "name": self.name}
         own.update(arguments)
         return await aevaluate(self.function, self.cases, **own)

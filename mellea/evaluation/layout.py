@@ -271,11 +271,11 @@ def _list_notes(report: Findings) -> list[str]:
     failed = [verdict for sample in report.samples for verdict in sample.verdicts if verdict.error is not None]
     if failed:
         notes.append(
-            f"{write_count(len(failed), 'check')} failed to say anything, and the samples don't count. The first: "
+            f"{write_count(len(failed), 'check')} raised errors, and those samples don't count. The first: "
             f"{failed[0].check}: {failed[0].error}"
         )
     if report.judge_cost is None or report.judge_cost > 0:
         notes.append(f"Judges cost {show_cost(report.judge_cost)}.")
     if any(sample.number > 1 for sample in report.samples):
-        notes.append("Samples of one case are alike; the intervals and comparisons take the case as the unit.")
+        notes.append("Samples of one case aren't independent, so intervals and comparisons treat the case as the unit.")
     return notes

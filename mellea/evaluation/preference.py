@@ -1,6 +1,6 @@
 """Pairwise judging: a model says which of two variants' values it prefers, asked twice, with the places swapped.
 
-Models tend to prefer what stands first, or what stands second. So a preference counts only if it stays the same when
+Models tend to prefer what is first, or what is second. So a preference counts only if it stays the same when
 the two change places; otherwise it is a tie.
 """
 
@@ -49,7 +49,7 @@ class Preference:
         for_other: how many it prefers the other's in.
         ties: how many it prefers neither in, or another one in each order.
         steady: how many pairs it said the same of in both orders.
-        first: how often it chose the value that stood first, of all choices that weren't ties; 0.5 is fair.
+        first: how often it chose the value that was first, of all choices that weren't ties; 0.5 is fair.
         comparison: the test, by case; a rate is the share of preferences, a tie being half of one.
         errors: how many pairs the judge failed to say anything of.
         cost: what the judge cost in US dollars, `None` if that is unknown.
@@ -85,7 +85,7 @@ class Preference:
         steady = (
             f"The judge said the same in both orders of {self.steady} pairs, and chose the first in {self.first:.0%}."
         )
-        failed = f" It failed to say anything of {self.errors}." if self.errors else ""
+        failed = f" It gave no verdict on {self.errors}." if self.errors else ""
         return f"{said}: {figures}. {steady}{failed}"
 
 

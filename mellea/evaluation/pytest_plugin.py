@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--mellea-live",
         action="store_true",
-        help="ask models for everything, and use no recorded answer; with --mellea-record, record everything anew",
+        help="ask models for everything, and use no recorded answer; with --mellea-record, record everything again",
     )
     parser.addini("mellea_journal", f"where answers are recorded, from the root of the tests: {_JOURNAL}", default="")
 
@@ -55,8 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Add our mark."""
     config.addinivalue_line(
         "markers",
-        "generative(repeat=1, at_least=1.0, confidence=None): run the test so many times, with recorded answers; it "
-        "passes if at least this share of the runs do; with a confidence, if one can be so sure of that rate",
+        "generative(repeat=1, at_least=1.0, confidence=None): run the test that many times, with recorded answers; it "
+        "passes if at least this share of the runs do; with a confidence, if the rate is certain to that degree",
     )
 
 

@@ -206,7 +206,7 @@ def app(
         key: what clients have to send as their API key; without one everybody who reaches the server is answered.
         store: an SQLite file for what later requests go on with, for several workers; by default it is in memory.
         secret: signs questions about approvals, as in `Chat`; by default `MELLEA_SECRET` of the environment.
-        title: stands at the top of the chat page.
+        title: is at the top of the chat page.
         allowed_hosts: names of the server besides `localhost` and IP addresses; `"*"` allows all.
         max_body: bytes of a request.
         max_requests: how many requests are answered at once.

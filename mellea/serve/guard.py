@@ -86,7 +86,7 @@ class ClientRequest:
         return bytes(found).decode("latin-1").strip()
 
     def has_several(self, name: str) -> bool:
-        """Tell whether a header is there more than once."""
+        """Return whether a header is there more than once."""
         wanted = name.encode()
         return len([key for key, _ in self.scope["headers"] if key.lower() == wanted]) > 1
 
@@ -139,7 +139,7 @@ class Guard:
         if "*" in self._hosts:
             return True
         name, _, port = host.rpartition(":")
-        # The last colon divides; an IPv6 address stands in brackets, so its own colons come before them.
+        # The last colon divides; an IPv6 address is in brackets, so its own colons come before them.
         if not name or not port.isdigit():
             name = host
         name = name.strip("[]").lower()

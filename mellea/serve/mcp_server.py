@@ -102,7 +102,7 @@ class McpServer:
         if not _is_loopback(host):
             raise UsageError(
                 f"host={host!r} isn't a loopback address; whoever reaches the server can run its programs, so put "
-                ".asgi() behind a server that checks who calls"
+                ".asgi() behind a server that authenticates its callers"
             )
         import uvicorn  # optional: it comes with the extra `mcp`
 

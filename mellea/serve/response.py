@@ -452,7 +452,7 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
             result = await work()
         except Exception as failed:  # noqa: BLE001 - raised below, as it is and not in a group
             error = failed
-        # The watcher would wait for the client for ever.
+        # The watcher would wait for the client forever.
         group.cancel_scope.cancel()
     if error is not None:
         raise error

@@ -298,7 +298,7 @@ def _refuse_tools(id: str, asked: ServedRequest) -> None:
 
 
 def _is_spoken(message: Message) -> bool:
-    """Tell whether a person or the assistant says it in words; results of tools are the agent's own affair."""
+    """Return whether a person or the assistant says it in words; results of tools are the agent's own affair."""
     return message.role in ("user", "assistant") and bool(message.content or _find_images(message))
 
 

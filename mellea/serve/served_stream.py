@@ -194,7 +194,7 @@ class _AnswerText(AsyncIterator[str]):
         self._chunks = aiter(stream)
 
     async def __anext__(self) -> str:
-        # Chunks without text (reasoning, tools) are passed over; an empty piece would end some clients' readers.
+        # Chunks without text (reasoning, tools) are skipped; an empty piece would end some clients' readers.
         while not (text := (await anext(self._chunks)).text):
             pass
         return text
@@ -208,7 +208,7 @@ class _Pieces(AsyncIterator[Any]):
         is_value = isinstance(given, (str, bytes, bytearray, Mapping, Set))
         if is_value or not (hasattr(given, "__aiter__") or hasattr(given, "__iter__")):
             raise UsageTypeError(
-                f"a response is made of a stream, a thunk or an iterator, not {given!r:.100}; "
+                f"a response is made from a stream, a thunk or an iterator, not {given!r:.100}; "
                 "m.astream(…) makes a stream"
             )
         self._call = ThreadCall()  # of all that a plain iterator does

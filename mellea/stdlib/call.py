@@ -49,8 +49,8 @@ __all__ = ["Answering", "Call", "finish"]
 C = TypeVar("C", bound=Context)
 
 _QUICK_LENGTH = 4096
-"""The longest text, in characters, that is parsed on the loop where no code of the user's is called: it takes less
-than a few milliseconds."""
+"""The longest text, in characters, that is parsed on the loop if no user code is called: it takes less than a few
+milliseconds."""
 
 _ANY_LENGTH = float("inf")
 
@@ -59,30 +59,30 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _NO_ARGUMENTS: CallArguments = {}  # never changed in place
 
 _LONGEST_WAY = 3
-"""How many steps of an error's way up are told, besides the last one."""
+"""How many components an error's notes name, besides the last one."""
 
 
 @find_quick_value
 class Call:
-    """A call that has been checked as far as it can be before it is made.
+    """A call whose arguments have been checked as far as possible.
 
     Args:
         component: what to say.
         backend: whom to say it to.
         options: all model options, merged.
         given: those of them that aren't the backend's own, tools included.
-        format: what the answer is to be; one that only calls tools is nothing yet, and its result is `None`.
+        format: the type of the answer; one that only calls tools has the result `None`.
         tools: tools that the model may ask for; sets among them are loaded before the call is rendered.
         deadlines: how long to wait.
-        loop: how the tools are run; `None` only shows the calls.
+        loop: how tools are run; `None` only returns the calls.
         prefix: text that the answer begins with.
-        arguments: those of the verb; what they say of model options is in `given`, too.
-        turn: what is said as the turn of a context, which remembers what it was rendered into.
+        arguments: those of the verb; their model options are in `given`, too.
+        turn: the input as a turn of a context, which caches its rendering.
     """
 
     component: Any
     backend: Backend
-    options: Mapping[str, Any] = field(repr=False)  # there may be keys in them
+    options: Mapping[str, Any] = field(repr=False)  # they may contain keys
     given: Mapping[str, Any] = field(repr=False)
     format: OutputFormat[Any] | None = None
     tools: tuple[CheckedTool, ...] = ()
@@ -92,7 +92,7 @@ class Call:
     arguments: CallArguments = field(default_factory=CallArguments, repr=False)
     turn: Turn = field(default_factory=partial(Turn, None), repr=False)
 
-    can_wait: ClassVar[bool] = False  # whether its loop may wait for people
+    can_wait: ClassVar[bool] = False  # whether its loop may be suspended
 
     @classmethod
     def make(
@@ -105,9 +105,9 @@ class Call:
         defaults: Mapping[str, Any] = _NO_OPTIONS,
         is_own: bool = False,
     ) -> Self:
-        """Check the arguments of a call.
+        """Check the arguments of a call, and create it.
 
-        Of model options, those of the call go before those of `with options(…)` blocks around, then come the
+        Of model options, those of the call take precedence over those of `with options(…)` blocks around, then come the
         defaults, then the backend's.
 
         Args:
@@ -116,8 +116,8 @@ class Call:
             arguments: those of the verb.
             format: a type, or a JSON Schema as a dict, that the answer is to have.
             defaults: the session's options, checked.
-            is_own: whether the library makes the call for itself. It takes nothing that shapes the user's answer then,
-                such as its length; what shapes its own is in `model_options`.
+            is_own: whether the library makes the call for itself. It then ignores what shapes the user's answer, such
+                as its length; its own options are in `model_options`.
 
         Raises:
             UsageError: an argument is of a wrong type, or an option is unknown.
@@ -156,7 +156,8 @@ class Call:
         is_own: bool,
         turn: Turn | None = None,
     ) -> Self:
-        """Make a call of its component, backend and given options, which decide all that comes of options."""
+        """Create a call from its component, backend and given options, from which everything else about options
+        follows."""
         others = backend.model_options
         if is_own or unshaped_backend.get() is backend:
             others = strip_shape(others)
@@ -187,11 +188,11 @@ class Call:
         return call
 
     async def load(self) -> Self:
-        """Return this call with the tools of its sets, which are loaded if they aren't yet.
+        """Return this call with the tools of its sets, which are loaded if necessary.
 
         Raises:
             ToolError: a set can't be loaded.
-            UsageError: two tools have one name, or one of them can't go with the call.
+            UsageError: two tools have the same name, or one doesn't work with the call.
         """
         if not (self.tools and has_sets(self.tools)):
             return self
@@ -210,14 +211,14 @@ class Call:
         prefix: str | None = None,
         is_own: bool = False,
     ) -> Self:
-        """Return this call with something else in it; what isn't given stays as it is.
+        """Return a copy of this call with some fields replaced.
 
         Args:
             component: what to say; the answer begins with its `output_prefix`, if it has one.
             backend: whom to say it to.
-            model_options: options that go before those of the call.
+            model_options: options that take precedence over those of the call.
             prefix: text that the answer begins with.
-            is_own: whether the library puts the task once more for itself, as in `make`; a system prompt stays.
+            is_own: whether the library repeats the task for itself, as in `make`; a system prompt stays.
 
         Raises:
             UsageError: an option is unknown.
@@ -231,7 +232,7 @@ class Call:
         given, arguments = self.given, self.arguments
         if is_own:
             arguments = {**arguments, "tool_calls": "show", "loop": None}
-            system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task is to be understood all the same
+            system = self.options.get(ModelOption.SYSTEM_PROMPT)  # the task still has to be understood
             given = {**strip_shape(given), **({} if system is None else {ModelOption.SYSTEM_PROMPT: system})}
         return self._of(
             self.component if component is None else component,
@@ -245,7 +246,7 @@ class Call:
         )
 
     def untyped(self) -> Self:
-        """Return this call for a text of its own, whatever the answer is to be, and without tools."""
+        """Return this call for plain text, without format and tools."""
         options = {name: value for name, value in self.options.items() if name != ModelOption.TOOL_CHOICE}
         return replace(self, format=None, tools=(), loop=None, options=options)
 
@@ -275,7 +276,7 @@ class Call:
             check_supported(backend, self._request(files))
 
     async def render_alone(self) -> tuple[Self, Request]:
-        """Return this call, with its tools loaded, and its request, for a call that knows nothing of earlier turns.
+        """Return this call, with its tools loaded, and its request, without any earlier turns.
 
         Raises:
             MelleaError: an ingredient failed, or a set of tools can't be loaded.
@@ -293,9 +294,9 @@ class Call:
         A list of messages is the whole request: the context is neither read nor extended.
 
         Args:
-            context: what the model knows of earlier turns.
-            correction: what to do about an answer that isn't a value of the asked type.
-            request: what to ask, if it is rendered already.
+            context: the earlier turns.
+            correction: what to do about an answer that isn't a value of the requested type.
+            request: the request, if it is already rendered.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
@@ -304,7 +305,7 @@ class Call:
         turns = history.list_awaited_turns()
         parts = walk(self.component)
         pending = _pending(parts, _unsaid(turns) if turns else ())
-        # Without ingredients to wait for, a template that can't be filled is the verb's own error.
+        # Without ingredients to wait for, a failing template is the verb's own error.
         is_ready = not pending and history.is_immediate and not (self.tools and has_sets(self.tools))
         if request is None and is_ready:
             request = self._render(turns)
@@ -333,8 +334,8 @@ class Call:
         """Return what the run of this call works with.
 
         Args:
-            request: what to ask, if it could be rendered already.
-            history: what the model knows of earlier turns.
+            request: the request, if it could already be rendered.
+            history: the earlier turns.
             pending: the thunks that it waits for.
         """
         return Answering(self, request, history, pending)
@@ -346,13 +347,13 @@ class Call:
         parts: Iterable[Any] | None = None,
         **how: Unpack[LaunchArguments],
     ) -> tuple[ModelOutputThunk[Any], C]:
-        """Launch what answers this call, and return it with the context that has the new turn.
+        """Launch the work that answers this call, and return it with the context that has the new turn.
 
         Args:
             context: the one to put the turn into.
             ingredients: the thunks that it waits for.
-            parts: all that the component is made of, if that is known.
-            how: what is launched; the arguments are those of `core.runtime.launch`.
+            parts: the component's parts, if they are known.
+            how: arguments of `core.runtime.launch`.
 
         Raises:
             StreamingError: a thunk that it would wait for can't end before the call does.
@@ -380,7 +381,7 @@ class Call:
         return _pending(walk(self.component), _unsaid(turns))
 
     def _parse(self) -> tuple[Parse | None, float]:
-        """Return what makes the result, and up to which length of the text it does so on the loop."""
+        """Return the parser, and the text length up to which it runs on the loop."""
         if self.format is not None:
             own = [tool for tool in self.tools if not isinstance(tool, (BuiltinTool, ToolSet))]
             offered = None if has_sets(self.tools) else frozenset([tool.name for tool in own])
@@ -392,10 +393,10 @@ class Call:
         return partial(parse_by, self.component), -1
 
     async def parse(self, generation: Generation) -> Any:
-        """Make the typed result of this call out of a complete generation.
+        """Parse a complete generation into the typed result of this call.
 
         Raises:
-            ParseError: it is not a value of the asked type.
+            ParseError: it is not a value of the requested type.
         """
         parse, quick_length = self._parse()
         if parse is None:
@@ -416,7 +417,7 @@ class Call:
             messages += turn.render(model, render_messages)
             answered = () if turn.output is None else turn.output.so_far().messages
             messages += [message for message in answered if message.blocks]
-        messages += self.turn.render(model, render_messages, anew=True)
+        messages += self.turn.render(model, render_messages, force=True)
         system = self.options.get(ModelOption.SYSTEM_PROMPT)
         if system is not None and not any(message.role == "system" for message in messages):
             messages.insert(0, Message("system", system))
@@ -426,7 +427,7 @@ class Call:
 
 
 class Answering:
-    """A call while it is answered: what its run works with."""
+    """A call that is being answered: the state of its run."""
 
     __slots__ = ("_history", "_pending", "call", "request", "run")
 
@@ -434,7 +435,7 @@ class Answering:
         self, call: Call, request: Request | None, history: Context, pending: Sequence[ModelOutputThunk[Any]]
     ) -> None:
         self.call = call
-        self.request: Any = request  # there is one when `open` or `work` begins
+        self.request: Any = request  # set when `open` or `work` starts
         self._history = history
         self._pending = pending
 
@@ -443,7 +444,7 @@ class Answering:
         if self._pending:
             await _await_ingredients(self._pending, self.call.component)
         self.call = await self.call.load()
-        with list_unshaped_options(self.call.backend):  # for a compactor that asks a model
+        with list_unshaped_options(self.call.backend):  # for a compactor that calls a model
             turns = await _prepare_turns(self._history, self.call.backend.model_id)
         self.request = self.call._render(turns)
 
@@ -454,31 +455,31 @@ class Answering:
         return events if call.prefix is None else _prefix_events(call.prefix, events)
 
     async def work(self, run: Run) -> Any:
-        """Let the tool loop answer."""
+        """Run the tool loop."""
         call = self.call
         self.run = run
         loop: Any = call.loop
         try:
             answer = await loop.work(run, self)
         except MelleaError as error:
-            error.partial = run.text()  # of all steps, not of the last one alone
+            error.partial = run.text()  # of all steps, not only the last one
             raise
         return await call.parse(answer if call.format is None else run.so_far())  # a value may go on over steps
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
-        """Return the next step of the loop: the request, and what was said since."""
+        """Return the next step of the loop: the request, and the messages since."""
         call = self.call
         options = dict(self.request.options)
         if messages:
-            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called forever
         return tool_room.Step(number, call.backend, (*self.request.messages, *messages), call.tools, options)
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
-        """Return which limit an answer has reached: a call has none besides those of the loop."""
+        """Return which limit an answer has reached: a call has only those of the loop."""
         return None
 
     def name_limit(self, limit: str) -> str:
-        """Return what the user wrote for the number of steps."""
+        """Return the argument that sets the number of steps."""
         return "max_turns=" if self.call.arguments.get("loop") is None else "max_steps= of the ToolLoop"
 
     def goes_on(self) -> bool:
@@ -486,13 +487,13 @@ class Answering:
         return False
 
     async def correct(self, step: Step, answer: Generation) -> Step | None:
-        """Return what to ask once more: nothing, since an answer that isn't right is a strategy's to correct."""
+        """Return the corrective prompt: none, since correcting answers is the strategy's job."""
         return None
 
     def ask(self, step: Step) -> Run:
         """Launch the request of a step."""
         call, whole, backend = self.call, self.run, with_tools(step.backend)
-        deadlines = replace(call.deadlines, total=None)  # the loop has that as a whole
+        deadlines = replace(call.deadlines, total=None)  # the deadline applies to the whole loop
         schema = call.format.schema if call.format is not None else None
         request = Request(step.messages, _specs(step.tools), schema, step.options, deadlines)
         return launch(
@@ -505,23 +506,23 @@ class Answering:
         )
 
     def tell(self, result: Any) -> Any:
-        """Return what the model is told of a tool's result."""
+        """Return a tool's result as prompt text."""
         return components.render_result(result)
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
-    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets stand here only while a call is checked
+    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets are here only while a call is checked
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
 
 
 async def finish(thunk: ModelOutputThunk[Any]) -> None:
-    """Wait for a thunk that nobody else holds: if the wait is cancelled, so is the request."""
+    """Wait for a thunk that nothing else holds: if the wait is cancelled, so is the request."""
     record = thunk.record
     try:
         await record.until_final()
     finally:
         if not record.is_closed:
-            await record.cancelled()  # of a run that has ended it waits for the close only
+            await record.cancelled()  # if the run has ended, this only waits for the close
     thunk.deliver()
 
 
@@ -530,13 +531,13 @@ async def _await_ingredients(thunks: Iterable[ModelOutputThunk[Any]], component:
     try:
         await together([thunk.avalue for thunk in thunks])
     except MelleaError as error:
-        error.partial = ""  # the text is the ingredient's; nothing of this answer has arrived
-        _note_way(error, f"it was waited for as an ingredient of {_named(component)}")
+        error.partial = ""  # the text is the ingredient's; none of this answer has arrived
+        _note_way(error, f"it is an ingredient of {_named(component)}")
         raise
 
 
 def _note_way(error: MelleaError, step: str) -> None:
-    """Add a step of an error's way up; of a long way the first steps and the last one are told."""
+    """Add a note to an error for each component that it passes; of many, the first ones and the last."""
     notes = getattr(error, "__notes__", [])
     if len(notes) > _LONGEST_WAY:
         notes[_LONGEST_WAY - 1 :] = ["… and of others in between"]
@@ -561,7 +562,7 @@ async def _prefix_events(prefix: str, events: AsyncIterator[Event]) -> AsyncIter
 
 
 def _pending(parts: Iterable[Any], values: Iterable[Any] = ()) -> list[ModelOutputThunk[Any]]:
-    """Find the thunks that aren't computed yet among parts, and inside values, each once."""
+    """Find the uncomputed thunks among parts and inside values, each once."""
     found: dict[int, ModelOutputThunk[Any]] = {}
     for some in (parts, *map(walk, values)):
         for part in some:
@@ -583,14 +584,14 @@ def _format(format: Any) -> OutputFormat[Any] | None:
 
 
 def _unsaid(turns: Iterable[Turn]) -> list[Any]:
-    """Return what the turns are made of, without those that a call before has said: all in them is there."""
+    """Return the parts of the turns, except turns of earlier calls, whose thunks are computed."""
     return [part for turn in turns if not turn.is_said for part in (turn.input, turn.output)]
 
 
 async def _prepare_turns(history: Context, model: str) -> list[Turn]:
     for turn in () if history.is_immediate else history.list_awaited_turns():
-        turn.render(model, render_messages)  # a compactor, or a count of tokens, is shown what was said
+        turn.render(model, render_messages)  # a compactor or token counter sees these turns
     turns = await history.prepare_view()
-    for thunk in _pending((), _unsaid(turns)):  # those that a compactor of the user's put there
+    for thunk in _pending((), _unsaid(turns)):  # those that the user's compactor added
         await thunk
     return turns

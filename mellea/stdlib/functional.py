@@ -85,11 +85,11 @@ TRANSFORM_TOOLS: Final = "transform offers the methods of the object; query take
 
 
 class Host(Protocol):
-    """What a verb works for: a session, or a context that stands alone.
+    """What a verb works for: a session, or a context on its own.
 
     Attributes:
         backend: which model to ask.
-        model_options: options for every call, checked; those of a call go before them.
+        model_options: options for every call, checked; those of a call take precedence over them.
     """
 
     backend: Backend
@@ -262,7 +262,7 @@ async def change(
     if not await_result or not thunk.tool_calls:
         return thunk
     result, message = await components.call_method(thunk.tool_calls, tools)
-    # The result of the method, which later turns of a chat have to see behind the call.
+    # The result of the method, which later turns of a chat have to see after the call.
     host.remember(message)
     return result
 
@@ -285,16 +285,15 @@ async def aact(
 
     Args:
         component: a text, a message or a component.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -332,24 +331,23 @@ async def ainstruct(
 
     Args:
         description: the task in words, with `{{placeholders}}` for the `user_variables`.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
         input: a value that the task is about; anything but a text goes into the prompt as JSON.
-        name: what to call the task when observers are told of it.
+        name: a name for the task, which observers see.
         images: images that go with the text.
         icl_examples: examples of good answers.
-        grounding_context: texts that the answer has to rest on, by name.
+        grounding_context: texts that the answer has to be based on, by name.
         user_variables: values for the `{{placeholders}}` in the description, by name.
         prefix: text in the prompt before the description.
         output_prefix: text that the answer begins with.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -386,17 +384,16 @@ async def achat(
 
     Args:
         content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        role: who says it: `user`, `system` or `assistant`.
+        role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
         user_variables: values for the `{{placeholders}}` in a text, by name.
 
@@ -424,15 +421,14 @@ async def aquery(
     Args:
         obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
         query: the question.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
 
     Raises:
@@ -486,7 +482,7 @@ async def avalidate(
 
     Args:
         requirements: what to check, as texts or `Requirement`s.
-        context: the earlier turns that the model is shown.
+        context: the earlier turns that the model sees.
         backend: which model to ask, and how.
 
     Raises:

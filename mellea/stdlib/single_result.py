@@ -44,7 +44,7 @@ async def request_once(
     """Make a request whose result comes all at once, such as vectors or images, as work of the session around.
 
     Args:
-        kind: what observers are told that it is.
+        kind: what observers see it as.
         backend: whom to ask.
         messages: what to ask, before hooks change it.
         ask: asks it.
@@ -104,7 +104,7 @@ async def agenerate_image(
         backend: which model to ask, and how.
         n: how many images.
         aspect_ratio: width to height, such as `"16:9"`.
-        options: more options, by the names that the provider itself uses.
+        options: further options, by the provider's own names.
 
     Raises:
         UnsupportedError: the backend makes no images.
@@ -145,12 +145,12 @@ async def agenerate_video(
         seconds: how long the video is to be; the provider's own default otherwise.
         aspect_ratio: width to height, such as `"16:9"`.
         to: a file, or a folder, that the video is streamed into; otherwise it is held in memory.
-        job_id: a job that was begun earlier, to go on waiting for it, or to fetch it again; without a prompt then.
-        timeout: seconds for everything; the job is cancelled after that. `None` is forever.
+        job_id: a job that was started earlier, to go on waiting for it or to download it again; leave out the prompt
+            then.
+        timeout: seconds until the job is cancelled; `None` waits forever.
         max_bytes: how large the video may be.
-        progress: whether a terminal shows how far the work is (on stderr), or a function that is called with each
-            `Progress`.
-        options: more options, by the names that the provider itself uses.
+        progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
+        options: further options, by the provider's own names.
 
     Raises:
         UnsupportedError: the backend makes no videos.

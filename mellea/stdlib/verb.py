@@ -6,7 +6,7 @@ Rules:
   isn't `None`.
 - A verb takes them as `**arguments: Unpack[…Arguments]` and hands the dict on as a value. Whoever uses an argument
   takes it out of the dict by its name, so nothing in between lists the arguments again.
-- Some arguments decide the type of the result and have to stand in the overloads of a verb. Their lines are in
+- Some arguments decide the type of the result and have to be in the overloads of a verb. Their lines are in
   `Parameters`, with those of other parameters that several verbs have.
 """
 
@@ -97,8 +97,8 @@ class OptionArguments(TypedDict, total=False):
 class ToolArguments(TypedDict, total=False):
     """What everything with tools takes."""
 
-    tools: Annotated[Iterable[AnyTool] | ToolSet | None, "tools that the model may call; plain functions will do."]
-    max_turns: Annotated[int, "if tools are run, how often the model is asked at most.", MAX_TURNS]
+    tools: Annotated[Iterable[AnyTool] | ToolSet | None, "tools that the model may call; plain functions work, too."]
+    max_turns: Annotated[int, "if tools are run, the most requests to the model.", MAX_TURNS]
 
 
 class CheckArguments(TypedDict, total=False):
@@ -119,7 +119,7 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
 
     tool_calls: Annotated[
         ToolCalls,
-        '`"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are none.',
+        '`"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.',
         "show",
     ]
     loop: Annotated[
@@ -131,7 +131,7 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
 class ChatArguments(CallArguments, total=False):
     """What `chat` takes."""
 
-    role: Annotated[str, "who says it: `user`, `system` or `assistant`.", "user"]
+    role: Annotated[str, "the speaker: `user`, `system` or `assistant`.", "user"]
     images: Images
     user_variables: Annotated[Mapping[str, Any] | None, "values for the `{{placeholders}}` in a text, by name."]
 
@@ -146,10 +146,10 @@ class PartArguments(TypedDict, total=False):
     """The parts of an `Instruction` that are arguments, under the same names."""
 
     input: Annotated[Any, "a value that the task is about; anything but a text goes into the prompt as JSON."]
-    name: Annotated[str | None, "what to call the task when observers are told of it."]
+    name: Annotated[str | None, "a name for the task, which observers see."]
     images: Images
     icl_examples: Annotated[Iterable[Any] | None, "examples of good answers."]
-    grounding_context: Annotated[Mapping[str, Any] | None, "texts that the answer has to rest on, by name."]
+    grounding_context: Annotated[Mapping[str, Any] | None, "texts that the answer has to be based on, by name."]
     user_variables: Annotated[
         Mapping[str, Any] | None, "values for the `{{placeholders}}` in the description, by name."
     ]
@@ -188,7 +188,7 @@ class FunctionArguments(OptionArguments, ToolArguments, CheckArguments, total=Fa
 class Parameters(TypedDict, total=False):
     """The parameters that verbs have in their own signatures, each under the same name everywhere."""
 
-    context: Annotated[Context, "the earlier turns that the model is shown."]
+    context: Annotated[Context, "the earlier turns that the model sees."]
     backend: Annotated[Backend, "which model to ask, and how."]
     format: Annotated[Any, "the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it."]
     await_result: Annotated[
@@ -204,19 +204,19 @@ class Parameters(TypedDict, total=False):
     ]
     job_id: Annotated[
         str | None,
-        "a job that was begun earlier, to go on waiting for it, or to fetch it again; without a prompt then.",
+        "a job that was started earlier, to go on waiting for it or to download it again; leave out the prompt then.",
     ]
-    timeout: Annotated[float | None, "seconds for everything; the job is cancelled after that. `None` is forever."]
+    timeout: Annotated[float | None, "seconds until the job is cancelled; `None` waits forever."]
     max_bytes: Annotated[int, "how large the video may be."]
-    options: Annotated[Any, "more options, by the names that the provider itself uses."]
+    options: Annotated[Any, "further options, by the provider's own names."]
     progress: Annotated[
         bool | Callable[[Progress], object],
-        "whether a terminal shows how far the work is (on stderr), or a function that is called with each `Progress`.",
+        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
     ]
 
 
 class NoArguments(TypedDict):
-    """For verbs whose parameters all stand in their own signature."""
+    """For verbs whose parameters are all in their own signature."""
 
 
 _PART_NAMES = tuple(PartArguments.__annotations__)

@@ -1,6 +1,6 @@
 """Metrics of what a program does, as OpenTelemetry histograms under the names of `semconv.py`.
 
-A request is recorded once, when it ends: its duration, the time to its first chunk, the mean time of the chunks behind
+A request is recorded once, when it ends: its duration, the time to its first chunk, the mean time of the chunks after
 that, its tokens and its cost. What isn't known isn't recorded.
 
 What has ended waits until there are some, or until somebody collects the metrics, and is handed to the SDK in one go:

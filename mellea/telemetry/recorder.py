@@ -13,7 +13,7 @@ Rules:
 
 - The calling side notes a span in a queue and does nothing else: neither at its begin nor at its end, which may be in
   a finaliser, does it take a lock that the same thread could hold already. `SimpleQueue.put` is made for that.
-- One thread turns spans into rows and writes them, many in one transaction. It begins with the first span, and anew
+- One thread turns spans into rows and writes them, many in one transaction. It begins with the first span, and again
   in a forked child, whose spans have a writer of their own.
 - A span that has ended by the time that it is written is written once.
 - What can't be written (a full disk, a damaged file, a queue that is full because the disk is slow) is lost; that is
@@ -83,7 +83,7 @@ _log = logging.getLogger("mellea")
 
 
 class _Note(StoredAt):
-    """What is noted with a span: where it stands in the file, and what it was told meanwhile.
+    """What is noted with a span: where it is in the file, and what it was told meanwhile.
 
     Args:
         due: when it is to be written, should its text grow until then; as `time.monotonic` tells.
@@ -131,7 +131,7 @@ class _Came:
             pieces = [event.chunk for event in events if type(event) is TextDelta]
             self._text += pieces
             self._thoughts += [event.chunk for event in events if type(event) is ReasoningDelta]
-            self.retries += sum([type(event) is KeepAlive and event.begins_anew for event in events])
+            self.retries += sum([type(event) is KeepAlive and event.is_restart for event in events])
             milliseconds, length = round((at - began) * 1000), sum(map(len, pieces))
             if self.chunks and self.chunks[-1][0] == milliseconds:
                 self.chunks[-1][1] += length
@@ -156,7 +156,7 @@ class _Came:
 
 
 class _Recorder(Observer):
-    """Records all spans that it is told of in one file; the holders of its `Recording`s share it.
+    """Records all spans that it is notified of in one file; the holders of its `Recording`s share it.
 
     Args:
         file: where to.
@@ -285,7 +285,7 @@ class _Recorder(Observer):
         entries = [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
         self._guard(lambda: self.file.write(entries))
         if self._lost:
-            self._log("more happens than can be written")
+            self._log("spans arrive faster than they can be written")
         if self.file.is_full:
             self._log(
                 "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"

@@ -81,7 +81,7 @@ SUBJECTS: Mapping[str, tuple[str, str]] = {
     "invoke_agent": ("name", "gen_ai.agent.name"),
     "invoke_workflow": ("given_name", "gen_ai.workflow.name"),
 }
-"""What the name of a span says behind its operation: the field of the plain data, and its attribute."""
+"""What the name of a span says after its operation: the field of the plain data, and its attribute."""
 
 ATTRIBUTES: Mapping[str, str] = {
     "cached_tokens": "gen_ai.usage.cache_read.input_tokens",

@@ -82,7 +82,7 @@ class SpanObserver(Observer):
         key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
         found = self._known.get(key)
         if found is None:
-            # Cleared as a whole: names that are made up for each call would otherwise fill it for ever, and order
+            # Cleared as a whole: names that are made up for each call would otherwise fill it forever, and order
             # costs time.
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()

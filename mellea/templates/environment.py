@@ -50,7 +50,7 @@ class Jinja:
         return _fill(self.load(prompt), args, f"the template {prompt.name!r}")
 
     def render_text(self, template: str, args: Mapping[str, Any]) -> str:
-        """Return the text of a template that stands in no file.
+        """Return the text of a template that is in no file.
 
         Raises:
             UsageError: it is not a template, or it can't be filled.

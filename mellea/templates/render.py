@@ -4,7 +4,7 @@ Values are rendered before a template sees them: texts and thunks become texts, 
 make of them; lists and dicts stay what they are, for templates that go through them. What a template then puts
 out is text as it is, and anything else as JSON.
 
-A text that the provider is to cache is put out with a mark behind it, a random number that stands in no other text.
+A text that the provider is to cache is put out with a mark after it, a random number that is in no other text.
 At the end the marks divide the whole into blocks, and are gone.
 
 Two kinds of prompts are most of them, and need no Jinja2: a description alone, and a description with nothing but
@@ -86,7 +86,7 @@ class _Rendering:
         return _Kept(block.value, self.make_mark()) if block.cache else block.value
 
     def make_mark(self) -> str:
-        """Return what stands behind texts that are to be cached, or nothing where there are no blocks."""
+        """Return what is after texts that are to be cached, or nothing where there are no blocks."""
         if self.has_blocks and not self.mark:
             # At random, so that no text which comes from outside can hold it and split the prompt where it likes.
             self.mark = f"~{int.from_bytes(os.urandom(12))}~"
@@ -118,7 +118,7 @@ def render(representation: TemplateRepresentation | str, *, model: str | None = 
 
 
 def render_blocks(representation: TemplateRepresentation | str, *, model: str | None = None) -> Rendered:
-    """Return the text of a component's representation in blocks, divided behind each `CBlock(cache=True)`.
+    """Return the text of a component's representation in blocks, divided after each `CBlock(cache=True)`.
 
     White space around the whole text is dropped; the arguments and errors are those of `render`.
     """
@@ -303,7 +303,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
         said = [block for block in value.blocks if isinstance(block, (CBlock, ModelOutputThunk))]
         return "".join([_put_out(_prepare(block, rendering)) for block in said])
     if isinstance(value, ImageBlock):
-        # An image can't stand inside a text; it goes behind the prompt, and the text says which one is meant.
+        # An image can't be inside a text; it goes after the prompt, and the text says which one is meant.
         rendering.images.append(value)
         return f"(image {len(rendering.images)})"
     if isinstance(value, TemplateRepresentation):
@@ -407,7 +407,7 @@ def _fill(description: str, args: Mapping[str, Any]) -> str:
 def _put_out(value: Any) -> str:
     """Turn what a template puts out into text."""
     if isinstance(value, str):
-        # `format` gives a plain text of it, so that the mark is put behind it once only.
+        # `format` gives a plain text of it, so that the mark is put after it once only.
         return f"{value:s}{value.mark}" if isinstance(value, _Kept) else value
     return _to_json(value)
 

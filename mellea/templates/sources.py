@@ -54,7 +54,7 @@ class PromptTemplate:
 
     Args:
         name: its source and path, such as `"mellea:claude/Instruction.jinja2"`.
-        text: what stands in the file.
+        text: what is in the file.
         alone: the variable that is the whole text when the others are as in `nothing`; `None` if that isn't known.
         nothing: the other variables, with nothing in them.
     """

@@ -461,7 +461,7 @@ def _check_calls(events: list[Event]) -> None:
             if isinstance(event, ToolEnd):
                 started.discard(call)
     if started:
-        raise AssertionError(f"calls of tools were begun and not ended: {sorted(started)}")
+        raise AssertionError(f"tool calls were begun and not ended: {sorted(started)}")
 
 
 @contextmanager

@@ -266,7 +266,7 @@ async def test_a_blocked_video_says_so(model: str, server: VideoServer, session:
 async def test_a_job_that_nobody_knows_says_so(model: str, id: str, session: Session) -> None:
     with pytest.raises(errors.NotFoundError, match=r"No job found|nothing is at") as caught:
         await session(model).agenerate_video(job_id=id, progress=False)
-    assert f"the provider knows no job {id!r}" in caught.value.__notes__[0]
+    assert f"the provider has no job {id!r}" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("id", ["../models", "a/../../x", "..", "a\nb"])

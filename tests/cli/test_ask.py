@@ -121,10 +121,10 @@ def test_a_template_is_a_file_with_places(
     assert run("ask", "prompt", "-t", "translate.txt").code == 2
     pipe(monkeypatch, "")
     for arguments, said in (
-        (["-t", "translate.txt"], "'translate.txt' has a place {{language}}; fill it with -p language=…"),
+        (["-t", "translate.txt"], "'translate.txt' has a placeholder {{language}}; fill it with -p language=…"),
         (
             ["-t", "translate.txt", "-p", "language=x", "-p", "tone=y"],
-            "'translate.txt' has no place {{tone}} for -p tone",
+            "'translate.txt' has no placeholder {{tone}} for -p tone",
         ),
         (["x", "-p", "language=x"], "there is no --template"),
     ):
@@ -132,7 +132,7 @@ def test_a_template_is_a_file_with_places(
         assert done.code == 2 and said in done.stderr, done
     (tmp_path / "plain.txt").write_text("Say hello.")
     pipe(monkeypatch, "something")
-    assert "has no place {{input}} for what came in the pipe" in run("ask", "-t", "plain.txt").stderr
+    assert "has no placeholder {{input}} for the piped input" in run("ask", "-t", "plain.txt").stderr
     pipe(monkeypatch, "")
     assert run("ask", "-t", "plain.txt").code == 0 and backend.prompts[1:] == ["Say hello."]
 
@@ -141,7 +141,7 @@ def test_a_place_in_a_prompt_is_sent_as_it_stands_which_is_said(run: Run, script
     backend = script("a")
     done = run("ask", "Draw a {{animal}}.")
     assert (done.code, done.stdout) == (0, "a\n") and backend.prompts == ["Draw a {{animal}}."]
-    assert done.stderr == "mellea: {{animal}} is sent as it stands; -t FILE -p animal=… fills in a template\n"
+    assert done.stderr == "mellea: {{animal}} is sent as it is; -t FILE -p animal=… fills in a template\n"
 
 
 def test_a_conversation_goes_on(run: Run, script: Script) -> None:

@@ -49,7 +49,7 @@ def test_what_commands_say_goes_to_stderr(run: Run, monkeypatch: pytest.MonkeyPa
     for said in (
         "? + ? tokens, the cost is unknown",
         "no command '/nonsense'",
-        "/model NAME      go on with another model\n",
+        "/model NAME      continue with another model\n",
         "mellea: other; /help lists",
     ):
         assert said in done.stderr

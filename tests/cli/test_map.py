@@ -152,7 +152,7 @@ def test_a_file_that_is_not_there_is_one_line(run: Run, rows: Path) -> None:
 def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:
     for number in (1, 2):
         assert run("map", "mails.py:classify", rows, "--journal", f"j{number}.db", "--limit", str(number)).code == 0
-    assert "took in 2" in run("journal", "merge", "j1.db", "j2.db").stderr
+    assert "merged 2" in run("journal", "merge", "j1.db", "j2.db").stderr
     assert "dropped 1" in run("journal", "compact", "j1.db").stderr
 
 

@@ -125,8 +125,8 @@ SHELL = [
     ("run good.py:f x=1 >/dev/full", 1, "mellea: No space left on device\n"),
     ("run good.py:end >/dev/full", 7, ""),
     ("run good.py:f x=1 | true; echo ${PIPESTATUS[0]} >&2", 0, "0\n"),
-    ("ask -m openai/x <binary.dat", 2, "what comes in the pipe isn't text"),
-    ("run good.py:f x=- <binary.dat", 2, "what comes in the pipe isn't text"),
+    ("ask -m openai/x <binary.dat", 2, "the piped input isn't text"),
+    ("run good.py:f x=- <binary.dat", 2, "the piped input isn't text"),
 ]
 
 

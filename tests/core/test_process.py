@@ -390,7 +390,7 @@ def test_a_loop_that_runs_twice_goes_on_and_one_that_stops_for_good_is_found_out
         loop.close()
         """
     )
-    assert outcome.out.startswith("the event loop that ran this generation has stood still for 5 s")
+    assert outcome.out.startswith("the event loop that ran this generation has been blocked for 5 s")
     assert outcome.out.endswith("ab True\n")
     assert (outcome.err, outcome.code) == ("", 0)
 

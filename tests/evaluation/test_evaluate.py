@@ -147,7 +147,7 @@ async def test_a_case_without_anything_that_the_function_takes_is_told_before_an
     def guess(text: str) -> str:
         raise AssertionError(text)
 
-    with pytest.raises(UsageError, match=r"^a case has 'mail', 'by', and the function has no parameter of such a name"):
+    with pytest.raises(UsageError, match=r"^a case has 'mail', 'by', and the function has no parameter of that name"):
         await mellea.aevaluate(guess, [{"mail": "Invoice 9", "by": "Ann", "expected": "bill"}])
 
 
@@ -263,7 +263,7 @@ async def test_a_check_that_fails_to_say_anything_counts_neither_way() -> None:
     report = await mellea.aevaluate(make_classify(), CASES, checks=[look])
     assert passes(report) == [True, None, True, True]
     assert report.rate().estimate == 1.0
-    assert "1 check failed to say anything" in str(report)
+    assert "1 check raised errors" in str(report)
     assert "ZeroDivisionError" in str(report)
 
 

@@ -82,7 +82,7 @@ async def test_what_a_judge_fails_to_say_is_counted_apart() -> None:
     judge = ScriptedBackend("no idea")
     found = await aprefer(await make_report(3), "Either.", judge=judge)
     assert (found.errors, found.ties) == (3, 0)
-    assert "It failed to say anything of 3." in str(found)
+    assert "It gave no verdict on 3." in str(found)
 
 
 def test_preferences_come_out_of_the_journal(tmp_path: Path) -> None:

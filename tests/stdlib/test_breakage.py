@@ -83,7 +83,7 @@ async def test_a_loop_that_is_held_up_is_found_out_by_readers_elsewhere(monkeypa
     reader.start()
     reader.join(20)  # this holds up the loop that the reader waits for
     assert len(errors) == 1
-    assert "stood still" in str(errors[0])
+    assert "been blocked" in str(errors[0])
 
 
 class Panic(BaseException):

@@ -281,7 +281,7 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "messages of a context": (lambda: CTX.messages, ".turns() are the turns"),
     "text of a context": (lambda: mellea.start_session(BACKEND).ctx.text, "str(context)"),  # type: ignore[attr-defined]
     "append": (lambda: CTX.append("x"), ".add(value) returns a context"),
-    "clear": (lambda: M.clear(), "m.reset() begins a new conversation"),
+    "clear": (lambda: M.clear(), "m.reset() starts a new conversation"),
     "undo": (lambda: M.undo(), "assign it to m.ctx"),
     "Limits": (lambda: LIMITS(max_steps=3), "steps=… limits"),
     "Budget": (lambda: MELLEA.Budget(dollars=3), "cost=… is in US dollars"),

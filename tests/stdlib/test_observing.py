@@ -293,18 +293,18 @@ async def test_a_failure_is_told_with_its_error() -> None:
 
 
 async def test_a_retry_is_told_to_who_wants_no_other_event() -> None:
-    m = session([KeepAlive(begins_anew=True), "a", KeepAlive()])
+    m = session([KeepAlive(is_restart=True), "a", KeepAlive()])
     with observe(RecordingObserver()) as told:
         await m.ainstruct("x")
-    assert [more[0] for kind, _, *more in told.log if kind == "event"] == [[KeepAlive(begins_anew=True)]]
+    assert [more[0] for kind, _, *more in told.log if kind == "event"] == [[KeepAlive(is_restart=True)]]
 
 
 async def test_a_retry_is_told_once_to_who_wants_all_events() -> None:
-    m = session([KeepAlive(begins_anew=True), "a"])
+    m = session([KeepAlive(is_restart=True), "a"])
     with observe(RecordingObserver(wants_events=True)) as told:
         await m.ainstruct("x")
     events = [event for kind, _, *more in told.log if kind == "event" for event in more[0]]
-    assert [event for event in events if isinstance(event, KeepAlive)] == [KeepAlive(begins_anew=True)]
+    assert [event for event in events if isinstance(event, KeepAlive)] == [KeepAlive(is_restart=True)]
 
 
 async def test_events_come_in_the_order_of_the_answer_and_between_begin_and_end() -> None:

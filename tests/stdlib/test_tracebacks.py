@@ -431,7 +431,7 @@ async def test_a_failed_ingredient_is_told_once_with_its_way() -> None:
         variables = {"before": thunk}
         thunk = await m.ainstruct(f"step {number} {{{{ before }}}}", user_variables=variables, await_result=False)
     text = check_short(await araised_by(thunk.avalue), errors.ConnectError)
-    assert text.count("as an ingredient of") == 3
+    assert text.count("is an ingredient of") == 3
 
 
 def test_what_the_program_handles_just_then_is_still_printed() -> None:

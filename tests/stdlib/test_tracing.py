@@ -461,7 +461,7 @@ def test_what_cant_be_traced_is_refused() -> None:
     for name in (3, "", b"x"):
         with pytest.raises(UsageError, match="name of a span is a text"):
             mellea.trace(name=name)  # type: ignore[call-overload]
-    with mellea.traces.start("x") as t, pytest.raises(UsageError, match="has begun already"), t:
+    with mellea.traces.start("x") as t, pytest.raises(UsageError, match="has already started"), t:
         pass
 
 

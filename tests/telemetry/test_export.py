@@ -35,7 +35,7 @@ def use_everything() -> None:
 
     fine = check("is yes", validation_fn=simple_validate(lambda text: (text == "yes", "it is no")))
     call = ToolEnd(ToolCall("1", "look", {"place": "Oslo"}))
-    replies = ["no", "yes", [call], [KeepAlive(begins_anew=True), "wet"], OverloadedError("busy")]
+    replies = ["no", "yes", [call], [KeepAlive(is_restart=True), "wet"], OverloadedError("busy")]
     m = mellea.start_session(ScriptedBackend(*replies, usage=Usage(3, 4)))
     with mellea.traces.start("program"):
         m.instruct("x", name="pick", requirements=[fine])

@@ -135,7 +135,7 @@ def test_with_content_it_is_told_when_text_came(file: Path) -> None:
 
 def test_a_request_that_is_sent_again_says_how_often(file: Path) -> None:
     with record(file):
-        session([KeepAlive(begins_anew=True), "a"]).instruct("x")
+        session([KeepAlive(is_restart=True), "a"]).instruct("x")
     assert spans_of(file)[0]["retries"] == 1
 
 
@@ -170,7 +170,7 @@ def test_what_is_written_twice_after_its_end_says_the_same(file: Path) -> None:
     try:
         with record(file, content=True) as recording:
             recordings.append(recording)
-            mellea.start_session(ScriptedBackend([KeepAlive(begins_anew=True), "Once", " upon"])).instruct("x")
+            mellea.start_session(ScriptedBackend([KeepAlive(is_restart=True), "Once", " upon"])).instruct("x")
     finally:
         remove_observer(early)
     [span] = [each for each in spans_of(file) if each["is_request"]]

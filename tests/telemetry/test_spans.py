@@ -225,7 +225,7 @@ async def test_a_failure_is_an_error_of_its_type_without_its_words(enabled: Enab
 
 
 async def test_a_retry_is_an_event(enabled: Enable) -> None:
-    seen, m = enabled(), session([KeepAlive(begins_anew=True), TextDelta("x")])
+    seen, m = enabled(), session([KeepAlive(is_restart=True), TextDelta("x")])
     await m.ainstruct("x")
     assert [event.name for event in seen.spans[0].events] == ["retry"]
 

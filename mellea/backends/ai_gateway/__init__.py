@@ -1,4 +1,4 @@
-"""Vercel's AI Gateway: the tools that it runs itself, for whichever model it leads to.
+"""Vercel's AI Gateway: the tools that it runs itself, for any model.
 
 What lives here imports `mellea.core` only. The models themselves are reached by `"ai_gateway/provider/model"`,
 in OpenAI's chat format. Read `tools.py` first.

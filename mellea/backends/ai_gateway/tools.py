@@ -1,8 +1,8 @@
 """The tools that Vercel's AI Gateway runs itself, for any model behind it.
 
 AI Gateway documentation, "Web search", section on chat completions (as of 2026-09): a tool is declared as
-`{"type": "vercel:perplexity_search", "config": {…}}`. The gateway gives the results to the model alone; what
-comes back is how often each tool ran.
+`{"type": "vercel:perplexity_search", "config": {…}}`. The gateway sends the results only to the model; the
+response only says how often each tool ran.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def perplexity_search(
         max_results: at most this many per search.
         search_domain_filter: search only these domains, or all but those that begin with `-`.
         search_recency_filter: nothing older.
-        settings: more, as the gateway names it.
+        settings: further settings, by the gateway's names.
     """
     domains = list(search_domain_filter) if search_domain_filter is not None else None
     known = {
@@ -46,7 +46,7 @@ def exa_search(*, num_results: int | None = None, **settings: Any) -> BuiltinToo
 
     Args:
         num_results: at most this many per search.
-        settings: more, as the gateway names it.
+        settings: further settings, by the gateway's names.
     """
     return _make_tool("exa_search", {"num_results": num_results}, settings)
 
@@ -56,7 +56,7 @@ def parallel_search(*, max_results: int | None = None, **settings: Any) -> Built
 
     Args:
         max_results: at most this many per search.
-        settings: more, as the gateway names it.
+        settings: further settings, by the gateway's names.
     """
     return _make_tool("parallel_search", {"max_results": max_results}, settings)
 

@@ -22,8 +22,8 @@ __all__ = ["AnthropicBackend"]
 class AnthropicBackend(HttpBackend):
     """A Claude model, or another one behind a server that speaks Anthropic's Messages format.
 
-    What it can do depends on the model: from Claude 4.5 on a schema is held by the provider, before that by
-    a forced call of a tool; from 4.6 on a trailing assistant message isn't continued; from 4.7 on there is
+    What it can do depends on the model: from Claude 4.5 on the provider enforces a schema, before that a
+    forced tool call does; from 4.6 on a trailing assistant message isn't continued; from 4.7 on there is
     no temperature.
 
     Args:
@@ -72,7 +72,7 @@ class AnthropicBackend(HttpBackend):
     def find_url(self, base_url: str | None) -> str:
         """Return the server's address with the `/v1` that the provider's own clients leave out."""
         address = super().find_url(base_url)
-        return _add_version(address) if isinstance(address, str) else address  # a wrong type is refused later
+        return _add_version(address) if isinstance(address, str) else address  # a wrong type is rejected later
 
     def make_headers(self) -> dict[str, str]:
         """Return the key, and the version of the format."""

@@ -1,8 +1,8 @@
-"""Anthropic's message batches: the requests stand in the call itself, the results are a file of JSON lines.
+"""Anthropic's message batches: the requests are in the call itself, the results are a file of JSON lines.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing, 2026-11. At most 100,000 requests or
-256 MB; results are there when the whole batch has ended, in no order, and for 29 days. There is no metadata, so a batch
-is found again by the time it was made, its number of requests, and its `custom_id`s.
+256 MB; results are available once the whole batch has ended, unordered, for 29 days. There is no metadata, so a batch
+is recognised by its creation time, its number of requests, and its `custom_id`s.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _PATH = "messages/batches"
 _HEAD, _TAIL = b'{"requests":[', b"]}"
 
 _START_BYTES = 2**20
-"""Of results of which only one request's name is wanted; they may be hundreds of megabytes, and another program's."""
+"""The most bytes to read where only one request's name is needed: results may be hundreds of megabytes, and another
+program's."""
 
 
 class AnthropicBatches(BatchCodec):
@@ -55,7 +56,7 @@ class AnthropicBatches(BatchCodec):
         return _read((yield JobCall("POST", _PATH, body=body)))
 
     def look(self, id: str) -> Calls[BatchStatus]:
-        """Ask how a batch is getting on."""
+        """Ask for the state of a batch."""
         return _read((yield JobCall("GET", f"{_PATH}/{quote(id, safe='')}")))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
@@ -75,7 +76,7 @@ class AnthropicBatches(BatchCodec):
         return [_read_outcome(line) for line in read_lines(data)]
 
     def fetch_name(self, status: BatchStatus) -> Calls[str | None]:
-        """Fetch the `custom_id` of the first result, out of the beginning of the file."""
+        """Fetch the `custom_id` of the first result, from the beginning of the file."""
         data = yield JobCall("GET", _find_results(status), wants="start", most_bytes=_START_BYTES)
         try:
             found = from_json(data.partition(b"\n")[0], allow_partial=True)
@@ -83,7 +84,7 @@ class AnthropicBatches(BatchCodec):
             found = None
         if isinstance(found, dict) and isinstance(name := found.get("custom_id"), str):
             return name
-        return (yield from super().fetch_name(status))  # its line begins with a very long answer
+        return (yield from super().fetch_name(status))  # its line starts with a very long answer
 
     def cancel(self, id: str) -> Calls[BatchStatus]:
         """Cancel a batch."""
@@ -91,7 +92,7 @@ class AnthropicBatches(BatchCodec):
 
 
 def _find_results(status: BatchStatus) -> str:
-    # Not by the address that the provider gives, which could be another server's.
+    # Not at the URL that the provider sends, which could be another server's.
     return f"{_PATH}/{quote(status.id, safe='')}/results"
 
 
@@ -115,7 +116,7 @@ def _read_outcome(line: Mapping[str, Any]) -> BatchOutcome:
             return BatchOutcome(key, encode_json(result["message"]))
         case "errored":
             said = result.get("error") or {}
-            said = said.get("error") or said  # the error of the wire stands in an envelope
+            said = said.get("error") or said  # the provider's error is wrapped in an envelope
             message = f"the request failed in its batch: {said.get('message') or said.get('type')}"
             return BatchOutcome(key, error=make_status_error(ERROR_STATUS.get(str(said.get("type")), 500), message))
         case other:

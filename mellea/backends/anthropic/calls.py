@@ -1,4 +1,4 @@
-"""One call of a tool while it is being written, by the model or by code that the provider runs."""
+"""One tool call while it is being written, by the model or by code that the provider runs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _EXTRAS = ("caller", "server_name", "toolset_name")
 
 @dataclass(slots=True)
 class CallBlock:
-    """A call that has begun.
+    """A call that has started.
 
     Args:
         tool_call_id: the provider's id, unless another call has it already.
         tool_name: the name of the tool.
         kind: of its block; `tool_use` is for the user's tools, all others the provider runs.
-        extras: what goes back with it.
+        extras: fields to send back with it.
         sent_id: the provider's id.
-        given: arguments that came with its beginning; deltas take their place.
+        given: arguments from its start event; deltas replace them.
         chunks: the arguments so far.
         has_stopped: whether its block has.
     """
@@ -44,10 +44,10 @@ class CallBlock:
 
     @classmethod
     def begin(cls, block: JsonObject, ids: CallIds, response_id: str | None) -> CallBlock:
-        """Return the call that a block begins.
+        """Return the call that a block starts.
 
         Raises:
-            WireError: it doesn't say of what, or its arguments aren't an object.
+            WireError: the tool's name is missing, or the arguments aren't an object.
         """
         kind, name = read_text(block, "type"), read_text(block, "name")
         if not name:
@@ -68,7 +68,7 @@ class CallBlock:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are complete as they stand."""
+        """Whether its arguments are complete as they are."""
         return (text := "".join(self.chunks) or self.given).strip() != "" and _is_json(text)
 
     @property
@@ -77,7 +77,7 @@ class CallBlock:
         return not self.is_whole or (not self.is_builtin and "caller" in self.extras)
 
     def make(self, *, container: str | None, is_cut: bool) -> ToolCall:
-        """Return the call as far as it was written; `is_valid` is false if it was cut off."""
+        """Return the call with the arguments so far; `is_valid` is false if it was cut off."""
         call = parse_tool_call(self.tool_call_id, self.tool_name, "".join(self.chunks), is_builtin=self.is_builtin)
         extras: dict[str, Json] = dict(self.extras)
         if "caller" in extras and container is not None:

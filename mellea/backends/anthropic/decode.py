@@ -1,4 +1,4 @@
-"""From the bytes of Anthropic's Messages format to events.
+"""Decodes Anthropic's Messages format into events.
 
 A message is a list of blocks. Streamed, it comes as
 
@@ -6,11 +6,11 @@ A message is a list of blocks. Streamed, it comes as
 
 with `ping` and `error` anywhere. Blocks have numbers and may be interleaved; `message_stop` is the end. Gateways are
 known to send, and are understood when they do: a repeated `message_start`, types in the `event:` line only,
-heartbeats without data, several blocks with one index, blocks that are never stopped. A second message that was
-spliced into one that broke off is an error: its thoughts couldn't be sent back.
+heartbeats without data, several blocks with one index, blocks that are never stopped. A second message inside
+one that broke off is an error, since its thinking couldn't be sent back.
 
-A call ends with its block, with the next call under its number, or with the reason for the stop. One whose arguments
-aren't whole yet when its block ends waits for what comes next, since it may be cut off: a call that the token limit
+A call ends with its block, with the next call under its index, or with the stop reason. One whose arguments
+aren't complete yet when its block ends waits for what comes next, since it may be cut off: a call that the token limit
 or a refusal cut off has no arguments, and `is_valid` is false.
 
 A method `_on_…` handles the event, the block or the delta of that name; the tables below the class say which.
@@ -84,8 +84,8 @@ class Decoder(SseWireDecoder):
 
     Args:
         model: the model that was asked, until the provider names the one that answers.
-        answer_tool: the tool whose arguments are the answer, where a schema is held by a forced call.
-        is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
+        answer_tool: the tool whose arguments are the answer, where a forced call enforces a schema.
+        is_wrapped: whether the answer is JSON in the envelope that this request added.
         starts: the characters that the JSON in it may begin with; `""` for any.
         drops_space: whether to drop the answer's leading white space, since the prefix ended with it.
     """
@@ -105,13 +105,13 @@ class Decoder(SseWireDecoder):
         self._answer_tool = answer_tool
         self._wrap = Unwrapper(starts) if is_wrapped else None
         self._drops_space = drops_space
-        self._is_plain = not is_wrapped and not drops_space  # text goes out as it comes
+        self._is_plain = not is_wrapped and not drops_space  # text is emitted as it arrives
         self._line = ""  # the type in the `event:` line
         self._stop_reason = ""
         self._container: str | None = None
         self._tokens = TokenCounts()
         self._ids = CallIds()
-        self._index: int | None = None  # of the last block that said one
+        self._index: int | None = None  # of the last block that had one
         self._calls: dict[int | None, CallBlock] = {}  # that haven't ended, by the number of their block
         self._waiting: list[int | None] = []  # of these, the ones that have stopped
         self._kept: dict[int | None, KeptBlock] = {}
@@ -124,13 +124,13 @@ class Decoder(SseWireDecoder):
     # -- frames ----------------------------------------------------------------------------------------
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into events; one that only adds text, as nearly all do, takes the shortest way."""
+        """Split bytes into events; those that only add text, nearly all, take a fast path."""
         for sse in self._sse.feed(data):
             if self.has_end(events):
                 break
             event = None
             try:
-                event = from_json(sse.data, cache_strings="keys")  # what a model says hardly ever comes again
+                event = from_json(sse.data, cache_strings="keys")  # a model's text rarely repeats
                 delta = event["delta"]
                 if self._is_plain and event["type"] == "content_block_delta" and delta["type"] == "text_delta":
                     text = delta["text"]
@@ -138,7 +138,7 @@ class Decoder(SseWireDecoder):
                         events.append(TextDelta(text))
                         continue
             except (ValueError, KeyError, TypeError):
-                pass  # of another form, or no JSON at all
+                pass  # in another form, or not JSON
             self._line = sse.event
             if event is None:
                 self.read_frame(sse.data, events)
@@ -146,13 +146,13 @@ class Decoder(SseWireDecoder):
                 self.read_value(event, sse.data, events)
 
     def read_last_frame(self, events: list[Event]) -> None:
-        """Take the last frame, if only its own end is missing."""
+        """Handle the last frame, if only its terminator is missing."""
         for sse in self._sse.close():
             self._line = sse.event
             self.read_unended(sse.data, events)
 
     def read_body(self, body: JsonObject, events: list[Event]) -> None:
-        """Append the events of an answer in one body."""
+        """Append the events of an unstreamed response."""
         if type(body.get("content")) not in (list, str):
             raise self._make_alien_error(body)
         self._on_message_start({"message": body}, events)
@@ -185,8 +185,8 @@ class Decoder(SseWireDecoder):
         response_id = find_id(message, "id") or None
         if self._has_begun and self.response_id and response_id not in (None, self.response_id):
             raise WireError(
-                "another message began before the first one had ended; something between here and the provider "
-                "has merged two answers into one stream",
+                "another message began before the first one had ended; something between this program and the "
+                "provider has merged two answers into one stream",
                 is_retryable=True,
             )
         if self._has_begun:
@@ -233,7 +233,7 @@ class Decoder(SseWireDecoder):
         raise self.reported(event)
 
     def reported(self, report: Json) -> BackendError:
-        """Make the error of what the provider reports."""
+        """Create the error that the provider reports."""
         error = find_mapping(report, "error") if isinstance(report, dict) else {}
         kind, request_id = as_text(error.get("type")), as_text(error and report.get("request_id"))
         if kind is None or kind not in ERROR_STATUS:
@@ -308,7 +308,7 @@ class Decoder(SseWireDecoder):
     def _start_call(self, index: int | None, block: JsonObject, events: list[Event]) -> None:
         before = self._calls.get(index)
         if before is not None and block.get("id") and before.sent_id == block["id"]:
-            return  # the same start once more
+            return  # the same start again
         self._end_waiting(events)
         if index in self._calls:
             self._end_call(index, events)
@@ -356,7 +356,7 @@ class Decoder(SseWireDecoder):
         if (kept := self._kept.get(index)) is not None:
             kept.add(delta)
 
-    # -- what they hold --------------------------------------------------------------------------------
+    # -- their content --------------------------------------------------------------------------------
 
     def _speak(self, text: str, events: list[Event]) -> None:
         self._say(text if self._answer_tool is not None else self._unwrap(text), events)
@@ -391,7 +391,7 @@ class Decoder(SseWireDecoder):
         events.append(BuiltinToolEnd(made) if call.is_builtin else ToolEnd(made))
 
     def _end_waiting(self, events: list[Event]) -> None:
-        """End the calls that were waiting for the next event: since one came, they are complete."""
+        """End the calls that were waiting for the next event: since there is one, they are complete."""
         for index in self._waiting:
             if index in self._calls and self._calls[index].has_stopped:
                 self._end_call(index, events)
@@ -401,7 +401,7 @@ class Decoder(SseWireDecoder):
         """End the remaining calls at the end of the message; its stop reason says whether they are complete."""
         is_cut = self._stop_reason in CUT_OFF
         for index, call in list(self._calls.items()):
-            # Code that the provider runs calls a tool with arguments that are complete.
+            # Code that the provider runs always calls a tool with complete arguments.
             self._end_call(index, events, is_cut=is_cut and not (call.has_stopped and call.is_whole))
 
     def _emit_result(self, block: JsonObject, events: list[Event]) -> None:
@@ -473,9 +473,9 @@ class TokenCounts:
         self._counts: dict[str, int] = {}
 
     def take(self, usage: JsonObject) -> Usage:
-        """Take the provider's counts and return all that is known.
+        """Update the counts with the provider's, and return all that is known.
 
-        The provider counts what came out of the cache, and what went into it, apart from the input.
+        The provider counts tokens read from the cache, and written to it, separately from the input.
         """
         counts = {**usage, **find_mapping(usage, "output_tokens_details")}
         self._counts |= {name: count for name in _NAMES if (count := find_int(counts, name)) is not None}
@@ -501,7 +501,7 @@ def read_result(block: JsonObject, names: Mapping[str, str]) -> ToolOutput:
 
 
 def find_file_ids(content: Json) -> Iterator[str]:
-    """Yield the ids of the files that code has written."""
+    """Yield the ids of the files that executed code has written."""
     for each in find_list(content, "content") if isinstance(content, dict) else ():
         if isinstance(each, dict) and (file_id := find_id(each, "file_id")):
             yield file_id

@@ -1,4 +1,4 @@
-"""From a `Request` to the body of a request to Anthropic's Messages API."""
+"""Encodes a `Request` for Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLING = {
     ModelOption.TOP_P: "top_p",
     ModelOption.TOP_K: "top_k",
 }
-"""The options that models from Claude 4.7 on refuse, and the provider's names for them."""
+"""The options that models from Claude 4.7 on reject, and the provider's names for them."""
 
 OPTIONS = frozenset(
     {
@@ -41,7 +41,7 @@ _BUDGETS = {"low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max":
 _LEAST_BUDGET = 1024
 
 _MAX_TOKENS_AT_ONCE = 16_000
-"""An unstreamed answer that takes longer could run into time-outs of proxies on the way."""
+"""A longer unstreamed response could run into time-outs of proxies."""
 
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
@@ -51,22 +51,22 @@ def encode(request: Request, model: str) -> JsonObject:
 
     Raises:
         UnsupportedError: the model or the format can't do what is asked.
-        UsageError: an option has a value that no model takes.
+        UsageError: an option has a value that no model accepts.
     """
     can = find_traits(model)
     options = request.options
     is_stream = bool(options.get(ModelOption.STREAM, True))
-    # The API demands `max_tokens`, so that it is there even where nobody asked for a limit.
+    # The API demands `max_tokens`, so it is set even where the user gave no limit.
     payload: JsonObject = {"model": model, "max_tokens": _find_max_tokens(options, can, is_stream), "stream": is_stream}
     payload |= encode_messages(request.messages)
-    # Here, before anything is sent, since the API's own error speaks of roles and says nothing of prefixes.
+    # Checked before anything is sent, since the API's own error mentions roles, not prefixes.
     _refuse_prefix(request, payload["messages"], can)
     payload |= {name: options[option] for option, name in SAMPLING.items() if option in options}
     if ModelOption.STOP_SEQUENCES in options:
         stop = options[ModelOption.STOP_SEQUENCES]
         payload["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     if ModelOption.THINKING in options:
-        # After `max_tokens`, of which a budget is a part.
+        # After `max_tokens`, which includes the thinking budget.
         _encode_thinking(options[ModelOption.THINKING], payload, can, model)
     if (container := find_container(request.messages)) is not None:
         payload["container"] = container
@@ -80,12 +80,12 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def answer_tool(request: Request, model: str) -> str | None:
-    """Return the name of the tool whose arguments are the answer, where a schema is held that way."""
+    """Return the name of the tool whose arguments are the answer, where a forced call enforces the schema."""
     if request.output_schema is None or find_traits(model).native_schema:
         return None
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", request.output_schema.name)[:60] or "answer"
     taken = {tool.name for tool in request.tools}
-    # The answer's tool stands beside the user's, and a call must be told apart by its name.
+    # The answer's tool is sent along with the user's, and only its name tells its calls apart.
     while name in taken:
         name += "_"
     return name
@@ -105,7 +105,7 @@ def find_betas(request: Request) -> list[str]:
 
 
 def ends_in_space(messages: Sequence[Message]) -> bool:
-    """Tell whether the answer continues a prefix that ends in white space, which the API refuses."""
+    """Return whether the answer continues a prefix that ends in white space, which the API refuses."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].blocks:
         return False
     last = messages[-1].blocks[-1]
@@ -125,7 +125,7 @@ def _refuse_prefix(request: Request, turns: list[JsonObject], can: Traits) -> No
         raise UnsupportedError(
             "Anthropic can't continue an assistant message under a schema; leave out format= or the prefix"
         )
-    # A turn in which the provider's own tools ran may have been paused, and goes on when it is sent back.
+    # A turn in which the provider's own tools ran may have been paused; sending it back continues it.
     blocks = request.messages[-1].blocks
     is_paused = any(isinstance(block, (ToolCall, ToolOutput)) and block.is_builtin for block in blocks)
     if not can.prefill and not is_paused:
@@ -173,7 +173,7 @@ def _encode_thinking_budget(budget: int, payload: JsonObject) -> None:
     """Set a token budget; it counts towards `max_tokens`, and has to be smaller."""
     room = payload["max_tokens"] - 1
     if room < _LEAST_BUDGET:
-        # A limit too low to think under was meant for the answer; so the thoughts get room of their own.
+        # A limit too low for any thinking was meant for the answer, so thinking gets its own tokens on top.
         payload["max_tokens"] += max(budget, _LEAST_BUDGET)
         room = payload["max_tokens"] - 1
     payload["thinking"] = {"type": "enabled", "budget_tokens": max(_LEAST_BUDGET, min(budget, room))}
@@ -183,7 +183,7 @@ def _encode_tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -
     if not tools:
         return {}
     declared = [_encode_tool(tool) for tool in tools]
-    # The format has a toolset among the tools and its server elsewhere, tied by a name.
+    # The format lists the toolset among the tools and its server elsewhere, linked by name.
     servers = [tool.pop("mcp_server") for tool in declared if "mcp_server" in tool]
     payload: JsonObject = {"tools": declared}
     if servers:
@@ -195,9 +195,9 @@ def _encode_tools(tools: Sequence[ToolSpec | BuiltinTool], choice: str | None) -
 
 
 def _recall_tools(messages: Sequence[Message]) -> list[ToolSpec]:
-    """Return the tools that a history has calls of, for a request that offers none.
+    """Return the tools that are called in the history, for a request that offers none.
 
-    The API refuses a history with calls or results otherwise: "Requests which include `tool_use` or `tool_result`
+    Without them the API rejects a history with calls or results: "Requests which include `tool_use` or `tool_result`
     blocks must define tools" (400, 2026-11).
     """
     blocks = [block for message in messages for block in message.blocks]

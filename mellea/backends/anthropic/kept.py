@@ -1,4 +1,4 @@
-"""Blocks that a user doesn't see and that have to be sent back unchanged, such as a compaction."""
+"""Blocks that are hidden from users and have to be sent back unchanged, such as a compaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class KeptBlock:
     """A block that is being written.
 
     Args:
-        block: as it began; what its deltas hold is put behind.
+        block: as it began; the content of its deltas is appended.
     """
 
     block: JsonObject
@@ -32,10 +32,10 @@ class KeptBlock:
 
     @property
     def signature(self) -> str:
-        """The block as a signature, which is how a message keeps it."""
+        """The block as a signature, the form in which a message keeps it."""
         return _PREFIX + json.dumps(self.block, ensure_ascii=False)
 
 
 def read_kept_block(signature: str) -> JsonObject | None:
-    """Return the block that a signature holds, `None` if it holds none."""
+    """Return the block in a signature, or `None`."""
     return dict(json.loads(signature.removeprefix(_PREFIX))) if signature.startswith(_PREFIX) else None

@@ -1,4 +1,4 @@
-"""What a model supports, by its name: families differ in what they refuse with a 400.
+"""What a model supports, by its name: families differ in what they reject with status 400.
 
 From the provider's model pages and migration guides (as of 2026-11). A name without a version, such as that
 of a local model behind a compatible server, is assumed to support everything.
@@ -16,7 +16,7 @@ __all__ = ["Traits", "find_traits"]
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2})(?!\d))?")
 
 _MYTHOS_PREVIEW = (5, 0)
-"""It has no version in its name, and the habits of the fifth generation."""
+"""It has no version in its name, and behaves like the fifth generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Traits:
     """What a model supports.
 
     Args:
-        max_tokens: how much to ask for where the user doesn't say; the format wants a number.
-        samples: whether it takes temperature, top_p and top_k.
+        max_tokens: the limit where the user sets none; the format requires one.
+        samples: whether it accepts temperature, top_p and top_k.
         prefill: whether it continues a trailing assistant message.
-        native_schema: whether it holds a JSON Schema by itself.
-        thinking: told by a budget of tokens, by either, or adaptive alone.
-        off: how thinking is turned off, `None` where it can't be; `""` where it is off unless asked for.
-        hides_thinking: whether the text of its thoughts has to be asked for.
+        native_schema: whether the provider enforces a JSON Schema.
+        thinking: set by a token budget, by either, or only adaptive.
+        off: how thinking is turned off; `None` where it can't be, `""` where it is off by default.
+        hides_thinking: whether the text of its thinking has to be requested.
     """
 
     max_tokens: int
@@ -46,12 +46,12 @@ class Traits:
 def find_traits(model: str) -> Traits:
     """Return what the model of this name supports."""
     version = _read_version(model)
-    # A name of another house's model behind the same format: what every server takes.
+    # Another vendor's model behind the same format: only what every server accepts.
     if version is None:
         return Traits(max_tokens=4096)
     if version < (4, 6):
         return Traits(max_tokens=_find_max_tokens(model, version), native_schema=version >= (4, 5))
-    # From there on sampling parameters and token budgets are refused.
+    # From there on sampling parameters and token budgets are rejected.
     is_strict = version >= (4, 7)
     return Traits(
         max_tokens=64_000,

@@ -1,8 +1,8 @@
-"""From a JSON Schema to the part of it that Claude models hold by themselves.
+"""Reduces a JSON Schema to what Anthropic enforces.
 
-They know types, enumerations, alternatives, references, required properties and a few formats. A limit that
-they don't know, such as `minimum`, goes into the description, where the model reads it; mellea validates the
-answer in any case. What would change the shape of the answer is refused.
+That is types, enumerations, alternatives, references, required properties and a few formats. Any other
+limit, such as `minimum`, goes into the description, where the model reads it; mellea validates the answer anyway. What
+would change the shape of the answer is rejected.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TELLS_SHAPE = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "oneOf", "t
 
 
 def close_schema(schema: Mapping[str, Json]) -> JsonObject:
-    """Return the schema as the provider takes it: objects without further properties, and no limits.
+    """Return the schema as the provider accepts it: objects without further properties, and no limits.
 
     Raises:
         UnsupportedError: a part of it has no type, is an object with arbitrary keys, or is recursive.
@@ -50,9 +50,9 @@ def _close(schema: Mapping[str, Json], path: str) -> JsonObject:
             limits[key] = value
     if schema.get("type") == "object":
         _refuse_any_keys(schema, path)
-        # Demanded of every object, as in OpenAI's strict form.
+        # Required on every object, as in OpenAI's strict form.
         closed |= {"properties": closed.get("properties", {}), "additionalProperties": False}
-    # Beside a reference nothing else is read.
+    # Siblings of a reference are ignored.
     if limits and "$ref" not in closed:
         closed["description"] = "\n\n".join(filter(None, [schema.get("description"), _describe(limits)]))
     return closed
@@ -81,14 +81,14 @@ def _find_references(part: Json) -> set[str]:
 
 def _refuse_recursion(mentions: Mapping[str, set[str]]) -> None:
     for name in mentions:
-        # A search in breadth, since a chain of definitions may be deeper than Python's stack.
+        # Breadth-first, since a chain of definitions may be deeper than Python's stack.
         reached, todo = set[str](), set(mentions[name])
         while todo:
             reached |= todo
             todo = set().union(*(mentions.get(each, set()) for each in todo)) - reached
         if name in reached:
             raise UnsupportedError(
-                f"Anthropic can't hold a schema whose part {name!r} is recursive; refer to items by a number or a "
+                f"Anthropic can't enforce a schema whose part {name!r} is recursive; refer to items by a number or a "
                 "name, or use the embedded model, llama_cpp"
             )
 

@@ -12,7 +12,7 @@ __all__ = ["code_execution", "mcp", "web_fetch", "web_search"]
 
 
 class _Secret(str):
-    """A text that isn't shown by `repr`, so that a tool can be printed."""
+    """A string that `repr` hides, so that a tool can be printed."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ def web_fetch(
     max_content_tokens: int | None = None,
     version: str = "20250910",
 ) -> BuiltinTool:
-    """Let the model read web pages whose addresses stand in the conversation.
+    """Let the model read web pages whose addresses are in the conversation.
 
     Args:
         max_uses: pages in one answer.

@@ -1,6 +1,6 @@
 """From messages to Anthropic's turns: blocks of content under two roles, with the system prompt apart.
 
-Neighbours of one role become one turn, and results of tools come first in theirs. Thinking and calls of the
+Adjacent messages of one role become one turn, and tool results come first in theirs. Thinking and calls of the
 provider's own tools are sent back unchanged, recognised by their signature or id; those of other providers are left
 out.
 """
@@ -55,9 +55,9 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
         elif content:
             turns.append({"role": role, "content": content})
     for turn in turns:
-        # The results of calls have to stand before whatever else the user says.
+        # Tool results have to precede the user's other content.
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
-    # The marks last, so that those are counted which are really sent.
+    # Cache marks come last, so that only those that are really sent are counted.
     _strip_end(turns)
     _limit_marks([system, *(turn["content"] for turn in turns)])
     return {"messages": turns} | ({"system": _join(system)} if system else {})
@@ -65,7 +65,7 @@ def encode_messages(messages: Sequence[Message]) -> JsonObject:
 
 def find_container(messages: Sequence[Message]) -> str | None:
     """Return the container whose code is waiting for tool results, if any."""
-    # Only the turn being answered: a container of an earlier one may have expired.
+    # Only in the current turn: a container of an earlier one may have expired.
     calls = [block for message in messages[-2:] for block in message.blocks if isinstance(block, ToolCall)]
     found = [extras["container"] for call in calls if "container" in (extras := call_extras(call))]
     return found[-1] if found else None
@@ -98,7 +98,7 @@ def _encode_assistant(blocks: Iterable[Block]) -> list[JsonObject]:
         elif isinstance(block, ToolOutput):
             content += _encode_builtin_result(block, callers)
         elif isinstance(block, FileBlock) and not (block.url or "").startswith(FILES_URL):
-            # What the provider's own tools made stands in their results already.
+            # What the provider's own tools produced is already in their results.
             raise UnsupportedError(
                 "Anthropic takes no files in an assistant's message; put the file into a user's message"
             )
@@ -116,10 +116,10 @@ def _encode_texts(blocks: Iterable[Block]) -> list[JsonObject]:
 def _add_text(content: list[JsonObject], block: CBlock) -> None:
     """Append a text; neighbouring texts up to a cache mark form one block, and blank ones are dropped."""
     last = content[-1] if content else {}
-    # A mark ends its block: text behind it must not become a part of what is cached.
+    # A mark ends its block: text after it must not become a part of what is cached.
     if last.get("type") == "text" and "cache_control" not in last:
         last["text"] += block.value
-    # The API refuses a text of nothing but white space.
+    # The API rejects a text that is only white space.
     elif block.value.strip():
         content.append({"type": "text", "text": block.value})
     if block.cache and content and content[-1]["type"] == "text":
@@ -127,7 +127,7 @@ def _add_text(content: list[JsonObject], block: CBlock) -> None:
 
 
 def _encode_thinking(block: ThinkingBlock) -> list[JsonObject]:
-    # Unsigned thoughts are refused, and those of another provider can't be checked by this one.
+    # The API rejects unsigned thinking, and can't verify another provider's signatures.
     if block.signature is None or not block.signature.startswith(SIGNATURE):
         return []
     if (kept := read_kept_block(block.signature)) is not None:
@@ -139,7 +139,7 @@ def _encode_thinking(block: ThinkingBlock) -> list[JsonObject]:
 
 
 def _call(call: ToolCall) -> list[JsonObject]:
-    # What another provider ran is unknown here; its outcome stands in the text.
+    # This provider doesn't know what another one ran; the outcome is in the text.
     if call.is_builtin and not _is_own(call.tool_call_id):
         return []
     kind = "tool_use" if not call.is_builtin else "server_tool_use"
@@ -202,12 +202,12 @@ def _encode_address(url: str) -> JsonObject:
 def _join(system: list[JsonObject]) -> str | list[JsonObject]:
     if any("cache_control" in block for block in system):
         return system
-    # One text where no marks are needed, since gateways in front of other models understand only that.
+    # A single string where no marks are needed, since gateways to other models only accept that.
     return "\n\n".join(block["text"] for block in system)
 
 
 def _strip_end(turns: list[JsonObject]) -> None:
-    """Drop white space from the end of a prefix: the provider refuses it."""
+    """Strip white space from the end of a prefix: the provider rejects it."""
     if turns and turns[-1]["role"] == "assistant" and turns[-1]["content"][-1]["type"] == "text":
         last = turns[-1]["content"][-1]
         last["text"] = last["text"].rstrip()

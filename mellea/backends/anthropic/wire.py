@@ -1,4 +1,4 @@
-"""The words of Anthropic's Messages format, version 2023-06-01 (as documented in 2026-11).
+"""Types and names of Anthropic's Messages format, version 2023-06-01 (as documented in 2026-11).
 
 Version 2026-10-21 is the same without `temperature`, `top_p` and `top_k`; older models still take them, so
 the older version is asked for.
@@ -93,7 +93,7 @@ BETAS: Final[dict[str, str]] = {
 
 
 def as_text(value: Json) -> str | None:
-    """Return a value that may be a text."""
+    """Return the value if it is a string."""
     return value if isinstance(value, str) else None
 
 

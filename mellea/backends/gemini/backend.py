@@ -41,8 +41,8 @@ class GeminiBackend(HttpBackend):
     """A model of Google's Gemini API.
 
     Args:
-        model_id: such as `"gemini-3-flash-preview"`; `"models/…"` and `"tunedModels/…"` do as well.
-        base_url: where the paths begin, the version included.
+        model_id: such as `"gemini-3-flash-preview"`; `"models/…"` and `"tunedModels/…"` work, too.
+        base_url: the base of all paths, version included.
         api_key: by default `GEMINI_API_KEY`, else `GOOGLE_API_KEY`.
         arguments: the others of `HttpBackend`: `headers`, `extra_body`, `client`, `retries`, `max_answer_bytes`,
             `model_options`.
@@ -72,7 +72,7 @@ class GeminiBackend(HttpBackend):
     )
 
     def __init__(self, model_id: str, **arguments: Unpack[HttpArguments]) -> None:
-        # The list of models gives their names without it.
+        # The list of models has names without it.
         name = model_id.removeprefix("models/") if isinstance(model_id, str) else model_id
         if isinstance(name, str) and name and not _is_place(name):
             raise UsageError(
@@ -84,7 +84,7 @@ class GeminiBackend(HttpBackend):
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
-        """Make images after a prompt; Gemini models make one at a time.
+        """Generate images from a prompt; Gemini models make one at a time.
 
         Args:
             messages: the prompt, with images to start from if the model takes them.
@@ -95,7 +95,7 @@ class GeminiBackend(HttpBackend):
         Raises:
             BackendError: the provider failed, or made no image.
         """
-        # Another kind of model behind another method, with several images at once.
+        # Another kind of model behind another method, which makes several images at once.
         if is_imagen(self.model_id):
             payload = encode_predictions(messages, n, aspect_ratio, options)
             return decode_predictions(await self.post_json(self._path("predict"), payload), self.model_id)
@@ -107,7 +107,7 @@ class GeminiBackend(HttpBackend):
         return ImageResult(images, _total([result.usage for result in made]), made[-1].model if made else None)
 
     def find_video_codec(self) -> VideoCodec:
-        """Return what the model's jobs for videos look like.
+        """Return the codec of the model's video jobs.
 
         Raises:
             UnsupportedError: it is not a model for videos.
@@ -120,7 +120,7 @@ class GeminiBackend(HttpBackend):
         return codec
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
-        """Make a vector for each text.
+        """Embed each text.
 
         Raises:
             BackendError: the provider failed.
@@ -143,7 +143,7 @@ class GeminiBackend(HttpBackend):
         while True:
             listing = await self.get_json(path)
             names += self.read_models(listing)
-            # In pages, however large a page is asked for.
+            # Paginated, whatever page size is requested.
             if not (token := listing.get("nextPageToken")):
                 return names
             path = f"{self.models_path}&{urlencode({'pageToken': token})}"
@@ -167,7 +167,7 @@ class GeminiBackend(HttpBackend):
         return Decoder(self.model_id)
 
     def explain_error(self, error: BackendError, body: bytes) -> BackendError:
-        """Return the error with what the provider's body tells of it."""
+        """Return the error with the details in the provider's body."""
         if isinstance(error, RateLimitError) and error.retry_after is None:
             with suppress(ValueError):  # a proxy's page is not JSON
                 error.retry_after = find_retry_delay(from_json(body))
@@ -190,7 +190,7 @@ class GeminiBackend(HttpBackend):
 
 
 def _is_place(name: str) -> bool:
-    """Whether a name is a relative path that never goes up."""
+    """Whether a name is a relative path without `..`."""
     return not {"", ".", ".."} & set(name.split("/"))
 
 

@@ -1,8 +1,8 @@
-"""Gemini's batches: requests and results stand in the calls themselves, or in files if they are too large for that.
+"""Gemini's batches: requests and results are inline in the calls, or in files if they are too large.
 
 Sources: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/gemini-api/docs/files, 2026-11. A
-call takes up to 20 MB. A file of JSON lines takes up to 2 GB; it goes up by Google's resumable protocol: the first call
-is answered with an address in a header, to which the pieces are sent, and the last one is marked. Files are kept for
+call takes up to 20 MB. A file of JSON lines takes up to 2 GB; it is uploaded by Google's resumable protocol: the first
+response has a URL in a header, to which the chunks are sent, the last one marked as such. Files are kept for
 two days.
 """
 
@@ -29,7 +29,7 @@ from mellea.errors import BackendError, WireError
 __all__ = ["GeminiBatches"]
 
 _STATES = {"SUCCEEDED": True, "FAILED": True, "CANCELLED": True, "EXPIRED": True}
-"""The ends of a batch, behind `JOB_STATE_` or `BATCH_STATE_`."""
+"""The ends of a batch, after `JOB_STATE_` or `BATCH_STATE_`."""
 
 _STATUS = {1: 499, 3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 13: 500, 14: 503, 16: 401}
 """HTTP's status for one of google.rpc.Code."""
@@ -41,7 +41,7 @@ _LIST, _LIST_END = b'{"requests":{"requests":[', b"]}}"
 _KEY, _KEY_END = b'{"key":"', b'"'
 
 _PIECE_BYTES = 64 * 2**20
-"""Of a file that is uploaded; every piece but the last has to have a multiple of 256 KiB."""
+"""Bytes of one chunk of an upload; all but the last need a multiple of 256 KiB."""
 
 
 class GeminiBatches(BatchCodec):
@@ -64,7 +64,7 @@ class GeminiBatches(BatchCodec):
         return b'%b%b%b,"request":%b}' % (_KEY, key.encode("ascii"), _KEY_END, encode_json(payload))
 
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
-        """Make a batch, after the file of its requests is uploaded if they are too large for a call."""
+        """Create a batch; if its requests are too large for a call, upload them first."""
         name = _HEAD + intent.encode() + _MIDDLE
         inline = [_write_inline(item) for item in items] if sum(map(len, items)) < _MOST_INLINE else []
         body = b"%b%b%b%b%b" % (name, _LIST, b",".join(inline), _LIST_END, _TAIL)
@@ -100,12 +100,12 @@ class GeminiBatches(BatchCodec):
         return str(said["file"]["name"])
 
     def _place(self, verb: str, path: str) -> str:
-        """Return an address of the files, which have a word before the version: `https://host/upload/v1beta/files`."""
+        """Return a URL of the files API, which has a prefix before the version: `https://host/upload/v1beta/files`."""
         host, _, version = self._base.rpartition("/")
         return f"{host}/{verb}/{version}/{path}"
 
     def look(self, id: str) -> Calls[BatchStatus]:
-        """Ask how a batch is getting on."""
+        """Ask for the state of a batch."""
         return _read((yield JobCall("GET", quote(id, safe="/"))))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
@@ -124,7 +124,7 @@ class GeminiBatches(BatchCodec):
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
         """Fetch the results."""
         said = yield JobCall("GET", quote(status.id, safe="/"))
-        # Google's own client reads them out of the metadata, the documentation out of the response.
+        # Google's own client reads them from the metadata, the documentation from the response.
         output = said.get("response") or (said.get("metadata") or {}).get("output") or {}
         if file := output.get("responsesFile"):
             place = self._place("download", f"{quote(str(file), safe='/')}:download?alt=media")
@@ -155,14 +155,14 @@ def _read(said: Mapping[str, Any]) -> BatchStatus:
 
 
 def _write_inline(line: bytes) -> bytes:
-    """Return a line of the file as an element of the inline requests, whose key stands in their metadata."""
-    # Keys have no quotation marks in them, so the second one after the beginning ends the key.
+    """Return a line of the file as an element of the inline requests, whose key is in their metadata."""
+    # Keys contain no quotation marks, so the second one ends the key.
     end = line.index(_KEY_END, len(_KEY)) + len(_KEY_END)
     return b'{"metadata":%b}%b' % (line[:end], line[end:])
 
 
 def _cut(items: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the file of some lines in pieces, so that it isn't in memory a second time."""
+    """Yield lines as chunks of a file, so that it isn't held in memory twice."""
     piece = bytearray()
     for item in items:
         piece += item

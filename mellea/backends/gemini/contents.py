@@ -1,4 +1,4 @@
-"""From messages to Gemini's `encode_contents`: turns of the user and of the model, made of parts."""
+"""Encodes messages as Gemini's `contents`: turns of the user and of the model, made of parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["encode_contents", "make_jsonable"]
 
 
 def encode_contents(request: Request, model: str) -> list[JsonObject]:
-    """Return the turns of a conversation; system messages stand elsewhere."""
+    """Return the turns of a conversation; system messages are encoded elsewhere."""
     messages = fit_ids(request.messages) if has_calls(request.messages) else request.messages
     names = {
         block.tool_call_id: block.tool_name
@@ -44,7 +44,7 @@ def encode_contents(request: Request, model: str) -> list[JsonObject]:
         else:
             parts = [part for block in message.blocks for part in _encode_user_block(block, names, takes_files=is_new)]
         if message.role == last_role == "tool":
-            turns[-1]["parts"] += parts  # parallel calls' results have to be in one turn
+            turns[-1]["parts"] += parts  # the results of parallel calls have to be in one turn
             turns[-1]["parts"].sort(key=lambda part: "functionResponse" not in part)
         elif parts:
             turns.append({"role": "model" if message.role == "assistant" else "user", "parts": parts})
@@ -66,7 +66,7 @@ def _encode_user_block(block: object, names: Mapping[str, str], *, takes_files: 
 
 def _encode_function_response(output: ToolOutput, names: Mapping[str, str], files: list[JsonObject]) -> JsonObject:
     texts = [part.value for part in output.parts if isinstance(part, CBlock)]
-    # A value goes as JSON, which Gemini reads better than the text of it.
+    # Sent as JSON, which Gemini reads better than its text.
     result: Json = make_jsonable(output.result) if output.is_value else texts[0] if len(texts) == 1 else texts
     response: JsonObject = {
         "name": output.tool_name or names.get(output.tool_call_id, ""),
@@ -101,7 +101,7 @@ class _ModelTurn:
 
     def _add_thought(self, block: ThinkingBlock) -> None:
         signature = block.signature or ""
-        # The signature belongs to the part before it, which had no place for one in our blocks.
+        # The signature belongs to the preceding part, whose block has no field for one.
         if signature.startswith(SIGNATURE_OF_LAST) and self.parts:
             self.parts[-1]["thoughtSignature"] = signature.removeprefix(SIGNATURE_OF_LAST)
         elif signature.startswith(SIGNATURE):
@@ -113,7 +113,7 @@ class _ModelTurn:
         signature = (call.signature or "") if (call.signature or "").startswith(SIGNATURE) else None
         if call.is_builtin:
             if signature is None or call.tool_call_id not in self.finished:
-                return  # another provider's, or one that Gemini doesn't want back
+                return  # another provider's, or one that Gemini doesn't accept back
             part = _encode_builtin_call(call)
         else:
             part = {"functionCall": {"name": call.tool_name, "args": make_jsonable(call.tool_args)}}
@@ -129,7 +129,7 @@ class _ModelTurn:
 def _encode_model_turn(message: Message, must_sign: bool) -> list[JsonObject]:
     calls = {call.tool_call_id for call in message.blocks if isinstance(call, ToolCall) and _is_gemini_s_own(call)}
     results = {block.tool_call_id for block in message.blocks if isinstance(block, ToolOutput)}
-    # Both or neither: a call without its result, or the other way round, is refused.
+    # Both or neither: Gemini rejects a call without its result, and vice versa.
     turn = _ModelTurn(must_sign, frozenset(calls & results), [])
     for block in message.blocks:
         turn.add(block)

@@ -1,13 +1,13 @@
-"""From Gemini's chunks to events. Each chunk is a whole response of its own; `finishReason` is the end.
+"""Decodes Gemini's chunks into events. Each chunk is a complete response; `finishReason` is the end.
 
-Chunks hold candidates (one is asked for), a candidate holds parts, and the name of a part's field says what
+A chunk has candidates (one is requested), a candidate has parts, and the name of a part's field says what
 it is. Every chunk carries the token counts so far, so the last ones are final. They may arrive after the end, and so
 may sources; nothing after the end fails the answer.
 
-Calls come whole, or piece by piece (`willContinue`). One that is begun ends with its last piece, with the next call
+Calls arrive complete, or in pieces (`willContinue`). An open call ends with its last piece, with the next call
 unless both have ids, or with a STOP; where the token limit or a filter ended the answer it ends with `is_valid` false.
 Any part may be signed. A signature that a message has no place for, such as a text's, is kept in an empty thinking
-block behind it.
+block after it.
 
 A method `_on_…` handles a part by the field that says what it is; the table `_PARTS` lists them.
 """
@@ -84,7 +84,7 @@ _OWN = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A call whose arguments are still coming."""
+    """A call whose arguments are still arriving."""
 
     tool_call_id: str
     name: str
@@ -98,7 +98,7 @@ class Decoder(SseWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
+        model: the requested model; used in errors, and where the answer doesn't name its model.
     """
 
     def __init__(self, model: str = "") -> None:
@@ -110,8 +110,8 @@ class Decoder(SseWireDecoder):
         self._is_named = False
         self._ids = CallIds()
         self._has_own_calls = False
-        self._has_first = False  # candidate 0, which alone is shown where there is one
-        self._other: int | None = None  # the candidate that is shown if candidate 0 never comes
+        self._has_first = False  # candidate 0, the only one used if there is one
+        self._other: int | None = None  # the candidate that is used if candidate 0 never arrives
         self._held: list[JsonObject] = []  # what came of it
         self._open_calls: dict[str, _OpenCall] = {}  # by the id that was sent; at most one without an id
         self._code_call: str | None = None
@@ -120,11 +120,11 @@ class Decoder(SseWireDecoder):
 
     @property
     def is_complete(self) -> bool:
-        """Whether Gemini has said why the answer ends; counts and sources may still come."""
+        """Whether Gemini has sent a finish reason; usage and sources may follow."""
         return self._finish_word is not None or self._is_blocked
 
     def read_whole(self, answer: Json) -> list[Event]:
-        """Return the events of an answer that is parsed JSON already.
+        """Return the events of an answer that is already parsed.
 
         Raises:
             BackendError: it reports an error, or isn't an answer of Gemini's.
@@ -136,11 +136,11 @@ class Decoder(SseWireDecoder):
     # -- frames ----------------------------------------------------------------------------------------------
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into chunks; one that only adds text, as nearly all do, takes the shortest way."""
-        for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` takes apart no faster
+        """Split bytes into chunks; those that only add text, nearly all, take a fast path."""
+        for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` wouldn't split faster
             frame, chunk = sse.data, None
             try:
-                chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
+                chunk = from_json(frame, cache_strings="keys")  # what a model says rarely comes again
                 if text := self._read_plain_text(chunk):
                     events.append(TextDelta(text))
                     continue
@@ -196,9 +196,9 @@ class Decoder(SseWireDecoder):
                 self._held.append(candidate)
 
     def _is_of_another(self, chunk: JsonObject) -> bool:
-        """Whether a chunk behind the end isn't of this answer: somebody has put two answers into one stream.
+        """Whether a chunk after the end belongs to another answer, because something merged two into one stream.
 
-        Older servers name no answer, and put a finish reason into each chunk; there all chunks are of this one.
+        Older servers send no response id, and a finish reason with each chunk; all their chunks count as this answer's.
         """
         return self.response_id is not None and find_id(chunk, "responseId") != self.response_id
 
@@ -211,7 +211,7 @@ class Decoder(SseWireDecoder):
         self.response_id = self.response_id or find_id(chunk, "responseId") or None
         if version := find_text(chunk, "modelVersion"):
             self.model = version
-        # From the end on each chunk is looked at: it may be of another answer.
+        # After the end each chunk is checked: it may belong to another answer.
         is_usual = self._has_first and self._finish_word is None
         self._is_named = is_usual and self.response_id is not None and bool(version)
         if find_mapping(chunk, "promptFeedback").get("blockReason"):
@@ -277,7 +277,7 @@ class Decoder(SseWireDecoder):
         partials = read_mappings(call, "partialArgs")
         if opened is None:
             if not name and not args and not partials:
-                return  # the end of a call that has ended
+                return  # the end of a call that has already ended
             opened = self._begin_call(part, name, sent_id, events)
         self._write(opened, args, events)
         for partial in partials:
@@ -354,7 +354,7 @@ class Decoder(SseWireDecoder):
         events.append(BuiltinToolEnd(ToolCall(call_id, name, args, raw, is_builtin=True, signature=signature)))
 
     def _add_found(self, candidate: JsonObject, events: list[Event]) -> None:
-        """Emit searches and sources; a search has no part of its own and is reported only when it is over."""
+        """Emit searches and sources; a search has no part of its own and is only reported once it is over."""
         found = list(dict.fromkeys(list_sources(candidate)))
         queries = search_queries(candidate)
         if queries and not self._has_searched:
@@ -414,7 +414,7 @@ def decode_whole(answer: Json, model: str) -> list[Event]:
 
 
 def read_usage(usage: JsonObject) -> Usage:
-    """Return the counts of tokens; what a tool of the provider's found is part of the prompt."""
+    """Return the token counts; results of the provider's tools count as prompt."""
 
     def add_up(*names: str) -> int | None:
         counts = [count for name in names if (count := find_int(usage, name)) is not None]
@@ -479,7 +479,7 @@ _PIECES = ("web", "retrievedContext", "maps", "image")
 
 
 def list_sources(candidate: JsonObject) -> Iterator[Source]:
-    """Yield the sources that a candidate names, in its order; the same one may come again."""
+    """Yield the sources of a candidate in order, perhaps repeatedly."""
     for chunk in _read_objects(_read_object(candidate.get("groundingMetadata")).get("groundingChunks")):
         for kind in _PIECES:
             if piece := _read_object(chunk.get(kind)):
@@ -494,7 +494,7 @@ def list_sources(candidate: JsonObject) -> Iterator[Source]:
 
 
 def search_queries(candidate: JsonObject) -> list[str]:
-    """Return what was searched for in the web."""
+    """Return the queries of web searches."""
     queries = _read_object(candidate.get("groundingMetadata")).get("webSearchQueries")
     return [query for query in queries if isinstance(query, str)] if isinstance(queries, list) else []
 

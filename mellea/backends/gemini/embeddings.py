@@ -1,4 +1,4 @@
-"""Embeddings: texts in batches, a vector for each."""
+"""Embeddings: texts in batches, one vector each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST_BATCH = 100
 
 
 def split_batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the texts in as many pieces as Gemini takes them."""
+    """Yield the texts in batches of the size that Gemini accepts."""
     for start in range(0, len(texts), _LARGEST_BATCH):
         yield texts[start : start + _LARGEST_BATCH]
 
@@ -37,7 +37,7 @@ def decode_embeddings(body: Json, model: str, count: int) -> EmbeddingResult:
         usage = body.get("usageMetadata")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WireError(f"Gemini's answer holds no embeddings: {body!r:.80}", model=model) from error
-    # They have no index; only their number can be checked.
+    # They have no index, so only their number can be checked.
     if len(vectors) != count:
         raise WireError(f"Gemini's answer holds {len(vectors)} embeddings for {count} texts", model=model)
     return EmbeddingResult(vectors, read_usage(usage) if isinstance(usage, dict) else Usage(), model)

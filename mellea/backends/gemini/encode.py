@@ -1,4 +1,4 @@
-"""From a `Request` to the body of generateContent."""
+"""Encodes a `Request` for generateContent."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def encode(request: Request, model: str) -> JsonObject:
 
 
 def _check_tools(request: Request, model: str) -> None:
-    """Refuse combinations that models before generation 3 reject."""
+    """Reject combinations that models before generation 3 don't support."""
     own = any(isinstance(tool, ToolSpec) for tool in request.tools)
     number = find_generation(model)
     if not request.tools or number is None or number >= 3:
         return
     if request.output_schema is not None:
-        asked, without = "hold a schema while it has tools", "format= or tools="
+        asked, without = "follow a schema while it has tools", "format= or tools="
     elif own and len(request.tools) > sum(isinstance(tool, ToolSpec) for tool in request.tools):
         asked, without = "have your tools and Google's at the same time", "one kind of tools"
     else:
@@ -73,14 +73,14 @@ def _encode_config(request: Request, model: str) -> JsonObject:
 
 def _encode_thinking(value: bool | int | str, model: str) -> JsonObject:
     """Set the thinking effort: a level from generation 3 on, a token budget before."""
-    # A name that tells no generation is taken for a new model.
+    # A name without a generation counts as a new model.
     takes_levels = (find_generation(model) or 3) >= 3
     if value is True:
         return {"includeThoughts": True}
     if value is False or value == "none":
         if not takes_levels:
             return {"thinkingBudget": 0}
-        return {"thinkingLevel": "minimal" if "flash" in model else "low"}  # the least that there is
+        return {"thinkingLevel": "minimal" if "flash" in model else "low"}  # the lowest level
     if isinstance(value, int):
         return {"thinkingBudget": value, "includeThoughts": value > 0}
     if value not in EFFORTS:
@@ -113,9 +113,9 @@ def _encode_tool_config(request: Request) -> JsonObject:
     config: JsonObject = {}
     choice = request.options.get(ModelOption.TOOL_CHOICE)
     if own and choice is not None:
-        # There is no mode for a single function; it is a choice among one.
+        # There is no mode for a single function, so it is a choice among one.
         named = {"mode": "ANY", "allowedFunctionNames": [choice]}
         config["functionCallingConfig"] = {"mode": _MODES[choice]} if choice in _MODES else named
     if own and len(own) < len(request.tools):
-        config["includeServerSideToolInvocations"] = True  # Gemini asks for it where both kinds are used
+        config["includeServerSideToolInvocations"] = True  # Gemini requires it where both kinds are used
     return config

@@ -1,4 +1,4 @@
-"""Images: by a Gemini model that answers with one, or by Imagen, which has a request of its own (`predict`)."""
+"""Images: from a Gemini model that answers with one, or from Imagen, which has its own method (`predict`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["decode_image", "decode_predictions", "encode_image", "encode_predict
 
 
 def is_imagen(model: str) -> bool:
-    """Whether a model takes `predict` instead of `generateContent`."""
+    """Whether a model uses `predict` instead of `generateContent`."""
     return model.rpartition("/")[2].startswith("imagen")
 
 
 def encode_predictions(
     messages: Sequence[Message], n: int, aspect_ratio: str | None, options: Mapping[str, Json]
 ) -> JsonObject:
-    """Return Imagen's payload; it reads the text of the messages alone."""
+    """Return Imagen's payload, which has only the text of the messages."""
     parameters: JsonObject = {"sampleCount": n, **options}
     if aspect_ratio is not None:
         parameters["aspectRatio"] = aspect_ratio
@@ -45,7 +45,7 @@ def encode_image(
     config: JsonObject = {"responseModalities": ["IMAGE"]}
     if settings:
         config["imageConfig"] = settings
-    # As for text, so that images to start from are encoded in one place.
+    # Encoded as for text, so that input images are encoded in one place.
     return {**encode(Request(tuple(messages)), model), "generationConfig": config}
 
 
@@ -61,7 +61,7 @@ def decode_predictions(body: Json, model: str) -> ImageResult:
         raise WireError(f"Imagen's answer is not a list of predictions: {body!r:.80}", model=model)
     images = tuple(_read_image(item) for item in predictions if "bytesBase64Encoded" in item)
     if not images:
-        # Each image has its own reason, mostly the same one.
+        # Each image has its own reason, usually the same one.
         reasons = {str(item["raiFilteredReason"]) for item in predictions if item.get("raiFilteredReason")}
         raise BackendError(f"Imagen made no image: {'; '.join(sorted(reasons)) or 'it gives no reason'}", model=model)
     return ImageResult(images, None, model)
@@ -71,7 +71,7 @@ def decode_image(body: Json, model: str) -> ImageResult:
     """Return the images in a Gemini model's answer.
 
     Raises:
-        BackendError: there are none; the message holds what the model said instead.
+        BackendError: there are none; the message has what the model said instead.
         WireError: the body is not a valid answer.
     """
     accumulator = Accumulator()

@@ -1,12 +1,12 @@
-"""Arguments of a call that come value by value, each with its JSON path, written as one JSON text.
+"""Joins call arguments, which arrive value by value with JSON paths, into one JSON text.
 
     {"jsonPath": "$.recipe.steps[0]", "stringValue": "Bo", "willContinue": true}     {"recipe":{"steps":["Bo
     {"jsonPath": "$.recipe.steps[0]", "stringValue": "il."}                          il."
     {"jsonPath": "$.recipe.serves", "numberValue": 4}                                ],"serves":4
     (the end)                                                                        }}
 
-The model writes the arguments from front to back, so each path goes on where the last one ended. What is empty
-(`{}`, `[]`) has no value and never comes.
+The model writes the arguments in order, so each path continues where the last one ended. Empty containers
+(`{}`, `[]`) have no value and are never sent.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PartialArgs:
     """Writes the JSON text of one call's arguments.
 
     Attributes:
-        is_in_string: whether the last value is a text that goes on.
+        is_in_string: whether the last value is a string that continues.
     """
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class PartialArgs:
         self.is_in_string = False
 
     def feed(self, partial: Json) -> str:
-        """Take a value or the next piece of one, and return the JSON text that it adds.
+        """Take a value or its next piece, and return the JSON text that it adds.
 
         Raises:
-            WireError: it doesn't fit what came before.
+            WireError: it doesn't fit the values before it.
         """
         if not isinstance(partial, dict):
             raise WireError(f"a part of a call's arguments is {partial!r}, which is not an object")
@@ -73,22 +73,22 @@ class PartialArgs:
         if chunk is not None and not isinstance(chunk, str):
             raise WireError(f"the stringValue of a part of a call's arguments is {chunk!r}")
         pieces: list[str] = []
-        # The next piece of a text has the same path; anything else begins a new value.
+        # The next piece of a string has the same path; anything else starts a new value.
         if not (self.is_in_string and path == self._path):
             if (text := _read_scalar(partial)) is None and chunk is None:
-                return ""  # it only says that more will come
+                return ""  # it only announces more
             self._go_to(path, pieces)
             pieces.append('"' if text is None else text)
             self.is_in_string = text is None
         if chunk:
-            # Escaped piece by piece: no character of JSON's escapes reaches over two.
+            # Escaped piece by piece: no JSON escape spans two characters.
             pieces.append(json.dumps(chunk, ensure_ascii=False)[1:-1])
         if self.is_in_string and not partial.get("willContinue"):
             self._end_string(pieces)
         return "".join(pieces)
 
     def close(self) -> str:
-        """Return the text that ends the arguments; with what came before it is one JSON object, or nothing."""
+        """Return the text that completes the arguments: together they are one JSON object, or nothing."""
         pieces: list[str] = []
         self._end_string(pieces)
         self._leave(0, pieces)
@@ -104,15 +104,15 @@ class PartialArgs:
             pieces.append(self._open.pop().end)
 
     def _go_to(self, path: list[Step], pieces: list[str]) -> None:
-        """Close the containers that the path has left, and open those that it enters."""
+        """Close the containers that the path leaves, and open those that it enters."""
         self._end_string(pieces)
         common = 0
-        # How far the two paths agree: those containers stay open.
+        # The common prefix of both paths: those containers stay open.
         while common < min(len(path), len(self._path)) and path[common] == self._path[common]:
             common += 1
-        # One path leads through the other, so a value would be a container, too.
+        # One path is a prefix of the other, so a value would also be a container.
         if self._path and common in (len(path), len(self._path)):
-            raise WireError(f"the value at {path} of a call's arguments comes twice")
+            raise WireError(f"the value at {path} of a call's arguments was sent twice")
         self._leave(common + 1, pieces)
         for depth in range(common, len(path)):
             if depth == len(self._open):
@@ -131,11 +131,11 @@ def _begin_member(container: _Container, step: Step, pieces: list[str]) -> None:
         container.length += 1
         pieces.append(f"{json.dumps(step, ensure_ascii=False)}:")
     elif isinstance(step, int) and container.is_array and step >= container.length:
-        # Empty elements never come; fill their places, so that the indices stay right.
+        # Empty elements are never sent; fill their places, so that the indexes stay right.
         pieces.append("null," * (step - container.length))
         container.length = step + 1
     else:
-        raise WireError(f"the member {step!r} of a call's arguments comes out of order")
+        raise WireError(f"the member {step!r} of a call's arguments was sent out of order")
 
 
 def _split_path(path: Json) -> list[Step]:
@@ -149,7 +149,7 @@ def _split_path(path: Json) -> list[Step]:
             position = found.end()
         if position == len(path) and steps and isinstance(steps[0], str):
             return steps
-    raise WireError(f"a part of a call's arguments has the path {path!r}, which leads to no argument")
+    raise WireError(f"a part of a call's arguments has the path {path!r}, which matches no argument")
 
 
 def _read_scalar(partial: Json) -> str | None:

@@ -1,7 +1,7 @@
-"""From a JSON Schema to the part of JSON Schema that Gemini reads, for answers and for tools alike.
+"""Reduces a JSON Schema to the keywords that Gemini supports, for answers and tools.
 
 `responseJsonSchema` and `parametersJsonSchema` (GenerationConfig in v1beta, as of 2026-11) know the keywords in
-`_KEPT`, and nothing may stand beside a `$ref`, or the request is refused. So `const` is said as an `enum`, what stands
+`_KEPT`, and a `$ref` may have no siblings, or the request is refused. So `const` is said as an `enum`, what is
 beside a reference is put around it, and limits and defaults go into the description, where the model reads them;
 mellea validates the answer in any case.
 """
@@ -39,13 +39,13 @@ _DEEPEST: Final = 64
 
 
 def write_schema(schema: Mapping[str, Json]) -> JsonObject:
-    """Return the schema as Gemini takes it."""
+    """Return the schema as Gemini accepts it."""
     written: JsonObject = _write_part(schema, 0)
     return written
 
 
 def _write_part(schema: Json, depth: int) -> Json:
-    # Deeper down it goes as it is, rather than end in a RecursionError.
+    # Deeper parts are sent unchanged, rather than end in a RecursionError.
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return schema
     new: JsonObject = {}
@@ -59,7 +59,7 @@ def _write_part(schema: Json, depth: int) -> Json:
             told[name] = value
     if isinstance(const := schema.get("const"), (str, int, float)) and not isinstance(const, bool):
         new["enum"] = [const]
-        # Gemini demands the type of an enumeration.
+        # Gemini requires the type of an enumeration.
         new.setdefault("type", "string" if isinstance(const, str) else "number")
     if told:
         words = ", ".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in told.items())
@@ -73,7 +73,7 @@ def _wrap_reference(schema: JsonObject) -> JsonObject:
     if "$ref" not in schema or not beside:
         return schema
     around = {name: value for name, value in schema.items() if name.startswith("$") and name != "$ref"}
-    # Nothing may stand beside a reference, so the rest goes into a schema around it, with one alternative.
+    # A reference may have no siblings, so the rest goes into a schema around it, with one alternative.
     return {**around, **beside, "anyOf": [{"$ref": schema["$ref"]}]}
 
 

@@ -30,7 +30,7 @@ def code_execution() -> BuiltinTool:
 
 
 def url_context() -> BuiltinTool:
-    """Let the model read the web pages whose addresses stand in the conversation."""
+    """Let the model read the web pages whose addresses are in the conversation."""
     return BuiltinTool(PROVIDER, "url_context", {"urlContext": {}})
 
 

@@ -35,13 +35,13 @@ __all__ = ["OmniVideos", "VeoVideos", "find_video_codec"]
 
 _MOST_IMAGES = 3
 _OF_INSTANCE = frozenset({"lastFrame", "referenceImages", "video"})
-"""Options of Veo's that stand beside the prompt; all others are parameters."""
+"""Veo's options that go next to the prompt; all others are parameters."""
 
 _RUNNING = frozenset({"queued", "in_progress"})
 
 
 def find_video_codec(model: str) -> VideoCodec | None:
-    """Return what a model's jobs look like; `None` if it makes no videos."""
+    """Return the codec of a model's video jobs; `None` if it makes no videos."""
     name = model.rpartition("/")[2]
     if name.startswith("veo"):
         return VeoVideos(model)
@@ -59,7 +59,7 @@ class VeoVideos(VideoCodec):
         self._model = model
 
     def create(self, request: VideoRequest) -> JobCall:
-        """Return the call that begins an operation; an image in the prompt is its first frame."""
+        """Return the call that starts an operation; an image in the prompt is its first frame."""
         prompt, images = read_prompt(request.messages, 1)
         instance: JsonObject = {"prompt": prompt}
         if images:
@@ -75,7 +75,7 @@ class VeoVideos(VideoCodec):
         return JobCall("POST", path, {"instances": [instance], "parameters": parameters})
 
     def look(self, id: str) -> JobCall:
-        """Ask how an operation is getting on."""
+        """Ask for the state of an operation."""
         return JobCall("GET", quote(id, safe="/"))
 
     def cancel(self, id: str) -> JobCall:
@@ -83,7 +83,7 @@ class VeoVideos(VideoCodec):
         return JobCall("POST", f"{quote(id, safe='/')}:cancel")
 
     def read(self, body: Json) -> VideoJob:
-        """Return what Google says of an operation."""
+        """Parse the state of an operation."""
         if not isinstance(body, dict) or not (id := read_text(body, "name")):
             raise WireError(f"Gemini sent {body!r:.100} where an operation has to be")
         if body.get("done") is not True:
@@ -112,13 +112,13 @@ class OmniVideos(VideoCodec):
         self._model = model
 
     def create(self, request: VideoRequest) -> JobCall:
-        """Return the call that begins an interaction."""
+        """Return the call that starts an interaction."""
         prompt, images = read_prompt(request.messages, _MOST_IMAGES)
         said: Json = prompt
         if images:
             said = [{"type": "text", "text": prompt}]
             said += [{"type": "image", "data": _data(image), "mime_type": image.essence} for image in images]
-        # As a file: inside the answer, a video of some minutes would have to be held in memory three times.
+        # As a file: inline, a video of some minutes would be in memory three times.
         wanted: JsonObject = {"type": "video", "delivery": "uri"}
         if request.aspect_ratio is not None:
             wanted["aspect_ratio"] = request.aspect_ratio
@@ -134,7 +134,7 @@ class OmniVideos(VideoCodec):
         return JobCall("POST", "interactions", payload)
 
     def look(self, id: str) -> JobCall:
-        """Ask how an interaction is getting on."""
+        """Ask for the state of an interaction."""
         return JobCall("GET", _path(id))
 
     def cancel(self, id: str) -> JobCall:
@@ -142,7 +142,7 @@ class OmniVideos(VideoCodec):
         return JobCall("POST", f"{_path(id)}/cancel")
 
     def read(self, body: Json) -> VideoJob:
-        """Return what Google says of an interaction."""
+        """Parse the state of an interaction."""
         if not isinstance(body, dict) or not (id := read_text(body, "id")):
             raise WireError(f"Gemini sent {body!r:.100} where an interaction has to be")
         state = find_text(body, "status") or "unknown"
@@ -181,7 +181,7 @@ def _find_error(body: JsonObject, steps: list[JsonObject], made: list[JsonObject
         is_blocked = "safety" in code.lower() or "blocked" in code.lower() or "prohibited" in code.lower()
         return blocked([message]) if is_blocked else failed(_with_status(reports[0]))
     if said:
-        return blocked([said])  # the model says in words why it makes none
+        return blocked([said])  # the model explains in its text why it makes none
     return None if state == "completed" else failed({"message": f"it ended as {state!r}"})
 
 
@@ -201,7 +201,7 @@ def _read_videos(videos: list[JsonObject]) -> tuple[tuple[str, ...], tuple[tuple
 
 
 def _is_file(place: str) -> bool:
-    """Whether an address is that of a file's description: it ends with `files/` and the file's name."""
+    """Whether a URL is that of a file's metadata: it ends with `files/` and the file's name."""
     folder, name = ("", *place.split("/"))[-2:]
     return folder == "files" and bool(name) and not set(name) & set(":?#")
 
@@ -217,7 +217,7 @@ def _read_usage(usage: JsonObject) -> Usage | None:
 
 
 def _with_status(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a google.rpc.Status with the words that its number stands for, so that its kind is known."""
+    """Return a google.rpc.Status with the name of its code, so that its kind is known."""
     names = {3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 7: "PERMISSION_DENIED",
              8: "RESOURCE_EXHAUSTED", 13: "INTERNAL", 14: "UNAVAILABLE", 16: "UNAUTHENTICATED"}  # fmt: skip
     code = report.get("code")

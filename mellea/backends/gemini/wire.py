@@ -1,4 +1,4 @@
-"""The words of Google's generateContent format, `v1beta` (as documented in 2026-11)."""
+"""Names of Google's generateContent format, `v1beta` (as documented in 2026-11)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIGNATURE: Final = f"{PROVIDER}:"
 
 SIGNATURE_OF_LAST: Final = f"{SIGNATURE}last:"
 """The same for the signature of a part that has no field for one in a message, such as a text or an image. It is kept
-in an empty thinking block behind that part. The signature itself is base64, which has no colon."""
+in an empty thinking block after that part. The signature itself is base64, which has no colon."""
 
 NO_SIGNATURE: Final = "skip_thought_signature_validator"
 """Signature of calls that Gemini didn't make: from generation 3 on it refuses unsigned calls, except for this word
@@ -86,11 +86,11 @@ _GENERATION = re.compile(r"gemini-(\d+)")
 
 
 def find_generation(model: str) -> int | None:
-    """Return the generation that a model's name tells, as 3 for `gemini-3-flash`; `None` if it tells none."""
+    """Return the generation in a model's name, such as 3 for `gemini-3-flash`; `None` if there is none."""
     found = _GENERATION.search(model)
     return int(found[1]) if found else None
 
 
 def name_resource(model: str) -> str:
-    """Return the name of a model in paths: `models/…`, unless it says `tunedModels/…` or the like itself."""
+    """Return the name of a model in paths: `models/…`, unless it says `tunedModels/…` or similar itself."""
     return model if "/" in model else f"models/{model}"

@@ -27,7 +27,7 @@ class Address:
         origin: scheme, host and port: what errors show.
         host: the server, without brackets.
         port: of the server; `None` is the scheme's own.
-        query: goes behind every path, as some gateways want their API version.
+        query: goes after every path, as some gateways want their API version.
         authorization: made of a user and password in the URL, so that no log shows them.
         password: that password.
     """
@@ -93,7 +93,7 @@ class Address:
         if path.startswith(("http://", "https://")):
             way, url = find_way(path, self)
             if way is not None:
-                raise WireError(f"the provider names another server than its own, {way.origin!r}, to be sent a file")
+                raise WireError(f"the provider names a server other than its own, {way.origin!r}, to be sent a file")
             return url
         path, _, query = path.partition("?")
         path = path.lstrip("/")
@@ -142,7 +142,7 @@ def find_way(url: str, home: Address) -> tuple[Address | None, str]:
         raise WireError(f"the provider names a file at {place!r}, which is not a valid http or https address")
     # Whoever listens on the way would see the file, and could put another one in its place.
     if home.is_tls and parts.scheme != "https":
-        raise WireError(f"the provider names a file at {place!r} that would be fetched without encryption")
+        raise WireError(f"the provider names a file at {place!r} that would be downloaded without encryption")
     address = f"{parts.scheme}://{place}{parts.path}{'?' if parts.query else ''}{parts.query}"
     ports = {"http": 80, "https": 443}
     scheme = "https" if home.is_tls else "http"

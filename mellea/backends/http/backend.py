@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 __all__ = ["HTTP_OPTIONS", "MAX_ANSWER_BYTES", "HttpBackend", "Outgoing", "Probe"]
 
 _ALIVE = KeepAlive()
-_AGAIN = KeepAlive(begins_anew=True)
+_AGAIN = KeepAlive(is_restart=True)
 
 _SLOW = Deadlines(first_byte=300.0)
 """For files of many requests, and for their results."""
@@ -78,7 +78,7 @@ _END_SECONDS = 0.25
 """How long a server may take to end the response after the provider's own end, to keep the connection."""
 
 _LATE_SECONDS = 5.0
-"""How long is waited behind the provider's end mark for what is only beside the point, such as the usage."""
+"""How long to wait after the provider's end mark for what isn't essential, such as the usage."""
 
 _MOST_PATHS = 256
 """How many whole addresses are remembered."""
@@ -107,7 +107,7 @@ class HttpBackend(Backend):
         model_id: the model, as the provider calls it.
         base_url: where the provider's paths begin; by default `url_variable` in the environment, else `default_url`.
         api_key: by default the first of `key_variables` that is set in the environment.
-        headers: for every request; they go before the provider's own.
+        headers: for every request; they take precedence over the provider's own.
         extra_body: merged into the JSON body of every generation.
         client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here. Without one,
             all backends on an event loop share a client, which is a faster one on asyncio where the extra
@@ -203,7 +203,7 @@ class HttpBackend(Backend):
         return {}
 
     def is_key_needed(self) -> bool:
-        """Tell whether a request fails without a key: at the provider's own address, unless a header brings one."""
+        """Return whether a request fails without a key: at the provider's own address, unless a header brings one."""
         is_there = self.base_url.startswith(self.default_url)
         return (
             self.requires_key
@@ -324,7 +324,7 @@ class HttpBackend(Backend):
             raise
 
     async def get_json(self, path: str, *, deadlines: Deadlines | None = None) -> Any:
-        """Fetch the JSON value at a path behind the base URL.
+        """Fetch the JSON value at a path relative to the base URL.
 
         Raises:
             BackendError: as for `run`.
@@ -381,7 +381,7 @@ class HttpBackend(Backend):
         """Return the exchange that fetches a file: from another server than the provider's, without its key.
 
         Args:
-            place: a path behind the base URL, or a whole address.
+            place: a path relative to the base URL, or a whole address.
             headers: for this request.
 
         Raises:
@@ -407,7 +407,7 @@ class HttpBackend(Backend):
         return None
 
     def encode_for_batch(self, key: str, request: Request) -> bytes | None:
-        """Return a request as it stands in a batch under a key; `None` if it can't stand in one.
+        """Return a request in the form of a batch item with a key; `None` if a batch can't have it.
 
         Raises:
             UnsupportedError: the request asks for what this backend can't do.
@@ -452,7 +452,7 @@ class HttpBackend(Backend):
         return await self._list_models(Deadlines(), self.retries)
 
     async def probe(self) -> Probe:
-        """Tell whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
+        """Return whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
         return await probe(self.model_id, lambda: self._list_models(PROBE_DEADLINES, 0))
 
     async def aclose(self) -> None:
@@ -460,7 +460,7 @@ class HttpBackend(Backend):
         await self._connector.aclose()
 
     def check_access(self) -> None:
-        """Look whether requests can be sent at all; without any I/O.
+        """Check whether requests can be sent at all; without any I/O.
 
         Raises:
             AuthError: a key is missing.
@@ -570,7 +570,7 @@ class HttpBackend(Backend):
 
 
 def _find_patience(deadlines: Deadlines, began: float, most: float) -> float:
-    """Return how many seconds may be waited behind the end mark, so that no deadline passes meanwhile."""
+    """Return how many seconds to wait after the end mark without missing a deadline."""
     left = most if deadlines.total is None else deadlines.total - (time.monotonic() - began)
     return max(0.0, min(most, _SHARE * min(left, deadlines.between_bytes or most)))
 
@@ -581,5 +581,5 @@ def _make_too_large_error(limit: int) -> WireError:
 
 @cache
 def _make_user_agent() -> str:
-    # The front door stands above this room, so it isn't imported; but it is there.
+    # The front door is in a higher layer, so it isn't imported here, but looked up.
     return f"mellea/{getattr(sys.modules.get('mellea'), '__version__', '0')}"

@@ -30,7 +30,7 @@ Calls = Generator[JobCall, Any, T]
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus:
-    """How a batch is getting on.
+    """The state of a batch.
 
     Attributes:
         id: the provider's name of it.
@@ -79,7 +79,7 @@ class BatchCodec(ABC):
 
     @abstractmethod
     def encode_item(self, key: str, payload: Mapping[str, Any]) -> bytes:
-        """Return one request as the JSON that stands in a batch; its key has up to 64 letters, digits, `-` and `_`."""
+        """Return one request as JSON for a batch; its key has up to 64 letters, digits, `-` and `_`."""
 
     @abstractmethod
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
@@ -87,7 +87,7 @@ class BatchCodec(ABC):
 
     @abstractmethod
     def look(self, id: str) -> Calls[BatchStatus]:
-        """Ask how a batch is getting on."""
+        """Ask for the state of a batch."""
 
     @abstractmethod
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
@@ -113,7 +113,7 @@ def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
     Raises:
         WireError: a line is none.
     """
-    # By `\n` alone: `splitlines` also breaks at characters that may stand inside a JSON text.
+    # By `\n` alone: `splitlines` also breaks at characters that may be inside a JSON text.
     for line in data.split(b"\n"):
         if not line.strip():
             continue

@@ -57,7 +57,7 @@ class IdShape:
     alphabet: str = "0123456789abcdef"
 
     def fits(self, call_id: str) -> bool:
-        """Tell whether the provider takes an id as it is."""
+        """Return whether the provider takes an id as it is."""
         return self.pattern.fullmatch(call_id) is not None
 
     def made(self, seed: str) -> str:

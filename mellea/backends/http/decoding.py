@@ -7,7 +7,7 @@ Rules, which every wire keeps to by standing on this class:
 - The events that come before an error in one read are returned; the error is raised by the next call.
 - Essential words are read strictly. What is beside the point never fails an answer, and null is the same as absent.
 - Once the provider has said that the answer is complete (`is_complete`), nothing fails it any more: what is wrong
-  behind that is logged and passed over.
+  after that is logged and skipped.
 - An answer in which nothing was recognised is an error that shows what came, never an empty success.
 - Halves of characters are joined, thoughts in tags become reasoning; a wire may add filters of its own.
 """
@@ -93,7 +93,7 @@ class WireDecoder:
     Args:
         model: the model that was asked for, until the provider names the one that answers.
         backend: name of the service, for errors and in front of what it signs.
-        filters: what the events go through, in this order, behind the one that joins halves of characters; a filter
+        filters: what the events go through, in this order, after the one that joins halves of characters; a filter
             with a true `is_over` is left out from then on.
 
     Attributes:
@@ -258,7 +258,7 @@ class WireDecoder:
         self.read_value(_check_type(chunk, kind), data, events)
 
     def read_value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
-        """Take one frame's JSON value; behind the end mark nothing of it can do harm."""
+        """Take one frame's JSON value; after the end mark nothing of it can do harm."""
         try:
             if type(chunk) is dict:
                 self.read_chunk(chunk, events)
@@ -275,7 +275,7 @@ class WireDecoder:
             _log.debug("ignored after the end of an answer: %s", error)
 
     def _parse_odd(self, data: bytes) -> Any:
-        """Return the JSON value in data that the strict parser refused; `None` says that they are passed over."""
+        """Return the JSON value in data that the strict parser refused; `None` says that they are skipped."""
         try:
             value = parse_odd(data)
         except ValueError as error:
@@ -403,7 +403,7 @@ class WireDecoder:
         return self.alien(body)
 
     def _check_words(self, events: list[Event]) -> None:
-        """Look at what came between the frames: a server's words, or a body behind comments."""
+        """Look at what came between the frames: a server's words, or a body after comments."""
         said = (self.stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self.is_known:
             self._take_body(said, events)
@@ -425,11 +425,11 @@ class WireDecoder:
         )
 
     def has_end(self, events: list[Event]) -> bool:
-        """Tell whether the answer has ended, in what went out or in these events."""
+        """Return whether the answer has ended, in what went out or in these events."""
         return self._has_ended or (bool(events) and type(events[-1]) is StreamEnd)
 
     def _let_out(self, events: list[Event], failure: BackendError | None) -> list[Event]:
-        """Send events through the filters and keep them; a failure comes behind them."""
+        """Send events through the filters and keep them; a failure comes after them."""
         if events and type(events[-1]) is StreamEnd and failure is None:
             if self._overlooked and not self._has_content and all(isinstance(event, _EMPTY) for event in events):
                 events, failure = [], self._make_unread_error()
@@ -471,7 +471,7 @@ class WireDecoder:
 
 
 def _parse_values(text: str) -> list[Any]:
-    """Return the JSON values that a text holds one after another; an SSE end mark behind them is none.
+    """Return the JSON values that a text holds one after another; an SSE end mark after them is none.
 
     Raises:
         ValueError: it isn't JSON.

@@ -72,7 +72,7 @@ async def fetch_file(
 
     Args:
         backend: whose file it is.
-        place: a path behind the base URL, or a whole address.
+        place: a path relative to the base URL, or a whole address.
         to: where it is put; `None` for memory.
         max_bytes: how large it may be.
         report: told how many bytes have arrived, and of how many.
@@ -105,7 +105,7 @@ async def fetch_file(
 
 
 class _Sink:
-    """Where the bytes go; it can be begun anew."""
+    """Where the bytes go; it can be restarted."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -188,7 +188,7 @@ class _Fetch:
                 await exchange.connector.aclose()  # nobody else will want that server on this loop
 
     async def _begin(self, response: Response) -> int | None:
-        """Take the head of a response: begin anew, unless it goes on where the last one broke. Returns the size."""
+        """Take the head of a response: start over, unless it goes on where the last one broke. Returns the size."""
         headers, sink = response.headers, self._sink
         if response.status == 206:
             start, total = _read_range(headers.get("content-range", ""))

@@ -7,7 +7,7 @@ Rules:
   belongs to the event loop that uses it first.
 - A redirect is followed to the same scheme, host and port alone, with the method and the body as they are.
 - Nothing that a client raises leaves this file: it holds the request, and the request holds the key.
-- An answer is complete with its end mark: nothing that happens behind it fails it.
+- An answer is complete with its end mark: nothing that happens after it fails it.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ class Connector:
 
     Attributes:
         urls: the whole addresses of paths, which are the same for nearly all requests.
-        headers: the provider's own headers, and the same checked: a key hardly ever changes.
+        headers: the provider's own headers, and the same checked: a key rarely changes.
 
     Raises:
         UsageError: the client has another shape than `httpx.AsyncClient`.
@@ -502,11 +502,11 @@ class Response:
                     await self._response.aclose()
 
 
-# -- what is read behind an answer's end mark, and what it means when the connection breaks ------------------
+# -- what is read after an answer's end mark, and what it means when the connection breaks ------------------
 
 
 async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
-    """Read on behind the answer's end mark, for the usage and the like, and return the events that end the answer.
+    """Read on after the answer's end mark, for the usage and similar, and return the events that end the answer.
 
     The answer is complete: nothing that happens here fails it.
 

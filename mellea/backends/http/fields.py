@@ -1,7 +1,7 @@
 """A provider's JSON, written and read: strict looks for an answer's essential words, tolerant ones for all the rest.
 
 A strict look gives what should be there, or what stands for nothing where the field is absent or null, and raises
-`WireError` at anything else: a wrong value must not become an answer. A tolerant look (`known_…`) passes over what
+`WireError` at anything else: a wrong value must not become an answer. A tolerant look (`known_…`) skips what
 hasn't the known shape: the count of tokens in another type is no reason to lose the text beside it.
 """
 
@@ -179,7 +179,7 @@ def read_arguments(value: Any, name: str = "arguments") -> str:
 
 
 def decode_base64(text: str, name: str) -> bytes:
-    """Return what a text in base64 stands for; what isn't of its alphabet, such as line ends, is passed over.
+    """Return what a text in base64 stands for; what isn't of its alphabet, such as line ends, is skipped.
 
     Raises:
         WireError: it is not base64.

@@ -28,7 +28,7 @@ _READ_BYTES = 64 * 1024
 
 @cache
 def has_fast() -> bool:
-    """Tell whether the extra `fast` is installed; what it brings is imported then."""
+    """Return whether the extra `fast` is installed; what it brings is imported then."""
     if importlib.util.find_spec("httpx_aiohttp") is None:
         return False
     import httpx_aiohttp  # type: ignore[import-not-found, unused-ignore]  # optional: the extra `fast`

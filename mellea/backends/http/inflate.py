@@ -102,7 +102,7 @@ class Inflated:
         if self._coding in ASKED:
             return self._open(data, _ZLIB if _is_zlib(data) else _BARE)
         raise WireError(
-            f"the answer is compressed as {self._coding!r}, which wasn't asked for and can't be read; check the "
+            f"the answer is compressed as {self._coding!r}, which wasn't requested and can't be decoded; check the "
             "server, or a proxy in front of it"
         )
 

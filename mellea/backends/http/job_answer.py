@@ -23,7 +23,7 @@ async def read_answer(response: Response, call: JobCall, origin: str) -> Any:
         origin: the server, as errors show it.
 
     Raises:
-        InterruptedStreamError: the connection broke before the answer was whole.
+        InterruptedStreamError: the connection broke before the answer was complete.
         WireError: it is too large, or isn't JSON.
     """
     try:
@@ -36,7 +36,9 @@ async def read_answer(response: Response, call: JobCall, origin: str) -> Any:
         # At the limit it was cut by us, and would be again.
         if len(body) >= call.most_bytes:
             raise WireError(f"{origin} answered with more than {call.most_bytes:,} bytes")
-        raise InterruptedStreamError(f"the connection to {origin} broke before the answer was whole", is_retryable=True)
+        raise InterruptedStreamError(
+            f"the connection to {origin} broke before the answer was complete", is_retryable=True
+        )
     return body if call.wants != "json" else _parse(body, origin)
 
 

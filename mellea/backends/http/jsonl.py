@@ -62,7 +62,7 @@ class JsonLinesWireDecoder(WireDecoder):
     def read_stream(self, data: bytes, events: list[Event]) -> None:
         """Split bytes into lines, and append the events of each one's JSON."""
         for line in self._lines.feed(data):
-            # What comes behind the provider's end isn't read.
+            # What comes after the provider's end isn't read.
             if self.has_end(events):
                 break
             self.read_frame(line, events)

@@ -26,7 +26,7 @@ class Outgoing:
     """One request in a provider's wire format.
 
     Args:
-        path: behind the base URL, such as `"chat/completions"`; a query may follow it.
+        path: after the base URL, such as `"chat/completions"`; a query may follow it.
         payload: the JSON body.
         headers: for this request alone, such as the names of beta features.
         body: what is sent instead of a JSON body.
@@ -38,7 +38,7 @@ class Outgoing:
     body: bytes | None = field(default=None, repr=False)
 
     def extended(self, *extras: Mapping[str, Any]) -> Outgoing:
-        """Return this with `extras` merged into the payload; a later one goes before an earlier one."""
+        """Return this with `extras` merged into the payload; a later one takes precedence over an earlier one."""
         payload = self.payload
         for extra in extras:
             # Nothing is copied for an option that isn't given, as most aren't.
@@ -52,7 +52,7 @@ class JobCall:
 
     Args:
         method: `"GET"`, `"POST"` or `"DELETE"`.
-        path: behind the base URL; or a whole address, of the provider's own server.
+        path: after the base URL; or a whole address, of the provider's own server.
         payload: the JSON body of a POST, or the fields of a form, which are texts.
         files: those of a form, which may have none; `None` for a JSON body.
         body: the body, if it is written already.
@@ -83,7 +83,7 @@ class HttpRequest:
         body: of a POST.
         connect: seconds until the connection has to stand.
         read: seconds between two reads; a run watches its own deadlines and needs none.
-        endpoint: the path behind the base URL, as errors show it; `""` for a file elsewhere.
+        endpoint: the path relative to the base URL, as errors show it; `""` for a file elsewhere.
     """
 
     method: str

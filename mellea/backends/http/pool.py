@@ -65,7 +65,7 @@ _PLAIN = re.compile(
 
 
 def is_plain(url: str) -> bool:
-    """Tell whether an address can be sent as it is; any other one has to be split and escaped first."""
+    """Return whether an address can be sent as it is; any other one has to be split and escaped first."""
     return _PLAIN.fullmatch(url) is not None and "/." not in url
 
 
@@ -206,7 +206,7 @@ class Pool:
 
 
 class Body(AsyncIterator[bytes]):
-    """A body in one piece, in an iterator that nobody has to close, and that a second connection can begin anew.
+    """A body in one piece, in an iterator that nobody has to close, and that a second connection can start over.
 
     An async generator, as httpx and httpcore make of it, is left unfinished by a request that is cancelled while it is
     sent, and trio warns of that.
@@ -222,7 +222,7 @@ class Body(AsyncIterator[bytes]):
         return self
 
     async def __anext__(self) -> bytes:
-        # Once: the next call ends the body, and `__aiter__` begins it anew for a second connection.
+        # Once: the next call ends the body, and `__aiter__` begins it again for a second connection.
         body, self._rest = self._rest, None
         if not body:
             raise StopAsyncIteration
@@ -387,7 +387,7 @@ class _Stream(httpcore.AsyncNetworkStream):
                 return bool(select.select([number], [], [], 0)[0])
             poll = select.poll()
             poll.register(number, select.POLLIN)
-            return bool(poll.poll(0))  # as a rule it is the end
+            return bool(poll.poll(0))  # usually it is the end
         return None
 
 

@@ -2,7 +2,7 @@
 
 Rules, which are curl's and those of Python's `urllib` (as of 2026-11), where they agree:
 
-- `<scheme>_proxy` goes before `all_proxy`, lower case before upper case.
+- `<scheme>_proxy` takes precedence over `all_proxy`, lower case before upper case.
 - A server on this machine (loopback) is never reached through a proxy, whatever the environment says.
 - `NO_PROXY` holds hosts, domains (with or without a dot or `*.` in front), addresses, networks (`10.0.0.0/8`), each
   with or without a port, divided by commas or white space; `*` is everything. An entry that can't be read matches
@@ -91,7 +91,7 @@ def find_proxy(scheme: str, host: str, port: int | None, system: Mapping[str, st
     # Never through a proxy, whatever the environment says: it would look on its own machine.
     if is_loopback(host):
         return None
-    # As curl and urllib do: the scheme's own variable goes before `ALL_PROXY`.
+    # As curl and urllib do: the scheme's own variable takes precedence over `ALL_PROXY`.
     kind = next((kind for kind in (scheme, "all") if system.get(kind)), None)
     if kind is None or _is_excepted(host, port or _PORTS[scheme], system.get("no", "")):
         return None
@@ -119,7 +119,7 @@ def find_proxies() -> Mapping[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this very machine."""
+    """Return whether a host is this very machine."""
     host = _strip_brackets(host)
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
@@ -194,7 +194,7 @@ def _is_within(address: _Address, network: str) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
-    """Return an entry's host and port; an address of version 6 has a port only behind brackets."""
+    """Return an entry's host and port; an address of version 6 has a port only after brackets."""
     host, divider, port = entry.rpartition(":")
     if divider and port.isdecimal() and len(port) <= 5 and (":" not in host or host.endswith("]")):
         return host, int(port)

@@ -75,7 +75,7 @@ _BY_CHANCE = frozenset({"tool_use_failed"})
 _FINE = frozenset({"", "0", "ok", "success", "succeeded", "200"})
 
 _TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
-"""The fields that stand in a report of a failure alone; the others may be metadata of an answer."""
+"""Fields that only occur in reports of failures; the others may be metadata of an answer."""
 
 _NAMES = ("code", "type", "status", "error_code")
 
@@ -96,7 +96,7 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     if written := said.get("failed_generation"):
         text = f"{text}; the model wrote {str(written)[:200]!r}"
     status = find_status(report)
-    # The code goes before the status here: a used-up quota comes with 429, which says "try again".
+    # The code takes precedence over the status here: a used-up quota comes with 429, which says "try again".
     is_by_chance = any(said.get(name) in _BY_CHANCE for name in _NAMES if isinstance(said.get(name), str))
     if is_by_chance or is_hopeless(said):
         fields["is_retryable"] = is_by_chance
@@ -107,7 +107,7 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
 
 
 def is_report(value: Any) -> bool:
-    """Tell whether an object that isn't part of an answer reports a failure."""
+    """Return whether an object that isn't part of an answer reports a failure."""
     if not isinstance(value, dict):
         return False
     if value.get("object") == "error" or value.get("type") == "error":
@@ -123,14 +123,14 @@ def is_report(value: Any) -> bool:
 
 
 def is_hopeless(error: Any) -> bool:
-    """Tell whether an error won't go away by trying again, whatever its status says."""
+    """Return whether an error won't go away by trying again, whatever its status says."""
     return isinstance(error, dict) and any(
         isinstance(error.get(name), str) and error[name] in _HOPELESS for name in _NAMES
     )
 
 
 def is_used_up(status: int, body: bytes) -> bool:
-    """Tell whether a refusal means that what was paid for is used up; that doesn't go away as a rate limit does.
+    """Return whether a refusal means that what was paid for is used up; that doesn't go away as a rate limit does.
 
     Args:
         status: the HTTP status.
@@ -167,7 +167,7 @@ def find_status(report: Any) -> int | None:
 
 
 def _find_inner(report: Any) -> dict[str, Any]:
-    """Return the object that holds the code, which stands in `error` as a rule."""
+    """Return the object that holds the code, which is usually in `error`."""
     # Google wraps the error of a stream in a list.
     while isinstance(report, list) and report:
         report = report[0]

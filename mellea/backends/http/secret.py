@@ -19,16 +19,17 @@ __all__ = ["Headers", "Secret", "find_key", "make_missing_key_error", "scrub_err
 _SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SHORTEST = 6
-"""Shorter texts are no keys, and taking them out would spoil the words of a message."""
+"""Shorter texts aren't keys, and masking them would garble a message."""
 
 _SCHEMES = frozenset({"bearer", "digest"})
-"""What stands in front of a key in its header; a server's advice may use the word."""
+"""The scheme in front of a key in its header; a server's advice may contain the word."""
 
 _OF_THE_CONNECTION = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
      "upgrade"}
 )  # fmt: skip
-"""Headers that say where a request ends and what becomes of the connection; a second opinion is request smuggling."""
+"""Headers that say where a request ends and whether the connection stays open; a second value would be request
+smuggling."""
 
 
 class Secret:
@@ -161,7 +162,7 @@ def strip_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any], name: str, missing: dict[str, None], key: str | None) -> dict[str, Any]:
-    """Return the fields that hold no key: by their name, or since the backend's own stands in them."""
+    """Return the fields that hold no key: by their name, or since the backend's own is in them."""
     plain = {field: value for field, value in values.items() if not _may_hold_key(field, value, key)}
     if len(plain) < len(values):
         missing[name] = None

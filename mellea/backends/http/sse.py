@@ -100,7 +100,7 @@ class SseDecoder:
         return found
 
     def close(self) -> list[ServerSentEvent]:
-        """Return the last event, if only the empty line behind it is missing."""
+        """Return the last event, if only the empty line after it is missing."""
         line = b"".join(self._rest)
         if any(name.startswith(line) for name in _FIELDS) and line:
             self._rest.clear()  # a cut, and no word of anybody's
@@ -108,7 +108,7 @@ class SseDecoder:
 
     @property
     def stray(self) -> bytes:
-        """The beginning of what stands in the stream as lines of no known field: a server's error, as a rule."""
+        """The beginning of the stream's lines without a known field: usually a server's error."""
         return bytes(self._stray)
 
     def is_empty(self) -> bool:
@@ -192,5 +192,5 @@ class SseWireDecoder(WireDecoder):
             self.read_unended(sse.data, events, sse.event)
 
     def stray(self) -> bytes:
-        """Return the lines of no known field, which are a server's error as a rule."""
+        """Return the lines without a known field, usually a server's error."""
         return self._sse.stray

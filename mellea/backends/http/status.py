@@ -44,7 +44,7 @@ _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-
 
 
 def is_retryable_status(status: int) -> bool:
-    """Tell whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     # 408 and 409: the server gave up waiting, or a lock was held; the request itself is right.
     return status in (408, 409, 429) or status >= 500
 
@@ -117,5 +117,5 @@ def make_redirect_message(origin: str, location: str) -> str:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request."""
-    # Cloudflare's comes last: it stands in front of many of them, and its id means nothing to the provider.
+    # Cloudflare's comes last: it is in front of many of them, and its id means nothing to the provider.
     return next((value for name in _REQUEST_ID if (value := headers.get(name))), None)

@@ -109,7 +109,7 @@ class ThoughtTags:
         return bare if self._was_thinking else "".join([*self._space, text])
 
     def _read_inside(self, text: str, out: list[Event]) -> str:
-        """Take thoughts up to the closing tag; returns what comes behind it."""
+        """Take thoughts up to the closing tag; returns what comes after it."""
         end = text.find(self._closing)
         if end < 0:
             end = len(text) - _measure_overlap(text, self._closing)

@@ -46,20 +46,20 @@ __all__ = ["make_video"]
 _log = logging.getLogger("mellea")
 
 FIRST_PAUSE = 0.5
-"""Seconds between the first two looks; each pause is longer than the one before it."""
+"""Seconds between the first two polls; each pause is longer than the one before it."""
 
 LONGEST_PAUSE = 10.0
-"""Seconds between two looks, at most."""
+"""The longest pause between two polls, in seconds."""
 
 _GROWTH = 1.5
 _MOST_FAILURES = 10
 _LONGEST_NAME = 100
 _OF_NAMES = frozenset(string.ascii_letters + string.digits + "-_")
 _BEGIN_SECONDS = 20.0
-"""How long somebody who leaves waits for the answer that names the job."""
+"""How long a cancelled call waits for the response that names the job."""
 
 _END_SECONDS = 5.0
-"""How long ending a job at the provider may take."""
+"""How long cancelling a job at the provider may take."""
 
 
 class JobHost(FileHost, Protocol):
@@ -117,7 +117,7 @@ class _Work:
         """Return the error for a job that took too long."""
         job, seconds = self._job, self._request.timeout
         if job is None:
-            return DeadlineError(f"the job for the video wasn't begun within {seconds:g} s", **self._fields())
+            return DeadlineError(f"the job for the video wasn't started within {seconds:g} s", **self._fields())
         if not self._fate:
             return DeadlineError(
                 f"the video was done, but not fetched within {seconds:g} s; "
@@ -171,14 +171,14 @@ class _Work:
             failures.clear()  # an error that held itself through its traceback would hold all that is in it
         await anyio.lowlevel.checkpoint()
         if self._job is None:
-            raise DeadlineError("the job for the video wasn't begun", **self._fields())
+            raise DeadlineError("the job for the video wasn't started", **self._fields())
         return self._job
 
     async def _look(self, id: str) -> VideoJob:
         try:
             self._job = self._codec.read(await self._send(self._codec.look(id)))
         except NotFoundError as error:
-            error.add_note(f"the provider knows no job {id!r}: it was deleted, has expired, or the id is another's")
+            error.add_note(f"the provider has no job {id!r}: it was deleted, has expired, or is another account's")
             raise
         return self._job
 
@@ -194,7 +194,7 @@ class _Work:
                 failures += 1
                 if not error.is_retryable or failures > _MOST_FAILURES:
                     raise
-                _log.info("a look at the job %s failed: %s", job.id, error)
+                _log.info("polling the job %s failed: %s", job.id, error)
                 await anyio.sleep(_pause_of(error, pause))
         if job.error is not None:
             raise job.error

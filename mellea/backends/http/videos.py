@@ -23,7 +23,7 @@ __all__ = ["VideoCodec", "VideoJob", "blocked", "failed", "read_prompt"]
 
 @dataclass(frozen=True, slots=True)
 class VideoJob:
-    """How a job is getting on.
+    """The state of a job.
 
     Attributes:
         id: the provider's name of it.
@@ -31,7 +31,7 @@ class VideoJob:
         is_over: whether nothing more will happen.
         percent: how much of it is done, from 0 to 100, as far as the provider says.
         error: why it made no video.
-        places: where its videos are: paths behind the base URL, or whole addresses.
+        places: where its videos are: paths relative to the base URL, or whole addresses.
         inline: its videos, where they come with the answer: media type and bytes.
         seconds: how long each video is, as far as the provider says.
         usage: the tokens, as far as the provider says.
@@ -63,7 +63,7 @@ class VideoCodec(ABC):
 
     @abstractmethod
     def look(self, id: str) -> JobCall:
-        """Return the call that asks how a job is getting on."""
+        """Return the call that asks for the state of a job."""
 
     @abstractmethod
     def cancel(self, id: str) -> JobCall:

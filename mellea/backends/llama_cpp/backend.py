@@ -53,7 +53,8 @@ class LlamaCppBackend(Backend):
         threads: of the computation; by default all cores but one, at most four.
         stop_repetition: whether an answer that only repeats itself is ended, as if it had reached its limit.
         verbose: whether llama.cpp writes its log to stderr.
-        model_options: defaults for every request; they go before those of the model itself (`MODELS` in `weights.py`).
+        model_options: defaults for every request; they take precedence over those of the model itself (`MODELS` in
+            `weights.py`).
 
     Raises:
         ConfigurationError: no model has this name.
@@ -99,7 +100,7 @@ class LlamaCppBackend(Backend):
         Raises:
             UnsupportedError: the request asks for what the embedded model can't do.
             ConfigurationError: the engine or the weights are missing.
-            BackendError: the engine refuses the request, or failed.
+            BackendError: the engine rejected the request, or failed.
         """
         check_supported(self, request)
         # Before the engine is looked for: what it can't do is told without loading anything.
@@ -158,7 +159,7 @@ class LlamaCppBackend(Backend):
         return decode_embeddings(answers[0], engine.settings.alias, self.context_window)
 
     async def probe(self) -> Probe:
-        """Tell whether the weights are on this machine; the engine isn't loaded. It raises nothing."""
+        """Return whether the weights are on this machine; the engine isn't loaded. It raises nothing."""
         try:
             await anyio.to_thread.run_sync(find_weights, self.model_id)
         except MelleaError as error:
@@ -191,7 +192,7 @@ class LlamaCppBackend(Backend):
 
 
 def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
-    """Tell whether the request itself has the character that breaks marks, so that an answer may have it, too."""
+    """Return whether the request itself has the character that breaks marks, so that an answer may have it, too."""
     texts = (message["content"] for message in encode_messages(request))
     return "\\u2060" in payload.get("grammar", "") or any(JOINER in text for text in texts)
 

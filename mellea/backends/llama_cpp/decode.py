@@ -62,7 +62,7 @@ class Decoder:
         """Return the events of one chunk.
 
         Raises:
-            BadRequestError: the prompt is longer than the context window, or the engine refuses the request.
+            BadRequestError: the prompt is longer than the context window, or the engine rejected the request.
             BackendError: the engine failed.
         """
         if self.is_over:
@@ -79,7 +79,7 @@ class Decoder:
         self._response_id = chunk.get("id", self._response_id)
         if (usage := chunk.get("usage")) is not None:
             events.append(UsageEvent(_read_usage(usage)))
-            # The usage is the engine's last chunk, behind the finish reason.
+            # The usage is the engine's last chunk, after the finish reason.
             events += self._end()
         return events if self._tags.is_over else self._tags.feed(events)
 
@@ -122,7 +122,7 @@ class Decoder:
         self._must_be_json = False
         if text[0] not in _JSON_STARTS:
             raise BackendError(
-                f"the engine could not hold the schema: the answer begins with {text[:20]!r}, which is not JSON; "
+                f"the engine didn't enforce the schema: the answer begins with {text[:20]!r}, which is not JSON; "
                 "perhaps no value at all can match it",
                 backend="llama_cpp",
                 model=self._model,
@@ -168,7 +168,7 @@ def convert_error(error: Exception, model: str) -> MelleaError:
         return error
     # The binding raises ValueError for what it can't convert, the engine a text for JSON that it can't read.
     kind = BadRequestError if isinstance(error, ValueError) or "parse_error" in str(error) else BackendError
-    return kind(f"the engine refuses the request: {error}", backend="llama_cpp", model=model)
+    return kind(f"the engine rejected the request: {error}", backend="llama_cpp", model=model)
 
 
 def _make_error(error: Mapping[str, Any], model: str) -> BackendError:

@@ -107,7 +107,7 @@ def _encode_content(message: Message, guard: Callable[[str], str]) -> str:
         elif isinstance(block, ToolOutput):
             result = block.result if isinstance(block.result, str) else _write_json(block.result)
             texts.append(f"Error: {result}" if block.is_error else result)
-    # The marks around calls stand outside of what is guarded: they are meant to be marks.
+    # The marks around calls are outside of what is guarded: they are meant to be marks.
     return _check_text(content + guard("".join(texts)))
 
 

@@ -8,12 +8,12 @@ Rules:
   and a call that had to wait for a slot inside the engine couldn't be cancelled there.
 - A worker holds its call weakly. When nobody else holds it any more, its loop is gone, and the callback
   ends the generation.
-- An engine that is let go before its own loop runs waits for that loop for ever, with the GIL held. So it counts
-  as loaded only once it has answered a request; and once closed, it isn't loaded any more.
+- An engine that is released before its own loop runs waits for that loop forever, with the GIL held. So it
+  counts as loaded only once it has answered a request; and once closed, it isn't loaded any more.
 - The workers are daemons, since `threading` joins others before `atexit` can tell them to stop. A thread
   that comes back from the engine into an interpreter that has ended crashes it: `atexit` cancels and joins.
 - The engine's threads don't survive `os.fork`. The child may neither call nor destroy what the parent
-  had loaded: it keeps one reference for ever, leaves without C++ destructors, and refuses to use a model.
+  had loaded: it keeps one reference forever, leaves without C++ destructors, and refuses to use a model.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def _find_size(path: str) -> int:
 
 def _make_closed_error() -> ConfigurationError:
     return ConfigurationError(
-        "the embedded model is being unloaded, or the interpreter is shutting down; it takes no new calls"
+        "the embedded model is being unloaded, or the interpreter is shutting down; it accepts no new calls"
     )
 
 
@@ -286,7 +286,7 @@ def _import() -> Any:
         if error.name not in (None, "xllamacpp"):
             raise
         raise MissingExtraError(
-            "the embedded model's engine isn't installed; get it by `pip install 'mellea[local]'`"
+            "the embedded model's engine isn't installed; install it with `pip install 'mellea[local]'`"
         ) from error
     return xllamacpp
 
@@ -315,7 +315,7 @@ def get_shared_engine(settings: EngineSettings) -> Engine:
             "multiprocessing.get_context('spawn'), or use the model in the child only"
         )
     if _is_exiting:
-        raise ConfigurationError("the interpreter is shutting down; the embedded model takes no more calls")
+        raise ConfigurationError("the interpreter is shutting down; the embedded model accepts no more calls")
     with _lock:
         engine = _engines.get(settings)
         if engine is None:

@@ -50,7 +50,7 @@ class _Reader:
 
     def entries(self, is_wanted: Callable[[str], bool]) -> dict[str, Any]:
         if self._read_bytes(4) != MAGIC:
-            raise ValueError("it doesn't begin as GGUF does")
+            raise ValueError("it doesn't begin like a GGUF file")
         if (version := self._take(_KIND)) not in (2, 3):
             raise ValueError(f"it has version {version} of GGUF")
         self._take(_COUNT)

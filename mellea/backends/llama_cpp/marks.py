@@ -2,10 +2,10 @@
 
 The engine tokenises the whole rendered conversation at once, so that a control token's text in a message would become
 that token, and the words that a chat template writes before an answer would begin one. Therefore an invisible
-character, U+2060 (word joiner), goes behind the first character of every such text in a message: it reads the same,
+character, U+2060 (word joiner), goes after the first character of every such text in a message: it reads the same,
 but is no longer a mark. This doesn't depend on the tokeniser or the template.
 
-What the marks are is read from the model's file: the control tokens of its vocabulary, and what stands in its
+What the marks are is read from the model's file: the control tokens of its vocabulary, and what is in its
 chat template in the form of a mark.
 """
 
@@ -102,7 +102,7 @@ def find_marks(metadata: Mapping[str, Any]) -> Marks:
     named = [value for name, value in metadata.items() if name.endswith("_token_id") and isinstance(value, int)]
     texts = {tokens[number] for number in named if 0 <= number < len(tokens)}
     for text, kind in zip(tokens, kinds, strict=False):
-        # User-defined tokens may be ordinary words; only those that look like marks, or stand in the template, are.
+        # User-defined tokens may be ordinary words; only those that look like marks, or are in the template, are.
         if kind in (_UNKNOWN, _CONTROL) or (kind == _USER_DEFINED and _is_mark(text, template)):
             texts.add(text)
     texts |= _ENDS.intersection(tokens).union(_CALLS)

@@ -32,7 +32,7 @@ def explain_unsupported(pattern: str) -> str | None:
     position, before, depth = 0, None, 0
     while position < len(pattern):
         token = _TOKEN.match(pattern, position)
-        # Look-aheads, back references and the like: refused, since a grammar that ignores them would allow too much.
+        # Look-aheads, back references and similar: refused, since a grammar that ignores them would allow too much.
         if token is None:
             return f"{pattern[position : position + 4]!r} at position {position}"
         kind, text = token.lastgroup, token.group()

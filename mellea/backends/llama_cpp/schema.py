@@ -1,7 +1,7 @@
 """Rewrites a JSON Schema into a grammar that the engine really enforces.
 
 The engine (LLGuidance) drops the whole constraint, without an error, for a keyword that it doesn't know.
-So the schema is written anew from the keywords that are known to hold, and anything else is refused with
+So the schema is rewritten from the keywords that are known to be enforced, and anything else is refused with
 its path. On the way it gets narrower, never wider, because a small model that may go on does:
 
 - no whitespace but one space after `,` and `:`;
@@ -260,14 +260,14 @@ class _GrammarSubset:
 
     def _resolve(self, pointer: Any, path: str) -> Any:
         if not isinstance(pointer, str) or not (pointer == "#" or pointer.startswith("#/")):
-            raise _make_unsupported_error(f"the reference {pointer!r}, which leads out of the schema,", path)
+            raise _make_unsupported_error(f"the reference {pointer!r}, which points outside the schema,", path)
         target: Any = self._root
         for step in pointer.split("/")[1:]:
             name = unquote(step).replace("~1", "/").replace("~0", "~")
             try:
                 target = target[int(name)] if isinstance(target, list) else target[name]
             except (KeyError, IndexError, TypeError, ValueError) as error:
-                raise _make_unsupported_error(f"the reference {pointer!r}, which leads nowhere,", path) from error
+                raise _make_unsupported_error(f"the reference {pointer!r}, which points at nothing,", path) from error
         return target
 
 

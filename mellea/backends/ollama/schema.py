@@ -2,11 +2,11 @@
 
 The server reads parameters into a struct (`ToolProperty` in api/types.go, server 0.40) that knows `type`, `items`,
 `anyOf`, `enum`, `description`, `properties` and `required`, and drops the rest before the model sees it. So
-references are written out where they stand, `oneOf` and `const` are said as `anyOf` and `enum`, the parts of an
+references are written out where they are, `oneOf` and `const` are said as `anyOf` and `enum`, the parts of an
 `allOf` are put together, and limits, defaults and the values of a mapping go into the description.
 
 A type that holds itself is written out twice, and named where it would go on. A schema from elsewhere, such as an MCP
-server's, may grow without end when it is written out: parts and depth have a limit, behind which types are named.
+server's, may grow without end when it is written out: parts and depth have a limit, after which types are named.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Writer:
         pointer = schema.get("$ref")
         if not isinstance(pointer, str):
             return self._rewrite(schema)
-        # The server drops `$ref` and `$defs` in tools, so references are written out where they stand.
+        # The server drops `$ref` and `$defs` in tools, so references are written out where they are.
         target = follow_references(schema, self._root)
         # A type that holds itself is written out a few times, as deep as models nest it, and named after that.
         if self._is_enough(pointer):

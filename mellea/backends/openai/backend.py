@@ -165,7 +165,7 @@ class OpenAIBackend(HttpBackend):
         return OpenAIBatches("responses" if self.api == "responses" else "chat/completions")
 
     def is_key_needed(self) -> bool:
-        """Tell whether the service wants a key that nobody gave; a header may bring one."""
+        """Return whether the service wants a key that nobody gave; a header may bring one."""
         return not self._may_lack_key
 
     def advise_on_key(self) -> str:

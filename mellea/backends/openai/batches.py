@@ -69,7 +69,7 @@ class OpenAIBatches(BatchCodec):
         return _read(made)
 
     def look(self, id: str) -> Calls[BatchStatus]:
-        """Ask how a batch is getting on."""
+        """Ask for the state of a batch."""
         return _read((yield JobCall("GET", f"batches/{quote(id, safe='')}")))
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:

@@ -87,7 +87,7 @@ def make_schema_name(name: str) -> str:
 def make_strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
     """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
     loose = _write_object(schema)
-    # Of the loose form, whose references all stand at the top already.
+    # Of the loose form, whose references all are at the top already.
     rewriter = _StrictSubset(loose)
     try:
         return StrictSchema(rewriter.rewrite(), True, rewriter.has_lost_limits)
@@ -115,7 +115,7 @@ def _write_object(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _StrictSubset:
-    """Writes a schema anew, in the strict form."""
+    """Rewrites a schema in the strict form."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.has_lost_limits = False
@@ -155,8 +155,8 @@ class _StrictSubset:
     def _write_ref(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         beside = {name: value for name, value in schema.items() if name != "$ref" and name not in _DROPPED}
         pointer = schema["$ref"]
-        # Nothing may stand beside a reference, so its target is written out with the rest merged in; one that leads to
-        # itself stays a reference, and loses what stood beside it.
+        # A reference may have no siblings, so its target is written out with the rest merged in; one that leads to
+        # itself stays a reference, and loses what was beside it.
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)

@@ -19,7 +19,7 @@ _EFFORTS = {1024: "low", 8192: "medium"}
 
 
 def is_reasoning_model(model_id: str) -> bool:
-    """Tell whether a model of OpenAI's thinks before it answers."""
+    """Return whether a model of OpenAI's thinks before it answers."""
     name = model_id.rpartition("/")[2]
     return bool(_REASONS.match(name)) and "-chat" not in name
 
@@ -28,7 +28,7 @@ def encode_thinking(service: Service, model_id: str, thinking: bool | str | int)
     """Return what is put into a chat completion's payload.
 
     Raises:
-        UnsupportedError: the model can't be kept from thinking.
+        UnsupportedError: the model can't turn off thinking.
     """
     is_on = thinking not in (False, 0, "none")
     match service.thinking:
@@ -52,14 +52,14 @@ def find_effort(model_id: str, thinking: bool | str | int) -> str:
     """Return OpenAI's name for how much to think; a number of tokens becomes the nearest one.
 
     Raises:
-        UnsupportedError: the model can't be kept from thinking.
+        UnsupportedError: the model can't turn off thinking.
     """
     if isinstance(thinking, str):
         return thinking
     if not thinking:
         name = model_id.rpartition("/")[2]
         if _CANT_STOP.match(name):
-            raise unsupported(f"the model {model_id!r} can't be kept from thinking", "use thinking='low'")
+            raise unsupported(f"the model {model_id!r} can't turn off thinking", "use thinking='low'")
         # The least that the model takes, which is as near to not thinking as it gets.
         return "minimal" if _AT_LEAST_MINIMAL.match(name) else "none"
     if thinking is True:

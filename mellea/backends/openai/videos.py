@@ -60,7 +60,7 @@ class OpenAIVideos(VideoCodec):
         return JobCall("POST", "videos", form, tuple(files))
 
     def look(self, id: str) -> JobCall:
-        """Ask how a job is getting on."""
+        """Ask for the state of a job."""
         return JobCall("GET", _path(id))
 
     def cancel(self, id: str) -> JobCall:
@@ -70,7 +70,7 @@ class OpenAIVideos(VideoCodec):
     def read(self, body: Any) -> VideoJob:
         """Return what the service says of a job."""
         if not isinstance(body, dict) or not (id := read_text(body, "id")):
-            raise WireError(f"the provider sent {body!r:.100} where a video job has to be")
+            raise WireError(f"the provider sent {body!r:.100} instead of a video job")
         state = find_text(body, "status") or "unknown"
         is_over = state not in _RUNNING
         error = None

@@ -102,14 +102,14 @@ class TextToolsBackend(WrappedBackend):
                 yield event
         if (problem := first.problem) is None:
             return
-        yield KeepAlive(begins_anew=True)
+        yield KeepAlive(is_restart=True)
         second = _Attempt(ProtocolDecoder(rules, make_id), first.usage)
         async with aclosing(second.read(self.backend, correct(encoded, rules.begun + first.text, problem))) as events:
             async for event in events:
                 yield event
         if second.problem is not None:
             raise ParseError(
-                f"the model {self.model_id!r} was asked twice and wrote neither a call of a tool nor an answer: "
+                f"the model {self.model_id!r} was asked twice and wrote neither a tool call nor an answer: "
                 f"{second.problem} It wrote {_shorten(second.text)!r}; give it fewer or simpler tools, or use a model "
                 "with tools of its own",
                 raw=second.text,

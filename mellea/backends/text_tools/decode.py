@@ -32,7 +32,7 @@ MAX_HELD = 200_000
 """Characters that are held back at most, before a call or an answer begins or between two calls."""
 
 _FAR = 2**62
-"""A place behind any text."""
+"""A place after any text."""
 
 _MAX_NAME = 256
 """Characters of a key or of the name of a tool."""

@@ -207,7 +207,7 @@ def _make_example(spec: ToolSpec, result: str) -> ToolExample:
     """Make up a worked call, without which a small model never calls the tool.
 
     Before it has called one, an answer in the example makes it answer rather than call; and once it has, the want of
-    one makes it call for ever.
+    one makes it call forever.
     """
     properties = spec.parameters.get("properties", {})
     required = spec.parameters.get("required", ())

@@ -25,7 +25,7 @@ _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 class QuotedText:
-    """Reads a text in quotes, from behind the first quote on."""
+    """Reads a text in quotes, from after the first quote on."""
 
     __slots__ = ("_half_escape", "_high", "_pieces")
 
@@ -69,7 +69,7 @@ class QuotedText:
 
     def _read_escape(self, text: str, place: int) -> int:
         found = _ESCAPE.match(text, place)
-        if found is None:  # never: there is a character behind the backslash
+        if found is None:  # never: there is a character after the backslash
             raise ValueError(f"no escape at {place}")
         code, char = found.groups()
         half = chr(int(code, 16)) if code else ""

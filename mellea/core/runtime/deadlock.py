@@ -4,7 +4,7 @@ Rules:
 
 - `runs_around` names the runs that the current code does the work of, the innermost last. Tasks and worker
   threads inherit it, so a validator, a tool, a parser or a judge knows what it is part of.
-- While such code waits for a run, that run stands in `awaited` of the innermost run around. It is put there
+- While such code waits for a run, that run is in `awaited` of the innermost run around. It is put there
   before anybody looks for a circle, so of two runs that begin to wait for each other at once, one sees it.
 - A run's dependencies are known from its launch on, when nobody could wait for it yet: a wait for one of them closes
   no circle. Of n chat turns each waits for all before it, so looking there would take n steps to the power of four.
@@ -57,7 +57,7 @@ runs_around: ContextVar[tuple[weakref.ref[Waitable], ...]] = ContextVar("runs_ar
 
 
 class Hold:
-    """A loop that stands still until a synchronous verb returns."""
+    """A loop that is blocked until a synchronous verb returns."""
 
     __slots__ = ("_token", "is_over", "loop")
 
@@ -78,12 +78,12 @@ holds: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
 
 
 def held_up_loops() -> tuple[Loop, ...]:
-    """Return the loops that stand still until the running synchronous verb returns."""
+    """Return the loops that are blocked until the running synchronous verb returns."""
     return tuple(hold.loop for hold in holds.get() if not hold.is_over)
 
 
 def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -> bool:
-    """Whether a run, or one that it waits for, can't end while all those loops and runs stand still."""
+    """Whether a run, or one that it waits for, can't end while all those loops and runs are blocked."""
     return _any_needs([run], loops, runs)
 
 
@@ -152,7 +152,7 @@ def check_wait(runs: Sequence[Waitable]) -> None:
     """Refuse to launch what would wait for runs that can't end before the current code does.
 
     Raises:
-        StreamingError: one needs a loop that stands still until the running synchronous verb returns, or the call
+        StreamingError: one needs a loop that is blocked until the running synchronous verb returns, or the call
             is part of its own work.
     """
     loops = held_up_loops()

@@ -90,7 +90,7 @@ def describe_error(error: BaseException) -> str:
 def lost(how: str) -> StreamingError:
     """Make the error for readers of a run whose loop has gone; `how` says how, such as "has been closed"."""
     return StreamingError(
-        f"the event loop that ran this generation {how}, so the rest of it never came; "
+        f"the event loop that ran this generation {how}, so the rest of it never arrived; "
         "keep that loop running until the thunk has been awaited"
     )
 

@@ -1,14 +1,14 @@
 """Beginning work: model calls, strategies, tool loops, deferred prompts, compactors, judges, images, embeddings.
 
 `launch` is the only way to begin. It refuses waits that could never end, makes the run with its total deadline, enters
-it in the registers of what runs, and begins the spans that observers are told of. `send` is the only way from there to
-a backend's `run`: verbs, attempts, steps, judges, compactors and agents ask by it, past the hooks of observers.
+it in the registers of what runs, and begins the spans that observers are notified of. `send` is the only way from there
+to a backend's `run`: verbs, attempts, steps, judges, compactors and agents ask by it, past the hooks of observers.
 
 There is a register of the whole process, and one of each session. Rules:
 
-- A run stands in its registers from its launch until its producer has stopped.
-- What a run launches for itself (attempts, steps, judges) stands in no session's register: it is cancelled with the
-  run. What code inside it, such as a tool, asks of a session stands in that session's register.
+- A run is in its registers from its launch until its producer has stopped.
+- What a run launches for itself (attempts, steps, judges) is in no session's register: it is cancelled with the
+  run. What code inside it, such as a tool, asks of a session is in that session's register.
 - When the interpreter leaves, everything that runs is cancelled; after a fork, the child ends what is the parent's.
 """
 
@@ -96,10 +96,10 @@ def launch(
         ready: waits for what the work needs, before the deadlines begin.
         parse: makes the typed result out of the complete generation, in a worker thread unless the text is short.
         quick_length: the longest text, in characters, that `parse` may be called with on the loop: it is quick
-            then, and calls nobody's code.
+            then, and calls no code of the user's.
         is_request: whether it is one request to a backend; by default if there is `open`.
         correction: what to do about an answer that `parse` or `work` raises a `ParseError` for.
-        kind: what observers are told that it is, see `Span.kind`.
+        kind: what observers see it as, see `Span.kind`.
         label: what it is called in traces: a text, or a component, which may have a `name`.
         links: the runs of the thunks that it is made of, for traces.
         deadlines: how long to wait; only the total holds for `work`.
@@ -170,7 +170,7 @@ def send(
         backend: whom to ask.
         request: what to ask; of several tools that a `tool_choice` names, these alone are offered.
         whole: the run that this request is a step of, which shows it too.
-        has_passed: whether it has passed the hooks of the run's observers, of whom there are none as a rule.
+        has_passed: whether it has passed the hooks of the run's observers, of whom there are none usually.
     """
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)

@@ -7,7 +7,7 @@ the rest needs from a loop and anyio doesn't give:
 - a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
 - a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
 - one timer for all clocks of a loop (`Loop.watch`), so that a clock costs nothing while its time isn't up,
-- the news that a loop has been closed, has ended or stands still (`Loop.obituary`),
+- the news that a loop has been closed, has ended or is blocked (`Loop.obituary`),
 - a loop that can be closed while the interpreter ends (`run_until_exit`).
 """
 
@@ -44,10 +44,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 GRACE = 5.0
-"""Seconds that a loop may stand still before what it ran counts as lost."""
+"""Seconds that a loop may be blocked before what it ran counts as lost."""
 
 _GAP = 1.5
-"""Seconds between two looks that count: if nobody looked for longer, those who look stood still as well."""
+"""Seconds between two looks that count: after a longer one, the thread that looks was blocked, too."""
 
 _NEVER = float("inf")
 
@@ -104,7 +104,7 @@ class Loop(ABC):
         self._lock = threading.Lock()  # several may look at once
         self._is_asked = False  # for a sign of life that it hasn't given yet
         self._looked = 0.0
-        self._stood = 0.0  # seconds that it has been seen to stand still
+        self._stood = 0.0  # seconds that it has been seen to be blocked
         self._timed = set[Timed]()
         self._due = _NEVER  # when its timer looks at them
         self._stop_timer: Callable[[], Any] | None = None
@@ -166,10 +166,10 @@ class Loop(ABC):
         return self._end() is not None
 
     def obituary(self) -> str | None:
-        """Say how the loop was lost, or `None` while it lives or has stood still for less than the grace.
+        """Say how the loop was lost, or `None` while it lives or has been blocked for less than the grace.
 
         It is asked about once a second by those who wait for it. A process that was paused as a whole looks as if
-        the loop alone had stood still, so of a longer time between two looks only a part counts.
+        the loop alone had been blocked, so of a longer time between two looks only a part counts.
         """
         if (how := self._end()) is not None:
             return f"has {how}"
@@ -181,7 +181,7 @@ class Loop(ABC):
         if not is_asked:
             self.post(self._answer)
             return None
-        return f"has stood still for {self.grace:g} s" if self._stood >= self.grace else None
+        return f"has been blocked for {self.grace:g} s" if self._stood >= self.grace else None
 
     def _answer(self) -> None:
         self._is_asked = False
@@ -427,7 +427,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 def be_patient(seconds: float) -> None:
-    """Let the loop of this thread stand still for that long before what it runs counts as lost."""
+    """Let the loop of this thread be blocked for that long before what it runs counts as lost."""
     _own.grace = seconds
     _own.loop = None  # which may have been made with another one
 
@@ -470,12 +470,12 @@ def _copy_context() -> contextvars.Context:
 
 
 def is_loop_running() -> bool:
-    """Tell whether an event loop is running in this thread."""
+    """Return whether an event loop is running in this thread."""
     return _is_in_trio() or asyncio._get_running_loop() is not None
 
 
 def is_being_cancelled() -> bool:
-    """Tell whether somebody cancels the running task, so that a cancellation that comes up in it is meant for it.
+    """Return whether somebody cancels the running task, so that a cancellation that comes up in it is meant for it.
 
     On asyncio code may raise one that isn't, as when it awaits a task that was cancelled; on trio there is no other.
     """

@@ -127,7 +127,7 @@ class LoopThread:
         """Run `work()` on the thread's loop, with a copy of the caller's context variables, and return its result.
 
         Raises:
-            MelleaError: the thread was stopped, or its loop stands still.
+            MelleaError: the thread was stopped, or its loop is blocked.
             Exception: what the work raises.
         """
         loop = self.start()

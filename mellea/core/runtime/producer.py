@@ -93,7 +93,7 @@ class Run(Record):
         """Start producing on the running loop.
 
         Args:
-            registers: where it stands until it has stopped.
+            registers: where it is until it has stopped.
         """
         self.is_left = bool(runs_around.get())  # a part of another run, which is the one to be missed
         self._loop = current_loop()
@@ -254,8 +254,8 @@ class Run(Record):
     def _is_for_readers(self, event: Event) -> bool:
         """Whether readers get an event that isn't text, now."""
         if isinstance(event, KeepAlive):
-            if event.begins_anew:
-                self._clock.begin_anew()
+            if event.is_restart:
+                self._clock.restart()
                 if self.spans is not None:
                     self.spans.tell_retry(event)
             self.sent = event.sent or self.sent

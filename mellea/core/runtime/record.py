@@ -47,7 +47,7 @@ THE_TEXT: Any = object()
 
 
 class Told(ABC):
-    """What observers are told of a run.
+    """What observers are notified of about a run.
 
     Attributes:
         outer: the span of the run.
@@ -117,7 +117,7 @@ class Record(Waits):
         self.is_composite = is_composite
         self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
         self.sent: SentRequest | None = None
-        self.spans: Told | None = None  # what observers are told of it, if anybody listens
+        self.spans: Told | None = None  # what observers are notified of it, if there are observers
         self.state = State.PENDING
         self.events: list[Event] = []
         self.error: MelleaError | None = None
@@ -181,7 +181,7 @@ class Record(Waits):
     def _catch_up(self) -> Accumulator:
         """Fold what has come since somebody last asked; only under the lock, and before the end."""
         live = self._live = self._live or Accumulator()
-        # Folded on, never anew, so that reading the text after every delta stays linear.
+        # Folded on, never again, so that reading the text after every delta stays linear.
         new = self.events[self._folded :]
         self._folded += len(new)
         live.feed(new)

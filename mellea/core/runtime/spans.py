@@ -1,4 +1,5 @@
-"""What observers are told of one run: its span, and those of its first attempt and request where these are inside."""
+"""What observers see of one run: its span, and those of its first attempt and request where these are
+inside."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ def begin_spans(
     server: tuple[str, int | None] | None,
     session: str | None,
 ) -> RunSpans | None:
-    """Begin the spans of a run, `None` if nobody listens.
+    """Begin the spans of a run, `None` without observers.
 
     An answer that will be corrected if it can't be parsed is the first attempt of its call, and a request in that.
 

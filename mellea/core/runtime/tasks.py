@@ -163,7 +163,7 @@ class _Places:
             ticket.looked = now
             first = next(iter(self._queue))
             while first is not ticket and now - first.looked > 3 * _LOOK_SECONDS:
-                del self._queue[first]  # its loop has gone or stands still; if it comes back it queues up again
+                del self._queue[first]  # its loop has gone or is blocked; if it comes back it queues up again
                 first = next(iter(self._queue))
             is_next = first is ticket
             if is_next and self._may_enter(now):

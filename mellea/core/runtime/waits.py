@@ -31,7 +31,7 @@ _AT_THE_TOP = nullcontext()
 """Nothing to note of a wait that isn't part of another run: it can't close a circle."""
 
 _LOOK_SECONDS = 1.0
-"""How often a reader elsewhere looks whether the producing loop is still there."""
+"""How often a reader elsewhere checks whether the producing loop is still there."""
 
 _RECHECK_SECONDS = 0.05
 """How long what has come meanwhile may take to be read at most, before a deadline counts as passed."""
@@ -247,7 +247,7 @@ class Clock:
         """From now on only the total counts."""
         self.last_sign = _NEVER
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Let the deadline for the first byte begin now: the request is sent again."""
         self._begun = self.last_sign
 

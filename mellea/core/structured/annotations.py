@@ -65,7 +65,7 @@ def _collect_arguments(kind: Any) -> dict[Any, Any]:
     given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
     for parent in getattr(origin, "__orig_bases__", ()):
         for variable, value in _collect_arguments(parent).items() if get_args(parent) else ():
-            # The class's own arguments go before those that it gives to its parents.
+            # The class's own arguments take precedence over those that it gives to its parents.
             given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
     return given
 
@@ -98,7 +98,7 @@ def resolve_alias(kind: Any) -> Any:
         value = alias.__value__
     except NameError as error:
         raise _make_unknown_name_error(alias.__name__, error) from error.with_traceback(None)
-    # An alias is resolved where it is defined; `sys` stands in for a module that is gone.
+    # An alias is resolved where it is defined; `sys` takes the place of a module that is gone.
     names = vars(sys.modules.get(alias.__module__, sys))
     holder = type("_", (), {"__annotations__": {"it": value}})
     try:

@@ -175,7 +175,7 @@ class Finder:
         scanner = self._candidate
         if scanner is None:
             bracket = self._parts[0]
-            # Taken at its bracket: nothing but a fence stands before it, so it can be nothing else.
+            # Taken at its bracket: nothing but a fence is before it, so it can be nothing else.
             if self._takes and self._is_leading and bracket[0] == "[" and self._fitting:
                 return self._take(text, place), None
             self._candidate = scanner = Scanner(way=ITEMS if bracket[0] == "[" else _KEYS)

@@ -2,7 +2,7 @@
 
 Rules:
 
-- `Finder` decides which JSON in a step's text is the document; each step is searched anew.
+- `Finder` decides which JSON in a step's text is the document; each step is searched again.
 - A document that is still open when a step ends may continue in the next step. Whether it does is known when its JSON
   breaks there or closes; until then no events are returned.
 - Otherwise the next step's document replaces it, announced by the event `RESTART`. If the last step has text but no

@@ -88,7 +88,7 @@ class Unwrapper:
     """Removes the wrapper around a value while it is being written; other text passes through unchanged.
 
     An object counts as a wrapper if `value` is its first key and the next character can begin a value of the schema. It
-    may follow a code fence, prose or thoughts, but not stand inside other JSON. A character is passed on as soon as it
+    may follow a code fence, prose or thoughts, but not be inside other JSON. A character is passed on as soon as it
     can't belong to the wrapper; white space that may precede the wrapper's end is held back.
 
     Args:
@@ -121,7 +121,7 @@ class Unwrapper:
         """Take more text, and return what is certain not to be part of a wrapper."""
         if self._is_inside or self._is_over or self._other is not None or self._held:
             return self._feed(text)
-        # Plain text, as nearly every piece before and behind the JSON is.
+        # Plain text, as nearly every piece before and after the JSON is.
         return self._feed(text) if "{" in text or "[" in text else text
 
     def _feed(self, text: str) -> str:

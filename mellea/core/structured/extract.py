@@ -53,7 +53,7 @@ def read_candidates(text: str, schema: Schema, *, is_cut: bool = False) -> Itera
         return
     options, takes_any_text = _collect_words(schema)
     bare = _strip_fence(text)
-    # From the literal to the lenient: the text as it is, without its fence, as a word, then what stands in prose.
+    # From the literal to the lenient: the text as it is, without its fence, as a word, then what is in prose.
     yield (text.removeprefix("\ufeff"),)
     yield (bare,)
     yield (json.dumps(word) for word in options if word == bare)

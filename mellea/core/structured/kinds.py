@@ -81,7 +81,7 @@ LISTS: Mapping[Any, Any] = {
 _SETS = frozenset({set, frozenset, Set, MutableSet})
 _SEQUENCES = frozenset({list, deque, *_SETS, *LISTS})
 _NATIVE = (str, int, float, bool, type(None))
-_DEPTH = 100  # how many layers of aliases and the like are removed before a type counts as recursive
+_DEPTH = 100  # how many layers of aliases and similar are removed before a type counts as recursive
 _CIRCLE = Any
 
 _MODULE = re.compile(r"""('[^']*'|"[^"]*")|(?:\b\w++|<locals>)\.(?=[\w<])""")
@@ -148,7 +148,7 @@ def unwrap_type(kind: Any) -> Any:
         UsageError: a name can't be found.
     """
     for _ in range(_DEPTH):
-        # One layer at a time, since they may stand in any order: an alias of an `Annotated` of a forward reference.
+        # One layer at a time, since they may be in any order: an alias of an `Annotated` of a forward reference.
         inner = _unwrap_once(kind)
         if inner is kind:
             return kind
@@ -281,7 +281,7 @@ def get_fields(kind: Any) -> list[Field] | None:
         return [_make_typed_dict_field(origin, name, hint) for name, hint in get_generic_annotations(kind).items()]
     if is_own_dataclass(origin):
         hints = get_generic_annotations(kind)
-        # `KW_ONLY` and the like have a field, but no annotation of their own.
+        # `KW_ONLY` and similar have a field, but no annotation of their own.
         made = [field for field in _get_constructor_fields(origin) if field.name in hints]
         return [_make_dataclass_field(origin, field, hints[field.name]) for field in made]
     if not isinstance(origin, type) or is_root_model(origin):
@@ -362,7 +362,7 @@ def get_alias_paths(name: str, alias: Any, config: Mapping[str, Any]) -> tuple[P
         return ((name,),)
     ways = [_make_path(choice) for choice in _list_choices(alias)]
     ways += [(name,)] if is_by_name else []
-    # A schema can only name a key of the object itself, so a plain alias goes before an `AliasPath`.
+    # A schema can only name a key of the object itself, so a plain alias takes precedence over an `AliasPath`.
     first = next((way for way in ways if len(way) == 1), ways[0])
     return tuple(dict.fromkeys([first, *ways]))
 

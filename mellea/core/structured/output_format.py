@@ -118,7 +118,7 @@ class OutputFormat(Generic[T]):
     def _read(self, texts: Sequence[str], *, is_cut: bool) -> tuple[T, str]:
         if not is_cut and len(texts) == 1 and (read := self._read_whole(texts[0])) is not None:
             return read
-        # It looks on behind the document it has found, since a second, different one makes the answer ambiguous.
+        # It looks on after the document it has found, since a second, different one makes the answer ambiguous.
         search = Search(self, _make_scanner, looks_on=True)
         for number, text in enumerate(texts):
             if number:
@@ -250,7 +250,7 @@ class OutputFormat(Generic[T]):
             return None, error
 
     def __reduce__(self) -> Any:
-        # Made anew when it is unpickled, since pydantic's validators can't be pickled.
+        # Created again when it is unpickled, since pydantic's validators can't be pickled.
         return make_output_format, (self.kind,)
 
 

@@ -59,7 +59,7 @@ class Partial(Displayed, Generic[T]):
         """The value so far, as dicts, lists and plain values; `None` if nothing is known yet.
 
         Fields that aren't known yet are missing. Strings may still grow; numbers, booleans, nulls, enum members, dates
-        and the like appear when they are complete. Keys are those of the JSON. Reading `data` joins the string that is
+        and similar appear when they are complete. Keys are those of the JSON. Reading `data` joins the string that is
         being written; `path` and `text` cost the same however long it is.
         """
         return self._decoder.data()

@@ -118,14 +118,14 @@ class _Reading:
 
     def _put(self, text: str | None) -> None:
         """Take more text; `None` is the end."""
-        # The way of nearly every piece: nothing is queued, and validation calls nobody's code.
+        # The way of nearly every piece: nothing is queued, and validation calls no code of the user's.
         if self.is_quick and type(text) is str and not self._waiting and not self._is_held:
             self._decoder.feed(text)
             return
         if text is None:
             self._is_held = False
         if type(text) is Pieces:
-            # Steps stand in the queue with the text, so that a value is never read across the border between two.
+            # Steps are in the queue with the text, so that a value is never read across the border between two.
             self._waiting += [_STEP if part is None else part for part in text.parts]
         else:
             self._waiting.append(text)

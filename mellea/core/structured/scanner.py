@@ -101,7 +101,7 @@ _WHOLE_SCALAR = re.compile(r"[^ \t\n\r,\]}\[{\":]*+")
 
 
 class ScanError(ValueError):
-    """The text is not JSON; `place` is the number of the character that can't stand there."""
+    """The text is not JSON; `place` is the index of the character that isn't allowed there."""
 
     def __init__(self, message: str, place: int) -> None:
         super().__init__(message)

@@ -91,7 +91,7 @@ def map_parts(schema: Schema, change: Callable[[Any], Any]) -> dict[str, Any]:
 def follow_pointer(root: Any, pointer: str) -> Any:
     """Return the target of a JSON Pointer (RFC 6901) in the form of a URI fragment, or `None`."""
     target = root
-    # The first piece is what stands before the first slash: nothing.
+    # The first piece is what is before the first slash: nothing.
     for step in pointer.removeprefix("#").split("/")[1:]:
         # In this order (RFC 6901, section 4): the other one would turn `~01` into a slash.
         name = unquote(step).replace("~1", "/").replace("~0", "~")

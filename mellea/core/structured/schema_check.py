@@ -26,7 +26,7 @@ from mellea.core.structured.schema import Schema, resolve_reference
 
 __all__ = ["JSON_TYPES", "MismatchError", "check"]
 
-_Seen = frozenset[Any]  # keys or indexes that a schema has evaluated, for `unevaluatedProperties` and the like
+_Seen = frozenset[Any]  # keys or indexes that a schema has evaluated, for the keywords `unevaluated…`
 _NONE: _Seen = frozenset()
 
 JSON_TYPES: dict[str, Callable[[Any], bool]] = {

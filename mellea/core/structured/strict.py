@@ -113,7 +113,7 @@ class StrictTypes:
         for field in fields:
             twin.__annotations__[field.name] = self._rewrite_annotation(field)
         own = getattr(origin, "__pydantic_config__", {})
-        # A configuration of the user's goes before ours: who allows more, means it.
+        # A configuration of the user's takes precedence over ours: who allows more, means it.
         twin.__pydantic_config__ = ConfigDict(extra="forbid", strict=True) | own
         twin.__doc__ = _get_own_docstring(origin)
         twin.__module__ = origin.__module__

@@ -92,7 +92,7 @@ class Plan:
 
     def get_item(self, index: int) -> Plan:
         """Return the plan of an array's element."""
-        # All elements behind the listed ones share a plan, however long the array becomes.
+        # All elements after the listed ones share a plan, however long the array becomes.
         place = min(index, max((len(branch.get("prefixItems", ())) for branch in self._branches), default=0))
         if place not in self._items:
             found = [_find_item(branch, place) for branch in self._branches]

@@ -63,7 +63,7 @@ def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
     drawn = []
     for is_shaded, group in groupby(parts, key=lambda part: isinstance(part, FigureTable) and bool(part.shades)):
         pieces = "\n".join(map(_render_part, group))
-        # Tables of two variants stand side by side, to be compared.
+        # Tables of two variants are side by side, to be compared.
         drawn.append(f'<div class="beside">{pieces}</div>' if is_shaded else pieces)
     return "\n".join(drawn)
 

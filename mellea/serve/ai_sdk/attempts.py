@@ -37,7 +37,7 @@ class AttemptWriter:
     Args:
         version: of the clients.
         writer: writes what is shown.
-        shows_attempts: whether clients are told of rejected attempts, in transient parts `data-attempt`.
+        shows_attempts: whether clients are notified of rejected attempts, in transient parts `data-attempt`.
     """
 
     def __init__(self, version: Version, writer: PartWriter, *, shows_attempts: bool = False) -> None:
@@ -101,7 +101,7 @@ class AttemptWriter:
     def _accept(self, event: AttemptAccepted) -> list[Part]:
         attempt = self._attempts.get(event.number, _Attempt())
         # Steps inside an attempt were left out while it was live; with more than one, the message has to be written
-        # anew.
+        # again.
         is_right = attempt is self._shown and attempt.steps <= 1
         parts = self._writer.reset() if self._shown is not None and not is_right else []
         self._attempts.clear()

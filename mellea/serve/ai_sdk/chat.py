@@ -63,7 +63,7 @@ _LOOK_SECONDS = 0.05
 """How often what was written is copied for other workers, and looked for by them."""
 
 _IDLE_SECONDS = 0.5
-"""How often a worker looks whether another one wants an answer stopped."""
+"""How often a worker checks whether another one wants an answer stopped."""
 
 
 class Chat:
@@ -87,7 +87,7 @@ class Chat:
         trusts_system: whether system prompts in a client's history are kept.
         limit: the most bytes of a request.
         most: how many answers may be written at the same time; further requests get the status 503.
-        shows_attempts: whether clients are told of rejected attempts.
+        shows_attempts: whether clients are notified of rejected attempts.
         error_text: makes the text that the client gets of an error, see `ui`.
 
     Raises:
@@ -219,12 +219,12 @@ class Chat:
             )
         chat = _find_chat_id(scope)
         if chat is None:
-            return _refuse(404, "there is nothing here")
+            return _refuse(404, "there is nothing at this path")
         if scope["method"] == "GET":
             return await self.resume(chat)
         if scope["method"] == "DELETE":
             return FixedResponse(204) if await self.stop(chat) else _refuse(404, "no answer is being written")
-        return _refuse(405, "the method isn't known", {"allow": "POST, GET, DELETE"})
+        return _refuse(405, "the method isn't supported", {"allow": "POST, GET, DELETE"})
 
     # -- inside ---------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class Chat:
         return StreamResponse(pieces, _LogEncoder(self._error_text))
 
     def _forget(self, chat: str, answer: RunningAnswer) -> None:
-        # A newer answer of the chat may stand here by now.
+        # A newer answer of the chat may be here by now.
         if self._answers.get(chat) is answer:
             del self._answers[chat]
 

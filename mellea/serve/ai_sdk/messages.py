@@ -53,7 +53,7 @@ class ChatRequest:
     Attributes:
         id: of the chat; the client's choice.
         messages: the conversation, as a model can be given it.
-        trigger: whether a message was submitted or one is to be written anew.
+        trigger: whether a message was submitted or one is to be written again.
         message_id: the id of the assistant's message that the answer goes on with, if it ends the history.
         replies: the answers to questions about calls, by the ids of the questions.
         results: what the client gives as results of the last message's calls, by the ids of the calls.

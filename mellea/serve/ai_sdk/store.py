@@ -2,7 +2,7 @@
 
 Rules:
 
-- The worker that writes an answer copies its log into the file as it grows, says that it is alive, and looks whether
+- The worker that writes an answer copies its log into the file as it grows, says that it is alive, and checks whether
   somebody wants it stopped or reads it.
 - A worker whose process has died says nothing any more: its answers count as broken off.
 - A state that waits for approvals is taken once, by whoever comes first.
@@ -53,7 +53,7 @@ class LogPage:
         answer: the answer's id.
         data: what comes next.
         number: where to go on.
-        has_ended: whether nothing comes behind it.
+        has_ended: whether nothing comes after it.
         is_broken: whether its worker has died.
     """
 

@@ -3,7 +3,7 @@
 Rules:
 
 - Every ending has `[DONE]`. Before it stands `finish` where it went well, `error` where it failed, without a `finish`
-  behind it, and `abort` where somebody has stopped it. To the clients a stream without all that looks complete.
+  after it, and `abort` where somebody has stopped it. To the clients a stream without all that looks complete.
 - A run that waits for approvals asks for them, with a signature if there is a secret, and finishes with `tool-calls`.
 """
 
@@ -63,7 +63,7 @@ class UiEncoder(Encoder):
         metadata: metadata of the message, from its beginning.
         secret: signs questions about approvals.
         error_text: makes the text of an error.
-        shows_attempts: whether clients are told of rejected attempts.
+        shows_attempts: whether clients are notified of rejected attempts.
         denied: the calls that a person has just declined.
         calls: ids of calls in the message that this one goes on with, and what the clients know them by.
         keep: called, and awaited, with a run that waits and such ids, before the client is asked.
@@ -224,7 +224,7 @@ def ui(
         message_id: the id of the message; by default the client chooses one.
         metadata: metadata of the message, from its beginning; at its end come `model` and `usage`.
         secret: signs questions about approvals; by default `MELLEA_SECRET` of the environment.
-        shows_attempts: whether clients are told of rejected attempts, in transient parts `data-attempt` with the
+        shows_attempts: whether clients are notified of rejected attempts, in transient parts `data-attempt` with the
             number, the requirement and the reason.
         error_text: makes the text that the client gets of an error, such as `str`; by default it is told no more than
             that there was one. The log of `mellea.serve` has the error. Errors of tools are sent as the model reads

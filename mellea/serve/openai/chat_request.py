@@ -161,7 +161,7 @@ def read_data_url(url: str, place: str) -> tuple[str, bytes]:
 
     Args:
         url: the URL.
-        place: where it stands in the request.
+        place: where it is in the request.
 
     Raises:
         ApiError: it is another URL, or damaged.

@@ -1,6 +1,6 @@
 """Reading the fields of a request: each with its type, and an error that names the field.
 
-A field that is `null` is absent. Unknown fields are passed over: clients send more of them every month.
+A field that is `null` is absent. Unknown fields are skipped: clients send more of them every month.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Fields:
 
     Args:
         data: the object.
-        path: where it stands in the request, `""` for the request itself.
+        path: where it is in the request, `""` for the request itself.
 
     Raises:
         ApiError: it isn't an object.
@@ -42,7 +42,7 @@ class Fields:
         self._path = path
 
     def place(self, name: str) -> str:
-        """Return where a field stands in the request."""
+        """Return where a field is in the request."""
         return f"{self._path}.{name}" if self._path else name
 
     def refuse(self, name: str, wanted: str, *, code: str | None = None) -> ApiError:

@@ -56,7 +56,7 @@ def read_response_request(body: Any) -> ResponseRequest:
         ApiError: something in it is wrong.
     """
     fields = Fields(body)
-    # Refused rather than passed over: a client that gets an answer would believe that they were followed.
+    # Refused rather than skipped: a client that gets an answer would believe that they were followed.
     for name in ("background", "conversation", "prompt"):
         if fields.data.get(name):
             raise ApiError(400, f"this server doesn't have {name}", param=name, code="unsupported")

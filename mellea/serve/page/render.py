@@ -1,6 +1,6 @@
 """`mellea.serve.chat_page(…)`: a page for people, over the UI message stream of a `Chat`.
 
-The page is one document: style and scripts stand in it, and its policy lets in nothing else, neither scripts nor images
+The page is one document: style and scripts are in it, and its policy lets in nothing else, neither scripts nor images
 from elsewhere. What a model writes is only ever text in it.
 """
 
@@ -29,7 +29,7 @@ def chat_page(
     """Make a response with the chat page. The `Chat` that it talks to has `version=7`, so that attempts are shown live.
 
     Args:
-        title: what stands at the top.
+        title: what is at the top.
         api: the path of the `Chat`, on the same server.
         programs: names to choose from, if there are several; the chosen one is `model` in the request's `extra`.
         needs_key: whether to ask for a key when the server answers 401; it is sent as `Authorization: Bearer …`.
@@ -40,7 +40,7 @@ def chat_page(
     # A browser takes `//host` and `\\host` for another server, which would get the user's key.
     if not api.startswith("/") or api.startswith("//") or "\\" in api:
         raise UsageError(f"api takes a path of this server, such as '/api/chat', not {api!r}")
-    # One script, since its hash in the policy has to be that of exactly what stands in the page.
+    # One script, since its hash in the policy has to be that of exactly what is in the page.
     style, script = _read("page.css"), "\n".join(['"use strict";', *map(_read, _SCRIPTS)])
     config = json.dumps({"api": api, "programs": list(programs), "needs_key": needs_key})
     page = Template(_read("page.html")).substitute(

@@ -65,7 +65,7 @@ class Agent(Generic[T]):
     Args:
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
-        tools: functions that the model may call, other agents, and sets of tools; a set may stand alone, too.
+        tools: functions that the model may call, other agents, and sets of tools; a set may be alone, too.
         instructions: what the model is told in every run, as its system prompt.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
         loop: how the tools are run, and when to stop: a `ToolLoop`, or a loop of your own made from it. By default the
@@ -153,15 +153,14 @@ class Agent(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
 
         Raises:
             ToolLoopLimitError: a limit was reached, and the loop has `on_limit="raise"`.
@@ -186,15 +185,14 @@ class Agent(Generic[T]):
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
 
         Raises:
             StateError: the state can't be read, or was changed.
@@ -212,19 +210,18 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
-            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
-                without it the chunks are those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
-                as the provider sends them.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
             release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:
@@ -239,19 +236,18 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
-            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
-                without it the chunks are those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
-                as the provider sends them.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
             release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:

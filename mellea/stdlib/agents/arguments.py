@@ -13,44 +13,43 @@ __all__ = ["AgentArguments", "AgentStreamArguments"]
 
 
 class AgentArguments(OptionArguments, total=False):
-    """What every run of an agent takes."""
+    """The arguments of every run of an agent."""
 
     memory: Annotated[
         Memory | None,
-        "what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user who asks; "
-        "sub-agents with a memory in the same file remember about the same user.",
+        "the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who asks; "
+        "sub-agents with a memory in the same file use that user's, too.",
     ]
     checkpoint: Annotated[
         Checkpoint | None,
         "a file that always has the latest state of the run, or a function that is called with it as a `Pending`: "
-        "after each answer of the model, after each finished tool, and when the run has to wait. `resume` goes on from "
-        "it.",
+        "after each response of the model, after each finished tool, and when the run has to wait. `resume` "
+        "continues from it.",
     ]
     secret: Annotated[
         str | bytes | None,
-        "signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else that of "
-        "`MELLEA_SECRET` in the environment.",
+        "signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else "
+        "`MELLEA_SECRET` from the environment.",
     ]
     store: Annotated[
         str | os.PathLike[str] | None,
-        "an SQLite file where states are noted that were resumed, so that none is resumed twice; by default the "
-        "agent's.",
+        "an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.",
     ]
 
 
 class AgentStreamArguments(AgentArguments, total=False):
-    """What the streams of an agent take."""
+    """The arguments of an agent's streams."""
 
     live: Annotated[
         bool,
-        "give the text of every step as it is written, each chunk with its step, then an empty final chunk; without it "
-        "the chunks are those of the answer alone, once it has been read whole.",
+        "yield the text of every step as it is written, each chunk with its step, then an empty final chunk; without "
+        "it, only the chunks of the answer, once its step is complete.",
         False,
     ]
     chunk_size: Annotated[
         int | None,
-        "the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are as the "
-        "provider sends them.",
+        "the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the "
+        "provider's deltas.",
     ]
     release: Annotated[
         Literal["step"] | None, '`"step"` holds items and partials back until the step that answers has ended.'

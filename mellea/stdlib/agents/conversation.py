@@ -48,7 +48,7 @@ class AgentConversation(Generic[T]):
     """Several turns with an agent; `Agent.conversation()` begins one.
 
     A turn is part of it once its run has ended well. One that failed, was cancelled or is suspended is left out. The
-    calls of tools in it that have no result, as after a limit, get one that says so before the next turn.
+    tool calls in it that have no result, as after a limit, get one that says so before the next turn.
 
     Args:
         agent: with whom.
@@ -92,15 +92,14 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
 
         Raises:
             UsageError: the turn before isn't over.
@@ -118,19 +117,18 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
-            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
-                without it the chunks are those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
-                as the provider sends them.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
             release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:
@@ -146,19 +144,18 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
-            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
-                without it the chunks are those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
-                as the provider sends them.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
             release: `"step"` holds items and partials back until the step that answers has ended.
 
         Raises:

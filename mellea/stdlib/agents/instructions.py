@@ -1,4 +1,4 @@
-"""Adding to the instructions of a step, which stand in its system prompt."""
+"""Adding to the instructions of a step, which are in its system prompt."""
 
 from __future__ import annotations
 

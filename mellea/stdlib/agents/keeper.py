@@ -136,7 +136,7 @@ class StateKeeper:
         if self._checkpoint is None and store is None:
             return
         pending = Pending(self.run, state, agent=self._agent)
-        # Nothing here is given up by a cancelled wait: an old state must not come behind a newer one.
+        # Nothing here is given up by a cancelled wait: an old state must not come after a newer one.
         if resumed is not None and store is not None:
             await anyio.to_thread.run_sync(store.claim, resumed.id, pending.id, self.run)
         if self._checkpoint is not None:

@@ -33,7 +33,7 @@ __all__ = ["Book", "Limits", "current_book"]
     max_tokens="tokens=… limits input and output tokens together",
     request_limit="steps=… limits how many times the model is asked",
     total_tokens_limit="tokens=… limits input and output tokens together",
-    tool_calls_limit="tool_calls=… limits how many calls of tools are run",
+    tool_calls_limit="tool_calls=… limits how many tool calls are run",
     dollars="cost=… is in US dollars",
     timeout="seconds=… limits how long the run takes",
 )
@@ -48,7 +48,7 @@ class Limits:
         steps: how many times the model is asked.
         tokens: input and output tokens together.
         cost: US dollars, by the prices of `mellea.prices`.
-        tool_calls: how many calls of tools are run.
+        tool_calls: how many tool calls are run.
         seconds: how long the run takes.
 
     Raises:
@@ -146,7 +146,7 @@ class Book:
         self.add(answer.usage, prices.cost(answer.usage, provider, answer.model or model))
 
     def find_limit(self, calls: int) -> str | None:
-        """Return which limit is reached, if an answer asks for that many calls of tools.
+        """Return which limit is reached, if an answer asks for that many tool calls.
 
         Raises:
             ConfigurationError: there is a limit on what isn't known.
@@ -220,7 +220,7 @@ class Book:
             return not self._is_closed
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one call of a tool; the others, and the run, go on. Safe from any thread.
+        """Stop one tool call; the others, and the run, go on. Safe from any thread.
 
         Raises:
             UsageError: no such call is running.
@@ -246,13 +246,13 @@ class Book:
     # -- for suspension -------------------------------------------------------------------------------
 
     def begin(self, messages: tuple[Message, ...]) -> LoopProgress:
-        """Return where the loop begins.
+        """Return the state that the loop starts from.
 
         Args:
-            messages: what is asked, for a run that begins anew.
+            messages: the prompt, for a new run.
         """
         if self.is_nested:
-            # A sub-agent finds its state in that of the loop around it, and needs no keeper of its own.
+            # A sub-agent's state is part of the outer loop's, so it needs no keeper of its own.
             self.progress = nest_progress(messages, self.list_spent)
         else:
             state = LoopState(messages) if self.start is None else self.start
@@ -262,7 +262,7 @@ class Book:
         self._read_spent(self.progress.spent_before)
         with self._lock:
             self.added[:0] = self.progress.added
-            # One list from here on, so what `steer` appends reaches the loop, and is saved with its state.
+            # Shared from here on, so what `steer` appends reaches the loop and is saved with its state.
             self.progress.added = self.added
         return self.progress
 
@@ -276,15 +276,15 @@ class Book:
             self.progress.raise_if_waiting()
 
     def list_spent(self) -> dict[str, Any]:
-        """Return what was taken so far, as JSON values."""
+        """Return what has been used so far, as JSON values."""
         usage = None if self.usage is None else to_jsonable(self.usage)
         return {"usage": usage, "cost": self.cost, "tool_calls": self._calls}
 
     def _read_spent(self, spent: Mapping[str, Any]) -> None:
-        """Take what a run before this one had taken."""
+        """Restore what earlier runs have used."""
         if not spent:
             return
-        # It comes from a state, and so possibly from another version or another process.
+        # It comes from a saved state, possibly of another version or process.
         usage = spent.get("usage")
         self.usage = None if usage is None else from_jsonable(usage, "spent.usage")
         self.cost = spent.get("cost")

@@ -1,7 +1,7 @@
 """`Pending`: an agent's run that waits, or was interrupted, as a value and as JSON; signed if there is a secret.
 
-A document may be followed by lines, each a change that makes a later state of it: so a checkpoint is written, which
-would otherwise be the whole conversation each time. A last line that breaks off doesn't count.
+A document may be followed by lines of changes, each of which makes a later state: so a checkpoint needn't write the
+whole conversation each time. An incomplete last line is ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["FORMAT", "VERSION", "Pending", "dump_pending", "write_change"]
 FORMAT = "mellea.pending"
 VERSION = 1
 _CHANGE = '{"after":'
-"""What each change behind a document begins with."""
+"""The prefix of each change after a document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Pending:
         return self.state.questions
 
     def __repr__(self) -> str:
-        # What is asked, but not the arguments: they belong to the conversation, which isn't shown either.
+        # The questions without their arguments, which belong to the conversation and aren't shown either.
         asked = ", ".join([f"{each.id!r}: {each.kind} of {each.call.tool_name!r}" for each in self.questions])
         return f"Pending(run={self.run!r}, id={self.id!r}, agent={self.agent!r}, questions={{{asked}}})"
 
     def to_json(self, *, limit: int = LARGEST) -> str:
-        """Return it as a JSON document, which `from_json` reads in another process, or a later one.
+        """Return it as a JSON document, which `from_json` reads in any other process.
 
         The document holds the whole conversation, but no keys and no model options.
 
@@ -74,27 +74,27 @@ class Pending:
 
     @classmethod
     def from_json(cls, text: str | bytes, *, limit: int = LARGEST) -> Self:
-        """Return what `to_json` wrote, or the state that a checkpoint's file has. A signature is checked on resuming.
+        """Read what `to_json` wrote, or the file of a checkpoint. A signature is checked on resuming.
 
         Args:
             text: the document, from anywhere.
-            limit: the most characters (or bytes) that it may have; changes behind it may have as many.
+            limit: the most characters (or bytes) that it may have; changes after it may have as many.
 
         Raises:
             StateError: it isn't such a document, its version is unknown, or it is damaged.
         """
         if not isinstance(text, (str, bytes)):
             raise UsageError(f"from_json takes JSON as text, not {text!r}")
-        # The limit holds for both parts, as both come from outside.
+        # The limit applies to both parts, as both come from outside.
         text, changes = _split(text, limit)
         data = read_document(text, format=FORMAT, version=VERSION, limit=limit)
         try:
             for number, change in enumerate(changes, 1):
-                # In order, each on the state that it names; a line that was lost is noticed there.
+                # In order, each on the state that it names, so a lost line is noticed.
                 _apply(data, change, f"change {number}")
             check_fields(data, "value", {"run": str, "id": str, "state": dict}, {"agent": str, "signature": str})
             state = load_state(data["state"], "value.state")
-        # `json` and the loaders recurse, and a deep document is refused like any other that is damaged.
+        # `json` and the loaders recurse; a deep document is rejected like any other damaged one.
         except RecursionError:
             raise StateError("the saved state is nested too deep") from None
         return cls(data["run"], state, data["id"], data.get("agent"), data.get("signature"))
@@ -109,12 +109,12 @@ def dump_pending(
 
 
 def write_change(before: Pending, after: Pending) -> str:
-    """Return what makes a state of an earlier one of the same run, as a line to follow the document of that.
+    """Return the change from an earlier state of the run to this one, as a line to append to the earlier document.
 
     Raises:
         UsageError: something in it has no JSON form.
     """
-    # By the id of the state before, so that changes of two runs in one file can't be mixed.
+    # Names the previous state's id, so that changes of two runs in one file can't be mixed.
     line: dict[str, Any] = {"after": before.id, "id": after.id, "change": diff_states(before.state, after.state)}
     if after.signature is not None:
         line["signature"] = after.signature
@@ -126,12 +126,12 @@ def write_change(before: Pending, after: Pending) -> str:
 
 
 def _split(text: str | bytes, limit: int) -> tuple[str | bytes, list[str]]:
-    """Return a document, and the whole lines of changes behind it."""
+    """Return a document, and the complete lines of changes after it."""
     end, begins = (b"\n", _CHANGE.encode()) if isinstance(text, bytes) else ("\n", _CHANGE)
     document, _, changes = text.partition(end)  # type: ignore[arg-type]
     if not changes or changes[: len(begins)] != begins[: len(changes)]:  # as in a document of several lines
         return text, []
-    changes = changes[: changes.rfind(end) + 1]  # type: ignore[arg-type]  # without a line that breaks off
+    changes = changes[: changes.rfind(end) + 1]  # type: ignore[arg-type]  # without an incomplete line
     if len(changes) > limit:
         raise StateError(f"the changes behind the saved state have more than limit={limit:,} characters; raise limit=")
     try:

@@ -1,4 +1,4 @@
-"""Ready-made `prepare_step` functions: ReAct, a warning near the limit, and several of them one after the other."""
+"""Ready-made `prepare_step` functions: ReAct, a warning near the limit, and a chain of several."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ LAST_STEP = (
 
 
 def react(wording: str = REACT) -> PrepareStep:
-    """Make a `prepare_step` that has the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
+    """Create a `prepare_step` that makes the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
 
     Args:
-        wording: what the model is told, behind the instructions.
+        wording: what the model is told after the instructions.
     """
 
     def prepare(step: Step) -> Step:
@@ -43,13 +43,13 @@ def react(wording: str = REACT) -> PrepareStep:
 
 
 def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep:
-    """Make a `prepare_step` that tells the model how many turns are left, and has it answer in the last one.
+    """Create a `prepare_step` that tells the model how many turns are left, and makes it answer in the last one.
 
-    In the last step no tools are offered, so that a run ends with an answer in place of a limit. In an agent all its
-    limits count, but for `seconds`; how many turns tokens and dollars last is estimated by what the last step took.
+    In the last step no tools are offered, so that a run ends with an answer instead of at a limit. In an agent all
+    limits except `seconds` count; how many turns tokens and dollars last is estimated from the last step.
 
     Args:
-        max_steps: as in the loop; an agent knows by itself.
+        max_steps: as in the loop; an agent knows its own.
         ahead: how many steps before the last one the warnings begin.
 
     Raises:
@@ -63,7 +63,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
             raise UsageError(f"{name} takes a whole number from {least}, not {number!r}")
 
     async def prepare(step: Step) -> Step | None:
-        # Looked up in each step: the function is made once, and may serve several agents at the same time.
+        # Looked up in each step: one function may serve several agents at the same time.
         book = current_book.get()
         known = [
             None if max_steps is None else max_steps - step.number,
@@ -72,7 +72,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         left = min((number for number in known if number is not None), default=None)
         if left is None:
             raise UsageError("warn_near_limit() knows the limits of an agent only; elsewhere give it max_steps=")
-        # Nothing is said while there is time: the warning would only take the model's attention off the task.
+        # No warning while there is time: it would only distract the model from the task.
         if left > ahead:
             return None
         if left <= 0:
@@ -81,7 +81,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
             return replace(step, messages=(*step.messages, Message("user", LAST_STEP)), tools=())
         turns = "one more turn" if left == 1 else f"{left} more turns"
         warning = f"You have this turn and {turns}; call only the tools that you need for the answer."
-        # A message of this step alone. It isn't kept in the conversation, where old warnings would contradict new
+        # Only for this step. In the conversation, old warnings would contradict new
         # ones.
         return replace(step, messages=(*step.messages, Message("user", warning)))
 
@@ -89,7 +89,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
 
 
 def chain(*functions: PrepareStep) -> PrepareStep:
-    """Make one `prepare_step` of several: each gets the step as the one before it has changed it."""
+    """Combine several `prepare_step`s: each gets the step as changed by the one before it."""
 
     async def prepare(step: Step) -> Step:
         for function in functions:

@@ -1,4 +1,4 @@
-"""What a run of an agent comes to."""
+"""The result of an agent's run."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AgentStep:
-    """One answer of the model, and the tools that it called.
+    """One response of the model, and the tools that it called.
 
     Attributes:
         number: from 1.
         text: what the model wrote.
         tool_calls: the tools that it called.
-        results: what they gave back, in the order of the calls; none if they weren't run.
+        results: their results, in the order of the calls; empty if they weren't run.
         usage: the tokens that it took, `None` if the provider didn't report them.
     """
 
@@ -56,18 +56,18 @@ class AgentStep:
 
 @dataclass(frozen=True, slots=True)
 class AgentRun(Displayed, Generic[T]):
-    """What a run of an agent came to.
+    """The result of an agent's run.
 
     Attributes:
-        value: the text of the answer; at a limit, that of the last step which wrote any.
-        parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run has
-            reached a limit before there was one, or waits for somebody.
+        value: the text of the answer; at a limit, the text of the last step that has any.
+        parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run
+            reached a limit before there was one, or is suspended.
         messages: the whole conversation: instructions, what was asked, every step with its results, the answer.
         steps: every step, in order.
         usage: the tokens of all steps, and of sub-agents; `None` if no provider reported any.
         cost: what they cost in US dollars by `mellea.prices`; `None` if a part is unknown.
         pending: what the run waits for, if it is suspended.
-        limit: the limit that it has reached: `"steps"`, `"tokens"`, `"cost"`, `"tool_calls"` or `"seconds"`.
+        limit: the limit that it reached: `"steps"`, `"tokens"`, `"cost"`, `"tool_calls"` or `"seconds"`.
     """
 
     value: str
@@ -85,7 +85,7 @@ class AgentRun(Displayed, Generic[T]):
         """The parsed answer where the agent has an `output` type, else the text."""
         return cast("T", self.parsed if self.has_format else self.value)
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
@@ -112,7 +112,7 @@ class AgentRun(Displayed, Generic[T]):
 
 
 def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:
-    """Return a table of steps for a card, nothing if there are none."""
+    """Return a table of steps for a card, empty if there are none."""
     from mellea.core.card import Grid  # lazy: only a frontend asks
 
     rows = []
@@ -128,13 +128,13 @@ def _write(call: ToolCall) -> str:
 
 @dataclass(slots=True)
 class _Writing:
-    """A step while it is read."""
+    """A step that is being read."""
 
     number: int
     text: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     results: list[ToolOutput] = field(default_factory=list)
-    used_before: Usage | None = None  # by attempts before the one that is read
+    used_before: Usage | None = None  # by attempts before the current one
     usage: Usage | None = None
     is_whole: bool = False
 
@@ -150,7 +150,7 @@ class _Writing:
                 self.usage = usage if self.usage is None else self.usage.merge(usage)
             case StepEnd():
                 self.is_whole = True
-            case AttemptStart(number) if number > 1:  # the answer is corrected: what it was so far is discarded
+            case AttemptStart(number) if number > 1:  # the answer is being corrected: its text so far is discarded
                 self.text = []
                 self.used_before, self.usage = self._total(), None
 
@@ -169,24 +169,24 @@ def list_steps(events: Iterable[Event], start: LoopState | None = None) -> tuple
 
     Args:
         events: those of the run.
-        start: where it went on from; the steps before that come first, without their usage.
+        start: the state that it continued from; earlier steps come first, without their usage.
     """
     return tuple(step.end() for step in _read_steps(events, _read_earlier(start)))
 
 
 def find_text(events: Iterable[Event], start: LoopState | None = None) -> str:
-    """Return the text of a run that has reached a limit: that of the last step which was read whole and wrote any.
+    """Return the text of a run that has reached a limit: that of the last complete step that has any.
 
     Args:
         events: those of the run.
-        start: where it went on from; the steps before that count, too.
+        start: the state that it continued from; earlier steps count, too.
     """
     texts = ["".join(step.text) for step in _read_steps(events, _read_earlier(start)) if step.is_whole]
     return next((text for text in reversed(texts) if text), "")
 
 
 def list_answers(start: LoopState | None) -> tuple[Message, ...]:
-    """Return what the model had answered before a state, without an answer that the run repeats which goes on."""
+    """Return the model's answers before a state, except one that the continued run repeats."""
     if start is None:
         return ()
     answers = [message for step in start.list_steps() for message in step if message.role == "assistant"]
@@ -200,8 +200,8 @@ def _read_earlier(start: LoopState | None) -> list[_Writing]:
     steps = [_read_step(number, messages) for number, messages in enumerate(start.list_steps(), 1)]
     if steps:
         steps[-1].results += start.outputs.values()
-        steps[-1].is_whole = not start.calls  # one with open calls ends in the run that goes on
-        if start.is_done:  # the run that goes on repeats the answer
+        steps[-1].is_whole = not start.calls  # one with open calls ends in the continued run
+        if start.is_done:  # the continued run repeats the answer
             steps[-1].text = []
     return steps
 
@@ -228,10 +228,10 @@ def _read_steps(events: Iterable[Event], earlier: Iterable[_Writing] = ()) -> li
 
 
 def make_run(record: Record, book: Book) -> AgentRun[Any]:
-    """Return what a run came to that has ended well."""
+    """Return the result of a run that ended without an error."""
     events, generation = record.events[: record.limit], record.so_far()
     steps = list_steps(events, book.start)
-    # A run that ends with calls has reached a limit, waits, or has a loop of its own.
+    # A run that ends with calls has reached a limit, is suspended, or has its own loop.
     has_answer = book.limit is None and not (steps and steps[-1].tool_calls)
     text = generation.message.content if has_answer else find_text(events, book.start)
     has_format = record.format is not None

@@ -1,11 +1,12 @@
-"""The states that were resumed, noted in an SQLite file, so that no state is resumed twice.
+"""Records resumed states in an SQLite file, so that no state is resumed twice.
 
-Rules, for a state that is resumed, and its successor, which is the first state that is saved afterwards:
+Rules for a state that is resumed, and its successor, the first state that is saved afterwards:
 
-- It is claimed; then the successor is saved; then the claim is used, and only then something is done. A state whose
-  claim was used can't be resumed again.
-- A process that is killed before it uses its claim has done nothing. Whoever comes next either resumes the same state,
-  which supersedes the claim, so that the successor can't be resumed any more; or resumes the successor, which uses it.
+- The state is claimed, the successor is saved, the claim is used, and only then work starts. A state whose claim
+  was used can't be resumed again.
+- A process that is killed before it uses its claim has done nothing. The next process either resumes the same state,
+  which supersedes the claim, so that the successor can't be resumed any more; or it resumes the successor, which uses
+  the claim.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SCHEMA: Sequence[Sequence[str]] = (
 
 
 class ResumeStore:
-    """Notes which states were resumed; several processes may share the file.
+    """Records which states were resumed; several processes may share the file.
 
     Args:
         path: the file.
@@ -50,18 +51,18 @@ class ResumeStore:
             run: the id of their run.
 
         Raises:
-            UsageError: it was resumed already, or was saved by a resume that did nothing and was done over.
+            UsageError: it was already resumed, or was saved by a resume that did nothing and was repeated.
         """
         with self._write() as connection:
-            # A superseded successor comes from a resume that was done over: going on from it would do everything
+            # A superseded successor comes from a resume that was repeated: continuing it would do everything
             # twice.
             is_gone = "(state = ? AND status = 'used') OR (successor = ? AND status = 'superseded')"
             if connection.execute(f"SELECT 1 FROM claims WHERE {is_gone}", (state, state)).fetchone():
                 raise _resumed(state)
-            # Resuming a successor proves that its predecessor's run has gone on, even if that was killed before it
-            # said so.
+            # Resuming a successor proves that its predecessor's run continued, even if it was killed before it
+            # recorded that.
             connection.execute("UPDATE claims SET status = 'used' WHERE successor = ?", (state,))
-            # A claim that isn't used belongs to a process that has done nothing yet, so this one may take over.
+            # An unused claim belongs to a process that hasn't done anything yet, so this one may take over.
             connection.execute("UPDATE claims SET status = 'superseded' WHERE state = ?", (state,))
             row = (state, successor, run, time.time())
             connection.execute("INSERT INTO claims VALUES (?, ?, ?, 'claimed', ?)", row)
@@ -70,12 +71,12 @@ class ResumeStore:
         """Use a claim.
 
         Raises:
-            UsageError: somebody else has resumed the state meanwhile.
+            UsageError: another process has resumed the state meanwhile.
         """
         with self._write() as connection:
             use = "UPDATE claims SET status = 'used' WHERE state = ? AND successor = ? AND status = 'claimed'"
-            # `rowcount` tells, within the same transaction: a check and a later update would leave a gap between
-            # them.
+            # `rowcount` checks within the same transaction; a separate check would leave a gap before the
+            # update.
             if connection.execute(use, (state, successor)).rowcount != 1:
                 raise _resumed(state)
 
@@ -90,6 +91,6 @@ class ResumeStore:
 
 def _resumed(state: str) -> UsageError:
     return UsageError(
-        f"the state {state!r} was resumed already, and the store lets each state be resumed once; go on from the state "
-        "that came of it: the new run.pending, or its checkpoint"
+        f"the state {state!r} was resumed already, and the store lets each state be resumed once; continue from its "
+        "successor: the new run.pending, or its checkpoint"
     )

@@ -1,4 +1,4 @@
-"""Routing by rules: which of several agents a prompt goes to, decided by plain code and not by a model."""
+"""Routing by rules: plain code, not a model, decides which of several agents gets a prompt."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from mellea.stdlib.verb import verb
 __all__ = ["Router", "Rule"]
 
 Rule = str | Iterable[str] | Callable[[str], bool]
-"""Words, one of which a word of the prompt has to begin with, in whatever case; or a function of the prompt's text."""
+"""Words, one of which has to be the beginning of a word in the prompt, in any case; or a function of the prompt's
+text."""
 
 
 @short_errors
 class Router:
-    """Several agents and the rules by which a prompt goes to one of them; the first rule that fits counts.
+    """Sends each prompt to one of several agents; the first rule that matches counts.
 
     Args:
         rules: pairs of a rule and an agent. A rule is a word, several words, or a function of the prompt's text. A word
-            fits where it stands in the prompt or begins a word of it, in whatever case: "refund" fits "Refunds?".
+            matches where it occurs in the prompt or begins a word of it, in any case: "refund" matches "Refunds?".
         default: the agent for everything else.
 
     Raises:
-        UsageError: a rule or an agent is none.
+        UsageError: a rule or an agent has a wrong type.
     """
 
     def __init__(self, rules: Iterable[tuple[Rule, Agent[Any]]], default: Agent[Any]) -> None:
@@ -41,7 +42,7 @@ class Router:
         self._default = _as_agent(default)
 
     def choose(self, prompt: Any) -> Agent[Any]:
-        """Return the agent that a prompt goes to.
+        """Return the agent for a prompt.
 
         Args:
             prompt: a text, a `Message`, or a list of messages, of which the last one counts.
@@ -52,11 +53,11 @@ class Router:
     def conversation(
         self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
     ) -> AgentConversation[Any]:
-        """Begin a conversation, or go on with one, in which each turn goes to the right agent and knows those before.
+        """Start or continue a conversation, in which each turn goes to the right agent and sees the earlier ones.
 
         Args:
             saved: a conversation as `to_json()` has saved it.
-            messages: what was said before, in place of `saved`.
+            messages: the conversation so far, in place of `saved`.
 
         Raises:
             StateError: what is saved can't be read.
@@ -65,20 +66,19 @@ class Router:
 
     @verb("run", AgentArguments)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[Any]:
-        """Have the right agent work on the prompt; the errors are those of `Agent.arun`.
+        """Run the right agent on the prompt; the errors are those of `Agent.arun`.
 
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
         """
         return await self.choose(prompt).arun(prompt, **arguments)
 
@@ -91,19 +91,18 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
-            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
-                without it the chunks are those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
-                as the provider sends them.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
             release: `"step"` holds items and partials back until the step that answers has ended.
         """
         return self.choose(prompt).stream(prompt, **arguments)
@@ -115,19 +114,18 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: what the agent remembers in this run in place of its own memory, as `memory.of(user)` of the user
-                who asks; sub-agents with a memory in the same file remember about the same user.
+            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
+                asks; sub-agents with a memory in the same file use that user's, too.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
-                `Pending`: after each answer of the model, after each finished tool, and when the run has to wait.
-                `resume` goes on from it.
-            secret: signs the states of the run, so that `resume` refuses changed ones; by default the agent's, else
-                that of `MELLEA_SECRET` in the environment.
-            store: an SQLite file where states are noted that were resumed, so that none is resumed twice; by default
-                the agent's.
-            live: give the text of every step as it is written, each chunk with its step, then an empty final chunk;
-                without it the chunks are those of the answer alone, once it has been read whole.
-            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default the chunks are
-                as the provider sends them.
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
             release: `"step"` holds items and partials back until the step that answers has ended.
         """
         return self.choose(prompt).astream(prompt, **arguments)
@@ -163,7 +161,7 @@ def _as_agent(agent: Any) -> Agent[Any]:
 
 
 def _text(prompt: Any) -> str:
-    # What was said last decides; earlier messages may be about something else.
+    # The last message decides; earlier ones may be about something else.
     if isinstance(prompt, (list, tuple)) and prompt:
         prompt = prompt[-1]
     if isinstance(prompt, Message):

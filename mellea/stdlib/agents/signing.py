@@ -1,4 +1,4 @@
-"""Signatures of states: proof that nobody has changed one on its way through other hands."""
+"""Signatures of states: proof that a state wasn't changed while it was stored elsewhere."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LARGEST_WHOLE = 1e21
 
 
 _Digests = dict[str, tuple[Sequence[Message], Any]]
-"""The digest of each conversation, and what it is of, by the path of a sub-agent's state."""
+"""The digest of each conversation, and its messages, by the path of a sub-agent's state."""
 
 
 class Signer:
     """Signs the states of one run.
 
-    What is signed is the whole state as canonical JSON (run, step, call ids, tools, arguments), with a digest of the
-    conversation in its place: that goes on with the digest of the state before, so that a long conversation isn't read
+    The signature covers the whole state as canonical JSON (run, step, call ids, tools, arguments), with a digest in
+    place of the conversation: it continues the digest of the previous state, so that a long conversation isn't hashed
     again for each state.
 
     Args:
@@ -43,7 +43,7 @@ class Signer:
         self._digests: _Digests = {}
 
     def sign(self, pending: Pending) -> Pending:
-        """Return it with a signature, without one if there is no secret."""
+        """Return the state with a signature, or unsigned if there is no secret."""
         return replace(pending, signature=None if self._secret is None else self.make_signature(pending))
 
     def make_signature(self, pending: Pending) -> str:
@@ -54,7 +54,7 @@ class Signer:
         """
         if self._secret is None:
             raise UsageError("a state is signed with a secret, and there is none; set secret= or MELLEA_SECRET")
-        known, self._digests = self._digests, {}  # those of sub-agents that have ended aren't kept
+        known, self._digests = self._digests, {}  # those of finished sub-agents aren't kept
         value = dump_pending(pending, lambda messages, path: self._digest(messages, path, known))
         body = _write_canonical({"format": FORMAT, "version": VERSION, "value": value})
         return f"{_ALGORITHM}:{hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
@@ -62,10 +62,10 @@ class Signer:
     def _digest(self, messages: Sequence[Message], path: str, known: _Digests) -> str:
         before, digest = known.get(path, ((), hashlib.sha256()))
         count = len(before)
-        # By identity: messages are frozen, and comparing texts would cost as much as the digest that is saved by it.
+        # By identity: messages are frozen, and comparing texts would cost as much as the digest that this saves.
         if count > len(messages) or any(map(operator.is_not, before, messages)):
             count, digest = 0, hashlib.sha256()
-        # A copy, since the digest of a state that is known may be continued more than once.
+        # A copy, since the digest of a known state may be continued more than once.
         digest = digest.copy()
         for message in messages[count:]:
             digest.update(_write_canonical(to_jsonable(message)) + b"\n")
@@ -74,25 +74,25 @@ class Signer:
 
 
 def check_signature(pending: Pending, secret: bytes | None) -> None:
-    """Refuse a state that somebody has changed.
+    """Reject a state that was changed.
 
     Raises:
-        StateError: it was changed or isn't signed, or it is signed and there is no secret to check that with.
+        StateError: it was changed or isn't signed, or it is signed and there is no secret to verify it with.
     """
     # Unsigned and no secret: nothing to check.
     if secret is None:
         if pending.signature is None:
             return
-        # Not let through: that this process lacks the secret is a mistake of its setup, and would switch the check
-        # off.
+        # Rejected: if this process lacks the secret, its setup is wrong, and the check would be
+        # disabled.
         raise StateError(
             "the state is signed, and there is no secret to check that with; set secret= or MELLEA_SECRET as it was "
             "set where the state was made"
         )
-    # Else whoever changes a state could get round the check by leaving the signature out.
+    # Otherwise an attacker could bypass the check by leaving the signature out.
     if pending.signature is None:
         raise StateError("the state isn't signed, and with a secret only signed states are resumed")
-    # Constant time, so that the time of an answer doesn't tell how much of a forged signature was right.
+    # Constant time, so that timing doesn't reveal how much of a forged signature was right.
     if not hmac.compare_digest(pending.signature.encode(), Signer(secret).make_signature(pending).encode()):
         raise StateError("the state was changed after it was signed, or signed with another secret; it isn't resumed")
 
@@ -115,7 +115,7 @@ def _write_canonical(value: Any) -> bytes:
 
 
 def _canonical(value: Any) -> Any:
-    """Return a JSON value with whole numbers without a fraction, as JavaScript writes them back."""
+    """Return a JSON value with whole numbers written without a fraction, as JavaScript does."""
     if isinstance(value, Mapping):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,10 +1,10 @@
-"""What one state of a run has that an earlier one hasn't, as JSON values; and the later state, made of the earlier one.
+"""The difference between two states of a run as JSON values, and how to apply it.
 
 Rules:
 
-- Messages and steps are told by how many are kept and which are added, so that the size of a change is that of what is
-  new; results, answers and the states of sub-agents by their keys. The other fields are small, and told anew.
-- What comes of a change is checked by `load_state`; here it is only checked that there is something to change.
+- Messages and steps are given as the number kept and those added, so that a change is only as large as what is new;
+  results, answers and the states of sub-agents by their keys. The other fields are small, and repeated.
+- `load_state` checks the result of a change; here it is only checked that the changed value exists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["apply_change", "diff_states"]
 
 T = TypeVar("T")
 
-# Which JSON type each part of a change has; a change can come from anywhere, so this is checked first.
+# The JSON type of each part of a change; a change can come from anywhere, so this is checked first.
 _CHANGES: dict[str, type] = {
     **dict.fromkeys(("messages", "starts", "outputs", "answers", "nested"), dict),
     **dict.fromkeys(FIELDS, list),
@@ -29,9 +29,9 @@ _CHANGES: dict[str, type] = {
 
 
 def diff_states(before: LoopState, after: LoopState) -> dict[str, Any]:
-    """Return what a state has that an earlier one of the run hasn't, as JSON values for `apply_change`.
+    """Return the difference between a state and an earlier one of the run, as JSON values for `apply_change`.
 
-    Its size is that of what is new, however long the conversation is.
+    It is only as large as what is new, however long the conversation is.
 
     Raises:
         UsageError: something in it has no JSON form.
@@ -41,7 +41,7 @@ def diff_states(before: LoopState, after: LoopState) -> dict[str, Any]:
         change["messages"] = _diff_lists(before.messages, after.messages, dump_messages)
     if before.starts != after.starts:
         change["starts"] = _diff_lists(before.starts, after.starts, list)
-    # No test for equality before these: `_diff_maps` compares by identity and costs no more than the test would.
+    # No equality test before these: `_diff_maps` compares by identity and costs no more than the test.
     change["outputs"] = _diff_maps(before.outputs, after.outputs, to_jsonable)
     change["answers"] = _diff_maps(before.answers, after.answers, dump_answer)
     change["nested"] = _diff_maps(before.nested, after.nested, dump_state, diff_states)
@@ -52,12 +52,12 @@ def diff_states(before: LoopState, after: LoopState) -> dict[str, Any]:
 
 
 def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
-    """Change a state, which is JSON values, as `diff_states` says; what comes of it is checked by `load_state`.
+    """Apply a change made by `diff_states` to a state as JSON values; `load_state` checks the result.
 
     Args:
         data: the state.
         change: from anywhere.
-        path: where it stands, for errors.
+        path: where it is, for errors.
 
     Raises:
         StateError: it isn't a change of that state.
@@ -69,8 +69,8 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
         elif name in FIELDS:
             if len(value) != 1:
                 raise StateError(f"{path}.{name} should be a list with one value, not {value!r:.80}")
-            # An empty value is removed, as `dump_state` leaves it out: applied changes give the document that is
-            # written whole.
+            # An empty value is removed, as `dump_state` leaves it out, so that applied changes give the same
+            # document as a full dump.
             data.update({name: value[0]}) if value[0] else data.pop(name, None)
         else:
             _apply_map(data.setdefault(name, {}), value, f"{path}.{name}")
@@ -79,7 +79,7 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
 def _diff_lists(before: Sequence[T], after: Sequence[T], dump: Callable[[Sequence[T]], Any]) -> dict[str, Any]:
     kept = 0
     for old, new in zip(before, after, strict=False):
-        # By identity: messages are never changed in place, and comparing their texts would cost as much as writing
+        # By identity: messages are never changed in place, and comparing texts would cost as much as writing
         # them.
         if old is not new:
             break
@@ -94,7 +94,7 @@ def _diff_maps(
     diff: Callable[[T, T], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     changed = {key: value for key, value in after.items() if key not in before or before[key] is not value}
-    # A sub-agent's state is told as a change as well; else each of its steps would repeat its whole conversation.
+    # A sub-agent's state is diffed, too; else each of its steps would repeat its whole conversation.
     there = {key: value for key, value in changed.items() if diff is not None and key in before}
     data = {
         "drop": [key for key in before if key not in after],
@@ -106,7 +106,7 @@ def _diff_maps(
 
 def _apply_list(values: Any, change: Any, path: str) -> None:
     check_fields(change, path, {"keep": int, "add": list}, {})
-    # A negative number would be a valid slice, and cut from the end.
+    # A negative number would be a valid slice that cuts from the end.
     if not isinstance(values, list) or not 0 <= change["keep"] <= len(values):
         raise StateError(f"{path} changes a value that the state before it doesn't have")
     del values[change["keep"] :]
@@ -123,7 +123,7 @@ def _apply_map(values: Any, change: Any, path: str) -> None:
         del values[key]
     values.update(change.get("set", {}))
     for key, inner in change.get("change", {}).items():
-        # A sub-agent's state changes only where there is one.
+        # A sub-agent's state can only change if it exists.
         if not isinstance(values.get(key), dict):
             raise StateError(f"{path} changes a value that the state before it doesn't have")
         apply_change(values[key], inner, f"{path}[{key!r}]")

@@ -1,4 +1,4 @@
-"""The state of a loop as JSON values, and back. What is unknown, or doesn't fit together, is refused."""
+"""Converts the state of a loop to JSON values and back. Unknown or inconsistent values are rejected."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _DEEPEST = 50
 
 
 FIELDS: dict[str, Callable[[Any], Any]] = {
-    # The call of a question is that of the answer under the same key.
+    # A question's call is the one with the same key in the answer.
     "asked": lambda asked: [{"id": each.id, "kind": each.kind, "text": each.text} for each in asked],
     "added": to_jsonable,
     "spent": lambda spent: json_value(dict(spent)),
     "limit": lambda limit: limit,
     "is_done": bool,
 }
-"""The fields that are written anew where they have changed, and how."""
+"""The fields that are written in full if they have changed, and how."""
 
 
 def dump_messages(messages: Sequence[Message], path: str = "") -> Any:
-    """Return messages as JSON values; the path is that of a sub-agent's state, for others of this kind."""
+    """Return messages as JSON values; `path` is only used by other functions of this kind."""
     return to_jsonable(messages)
 
 
 def dump_state(
     state: LoopState, dump_messages: Callable[[Sequence[Message], str], Any] = dump_messages, path: str = ""
 ) -> dict[str, Any]:
-    """Return a state as JSON values; what is empty is left out.
+    """Return a state as JSON values, without empty fields.
 
     Args:
         state: the state.
-        dump_messages: makes something else of the messages; is given them, and the path of a sub-agent's state.
+        dump_messages: converts the messages; called with them and the path of a sub-agent's state.
         path: that of this state.
 
     Raises:
@@ -59,23 +59,23 @@ def dump_state(
 
 
 def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
-    """Return the state that `dump_state` made JSON values of.
+    """Return the state from the JSON values that `dump_state` made.
 
     Args:
         data: the JSON values, from anywhere.
-        path: where they stand, for errors.
+        path: where they are, for errors.
         depth: how many sub-agents deep.
 
     Raises:
         StateError: it isn't one.
     """
-    # The state may be hostile; without a limit a deep one would end in a RecursionError, or in the C stack.
+    # The state may be hostile; without a limit a deep one would cause a RecursionError, or overflow the C stack.
     if depth > _DEEPEST:
         raise StateError(f"{path} is nested too deep")
-    # Unknown fields are refused rather than dropped: a later version's state could mean something else without them.
+    # Unknown fields are rejected rather than dropped: a later version's state could mean something else without them.
     check_fields(data, path, {"messages": list}, _OPTIONAL)
     messages = _load_messages(data, "messages", path)
-    # Made twice: questions refer to the calls of the last answer, which only a state can find.
+    # Built twice: questions refer to the calls of the last answer, which only a state can find.
     state = LoopState(messages, _load_starts(data, path, len(messages)), limit=data.get("limit"))
     calls = state.calls
     return LoopState(
@@ -106,7 +106,7 @@ _OPTIONAL: dict[str, type] = {
 
 
 def check_fields(data: Any, path: str, needed: Mapping[str, type], optional: Mapping[str, type]) -> None:
-    """Refuse what isn't an object with such fields.
+    """Reject anything but an object with these fields.
 
     Raises:
         StateError: it isn't.
@@ -154,14 +154,14 @@ def _load_question(data: Any, path: str, calls: Mapping[str, Any]) -> Question:
     if data["kind"] not in get_args(QuestionKind):
         known = ", ".join(map(repr, get_args(QuestionKind)))
         raise StateError(f"{path}.kind should be one of {known}, not {data['kind']!r}")
-    # A question about no call couldn't be answered, and would keep the run waiting for ever.
+    # A question about no call couldn't be answered, and would keep the run waiting forever.
     if data["id"] not in calls:
         raise StateError(f"{path} asks about the call {data['id']!r}, which the state doesn't have")
     return Question(data["id"], data["kind"], calls[data["id"]], data["text"])
 
 
 def dump_answer(answer: Answer) -> dict[str, Any]:
-    """Return what was answered about a call as JSON values."""
+    """Return the answer about a call as JSON values."""
     if isinstance(answer, Deny):
         return {"denied": answer.reason}
     if isinstance(answer, Edited):
@@ -173,7 +173,7 @@ def dump_answer(answer: Answer) -> dict[str, Any]:
 
 def _load_answer(data: Any, path: str) -> Answer:
     check_fields(data, path, {}, {"denied": str, "edited": dict, "result": dict, "approved": bool})
-    # `rest` has to be empty: two answers at once would leave it to the order of the cases which one counts.
+    # `rest` has to be empty: with two answers, the order of the cases would decide which one counts.
     match data:
         case {"denied": reason, **rest} if not rest:
             return Deny(reason)

@@ -1,7 +1,7 @@
 """Streams of an agent's run: safe chunks of its answer, all its events, typed values, and a way to steer it.
 
-A stream of an agent is made of a `Stream`, or an `AsyncStream`: it is launched, left and closed in the same way. The
-readers of chunks read its events.
+An agent's stream wraps a `Stream` or an `AsyncStream`: it is launched, left and closed in the same way. Chunk
+readers read its events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ S = TypeVar("S", Stream[Any], AsyncStream[Any])
 
 
 class _AgentStreaming(Displayed, Generic[T, S]):
-    """What both kinds of stream know of their run, while it goes on and afterwards."""
+    """What both kinds of stream share: access to their run, while it is running and afterwards."""
 
     verbs = ("agent.stream(…)", "agent.astream(…)", "agent.arun(…)")
 
@@ -46,10 +46,10 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         self._arguments = arguments
         self._live, self._chunk_size = arguments.get("live", False), arguments.get("chunk_size")
         check_flag("live", self._live)
-        self._chunks()  # a wrong size is an error now
+        self._chunks()  # reports a wrong size now
 
     def _chunks(self) -> Chunks:
-        # A fold of its own for each reader, so that several can read one run from its beginning.
+        # Each reader has its own fold, so that several can read one run from its beginning.
         return Chunks(ChunkFold(live=self._live, size=self._chunk_size), self._book)
 
     @property
@@ -59,7 +59,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
 
     @property
     def record(self) -> Record | None:
-        """The run as its readers know it; `None` before it has begun."""
+        """The run as its readers see it; `None` before it has started."""
         return self._source.record
 
     @property
@@ -69,12 +69,12 @@ class _AgentStreaming(Displayed, Generic[T, S]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens taken so far, `None` if the provider hasn't said."""
+        """Tokens used so far, `None` if the provider hasn't reported any."""
         return self._source.usage
 
     @property
     def result(self) -> AgentRun[T]:
-        """What the run came to.
+        """The result of the run.
 
         Raises:
             UsageError: the stream hasn't been read to its end.
@@ -88,17 +88,17 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         return self.result.output
 
     def steer(self, text: str) -> None:
-        """Say something to the agent while it works; it is told before its next step.
+        """Send the agent a message while it works; it sees it before its next step.
 
-        If the agent is just writing its answer, it makes one more step. Safe from any thread.
+        If it is already writing its answer, it makes one more step. Safe from any thread.
 
         Raises:
-            UsageError: the agent has ended its work.
+            UsageError: the agent has finished.
         """
         self._book.steer(text)
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one call of a tool, and have the model told so; the run goes on. Safe from any thread.
+        """Stop one tool call and tell the model; the run goes on. Safe from any thread.
 
         Args:
             tool_call_id: as in the `ToolEnd` event of the call, also of one of a sub-agent. A sync tool runs on in its
@@ -120,7 +120,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         from mellea.core.run_card import say_tokens  # lazy, too
 
         title, record = "AgentRun", self.record
-        if record is None:  # showing it begins nothing
+        if record is None:  # showing it launches nothing
             return Card(title, "not launched")
         parts = tabulate_steps(list_steps(record.events[: record.limit], self._book.start)) + show_error(record.error)
         state = "waits for answers" if self._book.pending is not None else record.state.value
@@ -134,7 +134,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
 class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
     """The run of an agent for plain code: `for chunk in stream`, with or without `with`.
 
-    It begins at `with` or at the first chunk. Leaving the block early cancels the run and waits until everything in it
+    It starts at `with` or at the first chunk. Leaving the block early cancels the run and waits until everything in it
     has stopped: the request, the tools, the sub-agents.
     """
 
@@ -143,7 +143,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
         return ChunkReader(self._source.events(), self._chunks())
 
     def events(self) -> EventReader:
-        """Read the typed events of every step as they come, from the beginning."""
+        """Read the typed events of every step as they arrive, from the beginning."""
         return self._source.events()
 
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
@@ -155,7 +155,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
         return self._source.partials()
 
     def close(self) -> None:
-        """Cancel the run if it still goes on, and wait until everything in it has stopped."""
+        """Cancel the run if it is still running, and wait until everything in it has stopped."""
         self._source.close()
 
     def to_async(self) -> AsyncAgentStream[T]:
@@ -177,7 +177,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
 class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
     """The run of an agent for async code: `async for chunk in stream`, with or without `async with`.
 
-    It begins at `async with`, or when the reading begins. Leaving the block early cancels the run and waits until
+    It starts at `async with`, or at the first read. Leaving the block early cancels the run and waits until
     everything in it has stopped: the request, the tools, the sub-agents.
     """
 
@@ -186,7 +186,7 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
         return AsyncChunkReader(self._source.events(), self._chunks())
 
     def events(self) -> EventIterator:
-        """Read the typed events of every step as they come, from the beginning; only inside a running event loop."""
+        """Read the typed events of every step as they arrive, from the beginning; only inside a running event loop."""
         return self._source.events()
 
     def items(self, on_error: OnError = "raise") -> AsyncReader[Any]:
@@ -198,7 +198,7 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
         return cast("AsyncReader[Partial[T]]", self._source.partials())
 
     async def aclose(self) -> None:
-        """Cancel the run if it still goes on, and wait until everything in it has stopped."""
+        """Cancel the run if it is still running, and wait until everything in it has stopped."""
         await self._source.aclose()
 
     async def __aenter__(self) -> Self:
@@ -212,7 +212,7 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
 
 
 class Chunks:
-    """The chunks of a run for one reader, made of its events."""
+    """Folds the events of a run into chunks, for one reader."""
 
     __slots__ = ("_book", "_fold", "is_over")
 
@@ -227,11 +227,11 @@ class Chunks:
             self._fold.feed(event)
             return
         self.is_over = True
-        # A run that waits has no answer, so what was held back isn't one either.
+        # A suspended run has no answer, so what was held back isn't one either.
         self._fold.finish(is_suspended=self._book.pending is not None)
 
     def take(self) -> StreamChunk | None:
-        """Return the next chunk, `None` if that takes more events."""
+        """Return the next chunk, or `None` if more events are needed."""
         return self._fold.ready.popleft() if self._fold.ready else None
 
 
@@ -243,7 +243,7 @@ class ChunkReader(Iterator[StreamChunk]):
         self._chunks = chunks
 
     def __next__(self) -> StreamChunk:
-        # One event may give no chunk, or several.
+        # One event may result in no chunk, or in several.
         while (chunk := self._chunks.take()) is None:
             if self._chunks.is_over:
                 raise StopIteration

@@ -1,7 +1,7 @@
-"""The work of one run of an agent: a call whose tool loop keeps a book of what it takes.
+"""The work of one run of an agent: a call whose tool loop records what it uses.
 
-There is one loop in the project, `ToolLoop`. What an agent adds to it stands here: limits of its own, what the user
-says while it works, what its sub-agents take, and the correction of an answer that isn't of its output type.
+There is one loop in the project, `ToolLoop`. An agent adds its own limits, messages from the user while it
+works, the usage of sub-agents, and the correction of an answer that isn't a value of its output type.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["AgentCall", "AgentWork"]
 
 C = TypeVar("C", bound=Context)
 
-_ANSWER = Requirement("an answer of the asked form", check_only=True)
+_ANSWER = Requirement("an answer of the requested type", check_only=True)
 
 
 @find_quick_value
@@ -44,7 +44,7 @@ class AgentCall(Call):
     """A call that an agent makes.
 
     Args:
-        book: of the run; there is one when it is launched.
+        book: of the run; set when it is launched.
         label: the agent's name, for traces.
         corrects: whether an answer that isn't a value of the output type is corrected, once.
     """
@@ -70,9 +70,9 @@ class AgentCall(Call):
         parts: Iterable[Any] | None = None,
         **how: Unpack[LaunchArguments],
     ) -> tuple[ModelOutputThunk[Any], C]:
-        """Launch the run; observers are told of an agent."""
+        """Launch the run; observers see it as an agent."""
         how["kind"], how["label"] = "agent", self.label
-        return Call.begin(self, context, ingredients, parts, **how)  # `super()` doesn't know a class that has slots
+        return Call.begin(self, context, ingredients, parts, **how)  # `super()` doesn't work in a class with slots
 
 
 class AgentTask(Answering):
@@ -97,13 +97,13 @@ class AgentTask(Answering):
         self._step = self._seen = 0
         self._is_whole = True  # the answer of that step
         self._is_corrected = False
-        self._parsed: tuple[Generation, Any] | None = None  # the answer that was right, and its value
+        self._parsed: tuple[Generation, Any] | None = None  # the valid answer, and its value
 
     async def work(self, run: Run) -> Any:
-        """Let the tool loop answer, within the limits."""
+        """Run the tool loop within the limits."""
         self.run = run
         book = self._book
-        current_book.set(book)  # for this run's own task, and what it begins
+        current_book.set(book)  # for this run's own task, and what it starts
         try:
             answer = await self._answer()
         except MelleaError as error:
@@ -119,7 +119,7 @@ class AgentTask(Answering):
         return parsed
 
     async def _answer(self) -> Generation | None:
-        """Return the last answer; `None` if the time was over before there was one."""
+        """Return the last answer; `None` if time ran out before there was one."""
         book, loop = self._book, self._loop
         with anyio.move_on_after(book.limits.seconds):
             progress = book.begin(self.request.messages)
@@ -146,16 +146,16 @@ class AgentTask(Answering):
         if self._parsed is not None and self._parsed[0] is answer:
             return self._parsed[1]
         try:
-            return await self.call.parse(self._read_steps())  # a value may go on over steps
+            return await self.call.parse(self._read_steps())  # a value may span several steps
         except ParseError:
-            if answer is None or answer.tool_calls:  # the run has ended before there was an answer
+            if answer is None or answer.tool_calls:  # the run ended before there was an answer
                 return None
             raise
 
     def _read_steps(self) -> Generation:
-        """Return what the steps wrote that were read whole, those before the run was resumed included."""
+        """Return the texts of all complete steps, including those before the run was resumed."""
         generation = self.run.so_far()
-        if not self._is_whole:  # the time was over in the middle of the last one
+        if not self._is_whole:  # time ran out in the middle of the last one
             events = self.run.events
             last = max((place for place, event in enumerate(events) if type(event) is StepStart), default=0)
             generation = fold(events[:last])
@@ -168,14 +168,14 @@ class AgentTask(Answering):
     # -- for the loop ---------------------------------------------------------------------------------
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
-        """Return the next step: the conversation so far, with what the user has said meanwhile."""
+        """Return the next step: the conversation so far, with the user's messages since."""
         said = [Steered(message.text) for message in messages[self._seen :] if message.role == "user"]
         if said:
             self.run.emit([*said])
         self._seen = len(messages)
         options = dict(self.request.options)
         if number > 1:
-            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called for ever
+            options.pop(ModelOption.TOOL_CHOICE, None)  # a tool that must be called once needn't be called forever
         return Step(number, self.call.backend, tuple(messages), self.call.tools, options)
 
     def ask(self, step: Step) -> Run:
@@ -196,18 +196,18 @@ class AgentTask(Answering):
         return self._book.limit
 
     def name_limit(self, limit: str) -> str:
-        """Return what the user wrote for a limit, or could write."""
+        """Return the argument that sets a limit."""
         number, most = getattr(self._book.limits, limit), self._loop.max_steps
         if limit != "steps" or (number is not None and number == most):
             return f"Limits({limit}={number!r})"
         return "the limit with limits=Limits(steps=…)" if most is None else "max_steps= of the ToolLoop"
 
     def goes_on(self) -> bool:
-        """Whether the user has said something, which an answer without calls doesn't take up."""
+        """Whether the user has sent a message that an answer without calls doesn't respond to."""
         return self._book.is_steered()
 
     async def correct(self, step: Step, answer: Generation) -> Step | None:
-        """Return what to ask once more, if the answer isn't a value of the output type."""
+        """Return the corrective prompt if the answer isn't a value of the output type."""
         if self.call.format is None or not self.call.corrects:
             return None
         wrong = ""
@@ -217,19 +217,19 @@ class AgentTask(Answering):
             wrong = str(error)
         if self._is_corrected:
             self.run.emit([AttemptAccepted(2, not wrong)])
-        # An answer that was cut off at the token limit isn't wrong, and would be cut off again.
+        # An answer truncated at the token limit isn't wrong, and would be truncated again.
         if not wrong or self._is_corrected or answer.finish_reason == "length":
             return None
         self._is_corrected = True
         self.run.emit([AttemptRejected(1, str(_ANSWER), wrong), AttemptStart(2)])
         said = [answer.message] if answer.message.blocks else []
-        before = step.messages[:-1] if said and step.messages[-1] == said[0] else step.messages  # of one that goes on
+        before = step.messages[:-1] if said and step.messages[-1] == said[0] else step.messages  # of one that continues
         told = Correction(self.call.component, ((_ANSWER, ValidationResult(False, wrong)),))
         messages = (*before, *said, *render_messages(told, step.backend.model_id))
         return replace(step, messages=messages, options=strip_shape(step.options))
 
     def _settle(self) -> None:
-        """Put the last request into the book."""
+        """Record the last request in the book."""
         if self._asked is not None:
             asked, self._asked = self._asked, None
             self._book.add_request(*asked)
@@ -241,8 +241,8 @@ class AgentWork:
 
     Args:
         call: what the agent asks.
-        book: what is known of the run besides its events.
-        session: whose work it is, if it was made for a session.
+        book: what is recorded about the run besides its events.
+        session: the session that it belongs to, if any.
     """
 
     call: AgentCall

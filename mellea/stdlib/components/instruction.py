@@ -30,12 +30,12 @@ class Instruction:
         images: images that the task is about.
         icl_examples: examples of what is wanted.
         grounding_context: texts that the answer is to be based on, by name. Those with a `CBlock(cache=True)` in
-            them stand before the task, so that calls with other tasks can reuse them.
+            them are before the task, so that calls with other tasks can reuse them.
         user_variables: values for the description, which has a placeholder for each; never read as templates
             themselves.
         prefix: text before the description.
         output_prefix: the beginning of the output.
-        name: what to call the task when observers are told of it.
+        name: what to call the task when observers are notified of it.
 
     Raises:
         UsageError: the description is empty or not text, a variable has no placeholder, or another argument has a wrong
@@ -54,7 +54,7 @@ class Instruction:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if type(self.description) is not str or not self.description.strip():  # as it hardly ever is
+        if type(self.description) is not str or not self.description.strip():  # as it rarely is
             _check_text("description", self.description, ModelOutputThunk)
         for name in ("prefix", "output_prefix", "name"):
             if (text := getattr(self, name)) is not None:

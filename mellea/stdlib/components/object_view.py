@@ -228,7 +228,7 @@ def make_promptable(obj: Any) -> Any:
     """Return a value that can be rendered in a prompt: the object itself, or a component made by its view."""
     if isinstance(obj, _PROMPTABLE) or is_component(obj):
         return obj
-    # A date, a path and the like have no fields, and are rendered as they are.
+    # A date, a path and similar have no fields, and are rendered as they are.
     return Viewed(obj, get_view(obj)) if _list_user_classes(type(obj)) or _get_public_fields(obj) else obj
 
 
@@ -276,7 +276,7 @@ def _get_public_fields(obj: Any) -> dict[str, Any]:
     for cls in _list_user_classes(type(obj)):
         annotations = inspect.get_annotations(cls)
         names |= dict.fromkeys(name for name, hint in annotations.items() if not _is_class_variable(hint))
-        # A single name may stand there as a bare text, which would be taken apart into letters.
+        # A single name may be given as a bare text, which would be taken apart into letters.
         slots = vars(cls).get("__slots__", ())
         names |= dict.fromkeys([slots] if isinstance(slots, str) else slots)
     names |= dict.fromkeys(getattr(obj, "__dict__", ()))

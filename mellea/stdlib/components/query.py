@@ -129,7 +129,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 def render_result(result: Any) -> Any:
     """Return a tool's result as prompt text; components render by their own template."""
-    # Plain values go the short way, by pydantic's serialiser, which knows dates, sets and the like.
+    # Plain values go the short way, by pydantic's serialiser, which knows dates, sets and similar.
     has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
     return to_text(result) if has_components else serialise_result(result)
 

@@ -68,7 +68,7 @@ class Repair(_Retry):
         return [self.task]
 
     def messages_for_llm(self, render: Callable[[Any], list[Message]]) -> list[Message] | None:
-        """Return the conversation as it went on, with the correction behind it, if the task is one."""
+        """Return the conversation as it went on, with the correction after it, if the task is one."""
         # Messages can't be quoted in a prompt without losing who said what; so the conversation goes on instead.
         task = self.task
         if not (isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")):

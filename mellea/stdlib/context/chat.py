@@ -90,7 +90,7 @@ class ChatContext(Context):
         self._previous = previous
         self._turn = turn
         self._is_pinned = is_pinned
-        # Kept on each node: a view that stops at its window must know the pins behind it without walking there.
+        # Kept on each node: a view that stops at its window must know the pins after it without walking there.
         self._pins: tuple[Turn, ...] = previous._pins if previous is not None else ()
         if is_pinned and turn is not None:
             self._pins = (*self._pins, turn)
@@ -128,7 +128,7 @@ class ChatContext(Context):
         # An answer without a question, as when a conversation is put together by hand.
         if last is None or last.output is not None:
             return self._add_turn(Turn(None, value))
-        # In place of the last node, not behind it: the turn was open.
+        # In place of the last node, not after it: the turn was open.
         return self._make_node(self._previous, last.answered(value), is_pinned=self._is_pinned)
 
     def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> ChatContext:
@@ -158,7 +158,7 @@ class ChatContext(Context):
             return self
         previous = self._previous
         if previous is not None and answers_tools(self._turn):
-            # Recursive, but only as deep as calls of tools follow one another; a result without its call is refused by
+            # Recursive, but only as deep as tool calls follow one another; a result without its call is refused by
             # providers.
             previous = previous._pin_last()
         return self._make_node(previous, self._turn, is_pinned=True)
@@ -257,7 +257,7 @@ class ChatContext(Context):
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
-                # Pins were left out of what was compacted, and stand before it; nothing behind this node is seen any
+                # Pins were left out of what was compacted, and are before it; nothing behind this node is seen any
                 # more.
                 yield from ((turn, True) for turn in reversed(node._pins))
                 return

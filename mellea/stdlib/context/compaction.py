@@ -4,7 +4,7 @@ Rules:
 
 - It runs as a generation of its own, so that calls on several loops wait for one and the same. If all of them stop
   waiting, it is cancelled; if it fails, the next call tries again.
-- What it comes to stands in place of the turns up to this point; later points build on it.
+- Its result replaces the turns up to this point; later points build on it.
 - A compactor whose model call is made in a context that has the same compactor would wait for itself: an error.
 """
 
@@ -26,7 +26,7 @@ from mellea.errors import MelleaError, OutputError, UsageError
 __all__ = ["Compaction", "Compactor", "refuse_own_call"]
 
 Compactor = Callable[[Sequence[Turn]], Any]
-"""Takes turns, oldest first, and returns those that are to stand in their place; synchronous or not."""
+"""Takes turns, oldest first, and returns those that replace them; synchronous or not."""
 
 _at_work: ContextVar[tuple[Compactor, ...]] = ContextVar("mellea_compactors", default=())
 """The compactors whose calls are being made."""
@@ -71,7 +71,7 @@ class Compaction:
         with self._lock:
             # Weakly: if every call that waits has left, the compactor's work is dropped with the last of them.
             thunk = self._running() if self._running is not None else None
-            # One that runs on a loop which stands still until this call returns would never end.
+            # One that runs on a loop which is blocked until this call returns would never end.
             if thunk is None or thunk.has_failed() or needs(thunk.record, held_up_loops()):
                 thunk = self._launch_compactor(compactor, turns)
                 # Under the lock, so that two calls which begin at once wait for one compactor.

@@ -93,7 +93,7 @@ def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits:
         else:
             left_turns -= len(group)
             left_tokens -= 0 if limits.tokens is None else _count_tokens(group, limits)
-            # Calls that are being answered now: without them the results would stand alone, so no limit drops them.
+            # Calls that are being answered now: without them the results would be alone, so no limit drops them.
             is_waiting = number == 0 and _has_open_calls(group[-1])
             if min(left_turns, left_tokens) < 0 and not is_waiting:
                 break

@@ -46,18 +46,17 @@ async def aask(
         format: the type of the answer, or a JSON Schema as a dict.
         session: the session to use; the current one by default.
         input: a value that the task is about; anything but a text goes into the prompt as JSON.
-        name: what to call the task when observers are told of it.
+        name: a name for the task, which observers see.
         images: images that go with the text.
         icl_examples: examples of good answers.
-        grounding_context: texts that the answer has to rest on, by name.
+        grounding_context: texts that the answer has to be based on, by name.
         user_variables: values for the `{{placeholders}}` in the description, by name.
         prefix: text in the prompt before the description.
         output_prefix: text that the answer begins with.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions will do.
-        max_turns: if tools are run, how often the model is asked at most.
-        tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there are
-            none.
+        tools: tools that the model may call; plain functions work, too.
+        max_turns: if tools are run, the most requests to the model.
+        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -115,18 +114,18 @@ class _Ask(Protocol):
             format: the type of the answer, or a JSON Schema as a dict.
             session: the session to use; the current one by default.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
-            name: what to call the task when observers are told of it.
+            name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
-            grounding_context: texts that the answer has to rest on, by name.
+            grounding_context: texts that the answer has to be based on, by name.
             user_variables: values for the `{{placeholders}}` in the description, by name.
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -173,18 +172,18 @@ class _Ask(Protocol):
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             session: the session to use; the current one by default.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
-            name: what to call the task when observers are told of it.
+            name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
-            grounding_context: texts that the answer has to rest on, by name.
+            grounding_context: texts that the answer has to be based on, by name.
             user_variables: values for the `{{placeholders}}` in the description, by name.
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -234,18 +233,18 @@ class _Ask(Protocol):
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             session: the session to use; the current one by default.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
-            name: what to call the task when observers are told of it.
+            name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
-            grounding_context: texts that the answer has to rest on, by name.
+            grounding_context: texts that the answer has to be based on, by name.
             user_variables: values for the `{{placeholders}}` in the description, by name.
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.

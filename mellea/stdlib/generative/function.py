@@ -64,8 +64,8 @@ class _Prompted(Generic[P, R]):
         Args:
             session: the session to use; the current one by default.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             preconditions: what the arguments have to meet before the model is asked.
@@ -104,7 +104,7 @@ class _Prompted(Generic[P, R]):
         what = f"{self._wording.name}()"
         # Parameters can't have these names (the definition refuses them), so nothing of the function's own is taken.
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
-        # As in Mellea: the session may stand in front. A parameter of that type can't be meant, since it can't be
+        # As in Mellea: the session may be in front. A parameter of that type can't be meant, since it can't be
         # rendered.
         if args and isinstance(args[0], MelleaSession):
             settings = self._settings.update(what, {"m": args[0], **options})
@@ -199,7 +199,7 @@ class _Prompted(Generic[P, R]):
         )
 
         def launch() -> ModelOutputThunk[Any]:
-            # Closing the session has to cancel the preconditions, too, and not only the generation behind them.
+            # Closing the session has to cancel the preconditions, too, and not only the generation after them.
             with session.registering():
                 return start()
 

@@ -33,7 +33,8 @@ def as_items(stream: Stream[Any], format: Any) -> Stream[Any]:
     """Return the stream, or one of items if the format is a sequence."""
     if not is_sequence(format):
         return stream
-    # Made anew rather than wrapped: the stream hasn't been launched, and all its readers should be those of a stream.
+    # Created again rather than wrapped: the stream hasn't been launched, and all its readers should be those of a
+    # stream.
     return ItemStream(stream._launch, has_format=True, live=stream._live, by_step=stream._by_step)
 
 

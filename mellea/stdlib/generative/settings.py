@@ -34,7 +34,7 @@ WAYS = {
     "user_variables": "the prompt is made from the function's own parameters",
     "grounding_context": "the prompt is made from the function's own parameters",
     "images": "the prompt is made from the function's own parameters",
-    "icl_examples": "examples stand in the docstring, under Examples:",
+    "icl_examples": "examples go into the docstring, under Examples:",
     "stream": "the function's .stream(…) and .astream(…) stream",
     "tool_calls": "tools are run here",
     "strict": "a function raises if its requirements aren't met",

@@ -71,15 +71,15 @@ class DocstringWording:
         if isinstance(function, (staticmethod, classmethod)):
             kind = type(function).__name__
             raise UsageError(
-                f"a prompt is made of a function, and {function.__name__}() is a @{kind} already; put @{kind} on top"
+                f"a prompt is made from a function, and {function.__name__}() is a @{kind} already; put @{kind} on top"
             )
         if isinstance(function, type):
-            raise UsageError(f"a prompt is made of a function, not of the class {function!r}")
+            raise UsageError(f"a prompt is made from a function, not of the class {function!r}")
         self.name = get_name(function)
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
-            raise UsageError(f"a prompt is made of a function, not of {function!r}") from None
+            raise UsageError(f"a prompt is made from a function, not of {function!r}") from None
         # A call couldn't tell such an argument from an option of its own.
         if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
             raise UsageError(
@@ -184,7 +184,7 @@ Wording = DocstringWording | BodyWording
 def _find_hints(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
         return resolve_type_hints(function, "", of=names)
-    except UsageError:  # a name isn't known any more; what stands in `Field(…)` is checked all the same
+    except UsageError:  # a name isn't known any more; what is in `Field(…)` is checked all the same
         return {}
 
 
@@ -217,7 +217,7 @@ class Arguments:
         return list(self.values.values())
 
     def format_for_llm(self) -> str:
-        """Return a line for each value; a text of several lines stands below its name."""
+        """Return a line for each value; a text of several lines is below its name."""
         return "\n".join(self._render(name, to_text(value)) for name, value in self.values.items())
 
     def _render(self, name: str, text: str) -> str:

@@ -109,7 +109,7 @@ class Watch:
         number: number of the first chunk of each scope.
         before: text of the answer that came before and isn't checked.
         on_passed: called with accepted chunks.
-        is_told: whether observers are told of each requirement's check; if not, who makes the watch tells them.
+        is_told: whether observers are notified of each requirement's check; if not, who makes the watch tells them.
 
     Raises:
         UsageError: a requirement checks items, but the answer has none.

@@ -126,5 +126,5 @@ _OWN = (TextDelta, ReasoningDelta, UsageEvent, StreamEnd)
 def _count_tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
     """Return how many tokens a request wrote; an estimate of four characters each if the provider doesn't report it."""
     known = request.usage.output_tokens if request.usage is not None else None
-    # At least one, so that a model that says nothing can't make the loop go on for ever.
+    # At least one, so that a model that says nothing can't make the loop go on forever.
     return max(1, len(text) // 4) if known is None else max(1, known)

@@ -148,7 +148,7 @@ class MajorityVotingStrategy:
             return await _call(self.key, attempt, f"the key of {self!r}")
         has_value = attempt.error is None and output.record.format is not None
         if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
-            # Prose is hardly ever the same to the letter; without this there would be as many choices as attempts.
+            # Prose is rarely the same to the letter; without this there would be as many choices as attempts.
             return " ".join(output.value.split()).casefold()
         return output.parsed
 

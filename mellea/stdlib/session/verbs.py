@@ -135,18 +135,18 @@ class SessionVerbs(SingleResultVerbs):
                 launched.
             return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
-            name: what to call the task when observers are told of it.
+            name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
-            grounding_context: texts that the answer has to rest on, by name.
+            grounding_context: texts that the answer has to be based on, by name.
             user_variables: values for the `{{placeholders}}` in the description, by name.
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -224,10 +224,10 @@ class SessionVerbs(SingleResultVerbs):
                 launched.
             return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -285,13 +285,13 @@ class SessionVerbs(SingleResultVerbs):
             await_result: whether to wait for the end; if not (in async code alone), return once the generation is
                 launched.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
-            role: who says it: `user`, `system` or `assistant`.
+            role: the speaker: `user`, `system` or `assistant`.
             images: images that go with the text.
             user_variables: values for the `{{placeholders}}` in a text, by name.
 
@@ -350,10 +350,10 @@ class SessionVerbs(SingleResultVerbs):
             await_result: whether to wait for the end; if not (in async code alone), return once the generation is
                 launched.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
 
@@ -427,18 +427,18 @@ class SessionVerbs(SingleResultVerbs):
             content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
-            name: what to call the task when observers are told of it.
+            name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
-            grounding_context: texts that the answer has to rest on, by name.
+            grounding_context: texts that the answer has to be based on, by name.
             user_variables: values for the `{{placeholders}}` in the description, by name.
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -470,18 +470,18 @@ class SessionVerbs(SingleResultVerbs):
             content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
-            name: what to call the task when observers are told of it.
+            name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
-            grounding_context: texts that the answer has to rest on, by name.
+            grounding_context: texts that the answer has to be based on, by name.
             user_variables: values for the `{{placeholders}}` in the description, by name.
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions will do.
-            max_turns: if tools are run, how often the model is asked at most.
-            tool_calls: `"show"` leaves the calls of tools in the answer; `"run"` runs them and asks again until there
-                are none.
+            tools: tools that the model may call; plain functions work, too.
+            max_turns: if tools are run, the most requests to the model.
+            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
+                none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.

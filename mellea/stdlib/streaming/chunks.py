@@ -68,7 +68,7 @@ class ChunkFold:
             self._write(event.chunk)  # type: ignore[attr-defined]
         elif kind is StepStart:
             self._step = event.step  # type: ignore[attr-defined]
-            # What a step said before its tools isn't the answer, unless no step comes behind it.
+            # What a step said before its tools isn't the answer, unless no step comes after it.
             self._held, self._has_calls, self._is_whole = [], False, False
         elif kind is ToolEnd:
             self._has_calls = True
@@ -115,7 +115,7 @@ class ChunkFold:
 
 
 class _Rest:
-    """Text that isn't a whole chunk yet. The last grapheme may go on, so there has to be something behind a chunk."""
+    """Text that isn't a whole chunk yet. The last grapheme may go on, so there has to be something after a chunk."""
 
     def __init__(self, size: int) -> None:
         self._size = size

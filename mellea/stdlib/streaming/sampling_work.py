@@ -47,7 +47,7 @@ C = TypeVar("C", bound=Context)
 
 Emit = Callable[[list[Event]], None]
 
-_ANSWER = "an answer of the asked form"
+_ANSWER = "an answer of the requested type"
 
 _QUICK_SECONDS = 0.1
 """How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
@@ -81,7 +81,7 @@ def launch_sampled(
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
     """
-    # A list of messages is the whole request, also for an attempt that renders it anew.
+    # A list of messages is the whole request, also for an attempt that renders it again.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
     if not requirements and release is None and getattr(strategy, "begins_plainly", False):
         correction = _Correcting(call, known, strategy, strict)
@@ -162,7 +162,7 @@ async def _run_strategy(strategy: SamplingStrategy, drawing: _Drawing) -> object
     except MelleaError:
         raise
     except Exception as error:
-        if not getattr(error, "__notes__", ()):  # as those of validators and the like have, which say more
+        if not getattr(error, "__notes__", ()):  # as those of validators and similar have, which say more
             add_note(error, f"raised by sample() of {strategy!r}")
         raise
 
@@ -363,7 +363,7 @@ class _Attempting:
         if self._watch.is_keeping:
             with anyio.move_on_after(_PAUSE_SECONDS):
                 return await cursor.more()
-            if not cursor.is_ready():  # as it may be if the process itself stood still
+            if not cursor.is_ready():  # as it may be if the process itself was blocked
                 self._watch.flush()
                 await self._watch.settle(_QUICK_SECONDS)
         return await cursor.more()

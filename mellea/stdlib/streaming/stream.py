@@ -93,8 +93,8 @@ class ReaderPlace:
         """
         if self._has_left:
             raise GenerationCancelledError(
-                "this reader of the stream was closed, or its wait was cancelled, which ends it; to wait for a part of "
-                "the time and go on later, hold a thunk: await m.ainstruct(…, await_result=False)"
+                "this reader of the stream was closed, or its wait was cancelled, which ends it; to stop waiting and "
+                "go on later, use a thunk: await m.ainstruct(…, await_result=False)"
             )
         self._has_begun = True
 

@@ -99,7 +99,7 @@ class Contract:
 def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
     """Check the arguments of a tool before it runs, as in `@require(lambda sum: sum > 0, "sum must be above 0")`.
 
-    It stands below or above `@tool`. Conditions are checked from the top, after the types of the arguments.
+    It is below or above `@tool`. Conditions are checked from the top, after the types of the arguments.
 
     Args:
         check: takes some of the tool's arguments by name (with `**kwargs` all) and returns whether the call is right.
@@ -114,7 +114,7 @@ def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
 def ensure(check: Callable[..., Any], message: str) -> Callable[[F], F]:
     """Check the result of a tool before the model reads it, as in `@ensure(bool, "nothing was found")`.
 
-    It stands below or above `@tool`. What the tool has done by then stays done.
+    It is below or above `@tool`. What the tool has done by then stays done.
 
     Args:
         check: takes the result (of a `ToolReturn` its value), then some of the tool's arguments by name.

@@ -202,7 +202,7 @@ class LoopProgress:
 
 @dataclass(frozen=True, slots=True)
 class RunningCall:
-    """A call of a tool that is running.
+    """A tool call that is running.
 
     Attributes:
         progress: that of the loop that runs it.

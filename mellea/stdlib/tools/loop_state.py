@@ -2,8 +2,8 @@
 
 Rules:
 
-- A call is known by its key: its id, with a number behind it if the answer has that id twice. The keys of a loop inside
-  a tool (a sub-agent) stand behind the key of the call that runs it, as in `"call_1/call_7"`.
+- A call is known by its key: its id, with a number after it if the answer has that id twice. The keys of a loop inside
+  a tool (a sub-agent) are after the key of the call that runs it, as in `"call_1/call_7"`.
 - `messages` ends with the model's last answer until all its calls are finished; then their results follow it.
 - An answer to a question is kept until its call is finished, so that a killed process needn't ask again.
 """

@@ -19,7 +19,7 @@ MAX_TURNS = 10
 """How many times a loop asks the model, unless it is told otherwise."""
 
 ToolCalls = Literal["show", "run"] | bool
-"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results.
+"""Whether tool calls are only in the answer, or are run, and the model is asked again with their results.
 
 Mellea 0.8 says `True` for `"show"`, and `False` where the model is offered no tools.
 """

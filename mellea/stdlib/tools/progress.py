@@ -58,7 +58,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
         except StopIteration as stop:
             return result if stop.value is None else stop.value
         finally:
-            # Whatever happens, or `relay` would wait for ever.
+            # Whatever happens, or `relay` would wait forever.
             queue.end()
         return result
 

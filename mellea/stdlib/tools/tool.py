@@ -86,7 +86,7 @@ class Tool(Generic[P, R]):
         from mellea.stdlib.tools.signature import get_name, get_parameters  # lazy: plain text needs no tools
 
         if not callable(function) or inspect.isclass(function):
-            raise UsageError(f"a tool is made of a function, not of {function!r}")
+            raise UsageError(f"a tool is made from a function, not of {function!r}")
         self.name = get_name(function) if name is None else name
         what = f"the tool {self.name!r}"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -193,7 +193,7 @@ class Tool(Generic[P, R]):
             return await self._run(values, on_progress or _ignore)
         with anyio.move_on_after(self.timeout):
             return await self._run(values, on_progress or _ignore)
-        raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was given up")
+        raise ToolError(f"the tool {self.name!r} took longer than {self.timeout:g} s and was abandoned")
 
     @property
     def must_ask(self) -> bool:
@@ -412,7 +412,7 @@ def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[CheckedTool, ...]:
 
 
 def has_sets(tools: Iterable[AnyTool]) -> bool:
-    """Tell whether there are sets among the tools, which have to be loaded first."""
+    """Return whether there are sets among the tools, which have to be loaded first."""
     return any(isinstance(tool, ToolSet) for tool in tools)
 
 

@@ -55,7 +55,7 @@ class Step:
         backend: whom it goes to.
         messages: the whole conversation, oldest first, with what the tools of earlier steps gave.
         tools: the tools that the model may call.
-        options: checked model options; the system prompt stands in the messages.
+        options: checked model options; the system prompt is in the messages.
     """
 
     number: int
@@ -112,7 +112,7 @@ class ToolLoop:
         on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
-        policy: decides before each call of a tool whether it runs.
+        policy: decides before each tool call whether it runs.
         prepare_step: may change the model, the messages, the tools and the options of each step.
 
     Raises:

@@ -12,7 +12,7 @@ __all__ = ["ToolSet"]
 class ToolSet(ABC):
     """Tools that are loaded when a call needs them, such as those of an MCP server.
 
-    It stands in `tools=`, alone or in a list with other tools; the call loads it before it renders its request.
+    It is in `tools=`, alone or in a list with other tools; the call loads it before it renders its request.
     """
 
     @property

@@ -3,7 +3,7 @@
 Rules:
 
 - The page asks for nothing from anywhere; its policy lets nothing run but its own script, known by its digest.
-- What a run holds stands in one block of JSON that no browser runs, in which every `<` is written as an escape, so that
+- What a run holds is in one block of JSON that no browser runs, in which every `<` is written as an escape, so that
   nothing in it can end the block. The script makes text nodes of it, and nothing else.
 """
 
@@ -41,7 +41,7 @@ _SCRIPTS = (
     "controls.js",
     "start.js",
 )
-"""In the order in which they stand in the page: later ones use what earlier ones define."""
+"""In the order in which they are in the page: later ones use what earlier ones define."""
 
 
 def render_page(
@@ -105,7 +105,7 @@ def policy(*, is_live: bool) -> str:
 
 
 def to_json(data: Any) -> str:
-    """Return JSON that can stand in a `<script>`: nothing in it can be read as the end of that, or as a comment."""
+    """Return JSON that can be in a `<script>`: nothing in it can be read as the end of that, or as a comment."""
     try:
         text = _dump(data)
     except ValueError:

@@ -32,7 +32,7 @@ __all__ = ["PageServer", "serve_page"]
 _HOST = "127.0.0.1"
 
 _LOOK_SECONDS = 0.1
-"""How often the server looks whether it was closed."""
+"""How often the server checks whether it was closed."""
 
 _IDLE_SECONDS = 30
 """After how long a connection without a request is closed."""

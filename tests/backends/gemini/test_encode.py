@@ -138,7 +138,7 @@ def test_the_providers_own_tools() -> None:
 
 def test_what_models_before_generation_3_cant_do_is_refused() -> None:
     for model in ("gemini-2.5-pro", "gemini-1.5-flash"):
-        with pytest.raises(UnsupportedError, match="hold a schema while it has tools"):
+        with pytest.raises(UnsupportedError, match="follow a schema while it has tools"):
             payload(model=model, tools=(LOOK,), schema=TOWN)
         with pytest.raises(UnsupportedError, match="at the same time"):
             payload(model=model, tools=(LOOK, tools.google_search()))

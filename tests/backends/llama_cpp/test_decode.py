@@ -103,5 +103,5 @@ def test_json_may_begin_like_this(text):
 
 
 def test_a_constraint_that_vanished_is_an_error():
-    with pytest.raises(BackendError, match="could not hold the schema"):
+    with pytest.raises(BackendError, match="didn't enforce the schema"):
         Decoder("m", is_json=True).feed(chunk({"content": "The moon"}))

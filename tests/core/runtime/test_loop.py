@@ -205,7 +205,7 @@ def test_a_loop_that_stands_still_is_lost_after_the_grace(standing, monkeypatch)
     loop = standing.run_until_complete(_here())
     assert loop.obituary() is None
     time.sleep(0.12)
-    assert loop.obituary() == "has stood still for 0.1 s"
+    assert loop.obituary() == "has been blocked for 0.1 s"
 
 
 def test_two_short_standstills_dont_add_up(standing, monkeypatch) -> None:
@@ -238,7 +238,7 @@ async def test_a_process_that_was_paused_as_a_whole_has_lost_no_loop(monkeypatch
         now[0] += 1.0
         assert loop.obituary() is None
     now[0] += 1.0
-    assert loop.obituary() == "has stood still for 5 s"
+    assert loop.obituary() == "has been blocked for 5 s"
 
 
 class Watched:

@@ -339,7 +339,7 @@ def test_tool_calls_and_thoughts_in_the_middle_pause_and_resume() -> None:
     ],
     ids=["prose first", "goes on", "anew after a comma", "anew after an item"],
 )
-async def test_steps_of_a_tool_loop_resume_or_begin_anew_and_no_item_comes_twice(steps: list[str]) -> None:
+async def test_steps_of_a_tool_loop_resume_or_restart_and_no_item_comes_twice(steps: list[str]) -> None:
     async def work(run: Run) -> Any:
         for number, text in enumerate(steps, 1):
             run.emit([StepStart(number), *[TextDelta(char) for char in text], StepEnd(number)])

@@ -429,7 +429,7 @@ def nothing() -> None: ...
     [
         (lambda m: generative(takes_m), r"takes_m\(\) has a parameter 'm', a name which its calls keep"),
         (lambda m: generative(takes_strategy), "has a parameter 'strategy'"),
-        (lambda m: generative(3), "a prompt is made of a function, not of 3"),
+        (lambda m: generative(3), "a prompt is made from a function, not of 3"),
         (lambda m: generative(temperature=1)(nothing), r"nothing\(\) takes no option 'temperature'"),
         (lambda m: generative(model_options={"temprature": 1})(nothing), "did you mean 'temperature'"),
         (lambda m: generative(nothing)(m), r"nothing\(\) is annotated to return None"),

@@ -57,7 +57,7 @@ async def test_a_tool_that_takes_too_long_is_given_up_and_the_model_is_told() ->
         began = time.monotonic()
         output = await run(function)
         assert output.is_error
-        assert output.result == f"the tool {function.name!r} took longer than 0.05 s and was given up"
+        assert output.result == f"the tool {function.name!r} took longer than 0.05 s and was abandoned"
         assert time.monotonic() - began < 10
     let_go.set()
     assert ended.is_set()

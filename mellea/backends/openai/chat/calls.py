@@ -36,7 +36,7 @@ class _CallInParts:
     checks: int = 0
 
     def is_whole(self) -> bool:
-        """Tell whether the arguments so far are a complete JSON object."""
+        """Return whether the arguments so far are a complete JSON object."""
         if self.empty:
             return True
         if not self.chunks or not self.chunks[-1].rstrip().endswith("}") or self.checks == _CHECKS:
@@ -48,7 +48,7 @@ class _CallInParts:
             return False
 
     def is_said_by(self, chunk: str) -> bool:
-        """Tell whether a chunk repeats all the arguments so far."""
+        """Return whether a chunk repeats all the arguments so far."""
         return "".join(self.chunks).strip() == chunk.strip()
 
 
@@ -144,7 +144,7 @@ class Calls:
             return False
         if index is None and not call.chunks and not call.empty:
             return True  # the same tool again, both times without arguments
-        # More arguments behind a complete object can only belong to another call.
+        # More arguments after a complete object can only belong to another call.
         return is_more and call.is_whole()
 
     def _says_again(self, call: _CallInParts, sent_id: str, name: str, chunk: str) -> bool:

@@ -5,7 +5,7 @@ A streamed answer is a row of chunks, each with `choices[].delta`:
     chunk* (choice with finish_reason) [chunk with usage and no choices] ["[DONE]"]
 
 The answer has ended once every choice that was seen has its `finish_reason`; what follows it may still say
-something about usage. A service that gives no finish reason at all (Snowflake) ends with `[DONE]` behind the
+something about usage. A service that gives no finish reason at all (Snowflake) ends with `[DONE]` after the
 chunk that has only usage. A choice with a whole `message` needs none. Only the first choice that comes gives events.
 
 Essential are a choice's index, its text, refusal, calls, finish reason, and an error; everything else is optional.
@@ -105,7 +105,7 @@ class Decoder(SseWireDecoder):
         for frame in self._sse.payloads(data):
             chunk = text = None
             try:
-                chunk = from_json(frame, cache_strings="keys")  # what a model says hardly ever comes again
+                chunk = from_json(frame, cache_strings="keys")  # what a model says rarely comes again
                 (choice,) = chunk["choices"]
                 delta = choice["delta"]
                 if not (

@@ -27,7 +27,7 @@ _NEEDS_AN_ANSWER = frozenset(
 
 
 def is_builtin(kind: str) -> bool:
-    """Tell whether an item of this type is a tool of the provider's own."""
+    """Return whether an item of this type is a tool of the provider's own."""
     return kind in BUILTIN_NAMES or (kind.endswith("_call") and kind not in ("function_call", "custom_tool_call"))
 
 

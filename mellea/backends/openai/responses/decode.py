@@ -4,13 +4,13 @@ An answer is a list of items: messages, reasoning, calls of one's own tools, and
 Streamed, each item is `response.output_item.added`, then deltas of its type, then `response.output_item.done`
 with the whole item; the response ends with `response.completed`, `response.incomplete` or `response.failed`.
 
-What holds everywhere: the deltas are taken, and of the whole texts behind them what the deltas left out. `items.py`
+What holds everywhere: the deltas are taken, and of the whole texts after them what the deltas left out. `items.py`
 says which item an event speaks of. What follows the end is ignored; a second response in the same body is no part of
 this one. Essential are the types of events and items, deltas and texts, a call's name and arguments, an item's index,
 the status, and an error; everything else is optional.
 
 Reasoning that comes with `encrypted_content` is signed with it, so that it can go back in the next turn; and a message
-with its `phase` by an empty thought behind it.
+with its `phase` by an empty thought after it.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Decoder(SseWireDecoder):
         if not whole:
             return
         item, part = self._items.find_for_delta(event, "message"), find_int(event, "content_index") or 0
-        # Deltas may have been lost on the way, or never sent: the whole text behind them decides.
+        # Deltas may have been lost on the way, or never sent: the whole text after them decides.
         if rest := _find_rest(item.text(part), whole):
             self._say(item, part, rest, events)
 
@@ -293,7 +293,7 @@ class Decoder(SseWireDecoder):
 
         Args:
             events: where the events go.
-            waits: whether one that is done waits for one before it; not when something else comes behind it.
+            waits: whether one that is done waits for one before it; not when something else comes after it.
         """
         for item in list(self._builtins):
             if item.done is not None:
@@ -442,7 +442,7 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
 
 
 def read_usage(usage: JsonObject) -> Usage:
-    """Return the counts; one of an unknown shape is passed over."""
+    """Return the counts; one of an unknown shape is skipped."""
     given, written = find_mapping(usage, "input_tokens_details"), find_mapping(usage, "output_tokens_details")
     return Usage(
         input_tokens=find_int(usage, "input_tokens"),

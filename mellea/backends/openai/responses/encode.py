@@ -195,7 +195,7 @@ class _Assistant:
             return  # the code interpreter's own, which stays in its container
         elif not any(isinstance(other, ToolCall) and other.is_builtin for other in self._message.blocks):
             raise unsupported(
-                "the Responses format has no words for a file in an assistant's message",
+                "the Responses format has no form for a file in an assistant's message",
                 "put it into a user's message",
             )
 

@@ -78,7 +78,7 @@ class Items:
             return item
         place = (read_int(event, "output_index"), kind)
         item = self._find_at(place)
-        # A delta under the index of an item that has ended: servers that don't count begin anew there.
+        # A delta under the index of an item that has ended: servers that don't count start over there.
         if item is None or item.done is not None:
             item = self._add(Item(kind, find_id(event, "item_id")), place)
         return item

@@ -1,6 +1,6 @@
-"""Which notes fit a question: by the words that they share, and by the angle between their vectors.
+"""Ranks notes by the words that they share with a question, and by the angle between their vectors.
 
-All notes of a user are looked at, which takes milliseconds for a thousand. An index of words in the file, such as
+All notes of a user are compared, which takes milliseconds for a thousand. An index of words in the file, such as
 SQLite's FTS5, would have to be read across all users, and isn't part of every SQLite.
 """
 
@@ -26,11 +26,11 @@ _STEM = 5
 """Words that begin with the same letters, this many, count as forms of one word: half as much as the word itself."""
 
 _EVEN = 60
-"""Two orders are joined by the sum of 1 / (60 + place): reciprocal rank fusion (Cormack et al., 2009)."""
+"""Two rankings are merged by the sum of 1 / (60 + place): reciprocal rank fusion (Cormack et al., 2009)."""
 
 
 def rank(notes: Sequence[Note], question: str, vectors: Mapping[int, bytes], asked: bytes | None) -> list[Note]:
-    """Return the notes that fit a question, the best first.
+    """Return the notes that match a question, best first.
 
     Args:
         notes: the notes, the newest first.
@@ -52,7 +52,7 @@ def rank(notes: Sequence[Note], question: str, vectors: Mapping[int, bytes], ask
 
 
 def rank_by_words(notes: Sequence[Note], question: str) -> list[Note]:
-    """Return the notes that share a word with the question, the best first, of equals the newest."""
+    """Return the notes that share a word with the question, best first, newest first among equals."""
     wanted = _features(question)
     counts = [(note, _features(note.text)) for note in notes]
     total = len(counts)
@@ -71,7 +71,8 @@ def pack(vector: Sequence[float]) -> bytes:
 
 
 def _features(text: str) -> dict[str, float]:
-    """Return what a text is found by, with weights: its words, their beginnings, pairs of letters without spaces."""
+    """Return the features by which a text is found, with weights: words, their prefixes, and pairs of letters in
+    scripts without spaces."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join([char for char in plain if not unicodedata.combining(char)])
     features: dict[str, float] = {}

@@ -2,9 +2,9 @@
 
 Rules:
 
-- A note belongs to one user, and no call reads or changes another user's. An id is never given out twice.
-- A user has each text once, whatever its case. Noting it again makes it the newest.
-- If a user has too many notes, those are dropped that were neither written nor recalled for the longest time.
+- A note belongs to one user, and no call reads or changes another user's. Ids are never reused.
+- A user has each text once, whatever its case. Storing it again makes it the newest.
+- If a user has too many notes, the least recently written or recalled ones are deleted.
 - Vectors of notes are a cache: each is of one embedding model and of the note's present text.
 - What is deleted is overwritten in the file.
 """
@@ -47,12 +47,12 @@ class NoteStore:
         weakref.finalize(self, self._database.close)
 
     def put(self, user: str, text: str, replaces: int | None, most: int) -> Note | None:
-        """Add a note, or change one, and drop those that are too many.
+        """Add or change a note, and delete the surplus.
 
         Args:
             user: whose note it is.
             text: what is noted.
-            replaces: the id of the note that it takes the place of.
+            replaces: the id of the note to replace.
             most: how many notes the user may have.
 
         Returns:
@@ -91,7 +91,7 @@ class NoteStore:
             return [Note(*row) for row in rows]
 
     def touch(self, user: str, notes: Iterable[Note]) -> None:
-        """Note that these notes were recalled."""
+        """Mark these notes as recalled."""
         ids = [note.id for note in notes]
         if ids:
             with self._database.write() as connection:
@@ -116,7 +116,7 @@ class NoteStore:
             return dict(connection.execute(find, (user, model)).fetchall())
 
     def keep_vectors(self, model: str, vectors: Mapping[Note, bytes]) -> None:
-        """Keep the vectors of notes, but for those whose text has changed meanwhile."""
+        """Store the vectors of notes whose text hasn't changed meanwhile."""
         rows = [(model, vector, note.id, note.text) for note, vector in vectors.items()]
         with self._database.write() as connection:
             keep = "INSERT OR REPLACE INTO vectors SELECT id, ?, ? FROM notes WHERE id = ? AND text = ?"
@@ -124,13 +124,13 @@ class NoteStore:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for one transaction that overwrites what it deletes."""
+        """Yield the connection for one transaction, which overwrites what it deletes."""
         with self._database.write() as connection:
             connection.execute("PRAGMA secure_delete=ON")
             yield connection
 
 
 def _later(connection: sqlite3.Connection, user: str) -> float:
-    """Return the time, a later one than any that a note of the user has, even if a clock is coarse or was set back."""
+    """Return a time later than that of any of the user's notes, even if the clock is coarse or was set back."""
     (last,) = connection.execute("SELECT max(used) FROM notes WHERE user = ?", (user,)).fetchone()
     return max(time.time(), (last or 0.0) + 1e-6)

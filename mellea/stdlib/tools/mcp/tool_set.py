@@ -111,7 +111,7 @@ class McpTools(ToolSet):
     list_resources = blocking(alist_resources)
 
     async def aread_resource(self, uri: str) -> list[CBlock | FileBlock]:
-        """Return a resource as blocks, which can stand in messages and prompts: texts, images, files.
+        """Return a resource as blocks, which can be in messages and prompts: texts, images, files.
 
         Raises:
             ToolError: there is no such resource, it is too large, or the server doesn't answer.
@@ -208,7 +208,7 @@ def mcp(
         env: more environment variables of a command, which inherits only a few, such as `PATH`.
         cwd: the folder that a command runs in.
         connect_timeout: seconds that connecting may take.
-        timeout: seconds that a call of a tool, or another request, may take.
+        timeout: seconds that a tool call, or another request, may take.
         max_bytes: the largest answer, and the largest result of a tool.
         mode: how the version of the protocol is found, as in `mcp.Client`: `"legacy"` for servers that can't bear
             being asked for today's.
