@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import UUID4, AnyUrl, Base64Bytes, BaseModel, Field, TypeAdapter
 
+from mellea.core.structured.schema_check import check
 from mellea.errors import BackendError
 
 INTEGER = {"type": "integer"}
@@ -92,6 +93,15 @@ def test_keyword_holds(generate, name):
     if answer.finish_reason == "stop":  # what was cut is held all the same: the backend looks at its beginning
         assert is_right(json.loads(answer.text)), answer.text
         assert "\n" not in answer.text
+
+
+@pytest.mark.parametrize("name", ["duration", "email", "time", "uri"])
+def test_texts_of_a_format_pass_our_own_check_whatever_is_sampled(generate, name):
+    schema = {"type": "string", "format": name}
+    for seed in range(6):
+        answer = generate(schema, prompt=f"Give an example of a {name}.", max_tokens=120, temperature=1.5, seed=seed)
+        if answer.finish_reason == "stop":
+            check(json.loads(answer.text), schema, schema)
 
 
 @pytest.mark.parametrize(
