@@ -1,8 +1,9 @@
 """mellea: generative programs, in which some values are written by a language model.
 
-The front door: every name is loaded at its first use; importing starts no thread and opens nothing.
-May import: everything below it, lazily. Read `stdlib/session/session.py` first.
+Every name is loaded at its first use; importing starts no thread and opens nothing.
 """
+
+# The front door. May import: everything below it, lazily. Read `stdlib/session/session.py` first.
 
 import os
 from importlib import import_module

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+_NAME = re.compile(r"(?<!\[)`([\w/]+\.(?:py|html))`(?!\])")
 _FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 _ITEM = re.compile(r"^( *)([-*]|\d+\.) ")
 _DETAILS = '<details markdown="1">'
@@ -59,9 +60,8 @@ def _find_sources() -> Iterator[tuple[Path, str]]:
         yield source, re.sub(r"README\.md$", "index.md", path)
     for pattern in _EXAMPLES:
         for source in sorted((DOCS / "examples").rglob(pattern)):
-            path = source.relative_to(DOCS)
-            name = path.stem if path.suffix == ".py" else path.name.replace(".", "_")
-            yield source, path.with_name(f"{name}.md").as_posix()
+            name = source.stem if source.suffix == ".py" else source.name.replace(".", "_")
+            yield source, source.relative_to(DOCS).with_name(f"{name}.md").as_posix()
 
 
 def _render(source: Path, path: str, homes: dict[Path, str]) -> str:
@@ -71,7 +71,9 @@ def _render(source: Path, path: str, homes: dict[Path, str]) -> str:
     parts: list[str] = []
     for is_code, lines in _split_fences(text):
         part = "\n".join(lines if is_code else _part_lists(lines))
-        parts.append(part if is_code else fit_links(part, source, path, homes).replace("<details>", _DETAILS))
+        if not is_code:
+            part = fit_links(_link_examples(part, source, homes), source, path, homes).replace("<details>", _DETAILS)
+        parts.append(part)
     return "\n".join(parts) + "\n"
 
 
@@ -102,10 +104,28 @@ def _part_lists(lines: list[str]) -> Iterator[str]:
 
 
 def _show_example(source: Path, text: str) -> str:
-    """The page of an example: what it is for, and the program."""
-    name = source.relative_to(DOCS / "examples").as_posix()
-    purpose = (ast.get_docstring(ast.parse(text)) or "") if source.suffix == ".py" else ""
-    return f"# {name}\n\n{purpose}\n\n```{_LANGUAGES[source.suffix]}\n{text.rstrip()}\n```\n"
+    """The page of an example: what it is for, and the program below, which needn't say it again."""
+    name = source.relative_to(ROOT).as_posix()
+    title, purpose = source.name, ""
+    if source.suffix == ".py":
+        tree = ast.parse(text)
+        first, purpose = tree.body[0], ast.get_docstring(tree) or ""
+        # Its first sentence up to a colon or semicolon: people look for what a program does, not for its file.
+        title = re.split(r"[:;.](?=\s|$)", " ".join(purpose.split()), maxsplit=1)[0] or title
+        if purpose:
+            text = "".join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip("\n")
+    language = _LANGUAGES[source.suffix]
+    return f'# {title}\n\n{purpose}\n\n```{language} title="{name}"\n{text.rstrip()}\n```\n'
+
+
+def _link_examples(text: str, source: Path, homes: dict[Path, str]) -> str:
+    """Let the name of an example beside the page lead to its page."""
+
+    def link(name: re.Match[str]) -> str:
+        is_page = (source.parent / name[1]).resolve() in homes
+        return f"[`{name[1]}`]({name[1]})" if is_page else name[0]
+
+    return _NAME.sub(link, text)
 
 
 def fit_links(text: str, source: Path, path: str, homes: dict[Path, str]) -> str:

@@ -6,6 +6,7 @@ A name that several modules offer is described once, where most programs take it
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
@@ -48,18 +49,31 @@ def public_names() -> Iterator[tuple[str, str, str | None]]:
 
 
 def reference_pages() -> dict[str, str]:
-    """Return the pages' Markdown by their paths."""
-    pages: dict[str, list[str]] = {}
+    """Return the pages' Markdown by their paths: what a module is for, a table of its names, then each name."""
     modules = public_modules()
+    names: dict[str, list[tuple[str, str | None]]] = {}
     for module, name, home in public_names():
-        page = pages.setdefault(f"reference/{module}.md", [f"# {module}", "", f"::: {module}", *_OPTIONS_OF_MODULE])
-        if home is None:
-            page += ["", *_describe(f"{module}.{name}")]
-        elif home in modules:
-            page += ["", f"`{name}`: see [{home}]({home}.md)"]
-        else:
-            page += ["", f"`{name}`: see [{home}][{find_path(home)}]"]
-    return {path: "\n".join(lines) + "\n" for path, lines in pages.items()}
+        names.setdefault(module, []).append((name, home))
+    pages = {}
+    for module, offered in names.items():
+        described = [_describe(f"{module}.{name}") for name, home in offered if home is None]
+        lines = [f"# {module}", "", f"::: {module}", *_OPTIONS_OF_MODULE, "", "| name | what it is |", "|---|---|"]
+        lines += [_outline(module, name, home, modules) for name, home in offered]
+        pages[f"reference/{module}.md"] = "\n".join([*lines, "", *("\n".join(part) + "\n" for part in described)])
+    return pages
+
+
+def _outline(module: str, name: str, home: str | None, modules: list[str]) -> str:
+    """One line of the table: the name, which leads to its description, and the first line of that."""
+    value = getattr(importlib.import_module(module), name)
+    goal = f"({home}.md)" if home in modules else f"[{find_path(home or f'{module}.{name}')}]"
+    return f"| [`{name}`]{goal} | {_first_line(value)} |"
+
+
+def _first_line(value: object) -> str:
+    # A constant has the docstring of its type, which isn't about it.
+    says = isinstance(value, (type, ModuleType)) or inspect.isroutine(value) or hasattr(value, "__wrapped__")
+    return (inspect.getdoc(value) or "").split("\n")[0].replace("|", "\\|") if says else ""
 
 
 def _describe(shown: str) -> list[str]:

@@ -1,8 +1,7 @@
-"""Backends: each one reaches models of one kind, and turns a `Request` into events.
+"""Backends: each one reaches models of one kind, and turns a `Request` into events."""
 
-What lives here imports `mellea.core` and `mellea.errors` only; backends don't know each other. Read
-`mellea/core/backend.py` first, then the room of one backend.
-"""
+# What lives here imports `mellea.core` and `mellea.errors` only; backends don't know each other. Read
+# `mellea/core/backend.py` first, then the room of one backend.
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

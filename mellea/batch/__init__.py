@@ -1,7 +1,6 @@
-"""One function over many rows: `map` and `amap`, with a journal of the answers, budgets and rate limits.
+"""One function over many rows: `map` and `amap`, with a journal of the answers, budgets and rate limits."""
 
-May import: everything below it, stdlib.agents first of all. Read `runner.py` first, then `programs.py`.
-"""
+# May import: everything below it, stdlib.agents first of all. Read `runner.py` first, then `programs.py`.
 
 from mellea.batch.budget import Budget
 from mellea.batch.cancelling import CancelledBatch, acancel_batches, cancel_batches

@@ -1,7 +1,6 @@
-"""Values and state machines: blocks, messages, options, events, the fold, runs, thunks. No I/O.
+"""Values and state machines: blocks, messages, options, events, the fold, runs, thunks. No I/O."""
 
-May import: errors. Read `events.py` first, then `thunk.py`.
-"""
+# May import: errors. Read `events.py` first, then `thunk.py`.
 
 from mellea._lazy_exports import lazily
 from mellea.core.accumulator import Accumulator, Generation

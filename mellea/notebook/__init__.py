@@ -1,7 +1,6 @@
-"""Values that show themselves while they are being written: in Jupyter, in marimo, at a terminal.
+"""Values that show themselves while they are being written: in Jupyter, in marimo, at a terminal."""
 
-May import: everything below it, no frontend before one is there. Read `live.py` first.
-"""
+# May import: everything below it, no frontend before one is there. Read `live.py` first.
 
 from typing import TYPE_CHECKING
 

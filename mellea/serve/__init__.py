@@ -1,7 +1,6 @@
-"""Programs for others: what is written with mellea, served over protocols that other programs speak.
+"""Programs for others: what is written with mellea, served over protocols that other programs speak."""
 
-May import: everything below it. Read `response.py` first, then `application.py`; `mcp_server.py` is separate.
-"""
+# May import: everything below it. Read `response.py` first, then `application.py`; `mcp_server.py` is separate.
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,6 @@
-"""How components become messages and text: one Jinja2 template for each, in `prompts/`, in users' packages and folders.
+"""How components become messages and text: one Jinja2 template each, in `prompts/`, in users' packages and folders."""
 
-May import: core. Read `render.py` first.
-"""
+# May import: core. Read `render.py` first.
 
 from mellea.templates.render import (
     Rendered,

@@ -1,7 +1,6 @@
-"""Test generative programs without a model: a scripted backend, and a contract suite for backends.
+"""Test generative programs without a model: a scripted backend, and a contract suite for backends."""
 
-May import: backends, core. Nothing in the package imports this room. Read `scripted.py` first.
-"""
+# May import: backends, core. Nothing in the package imports this room. Read `scripted.py` first.
 
 from mellea.testing.contract import BackendContract
 from mellea.testing.observing import RecordingObserver

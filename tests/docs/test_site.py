@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -30,7 +31,7 @@ def site() -> Path:
 
 def test_every_page_has_one_place_in_the_navigation() -> None:
     paths = sorted([page.path for page in pages.collect_pages()] + list(reference.reference_pages()))
-    placed = [path for section in build.make_nav(paths) for below in section.values() for path in below]
+    placed = [path for below in build.list_sections(paths).values() for path in below]
     assert sorted(placed) == paths
 
 
@@ -60,6 +61,25 @@ def test_a_link_leads_to_the_page_of_its_file(line: str, expected: str) -> None:
 def test_a_link_to_a_file_that_isnt_there_is_an_error() -> None:
     with pytest.raises(FileNotFoundError, match=r"README.md links to 'docs/nothing.md'"):
         pages.fit_links("[a](docs/nothing.md)", ROOT / "README.md", "index.md", {})
+
+
+def test_the_page_of_an_example_says_what_it_does_once_and_names_its_file() -> None:
+    (page,) = [page for page in pages.collect_pages() if page.path == "examples/triage_mailbox.md"]
+    assert page.title == "Sort a mailbox into a table"
+    assert page.text.count("Sort a mailbox into a table: ") == 1
+    assert '```python title="docs/examples/triage_mailbox.py"\nimport asyncio\n' in page.text
+
+
+def test_the_index_of_examples_leads_to_each() -> None:
+    (page,) = [page for page in pages.collect_pages() if page.path == "examples/index.md"]
+    assert "| [`objects.py`](objects.md) |" in page.text
+
+
+def test_each_page_of_the_reference_opens_with_a_table_of_its_names() -> None:
+    text = reference.reference_pages()["reference/mellea.md"]
+    assert "| [`start_session`][mellea.start_session] | Start a session" in text
+    offered = [name for module, name, _ in reference.public_names() if module == "mellea"]
+    assert re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE) == offered
 
 
 def test_every_public_name_is_described_once() -> None:
@@ -104,3 +124,26 @@ def test_no_page_loads_anything_from_another_server(site: Path) -> None:
     loaded = re.compile(r'<(?:script|img|iframe)[^>]+src="https?://|<link[^>]+rel="stylesheet"[^>]+href="https?://')
     for page in site.rglob("*.html"):
         assert loaded.findall(page.read_text("utf-8")) == []
+
+
+def test_zensical_builds_the_same_pages(site: Path, tmp_path: Path) -> None:
+    """mkdocs gets no new version any more: what comes after it has to know each feature that the site uses."""
+    pytest.importorskip("zensical", reason="the group docs isn't installed")
+    shutil.copytree(build.SOURCE, tmp_path / "pages")
+    shutil.copy(build.CONFIG, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict", "-f", build.CONFIG.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = {path.relative_to(site) for path in site.rglob("index.html")}
+    assert {path.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")} == ours
+    assert _headings(tmp_path / "site" / "reference" / "mellea" / "index.html") == _headings(
+        site / "reference" / "mellea" / "index.html"
+    )
+
+
+def _headings(page: Path) -> list[str]:
+    return re.findall(r'<h[2-4] id="([^"]+)"', page.read_text("utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,16 @@ def test_a_room_has_a_front_door(folder: Path) -> None:
 
 @pytest.mark.parametrize("door", DOORS, ids=name)
 def test_a_front_door_says_what_lives_there(door: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(door.read_text("utf-8"))) or ""
-    purpose, _, rest = docstring.partition("\n\n")
-    assert purpose and rest, "its docstring opens with one sentence on what lives here, then a blank line"
-    assert re.search(r"\bimports?\b", rest), "its docstring says what this room may import"
-    first = READ_FIRST.search(rest)
-    assert first, "its docstring says which file to read first: Read `file.py` first"
+    text = door.read_text("utf-8")
+    docstring = ast.parse(text).body[0]
+    purpose, _, _ = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")
+    assert purpose.endswith(".") and "\n" not in purpose, "its docstring opens with one sentence on what lives here"
+    # For those who work on the room, not for those who read `help()` and the reference: a comment.
+    below = text.splitlines()[docstring.end_lineno :]
+    note = " ".join(line.removeprefix("# ") for line in takewhile(str.strip, below[1:]) if line.startswith("# "))
+    assert re.search(r"\bimports?\b", note), "a comment below its docstring says what this room may import"
+    first = READ_FIRST.search(note)
+    assert first, "that comment says which file to read first: Read `file.py` first"
     file = first[1]
     assert (door.parent / file).is_file() or (ROOT / file).is_file(), f"there is no file {file!r} to read first"
 

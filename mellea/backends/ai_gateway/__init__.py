@@ -1,8 +1,9 @@
 """Vercel's AI Gateway: the tools that it runs itself, for any model.
 
-What lives here imports `mellea.core` only. The models themselves are reached by `"ai_gateway/provider/model"`,
-in OpenAI's chat format. Read `tools.py` first.
+The models themselves are reached by `"ai_gateway/provider/model"`, in OpenAI's chat format.
 """
+
+# What lives here imports `mellea.core` only. Read `tools.py` first.
 
 from mellea.backends.ai_gateway import tools
 

@@ -1,8 +1,7 @@
-"""Claude models: Anthropic's Messages format.
+"""Claude models: Anthropic's Messages format."""
 
-What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http`. Read `backend.py`
-first, then `decode.py`.
-"""
+# What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http`. Read `backend.py` first, then
+# `decode.py`.
 
 from mellea.backends.anthropic import tools
 from mellea.backends.anthropic.backend import AnthropicBackend

@@ -3,10 +3,10 @@
 A provider is a class on `HttpBackend` with `encode` and `make_decoder`, and a decoder on `SseWireDecoder` or
 `JsonLinesWireDecoder` with `read_chunk`; `docs/add_a_provider.md` shows one. All names here are loaded at their first
 use, so that a decoder can be used without the transport.
-
-What lives here imports `mellea.core` and `mellea.errors`; `pool.py` alone names httpcore and `httpx_clients.py` httpx,
-and both are imported at the first request at the earliest. Read `backend.py` first, then `decoding.py`.
 """
+
+# What lives here imports `mellea.core` and `mellea.errors`; `pool.py` alone names httpcore and `httpx_clients.py`
+# httpx, and both are imported at the first request at the earliest. Read `backend.py` first, then `decoding.py`.
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,7 @@
-"""The embedded model: llama.cpp in this very process, by way of `xllamacpp`.
+"""The embedded model: llama.cpp in this very process, by way of `xllamacpp`."""
 
-What lives here imports `mellea.core` and `mellea.errors`; `engine.py` alone touches the engine. Read
-`backend.py` first, then `engine.py` with its rules.
-"""
+# What lives here imports `mellea.core` and `mellea.errors`; `engine.py` alone touches the engine. Read `backend.py`
+# first, then `engine.py` with its rules.
 
 from mellea.backends.llama_cpp.backend import LlamaCppBackend
 from mellea.backends.llama_cpp.engine import unload

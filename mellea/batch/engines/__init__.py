@@ -1,6 +1,8 @@
-"""Engines that spread rows over processes and machines: Ray Data, Dask, Spark. Each is thin; `Partition` does the work.
+"""Engines that spread rows over processes and machines: Ray Data, Dask and Spark.
 
-May import: `mellea.batch`, and its own engine, an extra, inside functions. Read `ray.py` first.
+Each is thin; `Partition` does the work.
 """
+
+# May import: `mellea.batch`, and its own engine, an extra, inside functions. Read `ray.py` first.
 
 __all__: list[str] = []

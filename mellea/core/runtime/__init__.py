@@ -1,8 +1,7 @@
-"""The machines behind a thunk: what readers hold of a generation, what produces it, and who waits for whom.
+"""The machines behind a thunk: what readers hold of a generation, what produces it, and who waits for whom."""
 
-It imports values of the core and its loops, and nothing above. Read `record.py` first, then `producer.py` and
-`launch.py`.
-"""
+# It imports values of the core and its loops, and nothing above. Read `record.py` first, then `producer.py` and
+# `launch.py`.
 
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around

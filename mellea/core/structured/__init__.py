@@ -1,7 +1,6 @@
-"""Structured output: JSON Schemas from Python types, and typed values from a model's text, complete or still arriving.
+"""Structured output: JSON Schemas from Python types, and typed values from a model's text, complete or partial."""
 
-May import: core and errors. Read `output_format.py` first.
-"""
+# May import: core and errors. Read `output_format.py` first.
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,6 @@
-"""The page of an evaluation: one file of HTML without scripts, which needs no network.
+"""The page of an evaluation: one file of HTML without scripts, which needs no network."""
 
-May import: `mellea.core`, `mellea.errors` and the room around it. Read `render.py` first.
-"""
+# May import: `mellea.core`, `mellea.errors` and the room around it. Read `render.py` first.
 
 from mellea.evaluation.page.render import render_page
 

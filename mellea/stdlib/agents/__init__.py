@@ -1,7 +1,6 @@
-"""Agents: a model with tools that works in steps until it has an answer.
+"""Agents: a model with tools that works in steps until it has an answer."""
 
-May import: everything below, but not `stdlib.generative`. Read `agent.py` first, then `task.py`.
-"""
+# May import: everything below, but not `stdlib.generative`. Read `agent.py` first, then `task.py`.
 
 from mellea.stdlib.agents.agent import Agent
 from mellea.stdlib.agents.conversation import AgentConversation

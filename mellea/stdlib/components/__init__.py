@@ -1,7 +1,6 @@
-"""The components that come with mellea: what prompts are rendered from.
+"""The components that come with mellea: what prompts are rendered from."""
 
-May import: core, templates, stdlib.context, stdlib.tools. Read `instruction.py` first.
-"""
+# May import: core, templates, stdlib.context, stdlib.tools. Read `instruction.py` first.
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,6 @@
-"""Contexts: what a call knows of earlier calls.
+"""Contexts: what a call knows of earlier calls."""
 
-May import: core. Read `chat.py` first, then `window.py`.
-"""
+# May import: core. Read `chat.py` first, then `window.py`.
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,6 @@
-"""Functions that a model answers: `@generative`, `@command`, and `ask`.
+"""Functions that a model answers: `@generative`, `@command`, and `ask`."""
 
-May import: everything below it, stdlib.session first of all. Read `function.py` first.
-"""
+# May import: everything below it, stdlib.session first of all. Read `function.py` first.
 
 from mellea.stdlib.generative.ask import aask, ask
 from mellea.stdlib.generative.command import command

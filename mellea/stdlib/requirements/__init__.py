@@ -1,7 +1,6 @@
-"""Requirements: checks of an output, by Python functions or by a model that judges it.
+"""Requirements: checks of an output, by Python functions or by a model that judges it."""
 
-May import: core, stdlib.call and what is below it. Read `validation.py` first, then `shorthand.py`.
-"""
+# May import: core, stdlib.call and what is below it. Read `validation.py` first, then `shorthand.py`.
 
 from typing import TYPE_CHECKING
 

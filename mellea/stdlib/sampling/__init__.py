@@ -1,7 +1,6 @@
-"""Sampling strategies: how attempts are made until an output meets its requirements.
+"""Sampling strategies: how attempts are made until an output meets its requirements."""
 
-May import: core, stdlib.requirements and what is below it. Read `rejection.py` first.
-"""
+# May import: core, stdlib.requirements and what is below it. Read `rejection.py` first.
 
 from typing import TYPE_CHECKING
 

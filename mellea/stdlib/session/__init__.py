@@ -1,7 +1,6 @@
-"""Sessions, which most programs use: a backend and a context, with the verbs as methods.
+"""Sessions, which most programs use: a backend and a context, with the verbs as methods."""
 
-May import: everything below it, stdlib.functional first of all. Read `session.py` first.
-"""
+# May import: everything below it, stdlib.functional first of all. Read `session.py` first.
 
 from mellea._lazy_exports import lazily
 from mellea.stdlib.session.session import MelleaSession

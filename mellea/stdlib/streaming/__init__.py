@@ -1,7 +1,6 @@
-"""Streams: generations that are read while they are written, and checked while they are written.
+"""Streams: generations that are read while they are written, and checked while they are written."""
 
-May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `sampling_work.py`.
-"""
+# May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `sampling_work.py`.
 
 from typing import TYPE_CHECKING
 

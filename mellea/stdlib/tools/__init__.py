@@ -1,7 +1,6 @@
-"""Tools: functions that a model may call; their names and schemas, and how calls are run.
+"""Tools: functions that a model may call; their names and schemas, and how calls are run."""
 
-May import: core. Read `tool.py` first.
-"""
+# May import: core. Read `tool.py` first.
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,7 @@
-"""OpenAI's Responses format: bytes and requests, no I/O.
+"""OpenAI's Responses format: bytes and requests, no I/O."""
 
-What lives here imports `mellea.core`, `backends.http`'s codec and status parts, and its own room. Read `wire.py`
-first, then `decode.py` with its rules.
-"""
+# What lives here imports `mellea.core`, `backends.http`'s codec and status parts, and its own room. Read `wire.py`
+# first, then `decode.py` with its rules.
 
 from mellea.backends.openai.responses.decode import Decoder
 from mellea.backends.openai.responses.encode import encode

@@ -1,7 +1,9 @@
-"""Tools of MCP servers: one task owns each connection, and anybody may use it. The package `mcp` is loaded when needed.
+"""Tools of MCP servers: one task owns each connection, and anybody may use it.
 
-May import: core, and the tools around it. Read `connection.py` first.
+The package `mcp` is loaded when needed.
 """
+
+# May import: core, and the tools around it. Read `connection.py` first.
 
 from mellea.stdlib.tools.mcp.remote_tool import McpTool
 from mellea.stdlib.tools.mcp.tool_set import McpTools, mcp
