@@ -28,7 +28,7 @@ from mellea.core.journal import Journal
 from mellea.core.results import RateLimitState
 from mellea.errors import UsageError
 
-__all__ = ["LONGEST_HOLD", "Pace", "RateLimits"]
+__all__ = ["LONGEST_HOLD", "CallJournal", "Pace", "RateLimits"]
 
 _BURST_SECONDS = 0.5
 """How many seconds' worth of requests may go at once."""

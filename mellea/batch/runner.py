@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -28,40 +27,28 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from mellea.batch.attempts import Attempts, Task
 from mellea.batch.budget import Budget, Purse
 from mellea.batch.desk import BatchDesk
 from mellea.batch.feed import Feed
 from mellea.batch.journal_thread import JournalThread
-from mellea.batch.limits import LONGEST_HOLD, Pace, RateLimits
+from mellea.batch.limits import RateLimits
 from mellea.batch.outbox import Outbox
 from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
 from mellea.batch.progress import MapProgress
 from mellea.batch.row import Row, RowId, find_id, make_arguments
-from mellea.core.backend import Backend
 from mellea.core.events import Usage
 from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal, KeyIndex
-from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
-from mellea.errors import (
-    AuthError,
-    BackendError,
-    ConfigurationError,
-    OverloadedError,
-    ParseError,
-    RateLimitError,
-    UnsupportedError,
-    UsageError,
-)
+from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
 
 __all__ = ["MapSettings", "Runner"]
 
 _log = logging.getLogger("mellea")
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
 _FLUSH_SECONDS = 1.0
 """How long a map that is stopped waits for its last answers to be committed."""
 
@@ -90,21 +77,6 @@ class MapSettings:
     is_batched: bool = False
 
 
-@dataclass(slots=True)
-class _Task:
-    """A row while it is worked on."""
-
-    index: int
-    row: Any
-    id: str = ""
-    key: bytes = b""
-    attempts: int = 0
-    usage: Usage | None = None
-    cost: float | None = 0.0
-    has_entered: bool = False  # the purse
-    has_asked: bool = False
-
-
 class Runner:
     """One map, at work.
 
@@ -130,7 +102,7 @@ class Runner:
         self._places = Places(most)
         self._room = max(_LEAST_UNREAD, _UNREAD_PER_PLACE * self._places.most)
         self._purse = Purse(settings.budget)
-        self._paces: dict[int, tuple[Backend, Pace]] = {}
+        self._attempts = Attempts(self._places, self._purse, settings.limits, settings.retries)
         self._rows: deque[tuple[int, Any]] = deque()
         self._taken = 0  # rows from the feed
         self._begun = 0  # rows that have, or had, a place
@@ -261,8 +233,10 @@ class Runner:
         self._thread = JournalThread(journal, self._note_committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
         self._index = await self._thread.call(lambda journal: journal.index(self._job))
+        self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
             self._desk = BatchDesk(self._thread.call, self._job, lambda: not self._rows_ended or bool(self._rows))
+            self._attempts.desk = self._desk
             await self._desk.open()
 
     async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
@@ -339,7 +313,7 @@ class Runner:
             # The feeder is told before the row is worked on, so both go on at the same time.
             if self._feeder is not None and len(self._rows) < self._places.limit:
                 self._feeder.wake()
-            task = _Task(index, row)
+            task = Task(index, row)
             try:
                 await self._do(task)
             except Exception as error:  # noqa: BLE001 - the row's, or all rows'
@@ -354,7 +328,7 @@ class Runner:
                 self._fail(exit)
                 self._give_up(task)
 
-    async def _do(self, task: _Task) -> None:
+    async def _do(self, task: Task) -> None:
         program, row = self._program, task.row
         task.id = find_id(row, task.index, self._settings.id)
         args, kwargs = make_arguments(row, self._settings.id, program.parameters)
@@ -371,10 +345,10 @@ class Runner:
             self._give_up(task)
             return
         task.has_entered = True
-        value = await self._ask(task, work)
+        value = await self._attempts.ask(task, work)
         self._finish(task, work, value)
 
-    async def _find_cached(self, task: _Task, work: Work) -> bool:
+    async def _find_cached(self, task: Task, work: Work) -> bool:
         place = self._index.find(task.key) if self._index is not None else None
         if place is None or self._thread is None:
             return False
@@ -386,7 +360,7 @@ class Runner:
         self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
         return True
 
-    async def _warn_of_change(self, task: _Task) -> None:
+    async def _warn_of_change(self, task: Task) -> None:
         """Warn once, if a row is requested again although it was answered: somebody may not want to pay for all
         again."""
         # The first few rows tell: a change concerns all of them, usually. Each look goes through the whole journal.
@@ -403,81 +377,9 @@ class Runner:
                 journal.path, f"{count:,}", self.name, task.id,
             )  # fmt: skip
 
-    async def _ask(self, task: _Task, work: Work) -> Any:
-        """Ask for a row, again if that failed for a reason that may pass."""
-        # Batches have limits of their own, which the desk keeps.
-        pace = None if self._desk is not None else self._find_pace(work.backend)
-        while True:
-            meter = Meter()
-            task.attempts += 1
-            expected = await pace.enter() if pace is not None else 0.0
-            began = time.monotonic()
-            try:
-                value = await self._ask_once(task, work, meter)
-            except Exception as error:
-                self._note(task, meter, pace, expected)
-                pause = self._find_pause(task, error, pace)
-                if pause is None:
-                    raise
-            else:
-                self._note(task, meter, pace, expected)
-                self._places.note_answer(time.monotonic() - began)
-                return value
-            await anyio.sleep(pause)
-
-    async def _ask_once(self, task: _Task, work: Work, meter: Meter) -> Any:
-        asked = None if self._desk is None else work.asked
-        # Alone the first row shows what a row takes; a batch of thousands would be sent before anything is known.
-        if self._desk is None or asked is None or self._purse.knows_nothing:
-            return await work.ask(meter)
-        if self._desk.can_take(asked):
-            try:
-                return await self._desk.ask(task.key, asked, meter)
-            except (LookupError, ParseError):  # no batch takes it; or its answer has to be corrected
-                return await work.ask(meter)
-        return await work.ask(meter)
-
-    def _note(self, task: _Task, meter: Meter, pace: Pace | None, expected: float) -> None:
-        """Note what an attempt took, and what its answer said about limits."""
-        usage, cost = meter.usage(), meter.cost()
-        task.has_asked = task.has_asked or bool(meter.entries)
-        task.usage = usage if task.usage is None else task.usage if usage is None else task.usage + usage
-        task.cost = None if task.cost is None or cost is None else task.cost + cost
-        if pace is not None:
-            pace.settle(expected, None if usage is None else usage.total_tokens)
-            if pace.look():
-                self._places.note_refusal()
-
-    def _find_pause(self, task: _Task, error: Exception, pace: Pace | None) -> float | None:
-        """Return how long to wait before a row is asked again; `None` if it isn't."""
-        if isinstance(error, (RateLimitError, OverloadedError)):
-            self._places.note_refusal()
-        if not isinstance(error, BackendError) or not error.is_retryable or task.attempts > self._settings.retries:
-            return None
-        # With a random part, so that rows that failed together don't come back together.
-        pause = min(_FIRST_PAUSE * 2.0 ** (task.attempts - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-        asked = getattr(error, "retry_after", None)
-        if asked is not None:
-            if pace is not None:
-                # The others are held as well: the provider has refused the account, not this row.
-                pace.hold(asked)
-            # A provider may say a day. The row fails after its retries, rather than hold up a whole map for that long.
-            pause += min(asked, LONGEST_HOLD)
-        _log.info("row %s failed, next attempt in %.1f s: %s", task.id, pause, error)
-        return pause
-
-    def _find_pace(self, backend: Backend | None) -> Pace | None:
-        if backend is None:
-            return None
-        known = self._paces.get(id(backend))
-        if known is None:
-            call = None if self._thread is None else self._thread.call
-            known = self._paces[id(backend)] = backend, Pace(backend, self._settings.limits, call)
-        return known[1]
-
     # -- the ends of a row ------------------------------------------------------------------------------
 
-    def _finish(self, task: _Task, work: Work, value: Any) -> None:
+    def _finish(self, task: Task, work: Work, value: Any) -> None:
         try:
             self._leave_purse(task)
         except ConfigurationError as error:
@@ -499,7 +401,7 @@ class Runner:
         usage = None if task.usage is None else _write_usage(task.usage)
         self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, time.time()), row)
 
-    def _finish_failed(self, task: _Task, error: Exception) -> None:
+    def _finish_failed(self, task: Task, error: Exception) -> None:
         with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, usually
             self._leave_purse(task)
         # Rows are kept by the reader, and a full traceback would keep all frames of the library alive with them.
@@ -521,12 +423,12 @@ class Runner:
         )
         self._thread.commit(failure, row)
 
-    def _leave_purse(self, task: _Task) -> None:
+    def _leave_purse(self, task: Task) -> None:
         if task.has_entered:
             task.has_entered = False
             self._purse.leave(task.usage, task.cost, has_asked=task.has_asked)
 
-    def _give_up(self, task: _Task) -> None:
+    def _give_up(self, task: Task) -> None:
         """Drop a row that doesn't begin any more."""
         self._in_flight -= 1
         self._wake_all()

@@ -25,7 +25,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
     monkeypatch.setattr(desk, "_FIRST_LOOK", 0.02)
     monkeypatch.setattr(desk, "_TICK_SECONDS", 0.01)
     monkeypatch.setattr(desk, "_SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr("mellea.batch.runner._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("mellea.batch.attempts._FIRST_PAUSE", 0.01)
     with serve("gemini", BatchServer()) as server:
         yield server
 

@@ -631,7 +631,7 @@ async def test_failures_that_may_pass_are_tried_again() -> None:
 async def test_a_provider_that_asks_for_a_day_does_not_hold_a_row_up_for_a_day(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mellea.batch.runner.LONGEST_HOLD", 0.01)
+    monkeypatch.setattr("mellea.batch.attempts.LONGEST_HOLD", 0.01)
     asked: list[str] = []
 
     async def refuse_once(text: str) -> str:

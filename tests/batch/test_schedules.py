@@ -80,7 +80,7 @@ class Schedule:
 async def test_any_schedule_gives_each_row_once_and_asks_no_acknowledged_one_again(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mellea.batch.runner._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("mellea.batch.attempts._FIRST_PAUSE", 0.001)
     schedule = Schedule(seed)
     read = await schedule.run(tmp_path / "run.db", schedule.chance.randint(0, schedule.count))
     acknowledged = {row.index for row in read if row.error is None}
