@@ -13,7 +13,8 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -31,6 +32,7 @@ from mellea.errors import StreamingError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
+    from mellea.core.held_span import SpanHold
 
 __all__ = ["AsyncRows", "Rows"]
 
@@ -53,10 +55,23 @@ class _Mapped(Displayed, Generic[T]):
         self._journal = journal
         self._ready: deque[Row[T]] = deque()
         self._has_begun = self._is_over = False
+        self._hold: SpanHold | None = None
         # It must not wait, nor take a lock: whatever code runs may be the one that drops the iterator.
         self._dropped = weakref.finalize(self, _drop, runner, journal)
         self._dropped.atexit = False
         _open.add(self)
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        if self._is_over:
+            hold.end()
+        else:
+            self._hold = hold
+
+    def _start(self, start: Callable[[], object]) -> None:
+        """Begin the work, in the span of the function that has returned the iterator, if one has."""
+        self._has_begun = True
+        with nullcontext() if self._hold is None else self._hold.entered():
+            start()
 
     @property
     def done(self) -> int:
@@ -73,8 +88,10 @@ class _Mapped(Displayed, Generic[T]):
         self._ready.extend(self._runner.outbox.take())
         return bool(self._ready)
 
-    def _end(self) -> None:
+    def _end(self, *, is_left: bool = False) -> None:
         """Note that all rows were handed out, or are not wanted any more."""
+        if self._hold is not None:
+            self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
         # From here on nothing is left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
@@ -93,6 +110,8 @@ class _Mapped(Displayed, Generic[T]):
     def _note_interruption(self, error: BaseException) -> None:
         """Stop, and tell how to go on."""
         self._is_over = True
+        if self._hold is not None:
+            self._hold.end(error, is_cancelled=not isinstance(error, Exception))
         self._runner.post_stop()
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
@@ -147,11 +166,10 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         raise StopIteration
 
     def _begin(self) -> None:
-        self._has_begun = True
         self._process = os.getpid()
         # The loop of the synchronous verbs, since the caller's thread is busy in the body of its `for`.
         self._runner.loop = loop = portal_loop()
-        loop.post(self._runner.start)  # with a copy of the context variables
+        self._start(lambda: loop.post(self._runner.start))  # with a copy of the context variables
 
     def _wait(self) -> None:
         """Wait until a row is ready, or all is over; meanwhile, take rows from their source."""
@@ -191,7 +209,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self._is_over = True
         self._runner.post_stop()
         self._wait_for_end()
-        self._end()
+        self._end(is_left=True)
         self._ready.clear()
 
     def _wait_for_end(self) -> None:
@@ -245,8 +263,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
 
     async def _wait(self) -> None:
         if not self._has_begun:
-            self._has_begun = True
-            self._runner.start()
+            self._start(self._runner.start)
         outbox = self._runner.outbox
         while True:
             waiter = new_waiter()
@@ -265,7 +282,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self._is_over = True
         self._runner.post_stop()
         await self._wait_for_end()
-        self._end()
+        self._end(is_left=True)
         self._ready.clear()
 
     async def _wait_for_end(self) -> None:

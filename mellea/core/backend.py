@@ -476,23 +476,22 @@ class SentRequest:
     Args:
         backend: the backend that it was sent to.
         request: the request, before it was encoded for a provider.
+
+    Attributes:
+        model: the requested model.
     """
 
-    __slots__ = ("_backend", "_request")
+    __slots__ = ("_backend", "_request", "model")
 
     def __init__(self, backend: Backend, request: Request) -> None:
         self._backend = backend
         self._request = request
+        self.model: str = backend.model_id  # now: the backend may be given another model afterwards
 
     @property
     def backend(self) -> str:
         """Name of the provider that got the request."""
         return self._backend.name
-
-    @property
-    def model(self) -> str:
-        """The requested model."""
-        return self._backend.model_id
 
     @property
     def server(self) -> tuple[str, int | None] | None:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mellea.core.accumulator import STEP_BREAK
 from mellea.core.events import AttemptAccepted, AttemptStart, ChunkValidated, Event, StepStart, StreamEnd, TextDelta
 from mellea.core.runtime import Record, Run
+from mellea.core.runtime.told import hold_until_end
 from mellea.core.tracebacks import shorten
+
+if TYPE_CHECKING:
+    from mellea.core.held_span import SpanHold
 
 __all__ = [
     "Cursor",
@@ -111,6 +115,9 @@ class _Iterator:
         self._deliver = deliver or thunk.deliver
         self._place = place
         self._cursor = Cursor(thunk.record)
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        hold_until_end(self._cursor.run.spans, hold)
 
     async def aclose(self) -> None:
         """Stop reading; the last reader of a stream cancels the generation, and waits until it is closed."""

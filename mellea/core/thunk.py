@@ -23,12 +23,14 @@ from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
+from mellea.core.runtime.told import hold_until_end
 from mellea.core.tracebacks import shorten
 from mellea.errors import StreamingError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
     from mellea.core.card import Card
+    from mellea.core.held_span import SpanHold
     from mellea.core.structured.iterators import ItemIterator, PartialIterator
     from mellea.core.structured.readers import OnError
 
@@ -228,6 +230,9 @@ class ModelOutputThunk(Displayed, Generic[T]):
         has ended stays as it is.
         """
         await self._run.cancelled()
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        hold_until_end(self._run.spans, hold)
 
     async def __aenter__(self) -> Self:
         return self

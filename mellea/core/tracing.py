@@ -7,7 +7,8 @@ Rules:
   step. It is current only while the body runs: it is set and reset at each step, on whatever thread and in whatever
   context that is, and so is what the body itself has made current.
 - A function that returns a coroutine or a generator, such as one that another decorator has wrapped, is a span until
-  that has ended.
+  that has ended. The same holds for a function that returns a stream, a thunk, or anything else that may go on
+  (`held_span.py`).
 - A generator that is left early, closed or dropped ends as cancelled, also where nobody can run its code any more
   because its loop has gone.
 """
@@ -21,13 +22,14 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackTyp
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mellea.core.displayed import Displayed
-from mellea.core.observer import Observer, Span, begin_span, current_span, listening, span_around
+from mellea.core.held_span import SpanHold, end_with
+from mellea.core.observer import Observer, Span, begin_span, current_span, listening
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
 
-__all__ = ["Trace", "Tree", "start", "trace"]
+__all__ = ["Trace", "Tree", "start", "trace", "wrap_generator"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -160,7 +162,9 @@ def trace(*, name: str | None = None) -> Callable[[F], F]: ...
 def trace(function: Any = None, /, *, name: str | None = None) -> Any:
     """Decorate a function, coroutine function, generator or async generator: each call is a span of the traces around.
 
-    The span of a generator lasts from its first step to its end, so as long as the stream that it is.
+    The span of a generator lasts from its first step to its end, so as long as the stream that it is. That of a
+    function which returns a stream, a thunk or the rows of a map, alone or in a list, tuple or dict, lasts until all of
+    these have ended: read to the end, left, closed or dropped.
 
     Args:
         function: what to decorate.
@@ -196,8 +200,13 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            with span_around("function", name):
+            if not listening.count:
                 return await function(*args, **kwargs)
+            steps = _Steps(name)
+            steps.begin()
+            with steps:
+                result = await function(*args, **kwargs)
+            return steps.hand_on(result)
 
         return call_async
 
@@ -209,26 +218,36 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         steps.begin()
         with steps:
             result = function(*args, **kwargs)
-        # Another decorator, or an object that is called, may hide what kind of function it is: then the work is yet
-        # to come, and belongs to the span.
-        wrap = _KINDS.get(type(result))
-        if wrap is not None:
-            return wrap(lambda: result, lambda: steps)()
-        steps.finish()
-        return result
+        return steps.hand_on(result)
 
     return call
 
 
+def wrap_generator(generator: Any, hold: SpanHold) -> Any:
+    """Return a generator, plain or async, whose steps are a part of the function that has returned it.
+
+    Args:
+        generator: which nobody has begun to read.
+        hold: of the function's span; it ends with the generator.
+    """
+    return _Steps("", hold).hand_on(generator)
+
+
 class _Steps:
-    """The span of a generator, entered for each of its steps."""
+    """The span of a generator, entered for each of its steps.
 
-    __slots__ = ("_entered", "_inside", "_name", "span")
+    Args:
+        name: what to call the span.
+        hold: in its place, of a span that has begun and that others may hold, too.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("_entered", "_hold", "_inside", "_name", "span")
+
+    def __init__(self, name: str, hold: SpanHold | None = None) -> None:
         self._name = name
-        self.span: Span | None = None
-        self._inside: Span | None = None  # what the body had made current when it yielded
+        self._hold = hold
+        self.span: Span | None = None if hold is None else hold.span
+        self._inside = self.span  # what the body had made current when it yielded
 
     def begin(self) -> None:
         """Begin the span, unless it has begun."""
@@ -253,19 +272,29 @@ class _Steps:
         current_span.reset(inside)
         span.leave(entered)
         if isinstance(error, (StopIteration, StopAsyncIteration)):
-            span.end()
+            self._end(span)
         elif error is not None:
-            span.end(error, is_cancelled=_is_cancellation(error))
+            self._end(span, error)
 
-    def finish(self) -> None:
-        """End the span of a body that has returned."""
-        if self.span is not None:
-            self.span.end()
+    def hand_on(self, result: Any) -> Any:
+        """Return what a body has returned; it has the span from now on where it goes on, such as a stream."""
+        # Another decorator, or an object that is called, may hide what kind of function it is: then the work is yet
+        # to come, and belongs to the span.
+        wrap = _KINDS.get(type(result))
+        if wrap is not None:
+            return wrap(lambda: result, lambda: self)()
+        span, self.span = self.span, None
+        if span is not None:
+            end_with(span, result)
+        return result
+
+    def _end(self, span: Span, error: BaseException | None = None) -> None:
+        (span if self._hold is None else self._hold).end(error, is_cancelled=_is_cancellation(error))
 
     def close(self) -> None:
         """End the span of a body that was closed; after its end this does nothing."""
         if self.span is not None:
-            self.span.end(GeneratorExit(), is_cancelled=True)
+            self._end(self.span, GeneratorExit())
 
     def __del__(self) -> None:  # the generator was dropped, and nobody could run its code any more
         self.close()
@@ -348,8 +377,7 @@ def _wrap_coroutine(
         steps = make_steps()
         with steps:
             result = await function()
-        steps.finish()
-        return result
+        return steps.hand_on(result)
 
     return call
 

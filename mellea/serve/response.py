@@ -39,6 +39,7 @@ from mellea.errors import (
 from mellea.serve.served_stream import ServedStream, Streamable
 
 if TYPE_CHECKING:
+    from mellea.core.held_span import SpanHold
     from mellea.stdlib.agents import Pending
 
 __all__ = [
@@ -227,6 +228,9 @@ class StreamResponse(_Response):
         self._request_id = ""
         given = {name.lower(): value for name, value in (headers or {}).items()}
         self.init_headers({**encoder.headers, **given})
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self.source._go_on_in_(hold)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""

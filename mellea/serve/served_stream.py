@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Set
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from mellea.core.events import AttemptRejected, AttemptStart, Event, FileEvent, SourceEvent, TextDelta, Usage
+from mellea.core.held_span import SpanHold, hold_with
 from mellea.core.runtime.tasks import ThreadCall, run_in_thread
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.tracing import wrap_generator
 from mellea.errors import UsageError, UsageTypeError
 from mellea.stdlib.agents import Pending
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
@@ -55,6 +58,12 @@ class ServedStream:
         self._pieces: _Pieces | None = None
         if self._read is None and not isinstance(given, (Stream, AgentStream)):
             self._pieces = _Pieces(given)
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        if isinstance(self._given, (AsyncGeneratorType, GeneratorType)):
+            self._pieces = _Pieces(wrap_generator(self._given, hold))
+        else:
+            hold_with(self._given, hold)  # an iterator of some other kind doesn't say when it has ended
 
     async def open(self) -> None:
         """Launch what isn't running yet.

@@ -11,7 +11,7 @@ Rules:
   what still runs: while that alone is too much, only the first spans of further runs are written (`is_full`).
 - A prompt is stored apart, each message once (`prompts.py`): the calls of a conversation share what was said before.
 
-The schema is version 2 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
+The schema is version 3 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
 
     spans     id, run, parent, writer   numbers; `parent` is NULL for the span that the run is named after
               kind, name, status        texts; see `mellea.traces.Span`. A status is running, ok, error or cancelled
@@ -25,7 +25,7 @@ The schema is version 2 (`PRAGMA user_version`). It may be read by any program t
     prompts   id, hash, before, message   the prompt without its last message (NULL if that is the only one), and that
     messages  id, hash, data              JSON object: a message
     writers   id, host, pid, version, content, started, ended   one for each process and recording
-    runs      a view: a row for each run, with its sums over the spans
+    runs      a view: a row for each run, with its sums over the spans; `models` is a JSON list of texts
 """
 
 from __future__ import annotations
@@ -65,14 +65,22 @@ COLUMNS = (
 )
 """What of a span's data has a column of its own, for queries; the rest is JSON in the column `data`."""
 
-_SUMS = """
+
+def _make_view(models: str) -> str:
+    """Return the statement that makes the view `runs`; its column `models` is an aggregate over requests."""
+    return f"""
+    CREATE VIEW runs AS SELECT root.id, root.name, root.kind,
+    CASE WHEN root.status = 'running' AND writers.ended IS NOT NULL THEN 'lost' ELSE root.status END AS status,
+    root.started, root.seconds, root.session, root.error_type, writers.content, root.writer,
     (SELECT count(*) FROM spans WHERE run = root.id) AS spans,
     (SELECT count(*) FROM spans WHERE run = root.id AND is_request) AS requests,
-    (SELECT group_concat(DISTINCT model) FROM spans WHERE run = root.id AND is_request) AS models,
+    (SELECT {models} FROM spans WHERE run = root.id AND is_request) AS models,
     (SELECT sum(input_tokens) FROM spans WHERE run = root.id) AS input_tokens,
     (SELECT sum(output_tokens) FROM spans WHERE run = root.id) AS output_tokens,
     (SELECT CASE WHEN count(*) = count(cost) THEN total(cost) END FROM spans WHERE run = root.id AND is_request) AS cost
-"""
+    FROM spans AS root JOIN writers ON writers.id = root.writer WHERE root.parent IS NULL
+    """
+
 
 _SCHEMA: Sequence[Sequence[str]] = (
     (
@@ -85,12 +93,11 @@ _SCHEMA: Sequence[Sequence[str]] = (
         " links TEXT, data TEXT NOT NULL)",
         "CREATE INDEX spans_of_runs ON spans (run)",
         "CREATE INDEX runs_by_time ON spans (started) WHERE parent IS NULL",
-        "CREATE VIEW runs AS SELECT root.id, root.name, root.kind,"
-        " CASE WHEN root.status = 'running' AND writers.ended IS NOT NULL THEN 'lost' ELSE root.status END AS status,"
-        f" root.started, root.seconds, root.session, root.error_type, writers.content, root.writer, {_SUMS}"
-        " FROM spans AS root JOIN writers ON writers.id = root.writer WHERE root.parent IS NULL",
+        _make_view("group_concat(DISTINCT model)"),
     ),
     PROMPT_TABLES,
+    # As JSON, since the name of a model may have commas in it.
+    ("DROP VIEW runs", _make_view("json_group_array(DISTINCT model) FILTER (WHERE model NOTNULL)")),
 )
 
 _ROWS = 50
@@ -359,7 +366,7 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
         lost = _lost_writers(connection)
     for row in rows:
         row["content"] = bool(row["content"])
-        row["models"] = [] if row["models"] is None else row["models"].split(",")
+        row["models"] = json.loads(row["models"])
         if row["status"] == "running" and row["writer"] in lost:
             row["status"] = "lost"
         del row["writer"]

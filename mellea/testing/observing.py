@@ -59,31 +59,55 @@ class RecordingObserver(Observer):
     def assert_complete(self) -> None:
         """Fail unless every span was told as it has to be: begun and ended once, inside its parent, events between.
 
+        What was launched in the block of a trace, or in a decorated function, may go on behind its end, and begin more.
+
         Raises:
             AssertionError: says which span, and what is wrong.
         """
-        begun: list[Span] = []
-        ended: list[Span] = []
+        told = _Told()
         for kind, span, *_ in self.log:
-            if mistake := _find_mistake(kind, span, begun, ended):
+            if mistake := told.find_mistake(kind, span):
                 raise AssertionError(mistake)
-            if kind == "begin":
-                begun.append(span)
-            elif kind == "end":
-                ended.append(span)
-        if left := [span for span in begun if span not in ended]:
+            told.note(kind, span)
+        if left := list(told.open):
             raise AssertionError(f"never ended: {left}")
 
 
-def _find_mistake(kind: str, span: Span, begun: Sequence[Span], ended: Sequence[Span]) -> str | None:
-    """Return what is wrong with an entry of the log, after those spans have begun and ended; `None` if nothing is."""
-    if kind == "begin":
-        if span in begun:
-            return f"{span} began twice"
-        return f"{span} began after its parent {span.parent} had ended" if span.parent in ended else None
-    if span not in begun:
-        return f"{span} was reported before it had begun"
-    if span in ended:
-        return f"{span} was reported after it had ended"
-    still = [child for child in begun if child.parent is span and child not in ended] if kind == "end" else []
-    return f"{span} ended before {still}" if still else None
+_OUTLASTED = frozenset({"function", "trace"})
+"""Kinds of spans that are the program's own code, which may be over before the work that it has launched."""
+
+
+class _Told:
+    """What an observer has been told so far."""
+
+    def __init__(self) -> None:
+        self.open: dict[Span, list[Span]] = {}  # and the spans in each that haven't ended
+        self._ended: set[Span] = set()
+
+    def note(self, kind: str, span: Span) -> None:
+        """Note that a span has begun or ended."""
+        siblings = self.open.get(span.parent, []) if span.parent is not None else []
+        if kind == "begin":
+            self.open[span] = []
+            siblings.append(span)
+        elif kind == "end":
+            del self.open[span]
+            self._ended.add(span)
+            if span in siblings:
+                siblings.remove(span)
+
+    def find_mistake(self, kind: str, span: Span) -> str | None:
+        """Return what is wrong with the next entry of the log, `None` if nothing is."""
+        has_ended = span in self._ended
+        if kind == "begin":
+            if has_ended or span in self.open:
+                return f"{span} began twice"
+            above = span.parent
+            is_late = above in self._ended and above is not None and above.kind not in _OUTLASTED
+            return f"{span} began after its parent {above} had ended" if is_late else None
+        if has_ended:
+            return f"{span} was reported after it had ended"
+        if span not in self.open:
+            return f"{span} was reported before it had begun"
+        still = self.open[span] if kind == "end" and span.kind not in _OUTLASTED else []
+        return f"{span} ended before {still}" if still else None

@@ -461,3 +461,21 @@ def test_a_forked_child_leaves_open_spans_to_its_parent() -> None:
 
     assert asyncio.run(main()) == 0
     assert tree(told) == ["Instruction (call, cancelled)"]
+
+
+async def test_a_call_may_outlast_the_block_of_a_trace_but_no_other_span_of_its_own() -> None:
+    with observe(RecordingObserver()) as told:
+        with mellea.traces.start("block"):
+            thunk = await session(["a", Pause(0.01), "b"]).ainstruct("x", await_result=False)
+        assert [span.status for span in told.spans] == ["ok", "running"]
+        with pytest.raises(AssertionError, match="never ended"):
+            told.assert_complete()
+        await thunk
+    told.assert_complete()
+    wrong = RecordingObserver()
+    with observe(wrong), span_around("attempt", "outer") as outer:
+        assert outer is not None
+        with span_around("check", "inner"):
+            outer.end()
+    with pytest.raises(AssertionError, match="ended before"):
+        wrong.assert_complete()

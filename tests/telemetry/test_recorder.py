@@ -756,3 +756,13 @@ async def test_async_calls_and_tasks_are_one_run(file: Path) -> None:
         await anyio.to_thread.run_sync(recording.flush)
     (run,) = read_runs(file)
     assert run["spans"] == 4 and isinstance(recording, Recording)
+
+
+def test_a_models_name_may_have_commas(file: Path) -> None:
+    m = session("a", "b")
+    with record(file), mellea.traces.start("both"):
+        for name in ("one, the first", 'two "quoted"', "one, the first"):
+            m.backend.model_id = name
+            m.instruct("x")
+    (run,) = read_runs(file)
+    assert sorted(run["models"]) == ["one, the first", 'two "quoted"']

@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_j
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
 from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
 from mellea.core.runtime.loop import Detached
+from mellea.core.runtime.told import Told
 from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import is_debugging, list_program_frames
@@ -32,7 +32,6 @@ from mellea.errors import GenerationCancelledError, MelleaError, ParseError
 
 if TYPE_CHECKING:
     from mellea.core.backend import SentRequest
-    from mellea.core.observer import Span
 
 __all__ = ["CLOSE_SECONDS", "THE_TEXT", "Folded", "Record"]
 
@@ -44,24 +43,6 @@ CLOSE_SECONDS = 2.0
 
 THE_TEXT: Any = object()
 """Stands for the text itself as the result, so that the two are one object."""
-
-
-class Told(ABC):
-    """What observers are notified of about a run.
-
-    Attributes:
-        outer: the span of the run.
-        innermost: the span of the request, or of the work, that is going on.
-    """
-
-    __slots__ = ()
-
-    outer: Span
-    innermost: Span
-
-    @abstractmethod
-    def end(self, run: Record) -> None:
-        """Tell that it has ended; a second time does nothing."""
 
 
 class Record(Waits):
@@ -117,7 +98,7 @@ class Record(Waits):
         self.is_composite = is_composite
         self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
         self.sent: SentRequest | None = None
-        self.spans: Told | None = None  # what observers are notified of it, if there are observers
+        self.spans: Told[Record] | None = None  # what observers are told of it, if anybody listens
         self.state = State.PENDING
         self.events: list[Event] = []
         self.error: MelleaError | None = None
@@ -236,7 +217,7 @@ class Record(Waits):
         self._wake_all()
         return True
 
-    def _end_spans(self, spans: Told) -> None:
+    def _end_spans(self, spans: Told[Record]) -> None:
         try:
             spans.end(self)
         except BaseException as error:  # noqa: BLE001 - an exit that an observer raises is what readers get

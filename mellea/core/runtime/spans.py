@@ -4,13 +4,17 @@ inside."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mellea.core.events import Event, ReasoningDelta, TextDelta, ToolDelta
 from mellea.core.observer import Span, begin_span, make_span
 from mellea.core.runtime.failure import Exit
-from mellea.core.runtime.record import Record, Told
+from mellea.core.runtime.record import Record
+from mellea.core.runtime.told import Told
 from mellea.core.state import State
+
+if TYPE_CHECKING:
+    from mellea.core.held_span import SpanHold
 
 __all__ = ["RunSpans", "begin_spans"]
 
@@ -19,17 +23,18 @@ _DELTAS = frozenset({ReasoningDelta, TextDelta, ToolDelta})
 """What is joined at the end of a run."""
 
 
-class RunSpans(Told):
+class RunSpans(Told[Record]):
     """The spans of one run, the outermost first.
 
     Attributes:
         wants_events: whether anybody wants the events of the request.
     """
 
-    __slots__ = ("_inner", "innermost", "outer", "wants_events")
+    __slots__ = ("_holds", "_inner", "innermost", "outer", "wants_events")
 
     def __init__(self, outer: Span, *inner: Span) -> None:
         self.outer, self._inner = outer, [*inner]
+        self._holds: list[SpanHold] = []
         self.innermost = inner[-1] if inner else outer
         self.wants_events = self.innermost.is_request and bool(self.innermost.observers.events)
 
@@ -75,6 +80,23 @@ class RunSpans(Told):
                 span.attempt = run.sampling.attempts[0]
             self._end(span, run, error)
         self._end(self.outer, run, error)
+        if self._holds:
+            self._let_go()
+
+    def hold(self, hold: SpanHold) -> None:
+        """SpanHold the span of a function until the outermost one has ended."""
+        self._holds.append(hold)
+        if self.outer.ended is not None:  # looked at last: it may end in another thread meanwhile
+            self._let_go()
+
+    def _let_go(self) -> None:
+        outer = self.outer
+        while self._holds:
+            try:
+                hold = self._holds.pop()
+            except IndexError:  # another thread has taken the last one
+                return
+            hold.end(outer.error, is_cancelled=outer.status == "cancelled")
 
     def _end(self, span: Span, run: Record, error: BaseException | None) -> None:
         if span.ended is None:

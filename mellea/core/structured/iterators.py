@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from mellea.core.runtime.tasks import ThreadWork
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading, ReadRun
 from mellea.core.tracebacks import shorten
 from mellea.errors import OutputError
+
+if TYPE_CHECKING:
+    from mellea.core.held_span import SpanHold
 
 __all__ = ["ItemIterator", "PartialIterator"]
 
@@ -29,6 +32,8 @@ class _Thunk(Protocol):
     def deliver(self) -> Any: ...
 
     async def cancel(self) -> None: ...
+
+    def _go_on_in_(self, hold: SpanHold) -> None: ...
 
 
 class _ReadingIterator(AsyncIterator[T]):
@@ -61,6 +66,9 @@ class _ReadingIterator(AsyncIterator[T]):
             shorten(error)
             raise
         return cast("T", value)
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._thunk._go_on_in_(hold)
 
     @abstractmethod
     def _take(self) -> Any:

@@ -25,6 +25,7 @@ from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
+    from mellea.core.held_span import SpanHold
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
@@ -114,6 +115,9 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, AGENT_STREAM_WAYS)
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._source._go_on_in_(hold)
 
     def _card_(self) -> Card:
         from mellea.core.card import Card, show_error  # lazy: only a frontend asks
@@ -250,6 +254,9 @@ class ChunkReader(Iterator[StreamChunk]):
             self._chunks.put(next(self._events, None))
         return chunk
 
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._events._go_on_in_(hold)
+
     def close(self) -> None:
         """Stop reading; the last reader cancels the run, and waits until everything in it has stopped."""
         self._events.close()
@@ -268,6 +275,9 @@ class AsyncChunkReader(AsyncIterator[StreamChunk]):
                 raise StopAsyncIteration
             self._chunks.put(await anext(self._events, None))
         return chunk
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._events._go_on_in_(hold)
 
     async def aclose(self) -> None:
         """Stop reading; the last reader cancels the run, and waits until everything in it has stopped."""

@@ -16,6 +16,7 @@ import anyio
 
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, NestedEvent, StreamEnd, TextDelta, ToolProgress
+from mellea.core.held_span import SpanHold
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Run
 from mellea.core.runtime.launch import launch
@@ -99,6 +100,9 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
                 return piece
         raise StopIteration
 
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._source._go_on_in_(hold)
+
     def close(self) -> None:
         """Stop all streams, and wait until they have stopped."""
         self._source.close()
@@ -139,6 +143,9 @@ class AsyncMergedStream(Generic[T], AsyncIterator[tuple[str, T]], AsyncOnly):
             if (piece := _read_piece(event)) is not None:
                 return piece
         raise StopAsyncIteration
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._source._go_on_in_(hold)
 
     async def aclose(self) -> None:
         """Stop all streams, and wait until they have stopped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mellea.core.iterators import Place
 from mellea.core.structured.partials import Partial
@@ -12,6 +12,9 @@ from mellea.core.structured.readers import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import shorten
 from mellea.errors import ParseError
+
+if TYPE_CHECKING:
+    from mellea.core.held_span import SpanHold
 
 __all__ = ["ItemReader", "PartialReader"]
 
@@ -27,6 +30,8 @@ class StreamSource(Protocol):
     def _ensure_started(self) -> ModelOutputThunk[Any]: ...
 
     def _close_now(self) -> None: ...
+
+    def _go_on_in_(self, hold: SpanHold) -> None: ...
 
 
 class _TypedReader(Iterator[T]):
@@ -47,6 +52,9 @@ class _TypedReader(Iterator[T]):
     @abstractmethod
     def _next(self) -> T:
         """Return the next value; raises `StopIteration` at the end."""
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._stream._go_on_in_(hold)
 
     def close(self) -> None:
         """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""

@@ -31,6 +31,7 @@ from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.runtime.tasks import run_in_thread
+from mellea.core.runtime.told import hold_until_end
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import shorten
@@ -38,6 +39,7 @@ from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
+    from mellea.core.held_span import SpanHold
     from mellea.core.structured.partials import Partial
     from mellea.core.structured.readers import OnError
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
@@ -236,6 +238,13 @@ class _Streaming(Displayed, Generic[T]):
     def _start(self) -> ModelOutputThunk[Any]:
         return self._launch()
 
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        with self._lock:
+            if (thunk := self._thunk) is None:
+                self._launch = partial(_launch_in, hold, self._launch)
+        if thunk is not None:
+            hold_until_end(thunk.record.spans, hold)
+
     @property
     def has_format(self) -> bool:
         """Whether the result is a value of some type, not a text."""
@@ -311,6 +320,14 @@ class _Streaming(Displayed, Generic[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
+
+
+def _launch_in(hold: SpanHold, launch: Launch) -> ModelOutputThunk[Any]:
+    """Launch a stream as a part of the function that has returned it."""
+    with hold.entered():
+        thunk = launch()
+    hold_until_end(thunk.record.spans, hold)
+    return thunk
 
 
 @short_errors
@@ -445,6 +462,9 @@ class AsyncReader(AsyncIterator[T]):
             shorten(error)
             raise
 
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._place._stream._go_on_in_(hold)
+
     async def aclose(self) -> None:
         """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
         await self._place.aclose()
@@ -474,6 +494,9 @@ class _Reader(Generic[T], Iterator[T]):
     @abstractmethod
     def _next(self) -> T:
         """Return the next value; raises `StopIteration` at the end."""
+
+    def _go_on_in_(self, hold: SpanHold) -> None:
+        self._stream._go_on_in_(hold)
 
     def _more(self) -> list[Event]:
         """Wait for new events and return them; there are none at the end."""
