@@ -32,9 +32,10 @@ import anyio
 import anyio.abc
 
 from mellea.backends.http import HttpBackend
-from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls
+from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus
 from mellea.batch.limits import CallJournal
 from mellea.batch.program import Asked
+from mellea.batch.unnoted import Unnoted, drive
 from mellea.core.backend import Backend, Request, SentRequest
 from mellea.core.events import Event, KeepAlive
 from mellea.core.journal import NotedBatch
@@ -45,7 +46,7 @@ from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Waiter, new_waiter
 from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
 
-__all__ = ["EARLIER_SECONDS", "BatchDesk", "drive"]
+__all__ = ["BatchDesk", "drive"]
 
 T = TypeVar("T")
 
@@ -62,8 +63,6 @@ _SETTLE_SECONDS = 20.0
 """How old an intent is at least before its batch counts as never made: a list may show a new batch late."""
 _LONGEST_MAKING = 600.0
 """How long the making of a batch may take; if it can't be told whether its maker has ended, it has after that."""
-EARLIER_SECONDS = 300.0
-"""How much earlier than the journal says a provider's clock may have made a batch."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """What a codec raises for words of the provider that have another form."""
@@ -378,45 +377,18 @@ class BatchDesk:
             await anyio.sleep(_FIRST_LOOK)
 
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
-        """Find a batch in the provider's list, by its intent, or else by what there is to compare."""
-        # The provider's clock isn't ours.
-        earliest = since - EARLIER_SECONDS
-        recent: list[BatchStatus] = await drive(batch.backend, batch.codec.list_recent(earliest))
+        """Find a batch at the provider; if it may be one of several that haven't ended, wait for these."""
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
-        like: list[BatchStatus] = []
-        for status in recent:
-            if status.intent is not None:
-                if status.intent == batch.intent:
-                    return status
-            elif status.id not in known and status.total == batch.total and (status.made or since) >= earliest:
-                like.append(status)
-        return await self._find_by_names(batch, like)
-
-    async def _find_by_names(self, batch: _Batch, like: list[BatchStatus]) -> BatchStatus | None:
-        """Find ours among batches that have no intent, by the names in their results, which are there at their end."""
+        unnoted = Unnoted(batch.backend, batch.codec, batch.intent, batch.total, since)
+        found, like = await unnoted.find(known)
         pause = _FIRST_LOOK
-        while True:
-            for status in like:
-                name = await self._ask_for(batch, batch.codec.fetch_name(status)) if status.is_over else None
-                if name is not None and name.startswith(f"{batch.intent}-"):
-                    return status
-            like = [status for status in like if not status.is_over]
-            if not like:
-                return None
+        while like:
             # Its rows wait as well: one of these may be ours, and a second one would be paid for, too.
             _log.info("waiting until %d batches have ended, to see which of them is %s", len(like), batch.intent)
             await anyio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)
-            looks = [await self._ask_for(batch, batch.codec.look(status.id)) for status in like]
-            like = [status for status in looks if status is not None]
-
-    async def _ask_for(self, batch: _Batch, calls: Calls[T]) -> T | None:
-        """Ask of a batch that may be another program's, which may have deleted it meanwhile."""
-        try:
-            found: T = await drive(batch.backend, calls)
-            return found
-        except NotFoundError:
-            return None
+            found, like = await unnoted.find_among(await unnoted.look(like))
+        return found
 
     def _ask_anew(self, batch: _Batch) -> None:
         """Let the rows of a batch that was never made go into a new one."""
@@ -471,13 +443,3 @@ def _make_malformed_error(batch: _Batch, error: Exception) -> WireError:
         backend=batch.backend.name,
         model=batch.backend.model_id,
     )
-
-
-async def drive(backend: HttpBackend, calls: Calls[Any], *, retries: int | None = None) -> Any:
-    """Make the calls of an exchange, and return what it comes to."""
-    try:
-        call = next(calls)
-        while True:
-            call = calls.send(await backend.make_call(call, retries=retries))
-    except StopIteration as end:
-        return end.value

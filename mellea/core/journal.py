@@ -390,7 +390,8 @@ class Journal:
     ) -> list[NotedBatch]:
         """Return the batches behind one that have some of the rows; also such as are done."""
         found = connection.execute(
-            f"{_SELECT_BATCHES} WHERE job = ? AND provider = ? AND model = ? AND batch > ? AND state <> 'lost' ORDER BY batch",
+            f"{_SELECT_BATCHES} WHERE job = ? AND provider = ? AND model = ? AND batch > ? AND state <> 'lost'"
+            " ORDER BY batch",
             (job, *model, after),
         )
         keys = set(rows.values())

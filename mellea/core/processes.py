@@ -23,7 +23,8 @@ def has_ended(host: str, pid: int) -> bool:
     except PermissionError:
         # It is there, and somebody else's.
         return False
-    return False
+    # One that was killed is there until its parent asks what became of it, which some parents never do.
+    return _read_stat(pid)[0] in ("Z", "X")
 
 
 def name_process() -> str:
@@ -32,7 +33,7 @@ def name_process() -> str:
     It is the host, the number, and when the process began.
     """
     pid = os.getpid()
-    return f"{socket.gethostname()}/{pid}/{_find_start(pid)}"
+    return f"{socket.gethostname()}/{pid}/{_read_stat(pid)[1]}"
 
 
 def is_named_alive(name: str) -> bool | None:
@@ -42,14 +43,16 @@ def is_named_alive(name: str) -> bool | None:
         return False
     if host != socket.gethostname() or not start:
         return None
-    return _find_start(int(pid)) == start
+    return _read_stat(int(pid))[1] == start
 
 
-def _find_start(pid: int) -> str:
-    """Return when a process began, in ticks since the system did; `""` where the system doesn't say."""
+def _read_stat(pid: int) -> tuple[str, str]:
+    """Return the state of a process, and when it began in ticks since the system did; `""` where nobody says."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    # The name stands in brackets and may hold spaces and brackets; the start is field 22 (Linux, proc_pid_stat(5)).
-    return stat.rpartition(")")[2].split()[19]
+        return "", ""
+    # The name stands in brackets and may hold spaces and brackets; the state is field 3, the start field 22 (Linux,
+    # proc_pid_stat(5)).
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], fields[19]

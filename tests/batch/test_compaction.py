@@ -112,9 +112,7 @@ def test_an_answer_that_moves_while_a_map_runs_is_found(asks: Asks, tmp_path: Pa
 
 
 def test_a_journal_of_the_first_version_goes_on(asks: Asks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Database(
-        tmp_path / "run.db", kind="mellea journal", schema=journal_module._SCHEMA[:1], is_durable=False
-    )
+    first = Database(tmp_path / "run.db", kind="mellea journal", schema=journal_module._SCHEMA[:1], is_durable=False)
     with first.write() as connection:
         connection.execute("INSERT INTO jobs (name) VALUES ('x')")
         connection.executemany(
@@ -134,7 +132,9 @@ def test_a_journal_of_the_first_version_goes_on(asks: Asks, tmp_path: Path, monk
         pass
 
 
-COMPACT = "import sys\nfrom mellea.batch import Journal\njournal = Journal(sys.argv[1])\nwhile True:\n    journal.compact()"
+COMPACT = (
+    "import sys\nfrom mellea.batch import Journal\njournal = Journal(sys.argv[1])\nwhile True:\n    journal.compact()"
+)
 
 
 @contextmanager
