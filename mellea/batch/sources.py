@@ -70,7 +70,7 @@ def _open_table(rows: Any) -> tuple[Iterable[Any], int | None] | None:
 
 def _open_file(path: Path) -> Iterator[Any]:
     kind = path.suffix.lower()
-    if kind in _FORMS:
+    if kind in _FORMS and not path.is_fifo():  # what a pipe gives can be read once
         try:
             with path.open("rb"):
                 pass  # one that isn't there is told now
@@ -108,6 +108,11 @@ def _read_csv(path: Path) -> Iterator[dict[str, str]]:
         names = list(reader.fieldnames or ())
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"the first line of {str(path)!r} has the name {twice!r} twice; rename one of the columns")
+        if "" in names:
+            raise UsageError(
+                f"column {names.index('') + 1} of {str(path)!r} has no name; give it one, or leave it out (pandas "
+                "writes its index so, unless it is told to_csv(…, index=False))"
+            )
         for row in reader:
             if None in row or None in row.values():
                 # A record may take several lines; this is its last one.

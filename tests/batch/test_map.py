@@ -195,6 +195,7 @@ def test_a_line_that_is_not_json_ends_the_rows_after_those_before_it(tmp_path: P
     ("text", "message"),
     [
         ("a,b,a\n1,2,3\n", "has the name 'a' twice"),
+        (",text\n0,a\n", "column 1 of .* has no name"),
         ('a,b\n1,"2\n3,4\n5,6\n', "unexpected end of data"),
         ('a,b\n1,"2\n\n"\n3,4,5\n', "line 5 of"),
     ],
