@@ -369,7 +369,8 @@ class Runner:
                 if await self._find_cached(task, work):
                     return
                 await self._warn_of_change(task)
-        if not await self._purse.enter(work.backend):
+        # The map may have failed while this row waited, such as when the first one shows that a budget can't be kept.
+        if not await self._purse.enter(work.backend) or self._error is not None:
             self._give_up(task)
             return
         task.has_entered = True

@@ -722,6 +722,14 @@ async def test_a_budget_for_the_cost_needs_a_price() -> None:
         prices.reset_prices()
 
 
+async def test_a_budget_that_cannot_be_kept_asks_for_one_row_alone() -> None:
+    backend = ScriptedBackend("no usage")
+    session = mellea.MelleaSession(backend)
+    with pytest.raises(ConfigurationError, match="can't be enforced"):
+        await collect(amap(session.instruct, ["x"] * 50, budget=Budget(tokens=1000)))
+    assert len(backend.requests) == 1
+
+
 # -- ends ---------------------------------------------------------------------------------------------------
 
 
