@@ -63,7 +63,7 @@ def _open_table(rows: Any) -> tuple[Iterable[Any], int | None] | None:
         return _read_batches(rows), None
     if hasattr(rows, "to_pylist"):  # a record batch or an array of pyarrow
         return rows.to_pylist(), len(rows)
-    if hasattr(rows, "tolist") and hasattr(rows, "dtype") and getattr(rows, "shape", ()):  # NumPy; a column of pandas
+    if hasattr(rows, "tolist") and hasattr(rows, "dtype") and getattr(rows, "shape", None):  # NumPy; a column of pandas
         return map(_make_plain, rows.tolist()), len(rows)
     return None
 
