@@ -27,6 +27,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from mellea.batch.answered import Answered, read_answered
 from mellea.batch.attempts import Attempts, Task
 from mellea.batch.budget import Budget, Purse
 from mellea.batch.desk import BatchDesk
@@ -37,9 +38,9 @@ from mellea.batch.outbox import Outbox
 from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
 from mellea.batch.progress import MapProgress
-from mellea.batch.row import Row, RowId, find_id, make_arguments
+from mellea.batch.row import Row, RowId, digest_row, find_id, make_arguments
 from mellea.core.events import Usage
-from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal, KeyIndex
+from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
@@ -117,7 +118,7 @@ class Runner:
         self._is_journal_lost = False
         self._settled: Waiter | None = None
         self._out: list[Row[Any]] = []  # done in this turn of the loop
-        self._index: KeyIndex | None = None
+        self._answered: Answered | None = None
         self._thread: JournalThread | None = None
         self._looks_for_change = _LOOKS_FOR_CHANGE
         self._desk: BatchDesk | None = None
@@ -232,12 +233,13 @@ class Runner:
     async def _open_journal(self, journal: Journal) -> None:
         self._thread = JournalThread(journal, self._note_committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
-        self._index = await self._thread.call(lambda journal: journal.index(self._job))
         self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
             self._desk = BatchDesk(self._thread.call, self._job, lambda: not self._rows_ended or bool(self._rows))
             self._attempts.desk = self._desk
+            # Before the answers: a batch of another process that ends in between is in one or the other.
             await self._desk.open()
+        self._answered = await read_answered(self._thread, self._job)
 
     async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
         """Have batches sent and fetched, until there is nothing more to do."""
@@ -333,15 +335,16 @@ class Runner:
         task.id = find_id(row, task.index, self._settings.id)
         args, kwargs = make_arguments(row, self._settings.id, program.parameters)
         work = await program.prepare(args, kwargs)
-        if self._index is not None:
+        if self._answered is not None:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
             # On a first run the journal is empty, and nothing has to be looked up.
-            if len(self._index):
+            if len(self._answered):
                 if await self._find_cached(task, work):
                     return
                 await self._warn_of_change(task)
-        if not await self._purse.enter(work.backend):
+        # The map may have failed while this row waited, such as when the first one shows that a budget can't be kept.
+        if not await self._purse.enter(work.backend) or self._error is not None:
             self._give_up(task)
             return
         task.has_entered = True
@@ -349,12 +352,8 @@ class Runner:
         self._finish(task, work, value)
 
     async def _find_cached(self, task: Task, work: Work) -> bool:
-        place = self._index.find(task.key) if self._index is not None else None
-        if place is None or self._thread is None:
-            return False
-        found = await self._thread.fetch(place)
-        # Only the first bytes of the key are in memory; the whole one decides.
-        if found is None or found.key != task.key:
+        found = await self._answered.find(task.key) if self._answered is not None else None
+        if found is None:
             return False
         value = await work.load(found.value)
         self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
@@ -399,7 +398,8 @@ class Runner:
             self._hand_out_soon(row)
             return
         usage = None if task.usage is None else _write_usage(task.usage)
-        self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, time.time()), row)
+        made = (time.time(), digest_row(task.row))
+        self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, *made), row)
 
     def _finish_failed(self, task: Task, error: Exception) -> None:
         with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, usually
@@ -420,6 +420,7 @@ class Runner:
             task.attempts,
             task.cost,
             time.time(),
+            digest_row(task.row),
         )
         self._thread.commit(failure, row)
 

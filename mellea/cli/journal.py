@@ -67,9 +67,15 @@ def merge(
 
 
 @app.command("cancel")
-def cancel(file: File, as_json: output.Json = False) -> None:
+def cancel(
+    file: File,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="A batch that this command named as a candidate.")
+    ] = None,
+    as_json: output.Json = False,
+) -> None:
     """Cancel the batches whose answers aren't all there; what was answered is fetched when the map is resumed."""
-    cancelled = cancel_batches(_open(file))
+    cancelled = cancel_batches(_open(file), ids=ids or ())
     if not output.is_for_people(as_json):
         output.write_json(asdict(batch) for batch in cancelled)
         return
@@ -82,6 +88,13 @@ def cancel(file: File, as_json: output.Json = False) -> None:
             Text(visible(batch.state)),
         )
     output.draw(table)
+    for batch in cancelled:
+        if batch.candidates:
+            output.note(
+                f"mellea: the id of a batch with {batch.rows:,} rows at {batch.provider} is not known, since its "
+                f"program was killed; it may be {' or '.join(batch.candidates)}. If it is yours, cancel it with --id, "
+                "or wait until it has ended"
+            )
 
 
 def _open(file: Path) -> Journal:

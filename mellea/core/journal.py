@@ -10,7 +10,7 @@ Rules:
   the GIL at each statement, and getting it back from a busy event loop takes milliseconds.
 - A commit survives a killed process. A power failure may lose the last moments, but damages nothing.
 
-`docs/scale.md` has the schema. Version 1 is the first.
+`docs/scale.md` has the schema. Version 2 added the digests of the rows, and who makes a batch.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from mellea.core.journal_compaction import ANSWERED, compact
 from mellea.core.sqlite import Database
 
 __all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex", "NotedBatch"]
@@ -48,27 +49,34 @@ _SCHEMA: Sequence[Sequence[str]] = (
         " provider TEXT NOT NULL, model TEXT NOT NULL, provider_id TEXT, state TEXT NOT NULL, rows TEXT NOT NULL,"
         " at REAL NOT NULL)",
     ),
+    (
+        "ALTER TABLE answers ADD COLUMN row_digest BLOB",
+        "ALTER TABLE failures ADD COLUMN row_digest BLOB",
+        "ALTER TABLE batches ADD COLUMN maker TEXT",
+    ),
 )
 
 _MOST = 64
 """How many rows one statement writes or reads."""
 
-_COLUMNS = 7
-_INSERT = "INSERT INTO answers (job, id, key, value, usage, cost, at) VALUES "
-_PLACES = "(?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO answers (job, id, key, value, usage, cost, at, row_digest) VALUES "
+_PLACES = "(?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_FAILURE = (
-    "INSERT INTO failures (job, id, key, row, error, message, attempts, cost, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO failures (job, id, key, row, error, message, attempts, cost, at, row_digest)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-
-_ANSWERED = (
-    "WITH answered AS (SELECT job, id, max(at) AS at FROM answers"
-    " WHERE (job, id) IN (SELECT job, id FROM failures) GROUP BY job, id)"
-)
-"""When the rows that ever failed were last answered; one pass over the answers."""
+_SELECT_BATCHES = "SELECT intent, provider, model, provider_id, rows, at, batch, state, maker FROM batches"
 
 
 class Answer(NamedTuple):
+<<<<<<< HEAD
     """One answer to write: its job, row's id, key, value as JSON, usage as JSON, cost in US dollars, time."""
+=======
+    """One answer, as it is written.
+
+    Its job, row's id, key, value as JSON, usage as JSON, cost in US dollars, time, and a digest of the row alone.
+    """
+>>>>>>> rows
 
     job: int
     id: str
@@ -77,6 +85,7 @@ class Answer(NamedTuple):
     usage: str | None
     cost: float | None
     at: float
+    row_digest: bytes | None = None
 
 
 class FoundAnswer(NamedTuple):
@@ -100,10 +109,18 @@ class Failure(NamedTuple):
     attempts: int
     cost: float | None
     at: float
+    row_digest: bytes | None = None
 
 
 class NotedBatch(NamedTuple):
+<<<<<<< HEAD
     """A batch: its intent, provider and model, the provider's id if known, its rows' keys, its time."""
+=======
+    """A batch: its intent, whom it was given to, the provider's id if it is known, its rows' keys, when.
+
+    Then its number in the journal, its state, and the process that makes it at this moment, if one does.
+    """
+>>>>>>> rows
 
     intent: str
     provider: str
@@ -111,6 +128,9 @@ class NotedBatch(NamedTuple):
     provider_id: str | None
     rows: dict[str, str]
     at: float
+    number: int = 0
+    state: str = "intended"
+    maker: str | None = None
 
 
 class KeyIndex:
@@ -236,11 +256,9 @@ class Journal:
     def failures(self, job: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows that failed permanently and weren't answered later, as dicts: the dead letters."""
         yield from self._list(
-            f"{_ANSWERED} SELECT jobs.name, f.id AS id, row, error, message, attempts, cost, f.at AS at, failure"
-            " FROM failures AS f JOIN jobs USING (job)"
-            " LEFT JOIN answered ON answered.job = f.job AND answered.id = f.id"
-            " WHERE failure IN (SELECT max(failure) FROM failures GROUP BY job, id)"
-            " AND (answered.at IS NULL OR answered.at < f.at)",
+            f"{ANSWERED} SELECT jobs.name, id, row, error, message, attempts, cost, at, failure"
+            " FROM failures JOIN jobs USING (job) JOIN last USING (failure)"
+            " WHERE (answered_at IS NULL OR answered_at < at)",
             "failure",
             job,
         )
@@ -290,10 +308,11 @@ class Journal:
             source = other if isinstance(other, Journal) else Journal(other)
             # Each file numbers jobs on its own.
             jobs = {number: self.job(name) for number, name in source._list_jobs()}
-            for rows in source._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
+            for rows in source._read_raw("answer", "id, key, value, usage, cost, at, row_digest", "answers"):
                 self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
                 taken += len(rows)
-            for rows in source._read_raw("failure", "id, key, row, error, message, attempts, cost, at", "failures"):
+            columns = "id, key, row, error, message, attempts, cost, at, row_digest"
+            for rows in source._read_raw("failure", columns, "failures"):
                 self.commit((), [Failure(jobs[row[1]], *row[2:]) for row in rows])
             source.close()
         return taken
@@ -318,25 +337,16 @@ class Journal:
     def compact(self) -> int:
         """Delete superseded entries, free the space, and return how many entries were deleted.
 
+<<<<<<< HEAD
         Only the latest answer for each row of a job is kept, and no failure of a row that was answered later.
+=======
+        Of the answers for one row of a job only the latest is kept, and no failure of a row that was answered later.
+        Different rows that have the same id keep their answers. Maps that use the journal aren't held up by it.
+>>>>>>> rows
         """
-        with self._database.write() as connection:
-            # Counted before and after: `changes()` would only know the last statement.
-            before = _count(connection)
-            connection.execute(
-                "DELETE FROM answers WHERE answer NOT IN (SELECT max(answer) FROM answers GROUP BY job, id)"
-            )
-            connection.execute(
-                "DELETE FROM failures WHERE failure NOT IN (SELECT max(failure) FROM failures GROUP BY job, id)"
-            )
-            connection.execute(
-                f"{_ANSWERED} DELETE FROM failures WHERE failure IN (SELECT failure FROM failures AS f"
-                " JOIN answered ON answered.job = f.job AND answered.id = f.id AND answered.at >= f.at)"
-            )
-            dropped = before - _count(connection)
-        # After the transaction, as it ends one.
-        self._database.shrink()
-        return dropped
+        # By a connection of its own: the threads that share one take turns, and this one reads for seconds.
+        with self._database.open_twin() as twin:
+            return compact(twin)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -346,32 +356,117 @@ class Journal:
 
     # -- batches: what was given to a provider for later ------------------------------------------------
 
+<<<<<<< HEAD
     def note_intent(self, job: int, intent: str, provider: str, model: str, rows: Mapping[str, str]) -> None:
         """Record the intent to create a batch, with its rows' keys by their names in it."""
         # Before the batch exists: after a kill in between, the next process knows what to look for.
+=======
+    def note_intent(
+        self,
+        job: int,
+        intent: str,
+        provider: str,
+        model: str,
+        rows: Mapping[str, str],
+        *,
+        after: int | None = None,
+        maker: str | None = None,
+    ) -> tuple[int, list[NotedBatch]]:
+        """Note that a batch is about to be made, before it is, and claim its rows for it.
+
+        Rows that somebody has claimed meanwhile, for a batch of the same job, aren't noted. If none is left nothing is.
+
+        Args:
+            job: the number of the map's job.
+            intent: a name for the batch that no other has.
+            provider: who is to make it.
+            model: the model that is to answer.
+            rows: the rows' keys, by the names that they have in the batch.
+            after: the number of the last batch that the caller has seen; `None` claims the rows whoever has them.
+            maker: the process that makes it.
+
+        Returns:
+            The number of the last batch, and the batches of others that have some of the rows.
+        """
+        # Before the batch exists: a process that is killed in between then knows what to look for. And in the
+        # transaction that looks for claims, so that of two processes one has each row.
+>>>>>>> rows
         with self._database.write() as connection:
-            connection.execute(
-                "INSERT INTO batches (job, intent, provider, model, state, rows, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (job, intent, provider, model, "intended", json.dumps(rows), time.time()),
-            )
+            others = [] if after is None else self._find_claims(connection, job, (provider, model), rows, after)
+            taken = {key for other in others for key in other.rows.values()}
+            left = {name: key for name, key in rows.items() if key not in taken}
+            if left:
+                connection.execute(
+                    "INSERT INTO batches (job, intent, provider, model, state, rows, at, maker)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (job, intent, provider, model, "intended", json.dumps(left), time.time(), maker),
+                )
+            return _find_last_batch(connection), others
+
+    def _find_claims(
+        self, connection: sqlite3.Connection, job: int, model: tuple[str, str], rows: Mapping[str, str], after: int
+    ) -> list[NotedBatch]:
+        """Return the batches behind one that have some of the rows; also such as are done."""
+        found = connection.execute(
+            f"{_SELECT_BATCHES} WHERE job = ? AND provider = ? AND model = ? AND batch > ? AND state <> 'lost'"
+            " ORDER BY batch",
+            (job, *model, after),
+        )
+        keys = set(rows.values())
+        return [batch for each in found if (batch := _read_batch(each)) and not keys.isdisjoint(batch.rows.values())]
 
     def note_batch(self, intent: str, state: str, provider_id: str | None = None) -> None:
+<<<<<<< HEAD
         """Record the state of a batch: `"made"`, `"lost"` or `"done"`; and the provider's id, once it is known."""
+=======
+        """Note the state of a batch, and that nobody makes it any more.
+
+        Args:
+            intent: its name.
+            state: `"intended"`, `"made"`, `"lost"` or `"done"`.
+            provider_id: the provider's id, once it is known.
+        """
+>>>>>>> rows
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE batches SET state = ?, provider_id = coalesce(?, provider_id) WHERE intent = ?",
+                "UPDATE batches SET state = ?, provider_id = coalesce(?, provider_id), maker = NULL WHERE intent = ?",
                 (state, provider_id, intent),
             )
+
+    def leave_batch(self, intent: str) -> None:
+        """Note that the process that was making a batch has stopped doing so."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE batches SET maker = NULL WHERE intent = ?", (intent,))
+
+    def lose_batch(self, intent: str) -> bool:
+        """Note that a batch was never made; false if somebody else has noted something of it meanwhile."""
+        with self._database.write() as connection:
+            changed = connection.execute(
+                "UPDATE batches SET state = 'lost', maker = NULL"
+                " WHERE intent = ? AND state = 'intended' AND provider_id IS NULL",
+                (intent,),
+            )
+            return changed.rowcount > 0
 
     def open_batches(self, job: int | None = None) -> list[NotedBatch]:
         """Return the batches of a job, or of all jobs, whose results aren't all committed yet."""
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT intent, provider, model, provider_id, rows, at FROM batches"
-                " WHERE job = coalesce(?, job) AND state IN ('intended', 'made') ORDER BY batch",
+                f"{_SELECT_BATCHES} WHERE job = coalesce(?, job) AND state IN ('intended', 'made') ORDER BY batch",
                 (job,),
             ).fetchall()
-        return [NotedBatch(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5]) for row in rows]
+        return [_read_batch(row) for row in rows]
+
+    def find_batch(self, intent: str) -> NotedBatch | None:
+        """Return the batch with this intent."""
+        with self._database.read() as connection:
+            row = connection.execute(f"{_SELECT_BATCHES} WHERE intent = ?", (intent,)).fetchone()
+        return None if row is None else _read_batch(row)
+
+    def find_last_batch(self) -> int:
+        """Return the number of the last batch of all jobs, 0 if there is none."""
+        with self._database.read() as connection:
+            return _find_last_batch(connection)
 
     def known_batches(self) -> set[str]:
         """Return the provider's ids of all batches."""
@@ -418,9 +513,14 @@ def _escape_half(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _count(connection: sqlite3.Connection) -> int:
-    (count,) = connection.execute("SELECT (SELECT count(*) FROM answers) + (SELECT count(*) FROM failures)").fetchone()
-    return int(count)
+def _find_last_batch(connection: sqlite3.Connection) -> int:
+    (last,) = connection.execute("SELECT coalesce(max(batch), 0) FROM batches").fetchone()
+    return int(last)
+
+
+def _read_batch(row: Sequence[Any]) -> NotedBatch:
+    intent, provider, model, provider_id, rows, *rest = row
+    return NotedBatch(intent, provider, model, provider_id, json.loads(rows), *rest)
 
 
 def _read_json(name: str, value: Any) -> Any:

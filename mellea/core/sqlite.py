@@ -112,14 +112,36 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
-    def shrink(self) -> None:
-        """Give the pages that are free in the file back to the disk.
+    def shrink(self, pages: int | None = None) -> bool:
+        """Give the pages that are free in the file back to the disk, and return whether there are more.
+
+        Args:
+            pages: how many at most; `None` for all, during which nobody else can write.
 
         Raises:
             StateError: see `write`.
         """
         with self._lock, self._explaining():
-            self._open().executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
+            connection = self._open()
+            free = _count_free(connection)
+            if not free:
+                return False
+            # `execute` would free a single page.
+            connection.executescript(f"PRAGMA incremental_vacuum({pages or 0})")  # 0 is all of them
+            # None was freed in a file that SQLite made without this; another try would free none either.
+            return 0 < _count_free(connection) < free
+
+    @contextmanager
+    def open_twin(self) -> Iterator[Database]:
+        """Give the same file with a connection of its own, for what takes long; one without a file gives itself."""
+        if self.path == ":memory:":
+            yield self
+            return
+        twin = Database(self.path, kind=self.kind, schema=self._schema, is_durable=self._is_durable, wait=self._wait)
+        try:
+            yield twin
+        finally:
+            twin.close()
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -231,6 +253,10 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.path!r} of {self.kind!r}>"
+
+
+def _count_free(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 def _make_private(path: str) -> None:

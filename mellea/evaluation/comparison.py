@@ -96,7 +96,8 @@ class Comparison:
             return f"{self.other!r} is better than {self.base!r}{at}: {self._list_figures()}."
         doubt = f"Can't tell whether {self.other!r} is better than {self.base!r}{at}"
         if not self.cases:
-            return f"{doubt}: they have no case in common."
+            what = "verdict" if self.kind == "rate" else "score"
+            return f"{doubt}: they have no case in common in which both have a {what}."
         return f"{doubt}: {self._list_figures()}. {self._advise()}"
 
     def _swap(self) -> Comparison:

@@ -89,20 +89,26 @@ class Agreement:
 def measure_agreement(one: Sequence[Any], other: Sequence[Any], *, confidence: float = 0.95) -> Agreement:
     """Measure how far two lists of labels of the same things agree, such as a judge's and a person's.
 
+    `None` and NaN are missing labels: what one of the two gave no label doesn't count, neither as agreement nor
+    against it.
+
     Args:
         one: the labels that one gave.
         other: the labels that the other gave, in the same order.
         confidence: that of the interval, whose error is Fleiss, Cohen & Everitt's (Psychol. Bull. 1969).
 
     Raises:
-        UsageError: there are no labels, or not the same number of both.
+        UsageError: there is nothing that both labelled, the lists have different lengths, or a label isn't hashable.
     """
     check_confidence(confidence)
-    if len(one) != len(other) or not one:
+    if len(one) != len(other) or not len(one):
         raise UsageError(f"the same things have as many labels from both, not {len(one)} and {len(other)}")
-    labels = tuple(dict.fromkeys([*one, *other]))
-    count = len(one)
-    confusion = count_confusion(zip(one, other, strict=True), labels)
+    pairs = [pair for pair in zip(one, other, strict=True) if not any(map(_is_missing, pair))]
+    if not pairs:
+        raise UsageError(f"there is nothing that both labelled: of {len(one)} pairs each has a label missing")
+    labels = tuple(dict.fromkeys(label for pair in zip(*pairs, strict=True) for label in pair))
+    count = len(pairs)
+    confusion = count_confusion(pairs, labels)
     shares = [[number / count for number in row] for row in confusion.counts]
     rows = [math.fsum(row) for row in shares]
     columns = [math.fsum(column) for column in zip(*shares, strict=True)]
@@ -114,6 +120,12 @@ def measure_agreement(one: Sequence[Any], other: Sequence[Any], *, confidence: f
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(_kappa_variance(shares, rows, columns, kappa) / count)
     interval = Interval(kappa, max(kappa - half, -1.0), min(kappa + half, 1.0), confidence)
     return Agreement(count, observed, expected, interval, confusion)
+
+
+def _is_missing(label: Any) -> bool:
+    if not isinstance(label, Hashable):
+        raise UsageError(f"a label is a plain value, such as a text or True, not {label!r}")
+    return label is None or (isinstance(label, float) and math.isnan(label))
 
 
 def _kappa_variance(

@@ -236,9 +236,18 @@ class Findings:
             base: the name of one, by default of the first.
             other: the name of the other, by default of the second.
             check: the check that gives the scores, by default the only one.
+
+        Raises:
+            UsageError: there is no such variant or check, only one variant, or the check gives no scores.
         """
         base, other = self.find_pair(base, other)
         check = self._find_scored(check)
+        if check not in self.scored:
+            scored = ", ".join(map(repr, self.scored)) or "none"
+            raise UsageError(
+                f"the check {check!r} gives no scores (of the checks that do there are: {scored}); compare its pass "
+                f"rates by compare(check={check!r})"
+            )
         one, two = self._mean_scores(base, check), self._mean_scores(other, check)
         pairs = [(one[case], two[case]) for case in one if case in two]
         return compare_scores(base, other, pairs, check=check, confidence=self.confidence)
@@ -349,9 +358,10 @@ class Findings:
         self._find_check(check)
         if check is not None:
             return check
-        if len(self.checks) != 1:
-            raise UsageError(f"name one of the checks: {', '.join(map(repr, self.checks)) or 'there are none'}")
-        return self.checks[0]
+        likely = self.scored or self.checks
+        if len(likely) != 1:
+            raise UsageError(f"name one of the checks: {', '.join(map(repr, likely)) or 'there are none'}")
+        return likely[0]
 
 
 def _by_case(samples: Iterable[Sample]) -> Iterator[tuple[str, Sequence[Sample]]]:

@@ -34,7 +34,6 @@ import json
 import os
 import socket
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from mellea._version import __version__
+from mellea.core.processes import has_ended
 from mellea.core.sqlite import Database, UnusableFileError
 from mellea.errors import ConfigurationError, UsageError
 from mellea.telemetry.prompts import PROMPT_TABLES, delete_unused_prompts, read_prompts, write_prompt
@@ -250,7 +250,7 @@ _DELETABLE = (
 
 def _end_gone_writers(connection: sqlite3.Connection) -> None:
     found = connection.execute("SELECT id, host, pid FROM writers WHERE ended IS NULL").fetchall()
-    gone = [(time.time(), id) for id, host, pid in found if _is_gone(host, pid)]
+    gone = [(time.time(), id) for id, host, pid in found if has_ended(host, pid)]
     connection.executemany("UPDATE writers SET ended = ? WHERE id = ?", gone)
 
 
@@ -325,22 +325,6 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
         for name in ("page_size", "page_count", "freelist_count")
     ]
     return size * (pages if is_free else pages - free)
-
-
-def _is_gone(host: str, pid: int) -> bool:
-    """Whether a process has ended, as far as that can be told: of other machines, and on Windows, it can't."""
-    # Of another machine the process table isn't here; a wrong "gone" would mark spans as lost that still run.
-    if host != socket.gethostname() or sys.platform == "win32":
-        return False
-    try:
-        # Signal 0 only asks whether the process is there.
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        # It is there, and somebody else's.
-        return False
-    return False
 
 
 def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
@@ -494,7 +478,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
 
 def _lost_writers(connection: sqlite3.Connection, *, is_ended_too: bool = False) -> set[int]:
     rows = connection.execute("SELECT id, host, pid, ended FROM writers").fetchall()
-    return {id for id, host, pid, ended in rows if (is_ended_too if ended is not None else _is_gone(host, pid))}
+    return {id for id, host, pid, ended in rows if (is_ended_too if ended is not None else has_ended(host, pid))}
 
 
 def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:

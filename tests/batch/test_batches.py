@@ -401,6 +401,39 @@ async def test_two_programs_at_the_same_time_have_each_its_own_batch(
     assert len(server.batches) == 2
 
 
+async def test_a_batch_that_was_not_noted_is_cancelled_by_its_name_or_as_one_of_the_candidates(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.db"
+    texts = await lose_the_note(provider, server, path)
+    theirs = keep_foreign(server, "theirs")
+    backend = make_backend(provider, server.address)
+    [found] = await acancel_batches(path, backend=backend)
+    if provider == "anthropic":  # keeps no name of ours
+        assert (found.id, found.state, sorted(found.candidates)) == (None, "unknown", ["b0", "b1"])
+        assert not any(kept.is_cancelled for kept in server.batches)
+        with pytest.raises(UsageError, match=r"'b7' can't be a batch of the journal .*; candidates are: 'b0', 'b1'"):
+            await acancel_batches(path, backend=backend, ids=["b7"])
+        [found] = await acancel_batches(path, backend=backend, ids=["b0"])
+    assert (found.id or "").endswith("b0")
+    assert found.candidates == ()
+    assert (server.batches[0].is_cancelled, theirs.is_cancelled) == (True, False)
+    server.looks = 0
+    rows = await collect(provider, server, texts, path)
+    assert [row.error for row in rows] == [None] * 8
+    assert len(server.batches) == 2, "what it had answered was fetched"
+
+
+async def test_a_batch_that_was_not_noted_and_has_ended_is_told_by_the_names_of_its_requests(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    await lose_the_note(provider, server, tmp_path / "run.db")
+    keep_foreign(server, "theirs")
+    server.looks = -1
+    [found] = await acancel_batches(tmp_path / "run.db", backend=make_backend(provider, server.address))
+    assert (found.id or "").endswith("b0")
+
+
 async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path) -> None:
     backend = ScriptedBackend("x")
     session = mellea.MelleaSession(backend)

@@ -195,6 +195,7 @@ def test_a_line_that_is_not_json_ends_the_rows_after_those_before_it(tmp_path: P
     ("text", "message"),
     [
         ("a,b,a\n1,2,3\n", "has the name 'a' twice"),
+        (",text\n0,a\n", "column 1 of .* has no name"),
         ('a,b\n1,"2\n3,4\n5,6\n', "unexpected end of data"),
         ('a,b\n1,"2\n\n"\n3,4,5\n', "line 5 of"),
     ],
@@ -719,6 +720,14 @@ async def test_a_budget_for_the_cost_needs_a_price() -> None:
         assert caught.value.spent["cost"] == 3
     finally:
         prices.reset_prices()
+
+
+async def test_a_budget_that_cannot_be_kept_asks_for_one_row_alone() -> None:
+    backend = ScriptedBackend("no usage")
+    session = mellea.MelleaSession(backend)
+    with pytest.raises(ConfigurationError, match="can't be enforced"):
+        await collect(amap(session.instruct, ["x"] * 50, budget=Budget(tokens=1000)))
+    assert len(backend.requests) == 1
 
 
 # -- ends ---------------------------------------------------------------------------------------------------

@@ -205,6 +205,23 @@ def test_an_output_that_would_overwrite_the_rows_or_the_journal_is_refused(
     assert not (rows.parent / "same.db").exists()
 
 
+def test_the_rows_are_no_journal_and_neither_is_a_folder(run: Run, rows: Path) -> None:
+    before = rows.read_text()
+    for more in ([], ["--resume"]):
+        refused = run("map", "mails.py:classify", "rows.jsonl", "--journal", "rows.jsonl", *more)
+        assert (refused.code, rows.read_text()) == (2, before)
+        assert "the journal and the file of rows are the same file" in refused.stderr
+        refused = run("map", "mails.py:classify", "rows.jsonl", "--journal", ".", *more)
+        assert (refused.code, refused.stderr) == (2, "mellea: the journal '.' is a folder; name a file\n")
+
+
+def test_a_file_without_rows_is_told(run: Run, rows: Path) -> None:
+    for name, content in {"empty.csv": "", "header.csv": "text\n", "blank.jsonl": "\n \n"}.items():
+        (rows.parent / name).write_text(content)
+        done = run("map", "mails.py:classify", name)
+        assert (done.code, done.stdout, done.stderr) == (0, "", f"mellea: {name!r} has no rows\n")
+
+
 def test_an_output_that_cannot_be_written_is_told_before_anything_is_asked(run: Run, rows: Path) -> None:
     for outputs in (["-o", "none/out.jsonl"], ["--errors", "."]):
         refused = run("map", "mails.py:classify", "rows.jsonl", *outputs)
