@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import weakref
@@ -22,7 +23,7 @@ _SHORTEST = 12
 _MOST_LEVELS = 100
 _TOO_DEEP = "… (nested too deep)"
 
-_SHAPES = re.compile(
+_SHAPES = (
     # Each begins with characters that are told apart at once: most places of a text are none.
     r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
     # Prefixes that names in a program may have, too, so it takes a digit.
@@ -119,7 +120,13 @@ def known_secrets() -> frozenset[str]:
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace the secrets in a text, and whatever looks like a key of a wide-spread service."""
-    return _SHAPES.sub(_hide_match, scrub(text, secrets))
+    return _compile_shapes().sub(_hide_match, scrub(text, secrets))
+
+
+@functools.cache
+def _compile_shapes() -> re.Pattern[str]:
+    """Compile what keys look like, once: most programs record nothing, and it takes as long as many imports."""
+    return re.compile(_SHAPES)
 
 
 def _hide_match(match: re.Match[str]) -> str:

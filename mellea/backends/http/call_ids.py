@@ -11,6 +11,7 @@ from typing import Any
 
 from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.core.messages import Message
+from mellea.core.values import quick_value
 
 __all__ = ["ANY_ID", "CallIds", "IdShape", "fit_ids"]
 
@@ -42,7 +43,7 @@ class CallIds:
         return call_id
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class IdShape:
     """What a provider takes as the id of a call.
 
