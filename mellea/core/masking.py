@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import weakref
@@ -45,7 +44,7 @@ _SHAPES = (
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
 """What keys of wide-spread services look like, and fields that hold some. Every repetition before something else is
-bounded, so that the search is linear."""
+bounded, so that the search is linear. Compiled (and kept by `re`) at its first use, as most programs record nothing."""
 
 
 def is_sensitive(name: str) -> bool:
@@ -120,13 +119,7 @@ def known_secrets() -> frozenset[str]:
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace the secrets in a text, and whatever looks like a key of a wide-spread service."""
-    return _compile_shapes().sub(_hide_match, scrub(text, secrets))
-
-
-@functools.cache
-def _compile_shapes() -> re.Pattern[str]:
-    """Compile what keys look like, once: most programs record nothing, and it takes as long as many imports."""
-    return re.compile(_SHAPES)
+    return re.sub(_SHAPES, _hide_match, scrub(text, secrets))
 
 
 def _hide_match(match: re.Match[str]) -> str:
