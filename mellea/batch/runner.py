@@ -28,7 +28,7 @@ import anyio
 import anyio.abc
 
 from mellea.batch.answered import Answered, read_answered
-from mellea.batch.attempts import Attempts, Task
+from mellea.batch.attempts import RowAttempts, Task
 from mellea.batch.budget import Budget, Purse
 from mellea.batch.desk import BatchDesk
 from mellea.batch.feed import Feed
@@ -103,7 +103,7 @@ class Runner:
         self._places = Places(most)
         self._room = max(_LEAST_UNREAD, _UNREAD_PER_PLACE * self._places.most)
         self._purse = Purse(settings.budget)
-        self._attempts = Attempts(self._places, self._purse, settings.limits, settings.retries)
+        self._attempts = RowAttempts(self._places, self._purse, settings.limits, settings.retries)
         self._rows: deque[tuple[int, Any]] = deque()
         self._taken = 0  # rows from the feed
         self._begun = 0  # rows that have, or had, a place

@@ -31,7 +31,7 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import Message
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 
 __all__ = ["STEP_BREAK", "Accumulator", "Generation", "count_sound", "fold", "fold_joined", "join_deltas"]
 
@@ -39,7 +39,7 @@ STEP_BREAK = "\n\n"
 """The separator between the texts of an answer's steps, where the program's tools ran in between."""
 
 
-@find_quick_value
+@quick_value
 class Generation:
     """The content of one generation, complete or so far.
 

@@ -69,14 +69,10 @@ _SELECT_BATCHES = "SELECT intent, provider, model, provider_id, rows, at, batch,
 
 
 class Answer(NamedTuple):
-<<<<<<< HEAD
-    """One answer to write: its job, row's id, key, value as JSON, usage as JSON, cost in US dollars, time."""
-=======
-    """One answer, as it is written.
+    """One answer to write.
 
     Its job, row's id, key, value as JSON, usage as JSON, cost in US dollars, time, and a digest of the row alone.
     """
->>>>>>> rows
 
     job: int
     id: str
@@ -113,14 +109,10 @@ class Failure(NamedTuple):
 
 
 class NotedBatch(NamedTuple):
-<<<<<<< HEAD
-    """A batch: its intent, provider and model, the provider's id if known, its rows' keys, its time."""
-=======
-    """A batch: its intent, whom it was given to, the provider's id if it is known, its rows' keys, when.
+    """A batch: its intent, provider and model, the provider's id if known, its rows' keys, its time.
 
-    Then its number in the journal, its state, and the process that makes it at this moment, if one does.
+    Then its number in the journal, its state, and the process that is creating it at this moment, if one is.
     """
->>>>>>> rows
 
     intent: str
     provider: str
@@ -337,12 +329,8 @@ class Journal:
     def compact(self) -> int:
         """Delete superseded entries, free the space, and return how many entries were deleted.
 
-<<<<<<< HEAD
         Only the latest answer for each row of a job is kept, and no failure of a row that was answered later.
-=======
-        Of the answers for one row of a job only the latest is kept, and no failure of a row that was answered later.
         Different rows that have the same id keep their answers. Maps that use the journal aren't held up by it.
->>>>>>> rows
         """
         # By a connection of its own: the threads that share one take turns, and this one reads for seconds.
         with self._database.open_twin() as twin:
@@ -356,11 +344,6 @@ class Journal:
 
     # -- batches: what was given to a provider for later ------------------------------------------------
 
-<<<<<<< HEAD
-    def note_intent(self, job: int, intent: str, provider: str, model: str, rows: Mapping[str, str]) -> None:
-        """Record the intent to create a batch, with its rows' keys by their names in it."""
-        # Before the batch exists: after a kill in between, the next process knows what to look for.
-=======
     def note_intent(
         self,
         job: int,
@@ -390,7 +373,6 @@ class Journal:
         """
         # Before the batch exists: a process that is killed in between then knows what to look for. And in the
         # transaction that looks for claims, so that of two processes one has each row.
->>>>>>> rows
         with self._database.write() as connection:
             others = [] if after is None else self._find_claims(connection, job, (provider, model), rows, after)
             taken = {key for other in others for key in other.rows.values()}
@@ -416,9 +398,6 @@ class Journal:
         return [batch for each in found if (batch := _read_batch(each)) and not keys.isdisjoint(batch.rows.values())]
 
     def note_batch(self, intent: str, state: str, provider_id: str | None = None) -> None:
-<<<<<<< HEAD
-        """Record the state of a batch: `"made"`, `"lost"` or `"done"`; and the provider's id, once it is known."""
-=======
         """Note the state of a batch, and that nobody makes it any more.
 
         Args:
@@ -426,7 +405,6 @@ class Journal:
             state: `"intended"`, `"made"`, `"lost"` or `"done"`.
             provider_id: the provider's id, once it is known.
         """
->>>>>>> rows
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE batches SET state = ?, provider_id = coalesce(?, provider_id), maker = NULL WHERE intent = ?",

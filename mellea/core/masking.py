@@ -22,7 +22,7 @@ _SHORTEST = 12
 _MOST_LEVELS = 100
 _TOO_DEEP = "… (nested too deep)"
 
-_SHAPES = re.compile(
+_SHAPES = (
     # Each starts with distinctive characters, so most places of a text are rejected at once.
     r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
     # Names in a program may have these prefixes, too, so a digit is required.
@@ -44,7 +44,7 @@ _SHAPES = re.compile(
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
 """What keys of common services look like, and fields that contain some. Every repetition before something else is
-bounded, so that the search is linear."""
+bounded, so that the search is linear. `re` compiles it at its first use, and caches it: most programs record nothing."""
 
 
 def is_sensitive(name: str) -> bool:
@@ -119,7 +119,7 @@ def known_secrets() -> frozenset[str]:
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace the secrets in a text, and whatever looks like a key of a common service."""
-    return _SHAPES.sub(_hide_match, scrub(text, secrets))
+    return re.sub(_SHAPES, _hide_match, scrub(text, secrets))
 
 
 def _hide_match(match: re.Match[str]) -> str:

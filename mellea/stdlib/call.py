@@ -30,7 +30,7 @@ from mellea.core.options import (
 from mellea.core.runtime import Corrector, LaunchArguments, Parse, Record, Run, launch, send
 from mellea.core.runtime.tasks import run_in_thread, together
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib import components
 from mellea.stdlib import tools as tool_room
@@ -62,7 +62,7 @@ _LONGEST_WAY = 3
 """How many components an error's notes name, besides the last one."""
 
 
-@find_quick_value
+@quick_value
 class Call:
     """A call whose arguments have been checked as far as possible.
 

@@ -18,7 +18,7 @@ from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish
@@ -124,7 +124,7 @@ class _Alone(Generic[C]):
             self.context = self.context.add(message)
 
 
-@find_quick_value
+@quick_value
 class Verb:
     """A verb whose arguments have been checked, to be launched once."""
 

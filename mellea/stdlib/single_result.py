@@ -12,7 +12,6 @@ from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.events import UsageEvent
 from mellea.core.messages import Message
-from mellea.core.progress import Progress
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import Run, change_request, launch
 from mellea.core.runtime.ledger import current_ledger
@@ -33,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from mellea.core.progress import Progress
     from mellea.core.videos import VideoResult
 
 R = TypeVar("R", EmbeddingResult, ImageResult, "VideoResult")

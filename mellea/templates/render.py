@@ -27,7 +27,7 @@ from mellea.core.blocks import Block, CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, fields_in, find_component, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import UsageError
 from mellea.templates.sources import PromptTemplate, find_prompt, is_verbatim
 
@@ -52,7 +52,7 @@ _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 
-@find_quick_value
+@quick_value
 class Rendered:
     """A rendered component.
 

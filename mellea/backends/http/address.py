@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from mellea.core.values import quick_value
 from mellea.errors import UsageError, WireError
 
 __all__ = ["Address", "find_way"]
@@ -18,7 +19,7 @@ _HARMLESS = ("version", "alt", "beta", "region", "location", "model", "deploymen
 _SHORTEST_SECRET = 6
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Address:
     """Where a provider's paths begin.
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.core.messages import Message
+from mellea.core.values import quick_value
 
 __all__ = ["ANY_ID", "CallIds", "IdShape", "fit_ids"]
 
@@ -42,7 +43,7 @@ class CallIds:
         return call_id
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class IdShape:
     """What a provider takes as the id of a call.
 
@@ -86,14 +87,14 @@ def fit_ids(messages: Sequence[Message], shape: IdShape = ANY_ID) -> Sequence[Me
     return fit if ids.has_changed else messages
 
 
-@dataclass(slots=True)
 class _Ids:
-    shape: IdShape
-    has_changed: bool = False
-    taken: set[str] = field(default_factory=set)
-    open: dict[str, list[str]] = field(default_factory=dict)  # the ids sent for calls that have no result yet
-    last: dict[str, str] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)  # the own ids of the message at hand
+    def __init__(self, shape: IdShape) -> None:
+        self.shape = shape
+        self.has_changed = False
+        self.taken: set[str] = set()
+        self.open: dict[str, list[str]] = {}  # the ids sent for calls that have no result yet
+        self.last: dict[str, str] = {}
+        self.fresh: set[str] = set()  # the own ids of the message at hand
 
     def message(self, message: Message) -> Message:
         self.fresh.clear()

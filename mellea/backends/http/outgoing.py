@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
+from mellea.core.values import quick_value
 
 __all__ = ["HTTP_OPTIONS", "MOST_BODY_BYTES", "FormFile", "HttpRequest", "JobCall", "Outgoing"]
 
@@ -21,7 +22,7 @@ HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, M
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Outgoing:
     """One request in a provider's wire format.
 
@@ -46,7 +47,7 @@ class Outgoing:
         return replace(self, payload=payload)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class JobCall:
     """One HTTP call about a job that runs at the provider: a batch, or a video.
 

@@ -17,9 +17,10 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
+from mellea.core.values import quick_value
 from mellea.errors import ConfigurationError
 
 __all__ = ["Proxy", "ProxyRefusedError", "find_proxies", "find_proxy", "is_loopback"]
@@ -29,7 +30,7 @@ _PORTS = {"http": 80, "https": 443}
 _PROXY_PORTS = {**_PORTS, "socks5": 1080, "socks5h": 1080}
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Proxy:
     """A proxy of the environment.
 

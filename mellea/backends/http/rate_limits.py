@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mellea.core.results import RateLimitState
+from mellea.core.values import quick_value
 
 __all__ = ["LimitHeaders", "LimitNotes"]
 
 _TOO_MANY = frozenset({429, 503, 529})
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class LimitHeaders:
     """The names of a provider's headers; of several for one number the first is taken that is there.
 

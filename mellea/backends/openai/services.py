@@ -12,11 +12,12 @@ services was called from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from mellea.core.options import ModelOption
+from mellea.core.values import quick_value
 
 if TYPE_CHECKING:
     from mellea.backends.openai.schema import Holding
@@ -42,7 +43,7 @@ _OPEN_WEIGHTS = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetiti
 _LLAMA = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"}
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Service:
     """One service, and what has to be known to use it.
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.entrance import short_errors
-from mellea.core.progress import Progress
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.stdlib import single_result
 from mellea.stdlib.verb import verb
 
 if TYPE_CHECKING:
+    from mellea.core.progress import Progress
     from mellea.core.videos import VideoResult
 
 __all__ = ["SingleResultVerbs"]

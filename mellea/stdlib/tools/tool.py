@@ -23,13 +23,34 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.progress import Report
     from mellea.stdlib.tools.signature import ArgumentValidator
 
-__all__ = ["AnyTool", "CheckedTool", "Runs", "Tool", "as_tool", "as_tools", "has_sets", "load_tools", "tool"]
+__all__ = [
+    "MAX_TURNS",
+    "AnyTool",
+    "CheckedTool",
+    "Runs",
+    "Tool",
+    "ToolCalls",
+    "as_tool",
+    "as_tools",
+    "has_sets",
+    "load_tools",
+    "tool",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Runs = Literal["here", "outside"]
 """Where a tool runs: in this process, or outside, from where the result is passed in."""
+
+MAX_TURNS = 10
+"""How many times a loop asks the model, unless it is told otherwise."""
+
+ToolCalls = Literal["show", "run"] | bool
+"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results.
+
+Mellea 0.8 says `True` for `"show"`, and `False` where the model is offered no tools.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

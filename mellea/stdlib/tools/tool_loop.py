@@ -35,9 +35,9 @@ from mellea.stdlib.tools.approval import Approved, Verdict, check_answers, settl
 from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
 from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
-from mellea.stdlib.tools.policy import MAX_TURNS, Deny, Policy, ToolCalls
+from mellea.stdlib.tools.policy import Deny, Policy
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_tools
+from mellea.stdlib.tools.tool import MAX_TURNS, AnyTool, CheckedTool, Tool, ToolCalls, as_tools, load_tools
 from mellea.stdlib.tools.tool_set import ToolSet
 
 __all__ = ["LoopTask", "Step", "ToolLoop", "choose_loop"]
