@@ -68,8 +68,8 @@ def enable(
 
     Args:
         exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (by HTTP, or gRPC if
-            `OTEL_EXPORTER_OTLP_PROTOCOL` says so), `"console"` writes a line a span to stderr. By default what the program
-            has set up is used, and OTLP if it has set up nothing.
+            `OTEL_EXPORTER_OTLP_PROTOCOL` says so), `"console"` writes a line a span to stderr. By default what the
+            program has set up is used, and OTLP if it has set up nothing.
         content: whether prompts, answers, arguments and results of tools, and reasons of checks are on the spans. By
             default `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
         tracer_provider: makes the spans, in place of an exporter.
