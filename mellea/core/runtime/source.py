@@ -4,7 +4,8 @@ Rules:
 
 - Every request passes the hooks that `send` (`launch.py`) sends for a run which has some, and no other.
 - The hooks are those of the observers of the request's span, so they hold wherever the span is told.
-- A hook that fails ends the request with its error. One that takes long isn't taken for a silent provider. What was changed is what `run.sent` shows.
+- A hook that fails ends the request with its error. What was changed is what `run.sent` shows.
+- A hook that takes long isn't taken for a silent provider: meanwhile only the total deadline counts.
 - A close is shielded and bounded, and whatever it raises, what the generation came to stays as it is.
 """
 
