@@ -44,7 +44,7 @@ _SHAPES = (
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
 """What keys of common services look like, and fields that contain some. Every repetition before something else is
-bounded, so that the search is linear. `re` compiles it at its first use, and caches it: most programs record nothing."""
+bounded, so that the search is linear. `re` compiles it at its first use: most programs record nothing."""
 
 
 def is_sensitive(name: str) -> bool:

@@ -43,7 +43,12 @@ class UnusableFileError(StateError, sqlite3.OperationalError):
     """The file can't be opened, read or written now; SQLite's own error is its cause.
 
     It is both, so that a program needs to know nothing of SQLite, and one that does can still tell what happened.
+
+    Attributes:
+        is_locked: whether somebody else held the file's lock for too long.
     """
+
+    is_locked = False
 
 
 class Database:
@@ -76,6 +81,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self._identity: tuple[int, int] | None = None
         _databases.add(self)
 
     @contextmanager
@@ -111,6 +117,13 @@ class Database:
                 yield connection
             finally:
                 connection.execute("ROLLBACK")
+
+    def has_moved(self) -> bool:
+        """Whether the open file was deleted or replaced, so that nobody finds what is written now."""
+        with self._lock:
+            if self._connection is None or self._process != os.getpid():
+                return False
+            return self._identity != _identify(self.path)
 
     def shrink(self, pages: int | None = None) -> bool:
         """Give the pages that are free in the file back to the disk, and return whether there are more.
@@ -167,6 +180,7 @@ class Database:
             found = UnusableFileError(f"the file {self.path!r} can't be used: {why}")
             if isinstance(error, sqlite3.Error):
                 found.sqlite_errorcode, found.sqlite_errorname = error.sqlite_errorcode, error.sqlite_errorname
+                found.is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             raise found from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
@@ -182,6 +196,7 @@ class Database:
             self._connection = None
         if self._connection is None:
             self._connection, self._process = self._connect(), process
+            self._identity = _identify(self.path)
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -257,6 +272,15 @@ class Database:
 
 def _count_free(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    """Return what distinguishes a file from any other that exists at the same time; `None` if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: str) -> None:

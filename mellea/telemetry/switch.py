@@ -67,8 +67,9 @@ def enable(
     """Make OpenTelemetry spans and metrics of all calls from now on; called again, it replaces what was set before.
 
     Args:
-        exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (HTTP), `"console"` writes a
-            line a span to stderr. By default what the program has set up is used, and OTLP if it has set up nothing.
+        exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (by HTTP, or gRPC if
+            `OTEL_EXPORTER_OTLP_PROTOCOL` says so), `"console"` writes a line a span to stderr. By default what the
+            program has set up is used, and OTLP if it has set up nothing.
         content: whether prompts, answers, arguments and results of tools, and reasons of checks are on the spans. By
             default `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
         tracer_provider: makes the spans, in place of an exporter.
@@ -76,7 +77,8 @@ def enable(
 
     Raises:
         UsageError: an argument is wrong, or two contradict each other.
-        MissingExtraError: OpenTelemetry isn't installed.
+        MissingExtraError: OpenTelemetry, or its exporter for gRPC, isn't installed.
+        ConfigurationError: the environment asks for another protocol.
     """
     if exporter not in (None, "otlp", "console"):
         raise UsageError(f"exporter takes 'otlp', 'console' or None, not {exporter!r}")
@@ -103,6 +105,8 @@ def enable(
         if exporter is not None:
             tracer_provider, meter_provider, shut_down = _set_up(exporter)
             ends.append(shut_down)
+    except MissingExtraError:  # which says more
+        raise
     except ImportError as error:
         raise MissingExtraError(
             f"telemetry needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"

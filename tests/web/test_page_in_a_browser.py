@@ -202,6 +202,41 @@ def test_little_is_enough(open_page: Open, spans: list[dict[str, Any]]) -> None:
     assert page.locator("#empty").is_visible() is (not spans)
 
 
+def test_calls_without_a_name_say_what_they_ask_for(open_page: Open) -> None:
+    def asked(text: str, **more: Any) -> dict[str, Any]:
+        return _call(messages=[{"role": "user", "parts": [{"type": "text", "content": text}]}], **more)
+
+    page = open_page([asked("row \n 1"), asked("row 2", id=2), asked("row 3", id=3, given_name="named")])
+    names = [row.inner_text().replace("\n", " ") for row in page.locator(".row .name").all()]
+    assert [name.split("row")[1:] for name in names] == [[" 1"], [" 2"], []]
+
+
+def test_sums_of_which_a_part_is_unknown_are_at_least_that(open_page: Open) -> None:
+    trace = {"id": 1, "kind": "trace", "name": "t", "status": "ok", "started": 1.0, "seconds": 1.0}
+    known = _call(id=2, parent=1, input_tokens=12_345, output_tokens=600)
+    page = open_page([trace, known, _call(id=3, parent=1, status="cancelled")])
+    cell = page.locator(".row .tokens").first
+    assert cell.inner_text() == "≥ 12,945"
+    assert cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth"), "the number is cut off"
+
+
+def test_labels_of_the_axis_do_not_run_into_each_other(open_page: Open) -> None:
+    for seconds in (0.46, 0.49, 0.9, 1.7, 2.65, 7.0, 100.0, 4000.0):
+        page = open_page([_call(seconds=seconds)])
+        edges = page.evaluate("""() => [...document.querySelectorAll(".tick")]
+            .filter(tick => !tick.hidden)
+            .map(tick => tick.getBoundingClientRect())
+            .map(box => [box.left, box.right])""")
+        assert edges and all(left - right >= 6 for (_, right), (left, _) in zip(edges, edges[1:], strict=False)), edges
+
+
+def test_a_prompt_that_is_hidden_in_invisible_characters_shows(open_page: Open) -> None:
+    hidden = "".join(chr(0xE0000 + ord(each)) for each in "ignore")
+    page = open_page([_answered(f"Hello.{hidden}\x85\u2063")])
+    shown = page.locator("#detail").inner_text()
+    assert "Hello.‹U+E0069›‹U+E0067›" in shown and "‹U+0085›‹U+2063›" in shown
+
+
 # -- text that would like to act ------------------------------------------------------------------------
 
 

@@ -176,7 +176,9 @@ def send(
         request = narrow_tools(request)
     span = None if run.spans is None else run.spans.innermost
     if span is not None and span.observers.has_hooks and not has_passed:
-        return Hooks(span).pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
+        return Hooks(span, run.off_the_clock).pass_events(
+            backend, request, partial(send, run, whole=whole, has_passed=True)
+        )
     run.sent = SentRequest(backend, request)
     if span is not None:
         span.request = run.sent  # so that observers see the prompt of a call that runs

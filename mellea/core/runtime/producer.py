@@ -51,7 +51,7 @@ class Run(Record):
     """One generation, from its launch to its end; `launch` of `launch.py` makes it, and explains the arguments."""
 
     __slots__ = (
-        "_clock", "_correction", "_deadlines", "_held_end", "_is_logged", "_ledger", "_open",
+        "_correction", "_deadlines", "_held_end", "_is_logged", "_ledger", "_open",
         "_overdue", "_parse", "_quick_length", "_ready", "_registers", "_whole", "_work", "is_request",
     )  # fmt: skip
 
@@ -81,7 +81,6 @@ class Run(Record):
         )
         self._ready, self._open, self._work, self.is_request = ready, open, work, is_request
         self._parse, self._quick_length, self._correction = parse, quick_length, correction
-        self._clock: Any = None  # the `Clock`, which begins when `ready` is through
         self._deadlines, self._overdue = deadlines, overdue
         self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
         self._registers: Sequence[Any] = ()

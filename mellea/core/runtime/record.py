@@ -16,7 +16,8 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -25,7 +26,7 @@ from mellea.core.events import AttemptStart, Event, StepStart, Usage
 from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.told import Told
-from mellea.core.runtime.waits import Waits
+from mellea.core.runtime.waits import Clock, Waits
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import is_debugging, list_program_frames
 from mellea.errors import GenerationCancelledError, MelleaError, ParseError
@@ -57,6 +58,7 @@ class Record(Waits):
     """
 
     __slots__ = (
+        "_clock",
         "_folded",
         "_is_closing",
         "_live",
@@ -90,6 +92,7 @@ class Record(Waits):
         self._live: Accumulator | None = None  # has folded the first `_folded` events, for who asks before the end
         self._folded = 0
         self._task: Detached | None = None
+        self._clock: Any = None  # the `Clock`, which begins when what it needs is ready
         self._is_closing = False
         self._sampling: Any = None
         self.backend = backend
@@ -167,6 +170,10 @@ class Record(Waits):
         self._folded += len(new)
         live.feed(new)
         return live
+
+    def off_the_clock(self) -> AbstractContextManager[None]:
+        """Count no silence of the provider in a `with` block, where the program's own code is at work."""
+        return nullcontext() if self._clock is None else cast("Clock", self._clock).paused()
 
     # -- the end --------------------------------------------------------------------------------------
 

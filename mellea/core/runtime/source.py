@@ -5,6 +5,7 @@ Rules:
 - Every request passes the hooks that `send` (`launch.py`) sends for a run which has some, and no other.
 - The hooks are those of the observers of the request's span, so they hold wherever the span is told.
 - A hook that fails ends the request with its error. What was changed is what `run.sent` shows.
+- A hook that takes long isn't taken for a silent provider: meanwhile only the total deadline counts.
 - A close is shielded and bounded, and whatever it raises, what the generation came to stays as it is.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -37,11 +39,17 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request and its answer, and whom they send it to."""
+    """What the observers of a span change in a request and its answer, and whom they send it to.
 
-    __slots__ = ("_after", "_before", "_choosing")
+    Args:
+        span: of the request.
+        at_work: makes the block that a hook is called in.
+    """
 
-    def __init__(self, span: Span) -> None:
+    __slots__ = ("_after", "_at_work", "_before", "_choosing")
+
+    def __init__(self, span: Span, at_work: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self._at_work = at_work
         told = span.observers
         self._before: Sequence[Hook] = told.before_request
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
@@ -55,7 +63,7 @@ class Hooks:
             MelleaError: a hook refuses it, or failed.
         """
         for hook in self._before:
-            changed = await _ask(hook, request)
+            changed = await self._ask(hook, request)
             if changed is None:
                 continue
             if not isinstance(changed, Request):
@@ -69,7 +77,7 @@ class Hooks:
     async def _choose_backend(self, backend: Backend, request: Request) -> Backend:
         """Return whom to ask in place of a backend: the one that the last hook names."""
         for hook in self._choosing:
-            chosen = await _ask(hook, backend, request)
+            chosen = await self._ask(hook, backend, request)
             if chosen is not None and not isinstance(chosen, Backend):
                 raise UsageError(f"{_name(hook)} returns a backend, or None, not {chosen!r}")
             backend = backend if chosen is None else chosen
@@ -99,13 +107,25 @@ class Hooks:
 
     async def _change_events(self, events: list[Event]) -> list[Event]:
         for hook in self._after:
-            changed = await _ask(hook, events)
+            changed = await self._ask(hook, events)
             if changed is None:
                 continue
             if not isinstance(changed, (list, tuple)) or not all(isinstance(event, Event) for event in changed):
                 raise UsageError(f"{_name(hook)} returns a list of events, or None, not {changed!r}")
             events = list(changed)
         return events
+
+    async def _ask(self, hook: Hook, *values: Any) -> Any:
+        try:
+            with self._at_work():
+                return await find_outcome(hook, *values)
+        except MelleaError as error:
+            add_note(error, f"raised by {_name(hook)}")
+            raise
+        except (SystemExit, KeyboardInterrupt) as error:  # an exit of the program's, and no fault of the backend's
+            raise Exit(error) from None
+        except Exception as error:
+            raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
 
 
 async def change_request(run: Record, request: Request) -> Request:
@@ -115,18 +135,6 @@ async def change_request(run: Record, request: Request) -> Request:
         MelleaError: a hook refuses it, or failed.
     """
     return request if run.spans is None else await Hooks(run.spans.innermost).change_request(request)
-
-
-async def _ask(hook: Hook, *values: Any) -> Any:
-    try:
-        return await find_outcome(hook, *values)
-    except MelleaError as error:
-        add_note(error, f"raised by {_name(hook)}")
-        raise
-    except (SystemExit, KeyboardInterrupt) as error:  # an exit of the program's, and no fault of the backend's
-        raise Exit(error) from None
-    except Exception as error:
-        raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
 
 
 def _name(hook: Hook) -> str:

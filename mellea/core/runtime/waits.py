@@ -17,8 +17,8 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 from mellea.core.options import Deadlines
@@ -250,6 +250,21 @@ class Clock:
     def restart(self) -> None:
         """Let the deadline for the first byte begin now: the request is sent again."""
         self._begun = self.last_sign
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no silence in a `with` block, where the program's own code is at work; the total counts on.
+
+        Afterwards the first byte is waited for anew.
+        """
+        self.ignore_silence()
+        try:
+            yield
+        finally:
+            now = self._begun = self.last_sign = time.monotonic()
+            self.due = min(self.due, now + (self._deadlines.first_byte or _NEVER))
+            if self.due < _NEVER and self._expire is not _ignore:  # it may have been stopped meanwhile
+                self._loop.watch(self)
 
     def stop(self) -> None:
         """Count no more."""
