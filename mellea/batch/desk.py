@@ -8,7 +8,7 @@ Rules:
   process that was killed in between finds its batch again in the provider's list, by the intent, and where the
   provider keeps none by time, number of requests and the names in its results. So a request is never in two batches
   at once.
-- A row whose key is in an open batch waits for that one. A batch stays open until all its answers are committed.
+- A row whose key stands in an open batch waits for that one. A batch stays open until all its answers are committed.
 - What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
   that may pass comes back as an error that may pass, and goes into the next batch.
 - A map that is left leaves its batches at the provider, where they go on; the next run finds them.
@@ -96,7 +96,7 @@ class _Batch:
 
 
 def _make_span(asked: Asked) -> Span | None:
-    """Return the span of a request, `None` without observers; it begins when the request is in a batch."""
+    """Return the span of a request, `None` if nobody listens; it begins when the request is in a batch."""
     if not listening.count:
         return None
     name = getattr(asked.component, "name", None)
@@ -141,7 +141,7 @@ class BatchDesk:
                 self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
-        """Whether a call can be in a batch: one answer is all of it, and the provider has batches."""
+        """Whether a call can stand in a batch: one answer is all of it, and the provider has batches."""
         return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
@@ -196,7 +196,7 @@ class BatchDesk:
             yield event
 
     def _join_earlier(self, item: _Item) -> bool:
-        """Have a request wait for a batch of an earlier run, if it is in one."""
+        """Have a request wait for a batch of an earlier run, if it stands in one."""
         # Taken out: if that batch fails, the row goes into a new one the next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.backend
@@ -214,7 +214,7 @@ class BatchDesk:
         return True
 
     def _add(self, item: _Item) -> bool:
-        """Add a request to the batch that takes requests; false if it can't be in one."""
+        """Add a request to the batch that takes requests; false if it can't stand in one."""
         backend = item.backend
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
         # The name has the intent in it, by which `_is_ours` knows a batch again.
@@ -271,7 +271,7 @@ class BatchDesk:
                 item.is_live = True
                 item.end()
         except (MelleaError, *_MALFORMED) as error:
-            # All who wait get it: a row without an outcome would wait forever.
+            # All who wait get it: a row without an outcome would wait for ever.
             for item in batch.items.values():
                 item.error = error if isinstance(error, MelleaError) else _make_malformed_error(batch, error)
                 item.end()

@@ -387,9 +387,8 @@ class Runner:
         return True
 
     async def _warn_of_change(self, task: _Task) -> None:
-        """Warn once, if a row is requested again although it was answered: somebody may not want to pay for all
-        again."""
-        # The first few rows tell: a change concerns all of them, usually. Each look goes through the whole journal.
+        """Warn once, if a row is asked anew although it was answered: somebody may not want to pay for all again."""
+        # The first few rows tell: a change concerns all of them, as a rule. Each look goes through the whole journal.
         journal, thread = self._settings.journal, self._thread
         if self._looks_for_change <= 0 or not self._program.warns_of_change or journal is None or thread is None:
             return
@@ -398,8 +397,8 @@ class Runner:
         if count and self._looks_for_change >= 0:
             self._looks_for_change = -1  # those who look at this moment say nothing more
             _log.warning(
-                "the journal %r has answers to %s rows of %s(), but row %r is requested again: its prompt, "
-                "arguments, model, options, checks or version have changed since",
+                "the journal %r has answers to %s rows of %s(), but row %r is asked anew: its prompt, arguments, "
+                "model, options, checks or version aren't those of its answer there",
                 journal.path, f"{count:,}", self.name, task.id,
             )  # fmt: skip
 
@@ -500,7 +499,7 @@ class Runner:
         self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, time.time()), row)
 
     def _finish_failed(self, task: _Task, error: Exception) -> None:
-        with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, usually
+        with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, as a rule
             self._leave_purse(task)
         # Rows are kept by the reader, and a full traceback would keep all frames of the library alive with them.
         error.__traceback__ = list_program_frames(error.__traceback__)

@@ -1,6 +1,6 @@
 """Programs for others: what is written with mellea, served over protocols that other programs speak.
 
-May import: everything below it. Read `response.py` first, then `application.py`; `mcp_server.py` is separate.
+May import: everything below it. Read `response.py` first, then `application.py`; `mcp_server.py` stands alone.
 """
 
 from typing import TYPE_CHECKING

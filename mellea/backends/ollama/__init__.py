@@ -1,4 +1,4 @@
-"""Models of an Ollama server: its own chat format.
+"""Models behind an Ollama server: its own chat format.
 
 What lives here imports `mellea.core`, `mellea.errors` and `mellea.backends.http`. Read `backend.py`
 first, then `decode.py`.

@@ -1,6 +1,6 @@
 """The machines behind a thunk: what readers hold of a generation, what produces it, and who waits for whom.
 
-It imports values of the core and nothing from higher layers. Read `record.py` first, then `producer.py` and
+It imports values of the core and its loops, and nothing above. Read `record.py` first, then `producer.py` and
 `launch.py`.
 """
 

@@ -44,15 +44,15 @@ CLOSE_SECONDS = 2.0
 """How long a backend may take to close its connection before it is abandoned."""
 
 THE_TEXT: Any = object()
-"""Marks the text itself as the result, so that both are one object."""
+"""Stands for the text itself as the result, so that the two are one object."""
 
 
 class Told(ABC):
-    """What observers are notified of about a run.
+    """What observers are told of a run.
 
     Attributes:
         outer: the span of the run.
-        innermost: the span of the current request or work.
+        innermost: the span of the request, or of the work, that is going on.
     """
 
     __slots__ = ()
@@ -62,7 +62,7 @@ class Told(ABC):
 
     @abstractmethod
     def end(self, run: Record) -> None:
-        """End the spans; a second time does nothing."""
+        """Tell that it has ended; a second time does nothing."""
 
 
 class Record(Waits):
@@ -116,9 +116,9 @@ class Record(Waits):
         self.model = model
         self.format = format
         self.is_composite = is_composite
-        self.is_left = False  # belongs to a stream or was released: not reported if the program ends
+        self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
         self.sent: SentRequest | None = None
-        self.spans: Told | None = None  # its spans, if there are observers
+        self.spans: Told | None = None  # what observers are told of it, if anybody listens
         self.state = State.PENDING
         self.events: list[Event] = []
         self.error: MelleaError | None = None
@@ -240,7 +240,7 @@ class Record(Waits):
     def _end_spans(self, spans: Told) -> None:
         try:
             spans.end(self)
-        except BaseException as error:  # noqa: BLE001 - readers get an exit that an observer raises
+        except BaseException as error:  # noqa: BLE001 - an exit that an observer raises is what readers get
             self.error = as_mellea_error(error, backend=self.backend, model=self.model, is_work=True)
 
     def cancel(self) -> None:
