@@ -22,7 +22,7 @@ from mellea.errors import ConfigurationError, MelleaError, UsageError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["get_backend", "list_models", "probe", "providers", "providers_with"]
+__all__ = ["get_backend", "list_models", "list_provider_names", "list_providers_with", "probe"]
 
 ENTRY_POINT_GROUP = "mellea.backends"
 """The group in which another package names its backend classes: `acme = "acme_mellea:AcmeBackend"`."""
@@ -142,13 +142,13 @@ async def probe(model: str, **backend_kwargs: Any) -> Probe:
         await backend.aclose()
 
 
-def providers() -> list[str]:
+def list_provider_names() -> list[str]:
     """Return the names of all providers that a model can be asked of, those of other packages included."""
     hosted = (name for host in SERVICE_HOSTS for name in _load(host).services)
     return sorted({*PROVIDERS, *hosted, *(entry.name for entry in _load_entry_points())})
 
 
-def providers_with(capability: str) -> list[str]:
+def list_providers_with(capability: str) -> list[str]:
     """Return the names of the providers that have a capability, by its field in `Capabilities`."""
     return sorted(name for name, cls in _load_all_classes().items() if getattr(cls.capabilities, capability))
 
@@ -279,7 +279,7 @@ def _advise_on_model(model: str) -> str:
     if os.path.isfile(model):
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
     offers = _list_offers()
-    known = providers()
+    known = list_provider_names()
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
     meant = _find_similar_provider(provider, known, offers)
     if meant is not None:

@@ -37,7 +37,7 @@ from mellea.core.journal import NotedBatch
 from mellea.core.observer import Span, listening, make_span
 from mellea.core.runtime import Hooks
 from mellea.core.runtime.ledger import Meter
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
 
 __all__ = ["EARLIER_SECONDS", "BatchDesk", "drive"]
@@ -177,7 +177,7 @@ class BatchDesk:
         """Hand in a request, and yield the events of its answer once it is there."""
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
-        item = _Item(key.hex(), request, backend, backend.batches, new_waiter())
+        item = _Item(key.hex(), request, backend, backend.batches, create_waiter())
         # In an earlier batch first: what is under way there is paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError

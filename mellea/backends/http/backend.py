@@ -32,7 +32,7 @@ import anyio.to_thread
 
 from mellea.backends.http.address import Address, find_way
 from mellea.backends.http.decoding import Decoder
-from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
+from mellea.backends.http.exchange import Connector, Exchange, read_last_events, read_late_events
 from mellea.backends.http.fields import encode_json
 from mellea.backends.http.httpx_clients import write_form
 from mellea.backends.http.job_answer import read_answer
@@ -40,7 +40,7 @@ from mellea.backends.http.outgoing import HTTP_OPTIONS, FormFile, HttpRequest, J
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, find_key, make_missing_key_error, strip_secrets
-from mellea.core.backend import Backend, Batches, Request, check_supported, unsupported
+from mellea.core.backend import Backend, Batches, Request, check_supported, make_unsupported_error
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
@@ -169,7 +169,7 @@ class HttpBackend(Backend):
         self._address = Address.parse(self.find_url(base_url))
         self._server = self._address.host, self._address.port or (443 if self._address.is_tls else 80)
         self._key = Secret(api_key if api_key is not None else find_key(self.key_variables))
-        self._extra_headers = Headers.checked(headers)
+        self._extra_headers = Headers.check(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
         self._limits = LimitNotes(self.limit_headers)
@@ -313,10 +313,12 @@ class HttpBackend(Backend):
                 except response.errors as error:
                     cut = error
                 if not has_ended and cut is None and decoder.is_complete:
-                    yield await late_events(response, decoder, _find_patience(request.deadlines, began, _LATE_SECONDS))
+                    yield await read_late_events(
+                        response, decoder, _find_patience(request.deadlines, began, _LATE_SECONDS)
+                    )
                     has_ended = True
                 elif not has_ended:
-                    yield last_events(decoder, cut)
+                    yield read_last_events(decoder, cut)
             finally:
                 await response.aclose(_find_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
         except MelleaError as error:
@@ -368,7 +370,7 @@ class HttpBackend(Backend):
         """
         codec = self.find_video_codec()
         if codec is None:
-            raise unsupported(self, "video generation")
+            raise make_unsupported_error(self, "video generation")
         from mellea.backends.http.video_jobs import make_video  # lazy: few programs make videos
 
         return await make_video(self, codec, request)
@@ -471,7 +473,7 @@ class HttpBackend(Backend):
                 f"this backend was pickled, which drops {', '.join(self._missing)}; create it again in this process"
                 + (f", or set {' or '.join(names)}" if (names := self.key_variables) else "")
             )
-        Headers.checked(self.make_headers())
+        Headers.check(self.make_headers())
 
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON body that `run` sends for a request, without keys."""
@@ -503,7 +505,7 @@ class HttpBackend(Backend):
 
     def _make_outgoing(self, request: Request) -> Outgoing:
         outgoing, extra = self.encode(request), request.options.get(ModelOption.EXTRA_BODY)
-        return outgoing.extended(self._extra_body, extra or {}) if self._extra_body or extra else outgoing
+        return outgoing.merge_extras(self._extra_body, extra or {}) if self._extra_body or extra else outgoing
 
     def _make_exchange(
         self,
@@ -526,11 +528,11 @@ class HttpBackend(Backend):
             headers["authorization"] = self._address.authorization
         way, own = self._connector, self.make_headers()
         if own != way.headers[0]:
-            way.headers = Headers(own), Headers.checked(own)
+            way.headers = Headers(own), Headers.check(own)
         headers |= way.headers[1] | self._extra_headers
         for more in (outgoing.headers, options.get(ModelOption.EXTRA_HEADERS)):
             if more:
-                headers |= Headers.checked(more)
+                headers |= Headers.check(more)
         url = way.urls.get(outgoing.path)
         if url is None:
             if len(way.urls) >= _MOST_PATHS:

@@ -26,7 +26,7 @@ class CallIds:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def new(self, sent: str, *known: Any) -> str:
+    def make_id(self, sent: str, *known: Any) -> str:
         """Return the id of the next call.
 
         Args:
@@ -60,7 +60,7 @@ class IdShape:
         """Return whether the provider accepts an id."""
         return self.pattern.fullmatch(call_id) is not None
 
-    def made(self, seed: str) -> str:
+    def make(self, seed: str) -> str:
         """Return an id derived from the seed."""
         number = int.from_bytes(hashlib.blake2s(seed.encode("utf-8", "surrogatepass")).digest())
         digits: list[str] = []
@@ -117,7 +117,7 @@ class _Ids:
         sent, number = self._fit(own), 1
         while sent in self.taken:
             number += 1
-            sent = self.shape.made(f"{own}#{number}")
+            sent = self.shape.make(f"{own}#{number}")
         self.taken.add(sent)
         if own not in self.fresh:  # the earlier call with this id gets no result any more
             self.fresh.add(own)
@@ -127,7 +127,7 @@ class _Ids:
         return sent
 
     def _fit(self, own: str) -> str:
-        return own if self.shape.fits(own) else self.shape.made(own)
+        return own if self.shape.fits(own) else self.shape.make(own)
 
 
 def _make_token(known: Sequence[Any]) -> str:

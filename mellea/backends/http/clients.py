@@ -31,7 +31,7 @@ from mellea.backends.http.address import Address
 from mellea.backends.http.httpx_clients import FastTransport, has_fast, split_url
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.proxies import Proxy, find_proxies, find_proxy, is_loopback
-from mellea.core.runtime.loop import Loop, current_loop
+from mellea.core.runtime.loop import Loop, get_current_loop
 
 if TYPE_CHECKING:
     import ssl
@@ -89,7 +89,7 @@ _preparing = threading.Lock()
 
 def find_client(origin: str) -> SharedClient | None:
     """Return the running loop's client for a server, if there is one."""
-    return clients_by_loop.get((current_loop().native, origin))
+    return clients_by_loop.get((get_current_loop().native, origin))
 
 
 def find_clients(origin: str) -> list[SharedClient]:
@@ -103,7 +103,7 @@ async def open_client(address: Address) -> SharedClient:
     Raises:
         ConfigurationError: the server has to be reached through a proxy that can't be used.
     """
-    loop = current_loop()
+    loop = get_current_loop()
     key = loop.native, address.origin
     if (before := _making.get(key)) is not None:
         await before.wait()

@@ -22,12 +22,12 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic_core import from_json
 
-from mellea.backends.http.halves import Halves, decoded, parse_odd
+from mellea.backends.http.halves import Halves, decode_text, parse_odd
 from mellea.backends.http.outgoing import MOST_BODY_BYTES
-from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.report import is_report, make_reported_error
 from mellea.backends.http.words import LONGEST, read_words
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 __all__ = ["Decoder", "Filter", "WireDecoder"]
@@ -136,19 +136,19 @@ class WireDecoder:
         """Append the events of one frame's JSON object; the last one of an answer is its `StreamEnd`.
 
         Raises:
-            BackendError: the chunk reports a failure (`raise self.reported(chunk)`), or an essential field has a
-                wrong type.
+            BackendError: the chunk reports a failure (`raise self.make_reported_error(chunk)`), or an essential
+                field has a wrong type.
         """
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
         """Append the events of an answer in one JSON object, including its end; by default as for one chunk.
 
         Raises:
-            BackendError: as for `read_chunk`; or it isn't an answer (`raise self.alien(...)`).
+            BackendError: as for `read_chunk`; or it isn't an answer (`raise self.make_alien_error(...)`).
         """
         self.read_chunk(body, events)
         if not events and not self.is_known:
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
         if not self.has_end(events):
             self.end_answer(events)
 
@@ -156,9 +156,9 @@ class WireDecoder:
         """End the answer at the end of its bytes: append what is left, `StreamEnd` last; by default it can't end there.
 
         Raises:
-            InterruptedStreamError: the provider's end mark is missing (`raise self.interrupted(...)`).
+            InterruptedStreamError: the provider's end mark is missing (`raise self.make_interrupted_error(...)`).
         """
-        raise self.interrupted(self.end_mark)
+        raise self.make_interrupted_error(self.end_mark)
 
     @property
     def is_complete(self) -> bool:
@@ -173,7 +173,7 @@ class WireDecoder:
     def read_last_frame(self, events: list[Event]) -> None:
         """Handle the last frame of a stream, if only its terminator is missing."""
 
-    def stray(self) -> bytes:
+    def find_stray(self) -> bytes:
         """Return the text between the frames."""
         return b""
 
@@ -282,7 +282,9 @@ class WireDecoder:
             if self.is_complete or data.lstrip()[:1] not in (b"{", b"["):
                 self._set_aside(data)  # a heartbeat; or text, which is shown if the end is missing
                 return None
-            raise WireError(f"the provider sent invalid JSON ({error}): {visible(decoded(data[:200]))!r}") from error
+            raise WireError(
+                f"the provider sent invalid JSON ({error}): {make_visible(decode_text(data[:200]))!r}"
+            ) from error
         self._has_halves = True
         return value
 
@@ -297,15 +299,15 @@ class WireDecoder:
                 text = json.dumps(what, ensure_ascii=False, default=repr)
             except (ValueError, RecursionError):
                 text = "something nested very deeply"
-            self._overlooked = visible(text[: 2 * LONGEST])[:LONGEST]
+            self._overlooked = make_visible(text[: 2 * LONGEST])[:LONGEST]
 
-    def reported(self, report: Any) -> BackendError:
+    def make_reported_error(self, report: Any) -> BackendError:
         """Create the error that the provider reports."""
-        return reported(report)
+        return make_reported_error(report)
 
-    def interrupted(self, missing: str) -> InterruptedStreamError:
+    def make_interrupted_error(self, missing: str) -> InterruptedStreamError:
         """Make the error of a stream that ended without the provider's end mark."""
-        said = read_words(self.stray() or bytes(self._odd))
+        said = read_words(self.find_stray() or bytes(self._odd))
         words = f"; the server said: {said}" if said else ""
         is_sentence = " " in said  # and not a heartbeat
         return InterruptedStreamError(
@@ -385,14 +387,14 @@ class WireDecoder:
         for value in values:
             self.read_value(value, body, events)
         if not self.is_known and not self.is_complete:
-            raise self.alien(body)
+            raise self.make_alien_error(body)
         if not self.has_end(events):
             self.end_answer(events)
 
     def _parse_body(self, body: bytes) -> list[Any] | None:
         """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
         try:
-            values = _parse_values(decoded(body))
+            values = _parse_values(decode_text(body))
         except ValueError:
             return None
         self._has_halves = True
@@ -400,27 +402,27 @@ class WireDecoder:
 
     def _make_unreadable_error(self, body: bytes, error: ValueError) -> BackendError:
         if body[:1] in (b"{", b"[") and "EOF" in str(error):
-            return self.interrupted("the end of its JSON")
-        return self.alien(body)
+            return self.make_interrupted_error("the end of its JSON")
+        return self.make_alien_error(body)
 
     def _check_words(self, events: list[Event]) -> None:
         """Check the text between the frames: a server's message, or a body after comments."""
-        said = (self.stray() or bytes(self._odd)).strip()
+        said = (self.find_stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self.is_known:
             self._take_body(said, events)
-        elif said and not self.is_known and (self.stray() or b" " in said):  # more than a heartbeat
-            raise self.alien(said)
+        elif said and not self.is_known and (self.find_stray() or b" " in said):  # more than a heartbeat
+            raise self.make_alien_error(said)
         elif said and is_report(value := _parse_json(said)):
-            raise self.reported(value)
+            raise self.make_reported_error(value)
         elif not self.is_known and self._beginning.strip(_SPACE):
             beginning = read_words(self._beginning[:1024])
-            raise self.interrupted(f"anything that is part of an answer; it began with {beginning!r}")
+            raise self.make_interrupted_error(f"anything that is part of an answer; it began with {beginning!r}")
 
-    def alien(self, body: bytes) -> BackendError:
+    def make_alien_error(self, body: bytes) -> BackendError:
         """Create the error for bytes that aren't an answer."""
         kind = f"{self.media_type!r}" if self.media_type else "something"
         if is_report(value := _parse_json(body)):
-            return self.reported(value)
+            return self.make_reported_error(value)
         return WireError(
             f"the server sent {kind} that is not a model's answer; check base_url. It begins: {read_words(body)!r}"
         )

@@ -38,7 +38,7 @@ from mellea.backends.http.secret import Headers, scrub_error
 from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
 from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
-from mellea.core.runtime.loop import current_loop
+from mellea.core.runtime.loop import get_current_loop
 from mellea.errors import (
     BackendError,
     DeadlineError,
@@ -57,9 +57,9 @@ __all__ = [
     "Exchange",
     "Response",
     "find_nap",
-    "last_events",
-    "late_events",
     "parse_retry_after",
+    "read_last_events",
+    "read_late_events",
 ]
 
 _log = logging.getLogger("mellea")
@@ -313,13 +313,15 @@ class Connector:
         """
         address = self._address
         one = (
-            self._foreign or clients_by_loop.get((current_loop().native, address.origin)) or await open_client(address)
+            self._foreign
+            or clients_by_loop.get((get_current_loop().native, address.origin))
+            or await open_client(address)
         )
         is_ours = self._foreign is None
         if is_ours:
             one.users.add(self)
         elif one.loop is None:
-            one.loop = current_loop()
+            one.loop = get_current_loop()
         failure: BaseException
         one.active += 1
         try:
@@ -508,7 +510,7 @@ class Response:
 # -- what is read after an answer's end mark, and what it means when the connection breaks ------------------
 
 
-async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
+async def read_late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
     """Read on after the answer's end mark, for the usage for example, and return the events that end the answer.
 
     The answer is complete: nothing here can fail it.
@@ -531,7 +533,7 @@ async def late_events(response: Response, decoder: Decoder, seconds: float) -> l
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 
-def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
+def read_last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
     """Return the events that end an answer.
 
     Args:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from mellea.backends.http.halves import parse_odd
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import UsageError, WireError
 
 __all__ = [
@@ -259,5 +259,5 @@ def _parse_odd(data: bytes) -> Any:
 
 
 def _show(value: Any) -> str:
-    text = visible(repr(value))
+    text = make_visible(repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -15,13 +15,13 @@ from pydantic_core import from_json
 from mellea.core.events import Event, ReasoningDelta, SourceEvent, TextDelta, ToolDelta, ToolEnd, UsageEvent
 from mellea.core.surrogates import is_high, replace_surrogates, replace_surrogates_in
 
-__all__ = ["Halves", "decoded", "parse_odd"]
+__all__ = ["Halves", "decode_text", "parse_odd"]
 
 _DELTAS = (TextDelta, ReasoningDelta, ToolDelta)
 _BESIDE = (SourceEvent, UsageEvent)
 
 
-def decoded(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """Decode bytes as text: encoded surrogates stay surrogates, other invalid bytes become U+FFFD."""
     try:
         return data.decode("utf-8", "surrogatepass")
@@ -38,7 +38,7 @@ def parse_odd(data: bytes) -> Any:
     if data.isascii() and b"\\u" not in data:
         return from_json(data)  # raises the error that says where
     try:
-        return json.loads(decoded(data))
+        return json.loads(decode_text(data))
     except (ValueError, RecursionError):
         return from_json(data)
 

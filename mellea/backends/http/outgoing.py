@@ -37,7 +37,7 @@ class Outgoing:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = field(default=None, repr=False)
 
-    def extended(self, *extras: Mapping[str, Any]) -> Outgoing:
+    def merge_extras(self, *extras: Mapping[str, Any]) -> Outgoing:
         """Return this with `extras` merged into the payload; later ones take precedence."""
         payload = self.payload
         for extra in extras:

@@ -14,7 +14,7 @@ from mellea.backends.http.status import is_retryable_status, make_status_error
 from mellea.backends.http.words import WORDS, find_words, read_words
 from mellea.errors import BackendError, ErrorFields
 
-__all__ = ["find_status", "is_hopeless", "is_report", "is_used_up", "reported"]
+__all__ = ["find_status", "is_hopeless", "is_report", "is_used_up", "make_reported_error"]
 
 _STATUS = {
     "api_error": 500,
@@ -80,7 +80,7 @@ _TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
 _NAMES = ("code", "type", "status", "error_code")
 
 
-def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
+def make_reported_error(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     """Create the typed error for a server's report: its message, its code, and whether to retry.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 from mellea.backends.http.address import Address
 from mellea.core.masking import HIDDEN, hold_secret, is_sensitive, scrub
 from mellea.core.options import MAY_HOLD_KEYS
-from mellea.core.terminal import visible_lines
+from mellea.core.terminal import make_lines_visible
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
 __all__ = ["Headers", "Secret", "find_key", "make_missing_key_error", "scrub_error", "strip_secrets"]
@@ -80,7 +80,7 @@ class Headers(dict[str, str]):
         return f"Headers({', '.join(self)})"
 
     @classmethod
-    def checked(cls, headers: Mapping[str, str] | None) -> Headers:
+    def check(cls, headers: Mapping[str, str] | None) -> Headers:
         """Check a caller's headers.
 
         Raises:
@@ -114,7 +114,7 @@ class Headers(dict[str, str]):
 def _show(text: str, secrets: Iterable[str]) -> str:
     text = scrub(text, secrets)
     # A server's text reaches errors in many ways; none may contain terminal control sequences.
-    return text if text.isprintable() else visible_lines(text)
+    return text if text.isprintable() else make_lines_visible(text)
 
 
 def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:

@@ -191,6 +191,6 @@ class SseWireDecoder(WireDecoder):
         for sse in self._sse.close():
             self.read_unended(sse.data, events, sse.event)
 
-    def stray(self) -> bytes:
+    def find_stray(self) -> bytes:
         """Return the lines without a known field, usually a server's error."""
         return self._sse.stray

@@ -28,7 +28,7 @@ from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.videos import VideoCodec, VideoJob
 from mellea.core.events import Usage
 from mellea.core.options import Deadlines
-from mellea.core.prices import cost
+from mellea.core.prices import compute_cost
 from mellea.core.progress import Reporter
 from mellea.core.videos import Video, VideoRequest, VideoResult
 from mellea.errors import (
@@ -85,7 +85,7 @@ async def make_video(backend: JobHost, codec: VideoCodec, request: VideoRequest)
         work = _Work(backend, codec, request, reporter)
         with anyio.move_on_after(request.timeout):
             return await work.run()
-        raise work.overdue()
+        raise work.make_overdue_error()
 
 
 class _Work:
@@ -113,7 +113,7 @@ class _Work:
             error.add_note(f"the job {job.id!r} is done; generate_video(job_id={job.id!r}) tries to fetch it again")
             raise
 
-    def overdue(self) -> DeadlineError:
+    def make_overdue_error(self) -> DeadlineError:
         """Return the error for a job that took too long."""
         job, seconds = self._job, self._request.timeout
         if job is None:
@@ -239,7 +239,7 @@ class _Work:
         if job.usage is not None:
             usage = job.usage if usage is None else job.usage.merge(usage)
         model = job.model or self._backend.model_id
-        return VideoResult(tuple(videos), usage, model, job.id, cost(usage, self._backend.name, model))
+        return VideoResult(tuple(videos), usage, model, job.id, compute_cost(usage, self._backend.name, model))
 
     async def _download(self, place: str, to: Path | None) -> Download:
         try:

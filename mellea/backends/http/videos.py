@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mellea.backends.http.outgoing import JobCall
-from mellea.backends.http.report import reported
+from mellea.backends.http.report import make_reported_error
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.videos import VideoRequest
 from mellea.errors import BackendError, UnsupportedError, UsageError
 
-__all__ = ["VideoCodec", "VideoJob", "blocked", "failed", "read_prompt"]
+__all__ = ["VideoCodec", "VideoJob", "make_blocked_error", "make_failed_error", "read_prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +103,14 @@ def read_prompt(messages: Sequence[Message], most_images: int) -> tuple[str, tup
     return text, images
 
 
-def failed(report: Any) -> BackendError:
+def make_failed_error(report: Any) -> BackendError:
     """Return the error of a job that failed, in the provider's words."""
-    found = reported(report)
+    found = make_reported_error(report)
     found.args = (str(found.args[0]).replace("the provider reports an error in its answer", "the video failed", 1),)
     return found
 
 
-def blocked(reasons: Sequence[str]) -> BackendError:
+def make_blocked_error(reasons: Sequence[str]) -> BackendError:
     """Return the error of a job whose prompt or video the provider's moderation blocked."""
     said = "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "it gives no reason"
     return BackendError(f"the provider's moderation blocked the video: {said}; change the prompt")

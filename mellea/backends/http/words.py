@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from mellea.backends.http.halves import parse_odd
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 
 __all__ = ["LONGEST", "WORDS", "find_words", "read_words", "shorten_page"]
 
@@ -34,7 +34,7 @@ _SKIPPED = (("<script", "</script"), ("<style", "</style"), ("<!--", "-->"))
 
 def find_words(value: Any) -> str:
     """Return the message in a server's JSON, `""` if there is no known field."""
-    return _cut(visible(_find(value, 0)))
+    return _cut(make_visible(_find(value, 0)))
 
 
 def read_words(body: bytes) -> str:
@@ -43,18 +43,18 @@ def read_words(body: bytes) -> str:
         value = parse_odd(body)
     except ValueError:
         return shorten_page(body)
-    return (_cut(visible(value)) if isinstance(value, str) else find_words(value)) or shorten_page(body)
+    return (_cut(make_visible(value)) if isinstance(value, str) else find_words(value)) or shorten_page(body)
 
 
 def shorten_page(body: bytes) -> str:
     """Return the beginning of a body in another format, without markup."""
     body = body[:_MOST_BYTES]
     text, lower = body.decode("utf-8", "replace"), body.lower().decode("utf-8", "replace")
-    text = visible(_find_title(text, lower) or _strip_markup(text, lower))
+    text = make_visible(_find_title(text, lower) or _strip_markup(text, lower))
     # Cut before entities are decoded, since Python rejects numbers of thousands of digits.
     import html  # lazy: for a proxy's page in place of an answer
 
-    return _cut(visible(html.unescape(text[: 4 * LONGEST])))
+    return _cut(make_visible(html.unescape(text[: 4 * LONGEST])))
 
 
 def _find(value: Any, depth: int) -> str:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 
 __all__ = ["Chunk", "EngineCall"]
 
@@ -78,7 +78,7 @@ class EngineCall:
         with self._lock:
             # Under the lock: a chunk that comes after this look finds the waiter.
             if not self._chunks and not self.is_done:
-                waiter = self._waiter = new_waiter()
+                waiter = self._waiter = create_waiter()
             else:
                 waiter = None
         if waiter is not None:
@@ -95,5 +95,5 @@ class EngineCall:
             with self._lock:
                 if self.is_done:
                     return
-                waiter = self._waiter = new_waiter()
+                waiter = self._waiter = create_waiter()
             await waiter.wait(left)

@@ -87,7 +87,7 @@ class Decoder(JsonLinesWireDecoder):
         """Append the events of one chunk."""
         is_bare = chunk.get("done") is None and "message" not in chunk
         if chunk.get("error") or (is_bare and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
             raise make_type_error("done", "true or false", is_done)
@@ -120,7 +120,7 @@ class Decoder(JsonLinesWireDecoder):
         if not name:
             raise WireError(f"Ollama sent a call that names no tool: {call!r:.120}")
         self._has_calls = True
-        call_id = self._ids.new(find_id(call, "id"), find_text(chunk, "created_at"), chunk)
+        call_id = self._ids.make_id(find_id(call, "id"), find_text(chunk, "created_at"), chunk)
         events.append(ToolStart(call_id, name))
         if raw:
             events.append(ToolDelta(call_id, raw))

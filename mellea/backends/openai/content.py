@@ -8,7 +8,7 @@ from typing import Any
 from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
 from mellea.errors import UnsupportedError
 
-__all__ = ["as_url", "find_filename", "signed_by", "unsupported", "write_arguments", "write_result"]
+__all__ = ["as_url", "find_filename", "make_unsupported_error", "signed_by", "write_arguments", "write_result"]
 
 
 def as_url(block: FileBlock) -> str:
@@ -49,6 +49,6 @@ def signed_by(backend: str, signature: str | None) -> Any:
         return None
 
 
-def unsupported(what: str, advice: str) -> UnsupportedError:
+def make_unsupported_error(what: str, advice: str) -> UnsupportedError:
     """Make the error for something that the format can't express."""
     return UnsupportedError(f"{what}; {advice}")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from mellea.backends.http.fields import decode_base64, find_int, find_mapping, find_text, read_mappings, read_text
-from mellea.backends.openai.content import unsupported
+from mellea.backends.openai.content import make_unsupported_error
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message, as_messages
@@ -68,7 +68,7 @@ def list_inputs(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[I
     images = [block for block in blocks if isinstance(block, ImageBlock) and block.data is not None]
     # Something is neither, and would be lost silently.
     if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
-        raise unsupported(
+        raise make_unsupported_error(
             "OpenAI's images API takes texts, and images as data",
             "give an image's bytes, or use the image_generation tool of api='responses', which takes addresses",
         )
@@ -122,7 +122,9 @@ def _encode_size(aspect_ratio: str, model_id: str, service: str) -> dict[str, st
     sizes = _DALL_E_3_SIZES if model_id.startswith("dall-e-3") else _SIZES
     if aspect_ratio not in sizes:
         known = ", ".join(map(repr, sizes))
-        raise unsupported(f"aspect_ratio={aspect_ratio!r} is unknown to {model_id!r}", f"it knows {known}, or size=")
+        raise make_unsupported_error(
+            f"aspect_ratio={aspect_ratio!r} is unknown to {model_id!r}", f"it knows {known}, or size="
+        )
     return {"size": sizes[aspect_ratio]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mellea.backends.openai.content import unsupported
+from mellea.backends.openai.content import make_unsupported_error
 from mellea.backends.openai.services import Service
 
 __all__ = ["encode_thinking", "find_effort", "is_reasoning_model"]
@@ -59,7 +59,7 @@ def find_effort(model_id: str, thinking: bool | str | int) -> str:
     if not thinking:
         name = model_id.rpartition("/")[2]
         if _CANT_STOP.match(name):
-            raise unsupported(f"the model {model_id!r} can't turn off thinking", "use thinking='low'")
+            raise make_unsupported_error(f"the model {model_id!r} can't turn off thinking", "use thinking='low'")
         # The least that the model takes, which is as near to not thinking as it gets.
         return "minimal" if _AT_LEAST_MINIMAL.match(name) else "none"
     if thinking is True:

@@ -16,8 +16,8 @@ from pydantic_core import to_json
 
 from mellea.backends.http.fields import find_int, find_text, read_text
 from mellea.backends.http.outgoing import FormFile, JobCall
-from mellea.backends.http.videos import VideoCodec, VideoJob, blocked, failed, read_prompt
-from mellea.backends.openai.content import unsupported
+from mellea.backends.http.videos import VideoCodec, VideoJob, make_blocked_error, make_failed_error, read_prompt
+from mellea.backends.openai.content import make_unsupported_error
 from mellea.core.videos import VideoRequest
 from mellea.errors import WireError
 
@@ -78,7 +78,9 @@ class OpenAIVideos(VideoCodec):
             report = body.get("error") or {"message": f"it ended as {state!r}"}
             code = report.get("code") if isinstance(report, Mapping) else None
             is_blocked = code in _BLOCKED and isinstance(report, Mapping)
-            error = blocked([str(report.get("message") or code)]) if is_blocked else failed(report)
+            error = (
+                make_blocked_error([str(report.get("message") or code)]) if is_blocked else make_failed_error(report)
+            )
         return VideoJob(
             id,
             state,
@@ -98,7 +100,9 @@ def _path(id: str) -> str:
 def _find_size(aspect_ratio: str) -> str:
     if aspect_ratio not in _SIZES:
         known = ", ".join(map(repr, _SIZES))
-        raise unsupported(f"aspect_ratio={aspect_ratio!r} has no size in the videos API", f"it knows {known}, or size=")
+        raise make_unsupported_error(
+            f"aspect_ratio={aspect_ratio!r} has no size in the videos API", f"it knows {known}, or size="
+        )
     return _SIZES[aspect_ratio]
 
 

@@ -95,7 +95,7 @@ class TextToolsBackend(WrappedBackend):
                     yield event
             return
         seed = f"{len(request.messages)} {request.messages[-1].text if request.messages else ''}"
-        make_id = partial(CallIds().new, "", seed)
+        make_id = partial(CallIds().make_id, "", seed)
         first = _Attempt(ProtocolDecoder(rules, make_id))
         async with aclosing(first.read(self.backend, encoded)) as events:
             async for event in events:

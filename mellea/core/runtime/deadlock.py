@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Protocol
 
-from mellea.core.runtime.loop import Loop, current_loop, is_loop_running
+from mellea.core.runtime.loop import Loop, get_current_loop, is_loop_running
 from mellea.errors import StreamingError
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Waitable",
     "check_blocking_wait",
     "check_wait",
-    "held_up_loops",
+    "find_held_up_loops",
     "holds",
     "needs",
     "runs_around",
@@ -77,7 +77,7 @@ holds: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
 """The loops that the enclosing synchronous verbs block."""
 
 
-def held_up_loops() -> tuple[Loop, ...]:
+def find_held_up_loops() -> tuple[Loop, ...]:
     """Return the loops that are blocked until the running synchronous verb returns."""
     return tuple(hold.loop for hold in holds.get() if not hold.is_over)
 
@@ -119,7 +119,7 @@ class waiting_for:
 
     def __enter__(self) -> None:
         run, around = self._run, runs_around.get()
-        if holds.get() and (loops := held_up_loops()) and needs(run, loops):
+        if holds.get() and (loops := find_held_up_loops()) and needs(run, loops):
             raise _make_deadlock_error()
         # A weak reference, so that a long-lived context doesn't keep a run alive.
         waiting = around[-1]() if around else None
@@ -144,7 +144,7 @@ def check_blocking_wait(run: Waitable) -> None:
         StreamingError: the wait would hold that loop up forever.
     """
     # Only if a loop runs in this thread; a plain thread may wait for any loop.
-    if is_loop_running() and needs(run, (current_loop(),)):
+    if is_loop_running() and needs(run, (get_current_loop(),)):
         raise _make_deadlock_error()
 
 
@@ -155,7 +155,7 @@ def check_wait(runs: Sequence[Waitable]) -> None:
         StreamingError: one needs a loop that is blocked until the running synchronous verb returns, or the call
             is part of its own work.
     """
-    loops = held_up_loops()
+    loops = find_held_up_loops()
     # Nothing can block a run that has ended, so it closes no cycle.
     around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
     if loops and _any_needs([*runs], loops):

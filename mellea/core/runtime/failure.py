@@ -18,10 +18,10 @@ __all__ = [
     "as_mellea_error",
     "copy_for_reader",
     "describe_error",
-    "interrupted",
-    "left_behind",
-    "lost",
-    "overdue",
+    "make_interrupted_error",
+    "make_left_behind_error",
+    "make_lost_error",
+    "make_overdue_error",
 ]
 
 
@@ -88,7 +88,7 @@ def describe_error(error: BaseException) -> str:
         return type(error).__name__
 
 
-def lost(how: str) -> StreamingError:
+def make_lost_error(how: str) -> StreamingError:
     """Create the error for readers of a run whose loop has gone; `how` is, for example, "has been closed"."""
     return StreamingError(
         f"the event loop that ran this generation {how}, so the rest of it never arrived; "
@@ -96,12 +96,12 @@ def lost(how: str) -> StreamingError:
     )
 
 
-def left_behind() -> StreamingError:
+def make_left_behind_error() -> StreamingError:
     """Create the error for readers in a forked child of a run of the parent."""
     return StreamingError("this generation belongs to the parent process; start a new one after the fork")
 
 
-def interrupted(backend: str | None, model: str | None) -> InterruptedStreamError:
+def make_interrupted_error(backend: str | None, model: str | None) -> InterruptedStreamError:
     """Make the error for a backend that stopped without a `StreamEnd`."""
     return InterruptedStreamError(
         f"the stream from backend {backend!r} stopped before its end; what had arrived is in .partial",
@@ -111,7 +111,7 @@ def interrupted(backend: str | None, model: str | None) -> InterruptedStreamErro
     )
 
 
-def overdue(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
+def make_overdue_error(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
     """Make the error for a deadline that has passed; `what` says what, such as "the model … was silent"."""
     return DeadlineError(
         f"{what} for {seconds:g} s; for more time: model_options={{'timeout': seconds in total, or Deadlines(…)}}",

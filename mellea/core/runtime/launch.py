@@ -223,7 +223,7 @@ class Register(set[Run]):
     def id(self, name: str) -> None:
         self._id = name
 
-    def unfinished(self) -> list[Run]:
+    def list_unfinished(self) -> list[Run]:
         """Return the runs that haven't ended."""
         # An atomic copy: other threads add and remove runs meanwhile, and iterating would fail.
         return [run for run in list(self) if not run.is_final]
@@ -234,7 +234,7 @@ class Register(set[Run]):
 
     def cancel(self) -> list[Run]:
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
-        runs = self.unfinished()
+        runs = self.list_unfinished()
         for run in runs:
             # Collected before the first `cancel`, since the caller wants to know which runs this ended.
             run.cancel()
@@ -277,7 +277,7 @@ running = Register()
 def cancel_all() -> None:
     """Cancel what still runs at the interpreter's exit."""
     # A run that its readers have left on purpose isn't worth a warning.
-    if missed := [run for run in running.unfinished() if not run.is_left]:
+    if missed := [run for run in running.list_unfinished() if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     running.cancel()
 

@@ -53,13 +53,13 @@ class Ledger:
 
     def cost(self) -> float | None:
         """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_cost  # lazy: most programs never ask
 
         with self._lock:
             while self._waiting:
                 # One by one, so that entries added meanwhile are counted, and none twice.
                 provider, model, usage, batch = self._waiting.pop()
-                dollars = cost(usage, provider, model, batch=batch)
+                dollars = compute_cost(usage, provider, model, batch=batch)
                 self._total = None if dollars is None or self._total is None else self._total + dollars
             return self._total
 
@@ -95,11 +95,11 @@ class Meter(Ledger):
 
     def cost(self) -> float | None:
         """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_cost  # lazy: most programs never ask
 
         total = 0.0
         for provider, model, usage, batch in self.entries:
-            dollars = cost(usage, provider, model, batch=batch)
+            dollars = compute_cost(usage, provider, model, batch=batch)
             if dollars is None:
                 return None
             total += dollars

@@ -4,10 +4,10 @@ The only file that names asyncio or trio, and trio only if the program has impor
 provides what the rest needs from a loop and anyio lacks:
 
 - a task outside any task group (`launch`),
-- a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
+- a one-shot wait that any thread may end (`create_waiter`, `ThreadWaiter`),
 - a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
 - one timer for all clocks of a loop (`Loop.watch`), so that a clock costs nothing before its time is up,
-- whether a loop has been closed, has ended or is blocked (`Loop.obituary`),
+- whether a loop has been closed, has ended or is blocked (`Loop.explain_loss`),
 - a loop that can be closed while the interpreter ends (`run_until_exit`).
 """
 
@@ -32,11 +32,11 @@ __all__ = [
     "ThreadWaiter",
     "Waiter",
     "be_patient",
-    "current_loop",
+    "create_waiter",
+    "get_current_loop",
     "is_being_cancelled",
     "is_loop_running",
     "launch",
-    "new_waiter",
     "run_until_exit",
 ]
 
@@ -166,7 +166,7 @@ class Loop(ABC):
         """Whether the loop was closed or has ended, for good."""
         return self._end() is not None
 
-    def obituary(self) -> str | None:
+    def explain_loss(self) -> str | None:
         """Say how the loop was lost, or `None` while it lives or has been blocked for less than the grace.
 
         Waiters call it about once a second. A process that was paused looks as if only its loop had been blocked,
@@ -433,7 +433,7 @@ def be_patient(seconds: float) -> None:
     _own.loop = None  # which may have been created with another one
 
 
-def current_loop() -> Loop:
+def get_current_loop() -> Loop:
     """Return the running loop.
 
     Raises:
@@ -447,7 +447,7 @@ def current_loop() -> Loop:
     return known
 
 
-def new_waiter() -> Waiter:
+def create_waiter() -> Waiter:
     """Make a wait for the running loop."""
     return _TrioWaiter() if "trio" in sys.modules and _is_in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
 

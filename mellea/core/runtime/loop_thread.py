@@ -27,9 +27,9 @@ from mellea.core.runtime.loop import (
     ThreadWaiter,
     Waiter,
     be_patient,
-    current_loop,
+    create_waiter,
+    get_current_loop,
     launch,
-    new_waiter,
     run_until_exit,
 )
 from mellea.errors import MelleaError, UsageError
@@ -82,7 +82,7 @@ class LoopThread:
             MelleaError: the program is ending.
         """
         if sys.is_finalizing():  # a new thread would never be scheduled
-            raise self.stopped_error()
+            raise self.make_stopped_error()
         with self._lock:
             # Ctrl-C may arrive at any point here; the next call then uses the thread that is being started.
             if self._thread is None or not self._thread.is_alive():
@@ -91,7 +91,7 @@ class LoopThread:
                 try:
                     self._thread.start()
                 except RuntimeError as error:  # from Python 3.12 on, at the end of the program
-                    raise self.stopped_error() from error
+                    raise self.make_stopped_error() from error
             return self._opened.result()[0]
 
     def is_current(self) -> bool:
@@ -110,8 +110,8 @@ class LoopThread:
         async def main() -> None:
             if self._grace is not None:
                 be_patient(self._grace)
-            stop = new_waiter()
-            opened.set_result((current_loop(), stop))
+            stop = create_waiter()
+            opened.set_result((get_current_loop(), stop))
             await stop.wait()
             if self._close is not None:
                 await self._close()
@@ -133,26 +133,26 @@ class LoopThread:
         loop = self.start()
         if loop.is_current():
             return await work()
-        errand = Errand(work, self.stopped_error())
+        errand = Errand(work, self.make_stopped_error())
         loop.post(errand.begin)
         try:
             while True:
-                errand.waiter = waiter = new_waiter()  # before the check: ending the errand wakes this waiter
+                errand.waiter = waiter = create_waiter()  # before the check: ending the errand wakes this waiter
                 if errand.has_ended:
                     break
                 await waiter.wait(_LOOK_SECONDS)
-                if not errand.has_ended and (how := loop.obituary()) is not None:
-                    raise self.stopped_error() if loop.has_ended() else self.held_up_error(how)
+                if not errand.has_ended and (how := loop.explain_loss()) is not None:
+                    raise self.make_stopped_error() if loop.has_ended() else self.make_held_up_error(how)
         finally:
             if not errand.has_ended:
                 loop.post(errand.cancel)
         return errand.take_result()
 
-    def stopped_error(self) -> MelleaError:
+    def make_stopped_error(self) -> MelleaError:
         """Create the error for work that was lost because the thread was stopped."""
         return MelleaError(f"the thread {self._name!r} was stopped: the program is ending")
 
-    def held_up_error(self, how: str) -> UsageError:
+    def make_held_up_error(self, how: str) -> UsageError:
         """Create the error for work that was lost because something blocks the loop."""
         return UsageError(f"the loop of the thread {self._name!r} {how}: something on it blocks; await it instead")
 

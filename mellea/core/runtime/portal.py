@@ -13,11 +13,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from mellea.core.entrance import unwrap_entrance, wrap_entrance
 from mellea.core.runtime import Hold, cancel_all
-from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_running
+from mellea.core.runtime.loop import Loop, ThreadWaiter, get_current_loop, is_loop_running
 from mellea.core.runtime.loop_thread import Errand, LoopThread
 from mellea.errors import StreamingError
 
-__all__ = ["blocking", "is_portal_thread", "portal_loop"]
+__all__ = ["blocking", "get_portal_loop", "is_portal_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,13 +53,13 @@ class _Portal(LoopThread):
         cancel_all()
         super().stop()
 
-    def stopped_error(self) -> StreamingError:
+    def make_stopped_error(self) -> StreamingError:
         """Create the error for verbs that were lost because the program ends."""
         return StreamingError(
             "the thread of the synchronous verbs was stopped while this one ran: the program is ending"
         )
 
-    def held_up_error(self, how: str) -> StreamingError:
+    def make_held_up_error(self, how: str) -> StreamingError:
         """Create the error for verbs that were lost because something blocks the loop."""
         return StreamingError(
             f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool "
@@ -70,7 +70,7 @@ class _Portal(LoopThread):
 _portal = _Portal()
 
 
-def portal_loop() -> Loop:
+def get_portal_loop() -> Loop:
     """Return the loop of synchronous verbs, started at its first use.
 
     Raises:
@@ -124,17 +124,17 @@ def blocking(
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     loop, waiter = _portal.start(), ThreadWaiter()
-    errand = Errand(verb, _portal.stopped_error())
+    errand = Errand(verb, _portal.make_stopped_error())
     errand.waiter = waiter
     # Before the verb is posted: its work must already know which loop it blocks.
-    hold = Hold(current_loop()) if is_loop_running() else None
+    hold = Hold(get_current_loop()) if is_loop_running() else None
     try:
         loop.post(errand.begin)  # with a copy of the context variables
         while not errand.has_ended:
             # In short waits: a dead loop wakes nothing.
             waiter.wait(_LOOK_SECONDS)
-            if not errand.has_ended and (how := loop.obituary()) is not None:
-                raise _portal.stopped_error() if loop.has_ended() else _portal.held_up_error(how)
+            if not errand.has_ended and (how := loop.explain_loss()) is not None:
+                raise _portal.make_stopped_error() if loop.has_ended() else _portal.make_held_up_error(how)
     except BaseException:  # Ctrl-C at any moment, or the loop has gone
         # Posted, as the errand belongs to the portal's loop, and may be anywhere in its work.
         loop.post(errand.cancel)

@@ -28,9 +28,15 @@ from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, Text
 from mellea.core.options import Deadlines
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
-from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
+from mellea.core.runtime.failure import (
+    as_mellea_error,
+    make_interrupted_error,
+    make_left_behind_error,
+    make_lost_error,
+    make_overdue_error,
+)
 from mellea.core.runtime.ledger import current_ledger, log_end
-from mellea.core.runtime.loop import current_loop, launch
+from mellea.core.runtime.loop import get_current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
 from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
@@ -96,7 +102,7 @@ class Run(Record):
             registers: the registers that contain it until it has stopped.
         """
         self.is_left = bool(runs_around.get())  # a part of another run, which is reported instead
-        self._loop = current_loop()
+        self._loop = get_current_loop()
         self._registers = registers
         for register in registers:
             register.add(self)
@@ -143,7 +149,7 @@ class Run(Record):
             return
         if self.limit is None:
             # Cancelled from outside, perhaps before its first step, or discarded: the loop is shutting down.
-            self.end(State.FAILED, lost("ended"))
+            self.end(State.FAILED, make_lost_error("ended"))
         self._log_end()
         self._open = self._work = self._ready = self._parse = self._correction = None
         self._task = self._held_end = self._whole = None
@@ -169,7 +175,7 @@ class Run(Record):
     def abandon(self) -> None:
         """After a fork, end the parent's run in the child, where nothing produces it."""
         self._lock, self.spans, self._registers = threading.Lock(), None, ()  # the parent reports it
-        self.end(State.FAILED, left_behind())
+        self.end(State.FAILED, make_left_behind_error())
         self._closed = True
 
     async def _correct(self, make: Callable[[], Awaitable[Any]], correction: Corrector) -> Any:
@@ -211,7 +217,7 @@ class Run(Record):
         if self.limit is not None:
             return None
         if not has_ended:
-            raise interrupted(self.backend, self.model)
+            raise make_interrupted_error(self.backend, self.model)
         self._clock.ignore_silence()  # no more waiting; the total deadline also covers parsing
         return THE_TEXT if self._parse is None else await self._parse_answer(self._parse)
 
@@ -291,5 +297,5 @@ class Run(Record):
 
     def _expire(self, late: str, seconds: float) -> None:
         what = self._overdue or f"the model {self.model!r} at backend {self.backend!r} was {late}"
-        if self.end(State.FAILED, overdue(what, seconds, self.backend, self.model)):
+        if self.end(State.FAILED, make_overdue_error(what, seconds, self.backend, self.model)):
             self._stop_task()

@@ -24,7 +24,7 @@ import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
+from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, make_lost_error
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.waits import Waits
 from mellea.core.state import TRANSITIONS, State
@@ -127,7 +127,7 @@ class Record(Waits):
         self.time_to_first_token: float | None = None
 
     @classmethod
-    def finished(cls, generation: Generation, parsed: Any, events: list[Event], format: Any = None) -> Record:
+    def make_finished(cls, generation: Generation, parsed: Any, events: list[Event], format: Any = None) -> Record:
         """Create a run that has already ended, for a known value."""
         run = cls(format=format)
         run.is_composite = any(type(event) in (AttemptStart, StepStart) for event in events)
@@ -255,13 +255,13 @@ class Record(Waits):
             self.is_left = True
             self._loop.post(self.cancel)
 
-    async def cancelled(self) -> None:
+    async def cancel_and_wait(self) -> None:
         """Cancel, and wait until the backend has closed its connection: shielded, with a time limit."""
         if self._closed:
             return
         self.cancel()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
-            await self.until_closed()
+            await self.wait_until_closed()
 
     def raise_error(self) -> None:
         """Raise this reader's own copy of the error if the run failed or was cancelled; an exit unchanged."""
@@ -297,5 +297,5 @@ class Record(Waits):
             self._end_spans(self.spans)
 
     def _end_if_lost(self, how: str) -> None:
-        self.end(State.FAILED, lost(how))
+        self.end(State.FAILED, make_lost_error(how))
         self._close_lost()

@@ -26,9 +26,9 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from mellea.core.runtime.loop import Waiter, is_being_cancelled, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter, is_being_cancelled
 
-__all__ = ["ThreadCall", "ThreadWork", "current_call", "find_outcome", "run_in_thread", "together"]
+__all__ = ["ThreadCall", "ThreadWork", "current_call", "find_outcome", "run_in_thread", "run_together"]
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ class _Places:
                 place = _Place(self, now)
                 self._held.add(place)
                 return place, True
-            ticket.waiter = new_waiter()
+            ticket.waiter = create_waiter()
             return ticket.waiter, is_next
 
     def _may_enter(self, now: float) -> bool:
@@ -280,7 +280,7 @@ class ThreadWork:
         if not self._has_begun:
             await run_in_thread(self._call)
         while not self._is_done:  # in the thread of an earlier wait
-            waiter = new_waiter()
+            waiter = create_waiter()
             with self._lock:
                 self._waiters.append(waiter)
             if not self._is_done:
@@ -323,7 +323,7 @@ async def find_outcome(function: Callable[..., Any], *args: object) -> Any:
         raise RuntimeError(f"{type(error).__name__} was raised, though nobody cancelled the call") from error
 
 
-async def together(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+async def run_together(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     """Run calls concurrently, and return their results in the order of the calls.
 
     The first that raises cancels the others, and its own exception is raised, never a group.

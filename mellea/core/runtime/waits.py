@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from mellea.core.options import Deadlines
 from mellea.core.runtime.deadlock import Waitable, check_blocking_wait, holds, runs_around, waiting_for
-from mellea.core.runtime.loop import Loop, ThreadWaiter, new_waiter
+from mellea.core.runtime.loop import Loop, ThreadWaiter, create_waiter
 
 __all__ = ["Clock", "Waits"]
 
@@ -94,7 +94,7 @@ class Waits(ABC):
         """Whether the run has ended and its backend has released its resources."""
         return self._closed
 
-    async def until_final(self) -> None:
+    async def wait_until_final(self) -> None:
         """Wait until it has ended."""
         if self.limit is None:
             await self.until(self.has_ended, self._end_waiters)
@@ -117,7 +117,7 @@ class Waits(ABC):
         with waiting_for(self) if runs_around.get() or holds.get() else _AT_THE_TOP:
             while True:
                 own = self._loop.make_waiter() if self._loop is not None else None
-                waiter = own or new_waiter()
+                waiter = own or create_waiter()
                 # Registered before the second check; in the other order an event in between would wake nothing.
                 with self._lock:
                     waiters[waiter] = is_ready
@@ -135,7 +135,7 @@ class Waits(ABC):
                 if not is_left or is_ready() or (own is None and self._is_lost()):
                     return
 
-    async def until_closed(self) -> None:
+    async def wait_until_closed(self) -> None:
         """Wait until the run has ended and its backend has closed its connection.
 
         Code that is part of the run, such as a tool, doesn't wait: the run can't close before that code ends.
@@ -144,7 +144,7 @@ class Waits(ABC):
         if not self._closed and not any(known() is self for known in runs_around.get()):
             await self.until(lambda: self._closed)
 
-    def until_blocking(self, is_ready: Callable[[], bool]) -> None:
+    def wait_until_blocking(self, is_ready: Callable[[], bool]) -> None:
         """Wait in a plain thread until `is_ready()`.
 
         Raises:
@@ -171,7 +171,7 @@ class Waits(ABC):
 
     def _is_lost(self) -> bool:
         """Whether the producing loop has gone; then the run has ended, and nothing will close it."""
-        how = self._loop.obituary() if self._loop is not None else None
+        how = self._loop.explain_loss() if self._loop is not None else None
         if how is None:
             return False
         self._end_if_lost(how)

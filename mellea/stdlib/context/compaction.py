@@ -18,7 +18,7 @@ from typing import Any
 
 from mellea.core.context import Turn
 from mellea.core.events import StreamEnd
-from mellea.core.runtime import Run, held_up_loops, launch, needs
+from mellea.core.runtime import Run, find_held_up_loops, launch, needs
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, UsageError
@@ -72,7 +72,7 @@ class Compaction:
             # Weak: the compactor's work is dropped once the last waiting call has left.
             thunk = self._running() if self._running is not None else None
             # One that runs on a loop which is blocked until this call returns would never end.
-            if thunk is None or thunk.has_failed() or needs(thunk.record, held_up_loops()):
+            if thunk is None or thunk.has_failed() or needs(thunk.record, find_held_up_loops()):
                 thunk = self._launch_compactor(compactor, turns)
                 # Under the lock, so that two simultaneous calls wait for one compactor.
                 self._running = weakref.ref(thunk)

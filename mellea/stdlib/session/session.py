@@ -23,7 +23,7 @@ from mellea.core.context import Context
 from mellea.core.entrance import entrance, inside, short_errors
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.runtime import CLOSE_SECONDS, Record, Register, Registering, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Record, Register, Registering, find_held_up_loops
 from mellea.core.thunk import ModelOutputThunk, sent_request
 from mellea.errors import UsageError
 from mellea.stdlib import functional
@@ -110,11 +110,11 @@ class MelleaSession(SessionVerbs):
         """Cancel every generation of this session that still runs, and close the backend's connections."""
         running = self._running.cancel()
         # A synchronous close holds up the calling loop, whose own runs can't be closed until it returns.
-        held_up = held_up_loops()
+        held_up = find_held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
                 if not run.on_any(held_up):
-                    await run.until_closed()
+                    await run.wait_until_closed()
         await self.backend.aclose()
 
     close = blocking(aclose)

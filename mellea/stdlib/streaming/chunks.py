@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mellea.core.events import Event, StepEnd, StepStart, TextDelta, ToolEnd
-from mellea.core.graphemes import cut_graphemes, grapheme_ends
+from mellea.core.graphemes import cut_graphemes, find_grapheme_ends
 from mellea.errors import UsageError
 
 __all__ = ["ChunkFold", "StreamChunk"]
@@ -127,7 +127,7 @@ class _Rest:
         self._text += text
         if len(self._text) < self._enough:
             return []
-        ends, size = list(grapheme_ends(self._text)), self._size
+        ends, size = list(find_grapheme_ends(self._text)), self._size
         # Not at the very end: a combining mark may still come.
         cuts = [end for end in ends[size - 1 :: size] if end < len(self._text)]
         whole = [self._text[start:end] for start, end in pairwise([0, *cuts])]

@@ -25,7 +25,7 @@ from mellea.core.events import (
     TextDelta,
     UsageEvent,
 )
-from mellea.core.iterators import Cursor, TextFilter, join_text, text_filter
+from mellea.core.iterators import Cursor, TextFilter, join_text, make_text_filter
 from mellea.core.observer import span_around
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
@@ -244,7 +244,7 @@ class _Drawing:
             try:
                 call = self._vary_call(number, component, backend, model_options)
             except UnsupportedError as error:
-                raise self.cannot_go_on(committed, error) if committed else error from None
+                raise self.make_dead_end_error(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
             before = self.context if context is None else context
             with span_around("attempt", f"attempt {number}", number=number) as span:
@@ -271,7 +271,7 @@ class _Drawing:
             return call
         return call.vary(model_options={ModelOption.SEED: seed + number - 1})
 
-    def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
+    def make_dead_end_error(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Make the error for an attempt that can't begin with what was let out."""
         return RequirementError(
             f"an attempt failed after {len(committed)} characters had been released, and the next one can't go on from "
@@ -306,11 +306,11 @@ class _Attempting:
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
             thunk, _ = self._call.launch(self._context)
-            self._text_of = text_filter(thunk.record)
+            self._text_of = make_text_filter(thunk.record)
             try:
                 failure = await self._follow(thunk)
             except UnsupportedError as late:  # some backends know only then
-                raise self._drawing.cannot_go_on(self._committed, late) if self._committed else late from None
+                raise self._drawing.make_dead_end_error(self._committed, late) if self._committed else late from None
             output, error = _read_outcome(thunk)
             if failure is not None:
                 output = self._cut_short(thunk.record)
@@ -426,7 +426,7 @@ class _Attempting:
         self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
     ) -> ComputedModelOutputThunk[Any]:
         call = self._call.vary(model_options=model_options, prefix=prefix or None)
-        thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
+        thunk, _ = (call if is_answer else call.strip_format()).launch(self._context)
         try:
             await finish(thunk)
         except ParseError:

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
 from typing import Any
 
-from mellea.core.runtime.loop import Waiter, new_waiter
-from mellea.core.runtime.tasks import find_outcome, run_in_thread, together
+from mellea.core.runtime.loop import Waiter, create_waiter
+from mellea.core.runtime.tasks import find_outcome, run_in_thread, run_together
 from mellea.stdlib.tools.returned import ToolReturn
 
 __all__ = ["Report", "ReportQueue", "run_generator"]
@@ -70,7 +70,7 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
     try:
         # Both in one group, so that neither goes on alone once the other has failed.
         work: list[Callable[[], Awaitable[Any]]] = [functools.partial(run_in_thread, drive), relay]
-        return (await together(work))[0]
+        return (await run_together(work))[0]
     finally:
         queue.is_abandoned = True
 
@@ -123,7 +123,7 @@ class ReportQueue:
                 self._values.clear()
                 if not values and not self._is_over:
                     # Made under the lock: a value that is put after the look would otherwise wake nobody.
-                    self._waiter = new_waiter()
+                    self._waiter = create_waiter()
                 waiter = self._waiter
             if values:
                 return values

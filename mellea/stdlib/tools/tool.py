@@ -13,7 +13,7 @@ import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.entrance import entrance
-from mellea.core.runtime.tasks import find_outcome, together
+from mellea.core.runtime.tasks import find_outcome, run_together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool_set import ToolSet
 
@@ -282,7 +282,7 @@ class Tool(Generic[P, R]):
         """Return this tool with one more condition, which comes before the others."""
         return self._like(self._function, contracts=(contract, *self._contracts))
 
-    def renamed(self, name: str) -> Tool[P, R]:
+    def rename(self, name: str) -> Tool[P, R]:
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
@@ -379,7 +379,7 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
     if isinstance(function, Tool):
         if name is None or name == function.name:
             return function
-        return function.renamed(name)
+        return function.rename(name)
     if not callable(function):
         schemas = "; pass the function itself, whose schema is made from it" if isinstance(function, dict) else ""
         raise UsageError(f"tools takes functions and Tools, not {function!r}{schemas}")
@@ -425,7 +425,7 @@ async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
     """
     if not has_sets(tools):
         return as_tools(tools)
-    found = iter(await together([tool.aload for tool in tools if isinstance(tool, ToolSet)]))
+    found = iter(await run_together([tool.aload for tool in tools if isinstance(tool, ToolSet)]))
     return as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))])
 
 

@@ -27,7 +27,7 @@ from mellea.core.messages import Message
 from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
-from mellea.core.runtime.loop import current_loop
+from mellea.core.runtime.loop import get_current_loop
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
@@ -417,7 +417,7 @@ async def _run_verdict(
     if isinstance(verdict, OutsideResult):
         given = verdict.result if verdict.value is None else ToolReturn(verdict.value, verdict.result)
         return make_output(call, given, task.tell)
-    token, loop = current_call.set(running), current_loop()
+    token, loop = current_call.set(running), get_current_loop()
     cancels = running.progress.cancels
     try:
         with anyio.CancelScope() as scope:

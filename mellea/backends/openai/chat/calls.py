@@ -163,6 +163,6 @@ class Calls:
     def _announce(self, call: _CallInParts, known: tuple[Any, ...], events: list[Event]) -> None:
         if not call.name:
             return
-        call.call_id = self._ids.new(call.sent_id, *known)
+        call.call_id = self._ids.make_id(call.sent_id, *known)
         events.append(ToolStart(call.call_id, call.name))
         events.extend(ToolDelta(call.call_id, chunk) for chunk in call.chunks)

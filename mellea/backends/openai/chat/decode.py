@@ -150,7 +150,7 @@ class Decoder(SseWireDecoder):
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
         """Append the events of an answer in one body."""
         if "choices" not in body and not is_report(body):
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
         self.read_value(body, b"", events)
         self.end_answer(events)
 
@@ -181,7 +181,7 @@ class Decoder(SseWireDecoder):
             raise make_type_error("choices", "a list of objects", choice)
         self.is_known = True
         if choice.get("error"):
-            raise self.reported(choice["error"])
+            raise self.make_reported_error(choice["error"])
         index = read_int(choice, "index") or 0
         if self._first is None:
             choices = chunk["choices"]
@@ -324,9 +324,9 @@ class Decoder(SseWireDecoder):
     def _check(self, chunk: JsonObject) -> None:
         """Raise if a chunk without choices reports a failure."""
         if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         if error := find_mapping(chunk, "x_groq").get("error"):
-            raise self.reported(error)
+            raise self.make_reported_error(error)
 
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
         usage = find_mapping(chunk, "usage") or find_mapping(find_mapping(chunk, "x_groq"), "usage")
@@ -337,7 +337,7 @@ class Decoder(SseWireDecoder):
     def end_answer(self, events: list[Event], *, is_done: bool = False) -> None:
         """End the answer, if the provider has said that it is complete."""
         if not self.is_complete and not (is_done and self._reasons and self._is_last_chunk_usage):
-            raise self.interrupted("a finish reason")
+            raise self.make_interrupted_error("a finish reason")
         finish = self._finish_reason()
         self._emit_signature(events)
         if self._calls is not None:

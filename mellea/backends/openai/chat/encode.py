@@ -8,7 +8,14 @@ from typing import Any
 
 from mellea.backends.http.call_ids import ANY_ID, IdShape, fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
-from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
+from mellea.backends.openai.content import (
+    as_url,
+    find_filename,
+    make_unsupported_error,
+    signed_by,
+    write_arguments,
+    write_result,
+)
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import encode_thinking
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
@@ -164,7 +171,7 @@ def _encode_details(message: Message, service: Service) -> list[Any]:
 def _encode_images_back(message: Message, service: Service) -> list[JsonObject]:
     # Gateways that speak of `reasoning` take the images back that their models have drawn.
     if service.thinking != "reasoning" or not all(isinstance(block, ImageBlock) for block in message.files):
-        raise unsupported(
+        raise make_unsupported_error(
             "chat completions can't hold a file in an assistant's message", "put it into a user's message"
         )
     return [{"type": "image_url", "image_url": {"url": as_url(block)}} for block in message.files]
@@ -191,7 +198,9 @@ def _encode_part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
     if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": as_url(block)}}
     if block.data is None:
-        raise unsupported(f"chat completions don't fetch files, such as {block.url!r}", "give its data instead")
+        raise make_unsupported_error(
+            f"chat completions don't fetch files, such as {block.url!r}", "give its data instead"
+        )
     if block.essence in _SOUNDS:
         return {"type": "input_audio", "input_audio": {"data": block.base64(), "format": _SOUNDS[block.essence]}}
     return {"type": "file", "file": {"filename": find_filename(block), "file_data": as_url(block)}}

@@ -120,7 +120,7 @@ class Decoder(SseWireDecoder):
         elif type(kind) is not str and type(chunk.get("output")) is list:
             self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
             raise WireError(f"the provider sent an event without a type, with {sorted(chunk)}")
         elif "delta" in chunk:
@@ -136,13 +136,13 @@ class Decoder(SseWireDecoder):
             self.is_known = True
             self._finish(body, events)
         elif is_report(body):
-            raise self.reported(body)
+            raise self.make_reported_error(body)
         elif body.get("status") in ("failed", "cancelled"):
             self._finish(body, events)
         elif (output := body.get("output")) is not None:
             raise make_type_error("output", "a list", output)
         else:
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
 
     # -- the deltas -----------------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Decoder(SseWireDecoder):
             self._builtins.append(item)
 
     def _make_id(self, sent: str, whole: JsonObject) -> str:
-        return self._ids.new(sent, self.response_id, whole)
+        return self._ids.make_id(sent, self.response_id, whole)
 
     def _on_item_done(self, event: JsonObject, events: list[Event]) -> None:
         whole = read_mapping(event, "item")
@@ -351,7 +351,7 @@ class Decoder(SseWireDecoder):
         self._read_head(response)
         status = read_text(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
-            raise self.reported(response.get("error") or {"message": f"the response is {status}"})
+            raise self.make_reported_error(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
         # Some servers stream nothing and say all of it here.
         self._complete_items(response, events, is_cut_off=status == "incomplete")
@@ -397,11 +397,11 @@ class Decoder(SseWireDecoder):
     def _on_response_failed(self, event: JsonObject, events: list[Event]) -> None:
         response = find_mapping(event, "response")
         error = response.get("error") or event.get("error")
-        raise self.reported(error or {"message": "the response failed", "code": "server_error"})
+        raise self.make_reported_error(error or {"message": "the response failed", "code": "server_error"})
 
     def _on_error(self, event: JsonObject, events: list[Event]) -> None:
         own = {name: value for name, value in event.items() if name != "type"}
-        raise self.reported(event.get("error") or own)
+        raise self.make_reported_error(event.get("error") or own)
 
 
 def _find_rest(said: str, whole: str) -> str:

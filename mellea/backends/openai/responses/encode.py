@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.backends.http.call_ids import IdShape, fit_ids
-from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
+from mellea.backends.openai.content import (
+    as_url,
+    find_filename,
+    make_unsupported_error,
+    signed_by,
+    write_arguments,
+    write_result,
+)
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.backends.openai.schema import make_schema_name, make_sent_schema
 from mellea.backends.openai.services import OPENAI, Service
@@ -194,7 +201,7 @@ class _Assistant:
         elif block.url is not None and "/containers/" in block.url:
             return  # the code interpreter's own, which stays in its container
         elif not any(isinstance(other, ToolCall) and other.is_builtin for other in self._message.blocks):
-            raise unsupported(
+            raise make_unsupported_error(
                 "the Responses format has no form for a file in an assistant's message",
                 "put it into a user's message",
             )
@@ -214,7 +221,7 @@ def _encode_part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "input_image", "image_url": as_url(block), "detail": "auto"}
     if block.essence.startswith("audio/"):
-        raise unsupported("the Responses format takes no sound", "use api='chat'")
+        raise make_unsupported_error("the Responses format takes no sound", "use api='chat'")
     if block.data is None:
         return {"type": "input_file", "file_url": block.url}
     return {"type": "input_file", "filename": find_filename(block), "file_data": as_url(block)}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from mellea.core.backend import ToolSpec
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.core.serialise import json_value
 from mellea.core.structured.schema_check import MismatchError, check
 from mellea.core.structured.wellformed import find_schema_problem
@@ -150,7 +150,7 @@ class McpTool(Tool[..., Any]):
                 for value in said:
                     report(value)
 
-        result, _ = await together([call, relay])
+        result, _ = await run_together([call, relay])
         return read_result(result, self._connection.target.max_bytes)
 
     def with_contract(self, contract: Contract) -> McpTool:
@@ -158,7 +158,7 @@ class McpTool(Tool[..., Any]):
         contract.check.fit([parameter.name for parameter in self._parameters])
         return self._changed({"_contracts": (contract, *self._contracts)})
 
-    def renamed(self, name: str) -> McpTool:
+    def rename(self, name: str) -> McpTool:
         """Return this tool under another name; the server is asked for it by its own."""
         return self._changed({"name": name, "__name__": name})
 
