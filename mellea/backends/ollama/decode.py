@@ -1,4 +1,4 @@
-"""From Ollama's lines to events. Each line is a JSON object with a piece of the message; `done: true` is the end.
+"""Decodes Ollama's lines into events. Each line is a JSON object with a piece of the message; `done: true` is the end.
 
 An answer that isn't streamed is one such line. Tool calls arrive complete; servers before 0.12 give them no ids, and
 repeated ids are made unique. Reasoning is in `thinking`, or in tags in the text where the server doesn't know
@@ -51,7 +51,7 @@ class Decoder(JsonLinesWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
+        model: the requested model; used in errors, and where the answer doesn't name its model.
     """
 
     end_mark = "Ollama's done: true"
@@ -62,13 +62,13 @@ class Decoder(JsonLinesWireDecoder):
         self._has_calls = False
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into lines; one that only adds text, as nearly all do, takes the shortest way."""
+        """Split bytes into lines; those that only add text, nearly all, take a fast path."""
         for line in self._lines.feed(data):
             if self.has_end(events):
                 break
             chunk = None
             try:
-                chunk = from_json(line, cache_strings="keys")  # what a model says rarely comes again
+                chunk = from_json(line, cache_strings="keys")  # a model's text rarely repeats
                 message = chunk["message"]
                 text = message["content"]
                 is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)
