@@ -167,9 +167,8 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
         """Read the items of a sequence, whole and validated, each as soon as its last character is there.
 
-        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such
-        field. A number is there with the character after it. Under a strategy they are the items of the
-        accepted attempt.
+        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such field. A
+        number is there with the character after it. Under a strategy they are the items of the accepted attempt.
 
         Args:
             on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may give another

@@ -4,8 +4,7 @@ Rules:
 
 - A client is created at the first request on a loop. Slow work (imports, 37 ms for a TLS context, the system's
   proxies) runs in a worker thread, once in a process where possible.
-- A client only has connections: no cookies, hooks, authentication, or log lines that show
-  URLs.
+- A client only has connections: no cookies, hooks, authentication, or log lines that show URLs.
 - An async generator holds the client. The loop closes the generator at its shutdown, so that the client ends with its
   loop.
 - An unusable proxy only affects requests that have to go through it.

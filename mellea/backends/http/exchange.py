@@ -494,9 +494,8 @@ class Response:
             # at once, this one as well as those that read it.
             if getattr(self._raw, "ag_frame", self) is not None and not getattr(self._raw, "ag_running", False):
                 with anyio.move_on_after(grace, shield=True):
-                    # A client's iterator is a chain of generators. An exception from the innermost one, which the
-                    # scope raises, ends all of them; closing the outermost would leave the others to the garbage
-                    # collector.
+                    # A client's iterator is a chain of generators. An exception from the innermost one, which the scope
+                    # raises, ends all of them; closing the outermost would leave the others to the garbage collector.
                     async for _ in self._raw:
                         pass
                     if grace:  # after a proper end there is nothing to wait for

@@ -208,8 +208,7 @@ class Pool:
 class Body(AsyncIterator[bytes]):
     """A body in one piece, as an iterator that needn't be closed, and that a second connection can start over.
 
-    A cancelled request would leave the async generator of httpx and httpcore unfinished, and trio warns about
-    that.
+    A cancelled request would leave the async generator of httpx and httpcore unfinished, and trio warns about that.
     """
 
     __slots__ = ("_body", "_rest")

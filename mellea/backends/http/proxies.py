@@ -5,8 +5,7 @@ Rules, which are curl's and those of Python's `urllib` (as of 2026-11), where th
 - `<scheme>_proxy` takes precedence over `all_proxy`, lower case before upper case.
 - A server on this machine (loopback) is never reached through a proxy.
 - `NO_PROXY` holds hosts, domains (with or without a dot or `*.` in front), addresses, networks (`10.0.0.0/8`), each
-  with or without a port, separated by commas or white space; `*` is everything. An invalid entry matches
-  nothing.
+  with or without a port, separated by commas or white space; `*` is everything. An invalid entry matches nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Connections to a server through a proxy: by SOCKS, or by the method CONNECT (RFC 9110, section 9.3.6).
 
-The caller sets a deadline for all of it. If the proxy refuses, or the wait is cancelled, its connection is
-closed.
+The caller sets a deadline for all of it. If the proxy refuses, or the wait is cancelled, its connection is closed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Extracts a server's error message, in any format, as one line that is safe to show.
 
-Seen in the wild: `{"error": {"message", …}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama),
-`{"detail": [{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax),
-`{"error_code", "error_msg"}` (Baidu), `{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`,
-`{"errors": [{"message"}]}` (Cloudflare), pages in HTML and plain text. Terminal escapes and other control characters
-are removed, since errors are shown on terminals.
+Seen in the wild: `{"error": {"message", …}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama), `{"detail":
+[{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax), `{"error_code", "error_msg"}` (Baidu),
+`{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`, `{"errors": [{"message"}]}` (Cloudflare), pages
+in HTML and plain text. Terminal escapes and other control characters are removed, since errors are shown on terminals.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ Rules:
   end of the process. The first call loads it, in a worker thread (though loading holds the GIL).
 - Only worker threads call the engine, as many as it has slots: in the main thread Ctrl-C would be lost,
   and a call that had to wait for a slot inside the engine couldn't be cancelled there.
-- A worker holds its call weakly. If nothing else holds it, its loop is gone, and the callback ends the
-  generation.
+- A worker holds its call weakly. If nothing else holds it, its loop is gone, and the callback ends the generation.
 - An engine that is released before its own loop runs waits for that loop forever, with the GIL held. So it
   counts as loaded only once it has answered a request; and once closed, it isn't loaded any more.
 - The workers are daemons, since `threading` joins others before `atexit` can tell them to stop. A thread

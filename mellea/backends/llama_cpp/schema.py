@@ -9,9 +9,8 @@ with its path. The result is narrower, never wider, because a small model uses e
 - limits where the schema has none: `MAX_LENGTH` characters, `MAX_ITEMS` items or keys, integers that fit
   a double, 9 decimals.
 
-`oneOf` is enforced as `anyOf`, and `uniqueItems` at most by a limit; mellea validates every answer
-anyway. An object whose keys are all known (`propertyNames` with an `enum`) becomes one that has these
-properties.
+`oneOf` is enforced as `anyOf`, and `uniqueItems` at most by a limit; mellea validates every answer anyway. An object
+whose keys are all known (`propertyNames` with an `enum`) becomes one that has these properties.
 """
 
 from __future__ import annotations
@@ -188,8 +187,7 @@ class _GrammarSubset:
         # Annotations don't restrict anything, and the engine rejects unknown keywords.
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
         stated = self._with_known_names(self._limit_known_items(stated))
-        # If two schemas apply to one value, an object closed by one would forbid the properties of the
-        # other.
+        # If two schemas apply to one value, an object closed by one would forbid the properties of the other.
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():

@@ -1,10 +1,9 @@
 """Converts a JSON Schema to the subset that OpenAI's structured output enforces strictly.
 
-"Structured model outputs", section "Supported schemas" (as of 2026-10): the top is an object; every object
-names all its properties as required and allows no others; no `default`, `oneOf`, `allOf`, `not`, `if`,
-`patternProperties`, `prefixItems`; a `$ref` has nothing beside it. Limits of lengths and counts are moved
-to the description: the answer is validated against the schema itself afterwards. A schema without such a form is sent
-without `strict`.
+"Structured model outputs", section "Supported schemas" (as of 2026-10): the top is an object; every object names all
+its properties as required and allows no others; no `default`, `oneOf`, `allOf`, `not`, `if`, `patternProperties`,
+`prefixItems`; a `$ref` has nothing beside it. Limits of lengths and counts are moved to the description: the answer is
+validated against the schema itself afterwards. A schema without such a form is sent without `strict`.
 
 Only OpenAI, and services that copied it, need this. Servers of open weights (LM Studio, vLLM, llama.cpp,
 SGLang) enforce the whole schema, including limits, and get it unchanged.

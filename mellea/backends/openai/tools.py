@@ -1,7 +1,6 @@
 """The tools that OpenAI runs itself; they need the Responses API: `OpenAIBackend(model_id, api="responses")`.
 
-Each function takes the tool's settings by OpenAI's names; further and newer ones may be given as
-keyword arguments.
+Each function takes the tool's settings by OpenAI's names; further and newer ones may be given as keyword arguments.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Encodes a request with tools in the protocol: a request without tools, whose messages say what to write.
 
-The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value
-is a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the
-same way, so that they are examples, as the worked calls of the tools are. Tool results are user
-messages.
+The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value is
+a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the
+same way, so that they are examples, as the worked calls of the tools are. Tool results are user messages.
 
 If the backend enforces schemas, the model has to write one object of the protocol. There the arguments come first: a
 small model then chooses the right tool far more often (`docs/embedded.md` has the figures). Otherwise the name comes

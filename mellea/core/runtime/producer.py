@@ -3,9 +3,8 @@
 Rules:
 
 - It works on the loop that launched it. Nothing but cancellation may leave its task; everything else ends the run.
-- First `ready` waits for what the request needs. Then the deadlines start. `open` returns the backend's
-  events, or `work` combines several requests: it launches them, forwards their events with `emit`, and returns the
-  result.
+- First `ready` waits for what the request needs. Then the deadlines start. `open` returns the backend's events, or
+  `work` combines several requests: launches them, forwards their events with `emit`, and returns the result.
 - An answer that can't be parsed ends it, unless there is a `correction`, which continues in the same run.
 - At the end it releases everything that only producing needs, since readers hold the run.
 - The total deadline (`waits.py`) covers everything from `ready` on, including parsing and correction.

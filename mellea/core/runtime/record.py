@@ -10,8 +10,7 @@ Rules:
 - A record never refers to a thunk, so that a dropped thunk can cancel its run.
 - At the end the small events are joined and replaced by a new list; a reader keeps the one it has.
 - Reading the text, the message or the usage of a running generation folds each event once.
-- Observers are notified of the end before readers, if the producer ends it; a cancelled producer has to stop
-  first.
+- Observers are notified of the end before readers, if the producer ends it; a cancelled producer has to stop first.
 """
 
 from __future__ import annotations
@@ -272,8 +271,7 @@ class Record(Waits):
     def is_misread(self) -> bool:
         """Whether the model finished, but its answer isn't a value of the requested type; the request itself succeeded.
 
-        A request can also fail with a `ParseError`, if a model breaks the tool protocol; then it has no
-        end.
+        A request can also fail with a `ParseError`, if a model breaks the tool protocol; then it has no end.
         """
         return isinstance(self.error, ParseError) and self.so_far().finish_reason is not None
 

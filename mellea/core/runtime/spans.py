@@ -83,8 +83,7 @@ class RunSpans(Told):
             span.request, span.time_to_first_token = run.sent, run.time_to_first_token
             span.generation = run.so_far()
             if span.is_request and run.limit is not None:
-                # The events have been joined by now; the number of chunks follows from the limit, without
-                # non-deltas.
+                # The events have been joined by now; the number of chunks follows from the limit, without non-deltas.
                 joined = len([event for event in run.events if type(event) not in _DELTAS])
                 span.chunk_count = run.limit - joined
             span.end(error, is_cancelled=run.state is State.CANCELLED)

@@ -104,8 +104,7 @@ class _Prompted(Generic[P, R]):
         what = f"{self._wording.name}()"
         # Parameters can't have these names (the definition rejects them), so the function's own arguments are safe.
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
-        # As in Mellea, the session may come first. It can't be an argument of the function, since it can't be
-        # rendered.
+        # As in Mellea, the session may come first. It can't be an argument of the function, since it can't be rendered.
         if args and isinstance(args[0], MelleaSession):
             settings = self._settings.update(what, {"m": args[0], **options})
             args = args[1:]

@@ -64,8 +64,7 @@ class BestOfNStrategy:
         attempts = await draw_together(sampler.draw, self.n, self.concurrency_budget, lambda found: False)
         # One after the other: a user's scorer may not support concurrent calls.
         scores = [await self._score(attempt) for attempt in attempts]
-        # The rank comes first: an attempt that fails a requirement never wins by its score. Ties go to the
-        # first.
+        # The rank comes first: an attempt that fails a requirement never wins by its score. Ties go to the first.
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), scores[number]))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 

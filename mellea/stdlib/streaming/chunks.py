@@ -5,8 +5,7 @@ Rules:
 - A step may turn out to call tools, and then its text isn't the answer. So without `live` the text of a step is held
   back until the run has ended; then it is the answer's text, without that of calls.
 - The chunks are the provider's deltas, or have `size` graphemes each. Together they are the answer.
-- Only the last chunk is final; for an empty answer it is empty. With `live` the final chunk is
-  empty.
+- Only the last chunk is final; for an empty answer it is empty. With `live` the final chunk is empty.
 - A suspended run, which waits for answers, has no final chunk, and neither has a failed one.
 """
 
@@ -87,8 +86,7 @@ class ChunkFold:
         self._flush()
         if is_suspended:
             return
-        # A run that a limit has stopped ends with a step that calls tools; then the last text is the
-        # answer.
+        # A run that a limit has stopped ends with a step that calls tools; then the last text is the answer.
         step, pieces = (self._step, self._held) if self._is_whole and not self._has_calls else self._last
         if self._live:
             self.ready.append(StreamChunk("", self._step, is_final=True))

@@ -140,8 +140,7 @@ def _decorate(contract: Contract) -> Callable[[F], F]:
         if add is not None:
             return add(contract)  # type: ignore[no-any-return]
         try:
-            # Decorators are applied from the bottom; inserted first, so that conditions are checked from the
-            # top.
+            # Decorators are applied from the bottom; inserted first, so that conditions are checked from the top.
             setattr(function, _ATTRIBUTE, (contract, *list_contracts(function)))
         except AttributeError:
             raise UsageError(

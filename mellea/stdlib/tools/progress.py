@@ -33,8 +33,7 @@ async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any
 
 async def _run_async(generator: AsyncGenerator[Any, Any], report: Report) -> Any:
     result: Any = None
-    # Always closed; a dropped async generator would be finished some time later by the loop's
-    # hooks.
+    # Always closed; a dropped async generator would be finished some time later by the loop's hooks.
     async with aclosing(generator):
         async for value in generator:
             result = _later(result, value)

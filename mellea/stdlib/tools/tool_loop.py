@@ -109,8 +109,7 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: the most requests to the model; by default 10, or the agent's
-            `Limits`.
+        max_steps: the most requests to the model; by default 10, or the agent's `Limits`.
         on_limit: what to do if the last of these answers calls tools, which aren't run: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.

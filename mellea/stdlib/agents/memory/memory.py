@@ -86,8 +86,7 @@ class Memory(ToolSet):
         embed: a session, a backend or the name of a model that makes embeddings, such as
             `"openai/text-embedding-3-small"`. Notes are then found by their meaning, too, not only by their words.
         shown: how many of the newest notes an agent is shown at the beginning of each run.
-        max_notes: the most notes of a user; beyond that, the least recently written or recalled ones are
-            deleted.
+        max_notes: the most notes of a user; beyond that, the least recently written or recalled ones are deleted.
         max_characters: the length of a note.
         tools: which of the tools `"remember"`, `"recall"` and `"forget"` a model gets. A model that reads strangers'
             texts, such as web pages, is safer without `"remember"`; a very small one does better with fewer.
