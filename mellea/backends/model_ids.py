@@ -1,7 +1,7 @@
-"""Names of models by constants, as Mellea 0.8 has them: `start_session("ollama", model_ids.QWEN3_8B)`.
+"""Constants for names of models, as in Mellea 0.8: `start_session("ollama", model_ids.QWEN3_8B)`.
 
 A constant is a text, the name of the model in Ollama's library, and `hf_model_name` is the one on Hugging Face, which
-servers such as vLLM go by. Any other text names a model just as well.
+servers such as vLLM use. Any other string works as a name, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ModelIdentifier(str):
         ollama_name: str | None = None,
         openai_name: str | None = None,
     ) -> ModelIdentifier:
-        """Make a name; the first one that is given is what is sent."""
+        """Create a name; the first argument is the name that is sent."""
         ollama_name = ollama_name or name
         made = super().__new__(cls, ollama_name or openai_name or hf_model_name or "")
         made.hf_model_name, made.ollama_name, made.openai_name = hf_model_name, ollama_name, openai_name

@@ -43,7 +43,7 @@ from mellea.core.observer import Span, listening, make_span
 from mellea.core.processes import is_named_alive, name_process
 from mellea.core.runtime import Hooks
 from mellea.core.runtime.ledger import Meter
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
 
 __all__ = ["BatchDesk", "drive"]
@@ -106,7 +106,7 @@ class _Batch:
 
 
 def _make_span(asked: Asked) -> Span | None:
-    """Return the span of a request, `None` without observers; it begins when the request is in a batch."""
+    """Return the span of a request, `None` if nobody listens; it begins when the request is in a batch."""
     if not listening.count:
         return None
     name = getattr(asked.component, "name", None)
@@ -157,7 +157,7 @@ class BatchDesk:
             self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
-        """Whether a call can be in a batch: one answer is all of it, and the provider has batches."""
+        """Whether a call can stand in a batch: one answer is all of it, and the provider has batches."""
         return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
@@ -193,7 +193,7 @@ class BatchDesk:
         """Hand in a request, and yield the events of its answer once it is there."""
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
-        item = _Item(key.hex(), request, backend, backend.batches, new_waiter())
+        item = _Item(key.hex(), request, backend, backend.batches, create_waiter())
         # In an earlier batch first: what is under way there is paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
@@ -212,7 +212,7 @@ class BatchDesk:
             yield event
 
     def _join_earlier(self, item: _Item) -> bool:
-        """Have a request wait for a batch of an earlier run, if it is in one."""
+        """Have a request wait for a batch of an earlier run, if it stands in one."""
         # Taken out: if that batch fails, the row goes into a new one the next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.backend
@@ -232,7 +232,7 @@ class BatchDesk:
         return True
 
     def _add(self, item: _Item) -> bool:
-        """Add a request to the batch that takes requests; false if it can't be in one."""
+        """Add a request to the batch that takes requests; false if it can't stand in one."""
         backend = item.backend
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
         # The name has the intent in it, by which `_is_ours` knows a batch again.
@@ -289,7 +289,7 @@ class BatchDesk:
                 item.is_live = True
                 item.end()
         except (MelleaError, *_MALFORMED) as error:
-            # All who wait get it: a row without an outcome would wait forever.
+            # All who wait get it: a row without an outcome would wait for ever.
             for item in batch.items.values():
                 item.error = error if isinstance(error, MelleaError) else _make_malformed_error(batch, error)
                 item.end()

@@ -41,7 +41,7 @@ from mellea.batch.progress import MapProgress
 from mellea.batch.row import Row, RowId, digest_row, find_id, make_arguments
 from mellea.core.events import Usage
 from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
-from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter
+from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
 from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
@@ -140,7 +140,7 @@ class Runner:
 
     def start(self) -> None:
         """Begin; on the loop that it is to work on."""
-        self.loop = current_loop()
+        self.loop = get_current_loop()
         launch(self._main, self._retire)
 
     def post_stop(self) -> None:
@@ -154,10 +154,10 @@ class Runner:
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._wake_idle)
 
-    async def until_ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until it has ended; on its loop."""
         while not self.has_ended:
-            waiter = new_waiter()
+            waiter = create_waiter()
             self._ended.append(waiter)
             await waiter.wait(1.0)
 
@@ -190,7 +190,7 @@ class Runner:
                 self._thread.close()
                 # Shielded, as the map may have been cancelled: what was paid for is still committed.
                 with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
-                    await self._thread.closed()
+                    await self._thread.wait_until_closed()
             self.outbox.end(self._error)
 
     async def _run(self) -> None:
@@ -223,11 +223,11 @@ class Runner:
             raise self._feed.error
         if self._error is None and self._purse.is_empty:
             journal = self._settings.journal
-            raise self._purse.exceeded_error(self.done, None if journal is None else journal.path)
+            raise self._purse.make_exceeded_error(self.done, None if journal is None else journal.path)
 
     async def _wait_until_committed(self) -> None:
         while self._in_flight and not self._is_journal_lost:
-            self._settled = new_waiter()
+            self._settled = create_waiter()
             await self._settled.wait(1.0)
 
     async def _open_journal(self, journal: Journal) -> None:
@@ -254,7 +254,7 @@ class Runner:
             # memory.
             wanted = 2 * self._places.limit - len(self._rows)
             if wanted <= self._places.limit:
-                self._feeder = new_waiter()
+                self._feeder = create_waiter()
                 await self._feeder.wait(1.0)
                 continue
             rows = await self._feed.take(wanted)
@@ -277,7 +277,7 @@ class Runner:
     async def _hire(self, group: anyio.abc.TaskGroup) -> None:
         """Start workers as they are needed; a callback can't, since it has another context, or none."""
         while not self._is_over():
-            self._hirer = new_waiter()
+            self._hirer = create_waiter()
             most = min(self._places.limit, self._in_flight + len(self._rows))
             while self._workers < most:
                 self._workers += 1
@@ -305,7 +305,7 @@ class Runner:
         while not self._is_over():
             # Looked at again after waking: another worker may have been faster.
             if not self._rows or self._in_flight >= self._places.limit or self._find_room() <= 0:
-                waiter = new_waiter()
+                waiter = create_waiter()
                 self._idle.append(waiter)
                 await waiter.wait()
                 continue
@@ -371,8 +371,8 @@ class Runner:
         if count and self._looks_for_change >= 0:
             self._looks_for_change = -1  # those who look at this moment say nothing more
             _log.warning(
-                "the journal %r has answers to %s rows of %s(), but row %r is requested again: its prompt, "
-                "arguments, model, options, checks or version have changed since",
+                "the journal %r has answers to %s rows of %s(), but row %r is asked anew: its prompt, arguments, "
+                "model, options, checks or version aren't those of its answer there",
                 journal.path, f"{count:,}", self.name, task.id,
             )  # fmt: skip
 

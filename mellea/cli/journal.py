@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mellea.batch import Journal, cancel_batches
 from mellea.cli import output
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import UsageError
 
 __all__ = ["app"]
@@ -33,7 +33,7 @@ def show(file: File, as_json: output.Json = False) -> None:
         return
     table = output.table("function", "answers", "failures", right=["answers", "failures"])
     for job, (answers, failures) in counts.items():
-        table.add_row(Text(visible(job)), f"{answers:,}", f"{failures:,}")
+        table.add_row(Text(make_visible(job)), f"{answers:,}", f"{failures:,}")
     output.draw(table)
 
 
@@ -82,10 +82,10 @@ def cancel(
     table = output.table("batch", "model", "rows", "state", right=["rows"])
     for batch in cancelled:
         table.add_row(
-            Text(visible(batch.id or "-")),
-            Text(visible(f"{batch.provider}/{batch.model}")),
+            Text(make_visible(batch.id or "-")),
+            Text(make_visible(f"{batch.provider}/{batch.model}")),
             f"{batch.rows:,}",
-            Text(visible(batch.state)),
+            Text(make_visible(batch.state)),
         )
     output.draw(table)
     for batch in cancelled:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mellea.core.terminal import visible_lines
+from mellea.core.terminal import make_lines_visible
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def has_room(table: Table) -> bool:
 
 def note(text: str) -> None:
     """Tell the user something, on stderr, without what a terminal would obey; there it is broken between words."""
-    explain("\n".join(map(_break, visible_lines(text).split("\n"))))
+    explain("\n".join(map(_break, make_lines_visible(text).split("\n"))))
 
 
 def explain(text: str) -> None:

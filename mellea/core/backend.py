@@ -30,9 +30,9 @@ __all__ = [
     "ToolExample",
     "ToolSpec",
     "check_supported",
+    "make_unsupported_error",
     "narrow_tools",
     "set_provider_finder",
-    "unsupported",
 ]
 
 
@@ -282,7 +282,7 @@ class Backend(ABC):
             UnsupportedError: the backend makes no images.
             BackendError: the provider failed.
         """
-        raise unsupported(self, "image generation")
+        raise make_unsupported_error(self, "image generation")
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
         """Start a video job, wait for it, and download the result.
@@ -293,7 +293,7 @@ class Backend(ABC):
             UnsupportedError: the backend makes no videos.
             BackendError: the provider failed, or refused what was asked for.
         """
-        raise unsupported(self, "video generation")
+        raise make_unsupported_error(self, "video generation")
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
         """Embed each text.
@@ -302,7 +302,7 @@ class Backend(ABC):
             UnsupportedError: the backend makes no embeddings.
             BackendError: the provider failed.
         """
-        raise unsupported(self, "embeddings")
+        raise make_unsupported_error(self, "embeddings")
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.
@@ -402,7 +402,7 @@ def check_supported(backend: Backend, request: Request) -> None:
     else:
         return
     # Only the first missing feature: nobody reads a list.
-    raise unsupported(backend, feature, advice)
+    raise make_unsupported_error(backend, feature, advice)
 
 
 def _files_in(messages: Iterable[Message]) -> Iterator[FileBlock]:
@@ -427,7 +427,7 @@ def narrow_tools(request: Request) -> Request:
     return replace(request, tools=tools, options={**request.options, ModelOption.TOOL_CHOICE: "required"})
 
 
-def unsupported(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
+def make_unsupported_error(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
     """Make the error for a feature that a backend doesn't have; it names the providers that have it."""
     capability = FEATURES.get(feature)
     able = [] if capability is None else [name for name in _find_providers(capability) if name != backend.name]

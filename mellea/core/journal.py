@@ -1,14 +1,14 @@
-"""The journal: an SQLite file of answers, so that none is paid for twice.
+"""The journal: an SQLite file with the answers that are paid for, so that none is paid for twice.
 
 Rules:
 
-- An answer is found by its *key*: 16 bytes of a digest of everything that decides it (the model, the row, the
-  request). Another key means another answer.
+- An answer is found by its *key*: 16 bytes of a digest of everything that decides it (who was asked, for which row,
+  with what). What is stored under another key is another answer.
 - Answers are appended, and there is no index of their keys: inserting random keys into one costs several times what the
-  answer itself does. To look answers up, the keys of a job are read once, into a sorted array of 16 bytes a row.
-- All answers of one call of `commit` are one transaction, and one statement for up to 64 of them: SQLite releases
-  the GIL at each statement, and getting it back from a busy event loop takes milliseconds.
-- A commit survives a killed process. A power failure may lose the last moments, but damages nothing.
+  answer itself does. Who looks answers up reads the keys of a job once, into a sorted array of 16 bytes a row.
+- All answers of one call of `commit` are one transaction, and one statement for up to 64 of them: SQLite gives up
+  Python's lock at each statement, and getting it back from a busy event loop takes milliseconds.
+- A commit survives a killed process. A failure of power may lose the last moments, and damages nothing.
 
 `docs/scale.md` has the schema. Version 2 added the digests of the rows, and who makes a batch.
 """
@@ -85,7 +85,7 @@ class Answer(NamedTuple):
 
 
 class FoundAnswer(NamedTuple):
-    """One answer that was read."""
+    """One answer, as it is read back."""
 
     key: bytes
     value: str
@@ -94,7 +94,7 @@ class FoundAnswer(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A row that failed permanently: the row, why, after how many attempts, and at what cost."""
+    """A row that failed for good: what it was, why, after how many attempts, and what that cost."""
 
     job: int
     id: str
@@ -126,11 +126,11 @@ class NotedBatch(NamedTuple):
 
 
 class KeyIndex:
-    """An index of a job's answers by key: two arrays, 16 bytes for each answer.
+    """Where the answers of a job stand, by their keys: two arrays, 16 bytes for each answer.
 
     Args:
         heads: the first 8 bytes of each key as a number, ascending.
-        answers: the number of the answer with each of these keys.
+        answers: where the answer with each of these keys stands.
     """
 
     __slots__ = ("_answers", "_heads")
@@ -143,10 +143,10 @@ class KeyIndex:
         return len(self._heads)
 
     def find(self, key: bytes) -> int | None:
-        """Return the number of the latest answer whose key starts like this; the caller compares the whole key."""
+        """Return where the latest answer whose key begins so stands; its whole key has to be compared with this one."""
         head = int.from_bytes(key[:8], "big")
         place = bisect_left(self._heads, head)
-        # Equal heads are in the order of the answers, so the last one found is the latest.
+        # Equal heads stand in the order of the answers, so the last one that is found is the latest.
         found = None
         while place < len(self._heads) and self._heads[place] == head:
             found = self._answers[place]
@@ -160,12 +160,12 @@ class Journal:
     All its methods block.
 
     Args:
-        path: the file, created if it doesn't exist, readable only by the current user.
-        wait: seconds to wait for another process's write.
+        path: the file, made if it isn't there, readable for this user alone.
+        wait: seconds to wait for another process that writes.
 
     Raises:
-        UsageError: the path is not a path. Every method raises a `StateError` if the file isn't a journal, is damaged,
-            or can't be opened or written; the last is an `sqlite3.OperationalError`, too.
+        UsageError: the path is none. Every method raises a `StateError` if the file isn't a journal, is damaged, or
+            can't be opened or written; the last is an `sqlite3.OperationalError`, too.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0) -> None:
@@ -184,23 +184,23 @@ class Journal:
     # -- answers ----------------------------------------------------------------------------------------
 
     def job(self, name: str) -> int:
-        """Return the number of a job, which is all answers of one function; create it if it doesn't exist."""
+        """Return the number of a job, which is all that is asked of one function, made if it isn't there."""
         found = self._jobs.get(name)
         if found is None:
             with self._database.write() as connection:
-                # Another process may create the same job at this moment; `IGNORE` and a query afterwards handle that.
+                # Another process may make the same job at this moment; `IGNORE` and a look afterwards serve both.
                 connection.execute("INSERT OR IGNORE INTO jobs (name) VALUES (?)", (name,))
                 (found,) = connection.execute("SELECT job FROM jobs WHERE name = ?", (name,)).fetchone()
             self._jobs[name] = found
         return int(found)
 
     def commit(self, answers: Sequence[Answer], failures: Sequence[Failure] = ()) -> None:
-        """Write answers and failures in one transaction; once this returns, they survive the process."""
+        """Write answers and failures in one transaction; when this returns they survive the process."""
         try:
             self._commit(answers, failures)
         except UnicodeEncodeError:
-            # A text contains a lone surrogate, which is rare, so texts are only searched in that
-            # case.
+            # A row, a value or a message holds half of a character. Only then are the texts looked through, since
+            # nearly none does.
             self._commit(_escape_halves(answers), _escape_halves(failures))
 
     def _commit(self, answers: Sequence[Sequence[Any]], failures: Sequence[Sequence[Any]]) -> None:
@@ -209,7 +209,7 @@ class Journal:
                 values = [value for answer in few for value in answer]
                 connection.execute(_INSERT + ", ".join([_PLACES] * len(few)), values)
             if failures:
-                # One by one, since failures are rare and may have any values.
+                # One by one, as failures are rare, and their statement can have any values.
                 connection.executemany(_INSERT_FAILURE, failures)
 
     def index(self, job: int) -> KeyIndex:
@@ -224,12 +224,12 @@ class Journal:
         return KeyIndex(heads, answers)
 
     def fetch(self, answers: Sequence[int]) -> dict[int, FoundAnswer]:
-        """Return the answers with these numbers that still exist."""
+        """Return the answers that stand at some places, as far as they are still there."""
         found: dict[int, FoundAnswer] = {}
         with self._database.read() as connection:
             for few in _in_powers(answers):
                 marks = ", ".join("?" * len(few))
-                # One row, so that the GIL is released once.
+                # One row, so that Python's lock is given up once.
                 (text,) = connection.execute(
                     "SELECT json_group_array(json_array(answer, hex(key), value, usage, cost)) FROM answers"
                     f" WHERE answer IN ({marks})",
@@ -246,7 +246,7 @@ class Journal:
         )
 
     def failures(self, job: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the rows that failed permanently and weren't answered later, as dicts: the dead letters."""
+        """Yield the rows that failed for good and weren't answered later, as dicts: the dead letters."""
         yield from self._list(
             f"{ANSWERED} SELECT jobs.name, id, row, error, message, attempts, cost, at, failure"
             " FROM failures JOIN jobs USING (job) JOIN last USING (failure)"
@@ -256,7 +256,7 @@ class Journal:
         )
 
     def _list(self, select: str, place: str, job: str | None) -> Iterator[dict[str, Any]]:
-        """Read in pages, so that no transaction stays open while the caller does something else."""
+        """Read in pieces, so that no transaction stays open while the caller does something else."""
         word = "AND" if "WHERE" in select else "WHERE"
         after = 0
         while True:
@@ -271,12 +271,12 @@ class Journal:
                 after = row[-1]
                 pairs = list(zip(names, row, strict=True))[1:-1]
                 yield {"job": row[0], **{name: _read_json(name, value) for name, value in pairs}}
-            # An empty page ends it, not a short one: rows may be added meanwhile.
+            # An empty page ends it, not a short one: rows may be added while this is read.
             if not rows:
                 return
 
     def count_rows_if_answered(self, job: int, id: str) -> int:
-        """Return how many rows of a job have answers, if this one has any, under any key; else 0."""
+        """Return how many rows of a job have answers, if this one has, under whatever key; else 0."""
         with self._database.read() as connection:
             known = "SELECT 1 FROM answers WHERE job = ? AND id = ? LIMIT 1"
             if connection.execute(known, (job, _escape_half(id))).fetchone() is None:
@@ -294,11 +294,11 @@ class Journal:
         return {name: (answers, failures) for name, answers, failures in rows}
 
     def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
-        """Merge the answers and failures of other journals, and return the number of answers."""
+        """Take in the answers and failures of other journals, and return how many answers that were."""
         taken = 0
         for other in others:
             source = other if isinstance(other, Journal) else Journal(other)
-            # Each file numbers jobs on its own.
+            # Numbers of jobs are each file's own.
             jobs = {number: self.job(name) for number, name in source._list_jobs()}
             for rows in source._read_raw("answer", "id, key, value, usage, cost, at, row_digest", "answers"):
                 self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
@@ -327,7 +327,7 @@ class Journal:
             after = rows[-1][0]
 
     def compact(self) -> int:
-        """Delete superseded entries, free the space, and return how many entries were deleted.
+        """Drop what is of no use any more, give the space back, and return how many entries were dropped.
 
         Only the latest answer for each row of a job is kept, and no failure of a row that was answered later.
         Different rows that have the same id keep their answers. Maps that use the journal aren't held up by it.
@@ -338,7 +338,7 @@ class Journal:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection for one transaction, for the other tables of the file."""
+        """Give the connection for one transaction, for the other tables of the file."""
         with self._database.write() as connection:
             yield connection
 
@@ -427,7 +427,7 @@ class Journal:
             return changed.rowcount > 0
 
     def open_batches(self, job: int | None = None) -> list[NotedBatch]:
-        """Return the batches of a job, or of all jobs, whose results aren't all committed yet."""
+        """Return the batches of a job, or of all, whose results weren't all committed yet, as far as is known."""
         with self._database.read() as connection:
             rows = connection.execute(
                 f"{_SELECT_BATCHES} WHERE job = coalesce(?, job) AND state IN ('intended', 'made') ORDER BY batch",
@@ -455,13 +455,13 @@ class Journal:
     # -- replies: what the answer cache keeps -----------------------------------------------------------
 
     def find_reply(self, key: str) -> str | None:
-        """Return the stored events for a request, as JSON, or `None`."""
+        """Return the events that are kept for a request, as JSON, or `None`."""
         with self._database.read() as connection:
             row = connection.execute("SELECT events FROM replies WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def keep_reply(self, key: str, events: str) -> None:
-        """Store the events of an answer, replacing older ones."""
+        """Keep the events of an answer, in place of those that there are."""
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO replies (key, events, at) VALUES (?, ?, ?)",
@@ -473,7 +473,7 @@ class Journal:
 
 
 def _in_powers(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield slices whose lengths are powers of two, so that there are few different statements to prepare."""
+    """Yield pieces whose lengths are powers of two, so that there are few different statements to prepare."""
     begin, left = 0, len(values)
     while left:
         size = min(_MOST, 1 << (left.bit_length() - 1))

@@ -8,7 +8,16 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-__all__ = ["HIDDEN", "hide_keys", "hold_secret", "is_sensitive", "known_secrets", "scrub", "scrub_all", "scrub_text"]
+__all__ = [
+    "HIDDEN",
+    "hide_keys",
+    "hold_secret",
+    "is_sensitive",
+    "list_known_secrets",
+    "scrub",
+    "scrub_all",
+    "scrub_text",
+]
 
 HIDDEN = "***"
 """The replacement for a key."""
@@ -110,7 +119,7 @@ def hold_secret(holder: Holder) -> None:
     _holders[place] = weakref.ref(holder, lambda _: _holders.pop(place, None))
 
 
-def known_secrets() -> frozenset[str]:
+def list_known_secrets() -> frozenset[str]:
     """Return the keys of backends, and the values of environment variables whose names suggest a key."""
     given = [value for name, value in os.environ.items() if is_sensitive(name)]
     held = [holder.revealed for each in list(_holders.values()) if (holder := each()) is not None]

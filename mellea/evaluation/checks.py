@@ -28,7 +28,7 @@ from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.templates import to_text
 
-__all__ = ["CaseInput", "NamedCheck", "as_checks", "equals_expected", "includes_expected", "make_context", "value_of"]
+__all__ = ["CaseInput", "NamedCheck", "as_checks", "equals_expected", "get_value", "includes_expected", "make_context"]
 
 _LONGEST_NAME = 60
 
@@ -135,7 +135,7 @@ def _as_requirement(function: Callable[..., Any]) -> Requirement:
         raise UsageError(f"a check is a function of the value, or of the value and the case; {name}() takes {wanted}")
 
     def validate(context: Context) -> Any:
-        value, turn = value_of(context), context.last_turn()
+        value, turn = get_value(context), context.last_turn()
         case = turn.input.case if turn is not None and isinstance(turn.input, CaseInput) else None
         return function(value) if wanted == 1 else function(value, case)
 
@@ -152,7 +152,7 @@ def equals_expected(*, name: str = "equals the expected value") -> Requirement:
     """Make a check that the value equals what the case expects; of texts, but for white space at their ends."""
 
     def validate(context: Context) -> ValidationResult:
-        expected, value = _find_expected(context), value_of(context)
+        expected, value = _find_expected(context), get_value(context)
         if isinstance(expected, str) and isinstance(value, str):
             is_same = expected.strip() == value.strip()
         else:
@@ -218,10 +218,10 @@ def make_context(case: Case, expected: Any, value: Any) -> Output:
 
 def _make_thunk(value: Any) -> ModelOutputThunk[Any]:
     parsed = value.output if isinstance(value, AgentRun) else value
-    return make_computed([TextDelta(text_of(value)), StreamEnd("stop")], parsed=parsed)
+    return make_computed([TextDelta(get_text(value)), StreamEnd("stop")], parsed=parsed)
 
 
-def text_of(value: Any) -> str:
+def get_text(value: Any) -> str:
     """Return a value as text: of a thunk or a run what was written, of a typed value its JSON."""
     if isinstance(value, (ModelOutputThunk, AgentRun)):
         return value.value or ""
@@ -230,7 +230,7 @@ def text_of(value: Any) -> str:
     return json.dumps(json_value(value, serialize_unknown=True), ensure_ascii=False)
 
 
-def value_of(context: Context) -> Any:
+def get_value(context: Context) -> Any:
     """Return the typed value that a context's last output is."""
     output = context.last_output()
     return None if output is None else output.parsed

@@ -16,7 +16,7 @@ from mellea.core.backend import Backend
 from mellea.core.events import Event
 from mellea.core.requirement import ValidationResult
 from mellea.core.runtime.ledger import Meter, current_ledger
-from mellea.evaluation.checks import NamedCheck, Output, text_of
+from mellea.evaluation.checks import NamedCheck, Output, get_text
 from mellea.stdlib.requirements.validation import validate_all
 from mellea.stdlib.session import current_session
 
@@ -170,7 +170,7 @@ class _CheckWork(Work):
             asked = "" if turn is None else str(turn.input)
             who = [self.backend.name, self.backend.model_id]
             self.digest = make_digest(
-                "check", find_form(row.check.requirement), asked, text_of(row.output.thunk), who
+                "check", find_form(row.check.requirement), asked, get_text(row.output.thunk), who
             )  # fmt: skip
 
     def _find_backend(self) -> Backend | None:

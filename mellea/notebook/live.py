@@ -154,7 +154,7 @@ class _Follower:
     def _follow(self) -> None:
         while not self._is_over:
             time.sleep(SECONDS)
-            self._record.until_blocking(self._has_news)
+            self._record.wait_until_blocking(self._has_news)
             self._look()
 
     def _look(self) -> None:

@@ -21,7 +21,7 @@ import anyio
 from mellea._version import __version__
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock
 from mellea.core.events import Event, TextDelta, ToolEnd
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import MelleaError, MissingExtraError, UsageError
 from mellea.serve.programs import Program, as_served_tools
 from mellea.serve.stdin_lines import claim_stdin
@@ -152,7 +152,7 @@ class McpServer:
                 progress.queue.end()
 
         try:
-            returned, _ = await together([call, progress.send])
+            returned, _ = await run_together([call, progress.send])
             return _answer(ToolReturn.of(returned))
         except MelleaError as error:
             return _make_failure(str(error))

@@ -26,7 +26,7 @@ import anyio
 import anyio.lowlevel
 
 from mellea.core.events import Usage
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import (
     BackendError,
     ConfigurationError,
@@ -268,7 +268,7 @@ class StreamResponse(_Response):
         try:
             await self.source.open()
             readers = self.encoder.read(self.source)
-            await together([functools.partial(self._pump, reader, out) for reader in readers])
+            await run_together([functools.partial(self._pump, reader, out) for reader in readers])
             ending = Ending(pending=self.source.check(), usage=self.source.usage)
             # Before the client is told: whoever answers a question at once must find the saved state.
             await self.encoder.settle(ending)

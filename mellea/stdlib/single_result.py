@@ -135,12 +135,12 @@ async def agenerate_video(
     progress: bool | Callable[[Progress], object] = True,
     **options: Any,
 ) -> VideoResult:
-    """Have a model make a video: begin a job at the provider, wait until it is done, and fetch what it made.
+    """Generate a video: start a job at the provider, wait until it is done, and download the result.
 
-    That takes minutes. If the wait is cancelled, or its time is over, the job is cancelled at the provider.
+    That takes minutes. If the wait is cancelled or times out, the job is cancelled at the provider.
 
     Args:
-        prompt: text, blocks, a `Message`, or a list of messages; images in it are what the video begins with.
+        prompt: text, blocks, a `Message`, or a list of messages; images in it are the start of the video.
         backend: which model to ask, and how.
         seconds: how long the video is to be; the provider's own default otherwise.
         aspect_ratio: width to height, such as `"16:9"`.

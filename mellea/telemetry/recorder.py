@@ -47,7 +47,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
-from mellea.core.masking import hold_back, known_secrets, scrub_all
+from mellea.core.masking import hold_back, list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import describe_span, find_span_cost
 from mellea.core.sqlite import UnusableFileError
@@ -308,7 +308,7 @@ class _Recorder(Observer):
         self._wake.put(None)  # the thread ends
 
     def _write(self, spans: Iterable[Span]) -> bool:
-        secrets = known_secrets() if self.has_content else frozenset[str]()
+        secrets = list_known_secrets() if self.has_content else frozenset[str]()
         entries = [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
         if not self._guard(lambda: self.file.write(entries)):
             return False

@@ -4,7 +4,7 @@ Rules:
 
 - A run is a span without a parent and everything below it. The run's id is the id of that span.
 - Ids are numbers that the file gives out, in the order in which spans were written; none is given out twice.
-- A span that is running is in the file, too, and is written again when it has ended.
+- A span that is running stands in the file, too, and is written again when it has ended.
 - A process that writes is a row of `writers`. What stands as running there after its writer has ended, or was killed,
   is `"lost"`: nobody can say how it ended.
 - Where the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run is kept, and so is
@@ -134,7 +134,7 @@ class Entry:
     """A span to be written.
 
     Attributes:
-        place: where it is; filled when it was written.
+        place: where it stands; filled when it was written.
         parent: where its parent stands, `None` without one in this record.
         links: where the spans stand that it is linked to.
         columns: the values of `COLUMNS`.
@@ -363,7 +363,7 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
 
 
 def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return what is in a record, a dict of JSON values for each run, the newest first.
+    """Return what stands in a record, a dict of JSON values for each run, the newest first.
 
     Each has `id`, `name`, `kind`, `status`, `started` (seconds since the epoch), `spans` and `requests` (how many),
     `content` (whether it was recorded what was said), and, where they are known, `seconds`, `session`, `error_type`,

@@ -26,10 +26,10 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from mellea.core.masking import known_secrets, scrub_text
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.errors import ConfigurationError, MissingExtraError
 
-__all__ = ["hiding_keys", "make_providers"]
+__all__ = ["hide_keys_in_logs", "make_providers"]
 
 _END_SECONDS = 3.0
 """How long everything that is still to be sent may take at the end, spans and metrics together."""
@@ -121,7 +121,7 @@ def _join(threads: list[threading.Thread], until: float) -> bool:
 
 
 @contextmanager
-def hiding_keys() -> Iterator[None]:
+def hide_keys_in_logs() -> Iterator[None]:
     """Keep keys out of what the exporters log in a `with` block."""
     quiet = _KeyFilter()
     _add_filter(quiet)
@@ -142,7 +142,7 @@ class _KeyFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite a record, and return whether it is logged."""
-        record.msg, record.args = scrub_text(record.getMessage(), known_secrets()), ()
+        record.msg, record.args = scrub_text(record.getMessage(), list_known_secrets()), ()
         # The message says what happened; a traceback would say it again, with the address.
         record.exc_info = record.exc_text = None
         return not self.is_silent

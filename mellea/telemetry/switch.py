@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mellea._version import __version__
 from mellea.core.observer import add_observer, end_open_spans, listening, remove_observer
 from mellea.core.runtime import cancel_all
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import ConfigurationError, MissingExtraError, UsageError
 from mellea.telemetry import semconv
 
@@ -175,7 +175,7 @@ def _format_line(span: Any) -> str:
     seconds = ((span.end_time or span.start_time) - span.start_time) / 1e9
     known = " ".join(f"{name}={value!r}" for name, value in (span.attributes or {}).items())
     # The values are written as Python does it; a name could command the terminal.
-    return f"{visible(span.name)}  {seconds:.3f} s  {known}\n"
+    return f"{make_visible(span.name)}  {seconds:.3f} s  {known}\n"
 
 
 def _replace(observers: list[Any], ends: list[Callable[[], Any]]) -> None:

@@ -81,7 +81,7 @@ class _Rendering:
         self.mark = ""  # made when the first text needs it
         self.images: list[ImageBlock] = []
 
-    def text_of(self, block: CBlock) -> str:
+    def render_block(self, block: CBlock) -> str:
         """Return a block's text, with the mark if it is to be cached."""
         return _Kept(block.value, self.make_mark()) if block.cache else block.value
 
@@ -288,7 +288,7 @@ def _prepare(value: Any, rendering: _Rendering) -> Any:
         return [_prepare(item, rendering) for item in value]
     # After the plain types, which nearly all values are.
     if isinstance(value, CBlock):
-        return rendering.text_of(value)
+        return rendering.render_block(value)
     # `str` raises if it isn't computed: half a text must not get into a prompt.
     if isinstance(value, ModelOutputThunk):
         return str(value)

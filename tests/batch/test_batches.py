@@ -87,7 +87,7 @@ async def test_rows_go_in_one_batch_and_cost_half(provider: str, server: BatchSe
     assert len(server.batches) == 1
     assert server.live == 0
     live = make_backend(provider, server.address)
-    whole = mellea.prices.cost(rows[0].usage, live.name, live.model_id)
+    whole = mellea.prices.compute_cost(rows[0].usage, live.name, live.model_id)
     assert rows[0].cost is not None and whole is not None
     assert rows[0].cost == pytest.approx(whole / 2)
     again = await collect(provider, server, [f"mail k{number}" for number in range(30)], tmp_path / "run.db")

@@ -59,7 +59,7 @@ class CallBlock:
             extras["type"] = kind
         sent_id = find_id(block, "id")
         given = read_arguments(block["input"], "input") if block.get("input") else ""
-        return cls(ids.new(sent_id, response_id, block), name, kind, extras, sent_id, given)
+        return cls(ids.make_id(sent_id, response_id, block), name, kind, extras, sent_id, given)
 
     @property
     def is_builtin(self) -> bool:

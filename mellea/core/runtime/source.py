@@ -1,12 +1,12 @@
-"""The events of a backend on their way to a run: past the hooks of observers, and closed at their end.
+"""Passes the events of a backend to a run: applies the hooks of observers, and closes the source at the end.
 
 Rules:
 
-- Every request passes the hooks that `send` (`launch.py`) sends for a run which has some, and no other.
-- The hooks are those of the observers of the request's span, so they hold wherever the span is told.
-- A hook that fails ends the request with its error. What was changed is what `run.sent` shows.
-- A hook that takes long isn't taken for a silent provider: meanwhile only the total deadline counts.
-- A close is shielded and bounded, and whatever it raises, what the generation came to stays as it is.
+- Every request that `send` (`launch.py`) sends for a run with hooks passes these hooks, and no other request does.
+- The hooks are those of the observers of the request's span, so they apply wherever the span is reported.
+- A hook that fails ends the request with its error. `run.sent` shows the changed request.
+- While a hook runs, only the total deadline counts: a slow hook isn't a silent provider.
+- A close is shielded and has a time limit, and whatever it raises doesn't change the generation's outcome.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request and its answer, and whom they send it to.
+    """The hooks of a span's observers, which may change a request, its backend and its answer.
 
     Args:
         span: of the request.
@@ -57,10 +57,10 @@ class Hooks:
         self._choosing: Sequence[Hook] = told.choose_backend
 
     async def change_request(self, request: Request) -> Request:
-        """Return the request that is to be sent in place of one.
+        """Return the request to send in place of one.
 
         Raises:
-            MelleaError: a hook refuses it, or failed.
+            MelleaError: a hook rejects it, or failed.
         """
         for hook in self._before:
             changed = await self._ask(hook, request)
@@ -75,7 +75,7 @@ class Hooks:
         return request
 
     async def _choose_backend(self, backend: Backend, request: Request) -> Backend:
-        """Return whom to ask in place of a backend: the one that the last hook names."""
+        """Return the backend to use in place of one: the one that the last hook returns."""
         for hook in self._choosing:
             chosen = await self._ask(hook, backend, request)
             if chosen is not None and not isinstance(chosen, Backend):
@@ -86,7 +86,7 @@ class Hooks:
     async def pass_events(
         self, backend: Backend, request: Request, send: Callable[[Backend, Request], AsyncIterator[Event]]
     ) -> AsyncIterator[Event]:
-        """Change a request, have it sent to whom it should go, and yield the events of its answer, changed as well."""
+        """Apply the hooks to a request, send it, and yield the events of its answer as the hooks change them."""
         request = await self.change_request(request)
         source = send(await self._choose_backend(backend, request), request)
         held: list[Event] = []
@@ -96,12 +96,12 @@ class Hooks:
                     yield event
                 else:
                     held.append(event)
-                    yield KeepAlive()  # so that a held back answer isn't taken for a silent provider
+                    yield KeepAlive()  # so that a held answer isn't mistaken for a silent provider
         finally:
-            # In `finally`, as readers may leave between two events; the connection has to close then, not at the next
+            # In `finally`, as readers may leave between two events; the connection has to close then, not at garbage
             # collection.
             await close_source(source)
-        # Joined, so a hook sees the text of an answer and not how the network has cut it.
+        # Joined, so that a hook sees the text of an answer and not how the network split it.
         for event in await self._change_events(join_deltas(held)) if self._after else ():
             yield event
 
@@ -129,10 +129,10 @@ class Hooks:
 
 
 async def change_request(run: Record, request: Request) -> Request:
-    """Return a request as the hooks of a run's observers change it, where the answer isn't made of events.
+    """Apply the hooks of a run's observers to a request whose answer isn't a stream of events.
 
     Raises:
-        MelleaError: a hook refuses it, or failed.
+        MelleaError: a hook rejects it, or failed.
     """
     return request if run.spans is None else await Hooks(run.spans.innermost).change_request(request)
 
@@ -145,16 +145,16 @@ def _name(hook: Hook) -> str:
 
 
 def is_open(source: AsyncIterator[Event]) -> bool:
-    """Whether there is anything to close: a generator that has come to its end has no frame any more."""
+    """Whether there is anything to close: a finished generator has no frame."""
     generator: Any = source.batches if isinstance(source, Batches) else source
     return hasattr(source, "aclose") and getattr(generator, "ag_frame", generator) is not None
 
 
 async def close_source(source: AsyncIterator[Event]) -> None:
-    """Close it, within `CLOSE_SECONDS`; whatever that raises, what the generation came to stays as it is."""
+    """Close it, within `CLOSE_SECONDS`; whatever that raises doesn't change the generation's outcome."""
     if not is_open(source):
         return
-    # Shielded, as most closes happen because of a cancellation; bounded, since a backend of the user's may hang.
+    # Shielded, as most closes are caused by a cancellation; with a time limit, since a user's backend may hang.
     with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:
             await source.aclose()  # type: ignore[attr-defined]

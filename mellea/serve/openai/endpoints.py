@@ -10,7 +10,7 @@ from typing import Any
 
 from mellea.core.events import Event
 from mellea.core.messages import Message
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.serve.json_response import respond_json
 from mellea.serve.openai.chat_request import read_chat_request
 from mellea.serve.openai.chat_response import ChatEncoder, ChatFold, Choice
@@ -86,7 +86,7 @@ class OpenAIEndpoints:
                     fold.feed(Choice(index, event))
 
         # At the same time, as nobody sees them before all are complete.
-        await together([_call(read, index, answer) for index, answer in enumerate(answers)])
+        await run_together([_call(read, index, answer) for index, answer in enumerate(answers)])
         return respond_json(fold.write())
 
     # -- responses ------------------------------------------------------------------------------------

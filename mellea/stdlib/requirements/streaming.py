@@ -19,7 +19,7 @@ import anyio
 from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
 from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Watch:
             for requirement in lane.requirements
         ]
         try:
-            await together(calls)
+            await run_together(calls)
         except _RefusedError as refused:
             return refused.failure
         return None

@@ -25,8 +25,8 @@ from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
-from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, piece_filter
-from mellea.core.iterators import text_filter as filter_of_text
+from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, make_piece_filter
+from mellea.core.iterators import make_text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.portal import blocking, is_portal_thread
@@ -407,13 +407,13 @@ class Stream(_Streaming[T], PlainOnly):
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
         from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text needs none of it
 
-        return ItemReader(self, TextReader(self, _do_nothing, text_filter=piece_filter), on_error, self._place())
+        return ItemReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
         from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text needs none of it
 
-        return PartialReader(self, TextReader(self, _do_nothing, text_filter=piece_filter), self._place())
+        return PartialReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), self._place())
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -510,7 +510,7 @@ class _Reader(Generic[T], Iterator[T]):
             if new is None:
                 self._deliver()
                 return []
-            cursor.run.until_blocking(cursor.is_ready)
+            cursor.run.wait_until_blocking(cursor.is_ready)
 
     def close(self) -> None:
         """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from mellea.core.runtime.loop import Loop, current_loop, launch
+from mellea.core.runtime.loop import Loop, get_current_loop, launch
 from mellea.core.runtime.loop_thread import LoopThread
 from mellea.errors import MelleaError, MissingExtraError, ToolError
 from mellea.stdlib.tools.mcp.target import Target, require_mcp
@@ -67,7 +67,7 @@ class _Owner:
         self.has_forgotten = False
         self.error: BaseException | None = None
         self.tools: list[Any] | None = None
-        self.loop: Loop = current_loop()
+        self.loop: Loop = get_current_loop()
         self.is_opened = anyio.Event()
         self.has_ended = anyio.Event()
         self._stop = anyio.Event()
