@@ -1,10 +1,10 @@
-"""A job of several steps that survives a crash, with its text live: DBOS keeps the steps, in an SQLite file.
+"""A job of several steps that survives a crash, with its text live: DBOS keeps the steps in an SQLite file.
 
 Run it: uv run --with mellea --with dbos docs/examples/durable_steps.py
 
-The plan, each chapter and the agent's closing words are steps. The process is killed in the second chapter and started
-again: what was a finished step comes out of the file, and the step that was cut off is made anew. While a step runs,
-its text goes to a stream of the workflow, which any process can read, from any place on.
+The process is killed in the second chapter and started again: finished steps come from the file, and the step that was
+cut off is repeated. While a step runs, any process can read its text from the workflow's stream. A script stands in for
+the model.
 """
 
 import asyncio
@@ -15,26 +15,23 @@ import tempfile
 
 from dbos import DBOS, SetWorkflowID
 
-import mellea
-from mellea import Agent
+from mellea import Agent, MelleaSession
 from mellea.testing import Pause, ScriptedBackend
 
 JOB = "report-1"
-DIES_IN = sys.argv[2] if len(sys.argv) > 2 else ""
+FILE, DIES_IN = sys.argv[1:] or ("", "")  # of the process that is killed, and of its successor
 
 
 def answer(request):
-    """Stand in for a model, so that this runs anywhere; each request is noted."""
     task = request.messages[-1].text
     print(f"  [the model is asked: {task.splitlines()[0]}]", flush=True)
-    if "Plan" in task:
-        return '["Owls", "Bats"]'
-    name = "Owls" if "Owls" in task else "Bats" if "Bats" in task else "All of them"
-    return [part for word in f"{name} fly at night.".split() for part in (f"{word} ", Pause(0.05))]
+    name = "All of them" if "Sum" in task else "Owls" if "Owls" in task else "Bats"
+    words = [name, "fly", "at", "night."]
+    return '["Owls", "Bats"]' if "Plan" in task else [each for word in words for each in (f"{word} ", Pause(0.2))]
 
 
-m = mellea.MelleaSession(ScriptedBackend(answer))
-agent = Agent(m, [], name="editor", instructions="Be brief.")
+m = MelleaSession(ScriptedBackend(answer))
+editor = Agent(m, [], name="editor", instructions="Be brief.")
 
 
 @DBOS.step()
@@ -43,66 +40,40 @@ async def plan(subject: str) -> list[str]:
 
 
 @DBOS.step()
-async def write(chapter: str) -> str:
-    text = ""
-    async for chunk in m.astream(f"Write the chapter {chapter}."):
-        # Whoever reads has it now, not at the step's end. Pieces of a step that was cut off stay, so each says where
-        # it belongs: one at 0 begins its chapter, or begins it again.
-        await DBOS.write_stream_async("text", {"chapter": chapter, "at": len(text), "text": str(chunk)})
-        text += chunk
-        if chapter == DIES_IN and len(text) > 10:
+async def write(part: str, task: str) -> str:
+    text = ""  # the chunk that ends it is empty
+    async for chunk in editor.astream(task, live=True):
+        # Pieces of a step that was cut off stay in the stream, so each says where it belongs.
+        await DBOS.write_stream_async("text", {"part": part, "at": len(text), "text": chunk.text})
+        text += chunk.text
+        if part == DIES_IN and len(text) > 6:
             os._exit(9)
     return text
 
 
-@DBOS.step()
-async def sum_up(text: str) -> str:
-    said = ""
-    async for chunk in agent.astream(f"Sum up the report:\n{text}"):
-        await DBOS.write_stream_async("text", {"chapter": "summary", "at": len(said), "text": chunk.text})
-        said += chunk.text
-    return said
-
-
 @DBOS.workflow()
 async def report(subject: str) -> str:
-    # Steps are known by their order, so they are begun one after the other.
-    chapters = [await write(chapter) for chapter in await plan(subject)]
-    return "".join([*chapters, await sum_up("".join(chapters))])
-
-
-async def read_live() -> None:
-    async for piece in DBOS.read_stream_async(JOB, "text", polling_interval_sec=0.02):
-        print(f"  live: {piece['chapter']} {piece['at']}: {piece['text']!r}", flush=True)
+    # DBOS knows steps by their order, so they are started one after the other.
+    chapters = "".join([await write(name, f"Write the chapter {name}.") for name in await plan(subject)])
+    return chapters + await write("summary", f"Sum up the report:\n{chapters}")
 
 
 async def work() -> None:
-    # The same workflow again, not a second one: DBOS gives the run that has this id, and goes on with it.
-    with SetWorkflowID(JOB):
+    with SetWorkflowID(JOB):  # the run with this id is resumed, not started a second time
         handle = await DBOS.start_workflow_async(report, "animals")
-    reader = asyncio.create_task(read_live())
+    async for piece in DBOS.read_stream_async(JOB, "text", polling_interval_sec=0.02):
+        print(f"  live: {piece['part']} {piece['at']}: {piece['text']!r}", flush=True)
     print(f"the report: {await handle.get_result()}")
-    await reader
 
 
-def launch(file: str) -> None:
-    # The version is pinned: DBOS goes on only with workflows of the same one, by default a digest of the source.
-    url = f"sqlite:///{file}"
-    DBOS(config={"name": "report", "system_database_url": url, "application_version": "1", "log_level": "ERROR"})
+if __name__ == "__main__" and FILE:
+    settings = {"name": "report", "system_database_url": f"sqlite:///{FILE}", "log_level": "ERROR"}
+    DBOS(config={**settings, "application_version": "1"})  # by default a digest of the source: an edit ends all jobs
     DBOS.launch()
-
-
-def main() -> None:
+    asyncio.run(work())
+    DBOS.destroy()
+elif __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         for dies_in in ("Bats", "nowhere"):
             done = subprocess.run([sys.executable, __file__, os.path.join(folder, "jobs.db"), dies_in], check=False)
             print("killed" if done.returncode else "done", flush=True)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        launch(sys.argv[1])
-        asyncio.run(work())
-        DBOS.destroy()
-    else:
-        main()

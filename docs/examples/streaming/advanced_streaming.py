@@ -1,16 +1,14 @@
-"""What a program that streams has to think of: waiting, display, failures, deadlines, many at once.
+"""What a program that streams has to handle: waiting, failures, deadlines.
 
 The embedded model writes nonsense at a high speed. A bigger model writes sense, and the waiting times get longer.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from time import perf_counter
 
 import mellea
 from mellea.errors import DeadlineError, ParseError
-from mellea.stdlib.streaming import amerge
 
 
 @dataclass
@@ -34,26 +32,6 @@ async def waiting(m: mellea.MelleaSession) -> None:
     first = perf_counter() - started
     await thunk
     print(f"streaming: something to read after {first:.2f} s, everything after {perf_counter() - started:.2f} s")
-
-
-async def whole(pieces: AsyncIterable[str], separator: str) -> AsyncIterator[str]:
-    """Hold text back until a word (separator " ") or a line (separator "\\n") is complete."""
-    held = ""
-    async for piece in pieces:
-        *complete, held = (held + piece).split(separator)
-        for part in complete:
-            yield part + separator
-    if held:
-        yield held
-
-
-async def display(m: mellea.MelleaSession) -> None:
-    """A model's pieces are parts of words; a screen reader or a log wants whole ones."""
-    thunk = await m.ainstruct("Write two lines about rain.", await_result=False)
-    print("pieces:", "|".join([piece async for piece in thunk]))
-    # A thunk can be read again, by as many readers as you like.
-    print("words: ", "|".join([word async for word in whole(thunk, " ")]))
-    print("lines: ", [line async for line in whole(thunk, "\n")])
 
 
 async def failures(m: mellea.MelleaSession) -> None:
@@ -85,20 +63,10 @@ async def deadlines(m: mellea.MelleaSession) -> None:
         print("timeout:  the verb was given up, and its request with it")
 
 
-async def run_together(m: mellea.MelleaSession) -> None:
-    """Several streams are read as one: each line comes with its label, as soon as it is there."""
-    started = perf_counter()
-    topics = ["the moon", "a river", "bread"]
-    streams = {topic: whole(m.astream(f"Say something about {topic}."), ".") for topic in topics}
-    async with amerge(streams) as merged:
-        async for topic, line in merged:
-            print(f"{perf_counter() - started:4.1f} s  {topic}: {line.strip()}")
-
-
 async def main() -> None:
     async with mellea.start_session(model_options={"seed": 1, "temperature": 0.6, "max_tokens": 60}) as m:
         await m.ainstruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
-        for part in (waiting, display, failures, deadlines, together):
+        for part in (waiting, failures, deadlines):
             print(f"\n== {part.__name__}: {part.__doc__}")
             await part(m)
 

@@ -8,20 +8,20 @@ from time import perf_counter
 
 import mellea
 from mellea import events
-from mellea.core import Requirement
 from mellea.errors import RequirementError
 from mellea.stdlib.requirements import excludes
 from mellea.stdlib.sampling import RejectionSamplingStrategy, RepairTemplateStrategy
 
-TASK = "Write three sentences about the sea."
-WORDS = ("ocean", "vast", "blue")
+TASK = "Write three sentences about bread."
 
 
 def repaired(m: mellea.MelleaSession) -> None:
     """A word that isn't wanted ends an attempt; the next one is told why. Events show all of it."""
     stream = m.stream(
         TASK,
-        requirements=[excludes("ocean", check_only=True)],  # looks at every word; `check_only`: not in the first prompt
+        requirements=[
+            excludes("delicious", check_only=True)
+        ],  # looks at every word; `check_only`: not in the first prompt
         strategy=RepairTemplateStrategy(loop_budget=4),
     )
     for event in stream.events():
@@ -41,7 +41,7 @@ def released(m: mellea.MelleaSession) -> None:
     """With release="sentence", what has passed is shown at once and stays; the next attempt goes on from there."""
     stream = m.stream(
         TASK,
-        requirements=[excludes(*WORDS, scope="sentence", check_only=True)],
+        requirements=[excludes("delicious", scope="sentence", check_only=True)],
         strategy=RejectionSamplingStrategy(loop_budget=10),
         release="sentence",
     )
@@ -54,31 +54,10 @@ def released(m: mellea.MelleaSession) -> None:
         print(f"{perf_counter() - started:5.2f} s  no end after {len(stream.attempts)} attempts: {error}")
 
 
-def saved(m: mellea.MelleaSession) -> None:
-    """What stopping saves: the same attempts, checked at their end and checked while they are written."""
-    on_the_way = excludes(*WORDS, check_only=True)
-    at_the_end = Requirement(on_the_way.description, on_the_way.validation_fn, check_only=True)
-    whole, stopped = tokens(m, at_the_end), tokens(m, on_the_way)
-    print(f"checked at the end:  {sum(whole)} tokens in attempts of {whole}")
-    print(f"checked on the way:  {sum(stopped)} tokens in attempts of {stopped}")
-    print(f"tokens saved:        {sum(whole) - sum(stopped)}")
-
-
-def tokens(m: mellea.MelleaSession, requirement: Requirement) -> list[int]:
-    """Count the tokens of each attempt. With the embedded model, each piece of text is one."""
-    counts: list[int] = []
-    for event in m.stream(TASK, requirements=[requirement], strategy=RejectionSamplingStrategy(loop_budget=4)).events():
-        if isinstance(event, events.AttemptStart):
-            counts.append(0)
-        elif isinstance(event, events.TextDelta):
-            counts[-1] += 1
-    return counts
-
-
 def main() -> None:
-    with mellea.start_session(model_options={"seed": 1, "temperature": 0.7, "max_tokens": 100}) as m:
+    with mellea.start_session(model_options={"seed": 3, "temperature": 0.8, "max_tokens": 100}) as m:
         m.instruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
-        for part in (repaired, released, saved):
+        for part in (repaired, released):
             print(f"\n== {part.__name__}: {part.__doc__}")
             part(m)
 
