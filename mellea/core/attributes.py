@@ -48,7 +48,8 @@ THUNK_WAYS = _by_name(
         "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
         ".is_computed() and .has_failed() say how far it is": "done is_done exception status completed",
         ".sampling has every attempt and what the checks said": "attempts validations requirements",
-        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks",
+        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks "
+        "deltas",
     }
 )
 """What to write in place of the attributes that results have elsewhere."""
@@ -61,7 +62,7 @@ STREAM_WAYS = _by_name(
         "get_final_completion final_result get_output final_output wait join",
         ".text is the text so far, .output the result at its end": "get_final_text get_text full_text partial",
         "iterate over the stream itself": "text_stream stream stream_text stream_output iter_text iter_lines chunks "
-        "text_deltas iter read",
+        "text_deltas deltas iter read",
         ".partials() gives the partial objects": "partial_stream partial_objects object_stream stream_structured",
         ".events() gives the typed events": "stream_events event_stream on fullStream full_stream",
         "closing it, or leaving its block, cancels it": "cancel stop abort",
@@ -93,6 +94,7 @@ SESSION_WAYS = _by_name(
         "start_session(…, model_options={'system_prompt': …}) sets it": "system system_prompt set_system_prompt",
         "mellea.ask(…) asks in one line": "ask aask",
         "m.backend.model_id is the model": "model model_id model_name",
+        "each result has its own: m.instruct(…).usage": "usage token_usage total_tokens",
         "mellea.observe(…) has an observer told of what happens": "on callbacks add_callback with_config hooks",
     }
 )

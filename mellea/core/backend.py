@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -34,6 +35,9 @@ __all__ = [
     "set_provider_finder",
     "unsupported",
 ]
+
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,14 @@ class Backend(ABC):
 
     def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
         self.model_options = check_options(model_options)
+
+    async def generate_from_context(self, action: Any, ctx: C, **arguments: Any) -> tuple[Any, C]:
+        """Say something in a context, without waiting for the answer; Mellea 0.8's name for a call of `mfuncs.aact`."""
+        # By name, since the verbs stand on backends.
+        said: tuple[Any, C] = await import_module("mellea._shapes_08").generate_from_context(
+            self, action, ctx, **arguments
+        )
+        return said
 
     @property
     def server(self) -> tuple[str, int | None] | None:

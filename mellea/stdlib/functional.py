@@ -102,7 +102,7 @@ class Host(Protocol):
         """Put a message into the context, if later calls see its turns."""
 
 
-class _Alone(Generic[C]):
+class Alone(Generic[C]):
     """The host of a functional verb: a context that no session has."""
 
     __slots__ = ("backend", "context")
@@ -305,7 +305,7 @@ async def aact(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await answer(
         host,
         component,
@@ -360,7 +360,7 @@ async def ainstruct(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await answer(
         host,
         instruction(description, arguments),
@@ -403,7 +403,7 @@ async def achat(
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     said = message(content, arguments)
     return await answer(host, said, arguments, format=format, await_result=await_result), host.context
 
@@ -438,7 +438,7 @@ async def aquery(
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     return await answer(
         host, components.Query(obj, query), arguments, format=format, await_result=await_result
     ), host.context
@@ -473,7 +473,7 @@ async def atransform(
         ToolError: the model called a method that isn't there, or with arguments that don't fit.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await change(host, obj, transformation, arguments, format=format, await_result=await_result)
     return result, host.context
 

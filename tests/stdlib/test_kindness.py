@@ -290,6 +290,10 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "tool": (lambda: MELLEA.tool(needs_approval=True), "requires_approval=…"),
     "context with a backend": (lambda: mellea.start_session(BACKEND, context=CTX), "'ctx' here"),
     "context without a backend": (lambda: mellea.start_session(memory=CTX), "'ctx' here"),
+    "provider": (lambda: MELLEA.start_session(provider="openai"), "start_session('provider/model')"),
+    "model_name": (lambda: MELLEA.start_session(model_name="x"), "start_session('provider/model')"),
+    "deltas": (lambda: M.instruct("x").deltas, "iterate over the thunk itself"),  # type: ignore[attr-defined]
+    "usage of a session": (lambda: M.usage, "m.instruct(…).usage"),
     "a schema as a tool": (lambda: M.instruct("x", tools=[{"type": "function"}]), "pass the function itself"),
     "workers": (lambda: MELLEA.map(len, ["a"], workers=3), "it is 'concurrency' here"),
 }
