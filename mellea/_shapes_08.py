@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args
 
 from mellea.backends.registry import get_backend
@@ -87,9 +88,9 @@ async def generate_from_context(
     action: Any,
     ctx: C,
     *,
-    format: Any = None,
-    model_options: dict[str, Any] | None = None,
-    tool_calls: bool = False,
+    format: Any,
+    model_options: Mapping[str, Any] | None,
+    tool_calls: bool,
 ) -> tuple[ModelOutputThunk[Any], C]:
     """Launch a generation in a context; return its thunk, which may still be written, and the context with the turn.
 
@@ -106,7 +107,7 @@ async def generate_from_context(
     """
     arguments = ActArguments(strategy=None, tool_calls=tool_calls)
     if model_options is not None:
-        arguments["model_options"] = model_options
+        arguments["model_options"] = dict(model_options)
     return await functional.aact(action, ctx, backend, format=format, await_result=False, **arguments)
 
 

@@ -251,11 +251,19 @@ class Backend(ABC):
     def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
         self.model_options = check_options(model_options)
 
-    async def generate_from_context(self, action: Any, ctx: C, **arguments: Any) -> tuple[Any, C]:
-        """Say something in a context, without waiting for the answer; Mellea 0.8's name for a call of `mfuncs.aact`."""
+    async def generate_from_context(
+        self,
+        action: Any,
+        ctx: C,
+        *,
+        format: Any = None,
+        model_options: Mapping[str, Any] | None = None,
+        tool_calls: bool = False,
+    ) -> tuple[Any, C]:
+        """Launch a generation and return its thunk, and the context with it; Mellea 0.8's name for `mfuncs.aact`."""
         # By name, since the verbs stand on backends.
         said: tuple[Any, C] = await import_module("mellea._shapes_08").generate_from_context(
-            self, action, ctx, **arguments
+            self, action, ctx, format=format, model_options=model_options, tool_calls=tool_calls
         )
         return said
 
