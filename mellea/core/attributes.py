@@ -17,9 +17,12 @@ __all__ = [
     "AGENT_STREAM_WAYS",
     "AGENT_WAYS",
     "CONTEXT_WAYS",
+    "MESSAGE_WAYS",
     "SESSION_WAYS",
     "STREAM_WAYS",
     "THUNK_WAYS",
+    "TOOL_CALL_WAYS",
+    "USAGE_WAYS",
     "find_attribute",
 ]
 
@@ -173,6 +176,38 @@ AGENT_STREAM_WAYS = _by_name(
 """What to write in place of the attributes that the streams of agents have elsewhere."""
 
 
+USAGE_WAYS = _by_name(
+    {
+        ".input_tokens are the tokens of the prompt": "prompt_tokens prompt_token_count prompt_eval_count "
+        "request_tokens",
+        ".output_tokens are those of the answer": "completion_tokens candidates_token_count eval_count response_tokens",
+        ".total_tokens are both": "total tokens total_token_count",
+        ".cached_tokens are those that came out of a cache": "cache_read_input_tokens cache_read_tokens "
+        "prompt_tokens_details input_tokens_details cached_content_token_count",
+        ".cache_write_tokens are those that went into a cache": "cache_creation_input_tokens",
+        ".reasoning_tokens are those of thinking": "completion_tokens_details output_tokens_details "
+        "thoughts_token_count",
+    }
+)
+"""What to write in place of the counts of tokens that others call something else."""
+
+TOOL_CALL_WAYS = _by_name(
+    {
+        ".tool_args are the arguments": "arguments input parameters kwargs",
+        ".tool_call_id is its id": "id call_id tool_use_id",
+    }
+)
+"""What to write in place of the attributes that calls of tools have elsewhere."""
+
+MESSAGE_WAYS = _by_name(
+    {
+        ".text is the text, .blocks everything in it": "value parts body output_text",
+        "Message(role, content) makes one, and .role, .text and .blocks read it": "model_dump dict json to_dict",
+    }
+)
+"""What to write in place of the attributes that messages have elsewhere."""
+
+
 def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
     """Raise the error for an attribute that `value` hasn't.
 
@@ -195,4 +230,4 @@ def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
 
 
 def _article(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
