@@ -23,6 +23,7 @@ __all__ = [
     "THUNK_WAYS",
     "TOOL_CALL_WAYS",
     "USAGE_WAYS",
+    "Elsewhere",
     "find_attribute",
 ]
 
@@ -206,6 +207,23 @@ MESSAGE_WAYS = _by_name(
     }
 )
 """What to write in place of the attributes that messages have elsewhere."""
+
+
+class Elsewhere:
+    """Stands on a function where another library has an object, and says what to write as soon as that is used.
+
+    Args:
+        what: the object, for the error message.
+        way: what to write.
+    """
+
+    def __init__(self, what: str, way: str) -> None:
+        self._what, self._way = what, way
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what Python and debuggers look for on anything
+            raise AttributeError(name)
+        raise UsageAttributeError(f"{self._what!r} has no attribute {name!r}; {self._way}")
 
 
 def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
