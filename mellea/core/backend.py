@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -34,6 +35,9 @@ __all__ = [
     "narrow_tools",
     "set_provider_finder",
 ]
+
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,22 @@ class Backend(ABC):
 
     def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
         self.model_options = check_options(model_options)
+
+    async def generate_from_context(
+        self,
+        action: Any,
+        ctx: C,
+        *,
+        format: Any = None,
+        model_options: Mapping[str, Any] | None = None,
+        tool_calls: bool = False,
+    ) -> tuple[Any, C]:
+        """Launch a generation and return its thunk, and the context with it; Mellea 0.8's name for `mfuncs.aact`."""
+        # By name, since the verbs stand on backends.
+        said: tuple[Any, C] = await import_module("mellea._shapes_08").generate_from_context(
+            self, action, ctx, format=format, model_options=model_options, tool_calls=tool_calls
+        )
+        return said
 
     @property
     def server(self) -> tuple[str, int | None] | None:

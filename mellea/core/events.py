@@ -7,8 +7,9 @@ pure deltas; only the accumulator aggregates them. They are frozen only for type
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from mellea.core.attributes import USAGE_WAYS, find_attribute
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.values import quick_value
 
@@ -71,6 +72,11 @@ class Usage:
     def total_tokens(self) -> int | None:
         """Input and output together, or `None` if neither is known."""
         return _add(self.input_tokens, self.output_tokens)
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, USAGE_WAYS)
 
     def __add__(self, other: Usage) -> Usage:
         # An unknown summand counts as 0, so a sum may be a lower bound.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mellea._lazy_exports import lazily
 from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context, SimpleContext
+from mellea.core.entrance import entrance
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import add_note
@@ -76,6 +77,7 @@ def _is_finite(score: float) -> bool:
 
 
 # No slots: in a frozen class with slots, a subclass couldn't set its own attributes.
+@entrance("Requirement", release="scope=… is the unit of the chunks that it checks")
 @dataclass(frozen=True)
 class Requirement:
     """A condition that an output has to meet.

@@ -20,7 +20,7 @@ from mellea.errors import UsageError, UsageTypeError
 from mellea.stdlib.agents import Pending
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream, StreamChunk
-from mellea.stdlib.streaming.stream import launch_from_async
+from mellea.stdlib.streaming.streams import launch_from_async
 
 __all__ = ["ServedStream", "Streamable"]
 

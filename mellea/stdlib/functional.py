@@ -102,7 +102,7 @@ class Host(Protocol):
         """Put a message into the context, if later calls see its turns."""
 
 
-class _Alone(Generic[C]):
+class Alone(Generic[C]):
     """The host of a functional verb: a context without a session."""
 
     __slots__ = ("backend", "context")
@@ -304,7 +304,7 @@ async def aact(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await answer(
         host,
         component,
@@ -358,7 +358,7 @@ async def ainstruct(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await answer(
         host,
         instruction(description, arguments),
@@ -400,7 +400,7 @@ async def achat(
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     said = message(content, arguments)
     return await answer(host, said, arguments, format=format, await_result=await_result), host.context
 
@@ -434,7 +434,7 @@ async def aquery(
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     return await answer(
         host, components.Query(obj, query), arguments, format=format, await_result=await_result
     ), host.context
@@ -469,7 +469,7 @@ async def atransform(
         ToolError: the model called a method that doesn't exist, or with invalid arguments.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await change(host, obj, transformation, arguments, format=format, await_result=await_result)
     return result, host.context
 

@@ -20,7 +20,7 @@ from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
-from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, PlainOnly
+from mellea.stdlib.streaming.streams import AsyncOnly, AsyncReader, EventReader, PlainOnly
 from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from mellea.core.attributes import SESSION_WAYS, find_attribute
+from mellea.core.attributes import SESSION_WAYS, Elsewhere, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.context import Context
@@ -188,3 +188,8 @@ class MelleaSession(SessionVerbs):
             # The innermost occurrence, since one session may be entered twice.
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
+
+
+# OpenAI's clients are called as m.chat.completions.create(…), and a function can't tell of attributes that it hasn't.
+for _chat in (MelleaSession.chat, MelleaSession.achat):
+    vars(_chat)["completions"] = Elsewhere("m.chat.completions", SESSION_WAYS["completions"])

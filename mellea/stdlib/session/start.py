@@ -14,8 +14,14 @@ from mellea.stdlib.session.session import MelleaSession, sessions_around
 
 __all__ = ["current_session", "start_session"]
 
-# Other libraries' names for `ctx`; without this they would go to the backend.
-_NAMES_OF_CTX = frozenset({"chat_history", "context", "conversation", "history", "memory"})
+# Other libraries' names for our arguments; without this they would go to the backend.
+_NAMES_ELSEWHERE = {
+    **dict.fromkeys(["chat_history", "context", "conversation", "history", "memory"], "it is 'ctx' here: ctx=…"),
+    **dict.fromkeys(
+        ["deployment", "llm", "model_name", "model_provider", "provider"],
+        "the model is named by its provider: start_session('provider/model')",
+    ),
+}
 
 _default: MelleaSession | None = None
 
@@ -51,8 +57,8 @@ def start_session(
     """
     if model is not None and backend_name is not None:
         raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
-    if named := _NAMES_OF_CTX.intersection(backend_kwargs):
-        raise UsageError(f"start_session takes no argument {min(named)!r}; it is 'ctx' here: ctx=…")
+    if named := _NAMES_ELSEWHERE.keys() & backend_kwargs.keys():
+        raise UsageError(f"start_session takes no argument {min(named)!r}; {_NAMES_ELSEWHERE[min(named)]}")
     # `backend_name` is what Mellea calls it.
     chosen = model if model is not None else backend_name
     if isinstance(chosen, Backend):

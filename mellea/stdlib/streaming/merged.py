@@ -23,7 +23,7 @@ from mellea.core.runtime.launch import launch
 from mellea.core.runtime.tasks import run_in_thread, run_together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
-from mellea.stdlib.streaming.stream import (
+from mellea.stdlib.streaming.streams import (
     AsyncOnly,
     AsyncStream,
     EventReader,
