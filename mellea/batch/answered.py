@@ -26,6 +26,10 @@ class Answered:
     def __len__(self) -> int:
         return len(self._index)
 
+    def knows(self, key: bytes) -> bool:
+        """Whether there is an answer with this key."""
+        return self._index.find(key) is not None
+
     async def find(self, key: bytes) -> FoundAnswer | None:
         """Return the latest answer with this key, `None` if there is none."""
         while (place := (index := self._index).find(key)) is not None:

@@ -102,6 +102,7 @@ class _Batch:
     size: int = 0
     at: float = 0.0  # when the last request came; of one that was made before, when that was
     total: int = 0
+    rows: dict[str, str] = field(default_factory=dict)  # the keys of all its rows by their names, if it was made before
     outcomes: dict[str, BatchOutcome] | None = None
 
 
@@ -141,7 +142,7 @@ class BatchDesk:
         self._found: dict[str, _Batch] = {}  # batches of earlier runs that are waited for, by their intent
         self._open: dict[int, _Batch] = {}  # batches that still take requests, by their backend
         self._new: list[_Batch] = []  # whose work is to begin
-        self._fetched: set[str] = set()
+        self._fetched: dict[str, _Batch] = {}  # by their intent
         self._seen = 0  # the last batch in the journal whose rows are known here
 
     async def open(self) -> None:
@@ -221,7 +222,7 @@ class BatchDesk:
         batch = self._found.get(noted.intent)
         if batch is None:
             batch = self._found[noted.intent] = _Batch(backend, item.codec, noted.intent, noted.provider_id)
-            batch.at, batch.total = noted.at, len(noted.rows)
+            batch.at, batch.total, batch.rows = noted.at, len(noted.rows), noted.rows
             self._new.append(batch)
         if name in batch.items:  # by a row that is the same
             return False
@@ -272,10 +273,17 @@ class BatchDesk:
                 group.start_soon(self._carry, self._new.pop())
             await anyio.sleep(_TICK_SECONDS)
 
-    async def finish(self) -> None:
-        """Note that the answers of the batches that were fetched are committed."""
-        for intent in self._fetched:
-            await self._note(intent, "done")
+    async def finish(self, is_answered: Callable[[bytes], bool]) -> None:
+        """Note that the answers of the batches that were fetched are committed.
+
+        Args:
+            is_answered: whether an earlier run has committed the answer with this key.
+        """
+        for intent, batch in self._fetched.items():
+            # A batch of an earlier run may have answers to rows that this run doesn't have; another one fetches them.
+            left = batch.rows.keys() & (batch.outcomes or {}).keys()
+            if all(is_answered(bytes.fromhex(batch.rows[name])) for name in left):
+                await self._note(intent, "done")
 
     async def _carry(self, batch: _Batch) -> None:
         """See a batch through, and let its requests know what they came to."""
@@ -406,7 +414,7 @@ class BatchDesk:
         _log.info("the batch %s is %s", status.id, status.state)
         outcomes = await drive(batch.backend, batch.codec.fetch(status))
         batch.outcomes = {outcome.key: outcome for outcome in outcomes}
-        self._fetched.add(batch.intent)
+        self._fetched[batch.intent] = batch
         for name, item in batch.items.items():
             item.error = BackendError(
                 f"the batch {status.id!r} ended as {status.state!r} before this request was answered",

@@ -141,7 +141,7 @@ def dump_typed(value: Any) -> str:
         try:
             to_json(value, inf_nan_mode="strings", bytes_mode="hex")
         except ValueError:
-            return json.dumps(json_value(value), ensure_ascii=False)
+            return json.dumps(json_value(value))  # halves as escapes, which can be written
     raise UsageError(
         f"a {type(value).__name__} holds bytes that aren't text in UTF-8, which a journal can't restore; return them "
         "as text, such as base64.b64encode(…).decode()"

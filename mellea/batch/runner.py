@@ -216,8 +216,8 @@ class Runner:
             with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                 await self._feed.aclose()
         await self._wait_until_committed()
-        if self._desk is not None and not self._is_journal_lost:
-            await self._desk.finish()
+        if self._desk is not None and self._answered is not None and not self._is_journal_lost:
+            await self._desk.finish(self._answered.knows)
         # What ended the map counts more than what the source said afterwards.
         if self._error is None and self._feed.error is not None:
             raise self._feed.error

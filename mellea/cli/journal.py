@@ -40,13 +40,13 @@ def show(file: File, as_json: output.Json = False) -> None:
 @app.command("export")
 def export(file: File, job: Job = None) -> None:
     """Write the answers as JSON lines, oldest first: job, id, value, usage, cost, at."""
-    output.write_json(_open(file).answers(job))
+    output.write_json(_open(file, job).answers(job))
 
 
 @app.command("failures")
 def failures(file: File, job: Job = None) -> None:
     """Write the rows that failed and weren't answered since, as JSON lines: job, id, row, error, message, attempts."""
-    output.write_json(_open(file).failures(job))
+    output.write_json(_open(file, job).failures(job))
 
 
 @app.command("compact")
@@ -97,8 +97,12 @@ def cancel(
             )
 
 
-def _open(file: Path) -> Journal:
+def _open(file: Path, job: str | None = None) -> Journal:
     # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
     if not file.is_file():
         raise UsageError(f"there is no journal {str(file)!r}")
-    return Journal(file)
+    journal = Journal(file)
+    if job is not None and job not in (known := journal.count()):
+        names = ", ".join(map(repr, known)) or "none"
+        raise UsageError(f"the journal {str(file)!r} has no answers of {job!r}; it has those of: {names}")
+    return journal

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from mellea.core.journal_compaction import ANSWERED, compact
 from mellea.core.sqlite import Database
+from mellea.errors import UsageError
 
 __all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex", "NotedBatch"]
 
@@ -294,10 +295,20 @@ class Journal:
         return {name: (answers, failures) for name, answers, failures in rows}
 
     def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
-        """Take in the answers and failures of other journals, and return how many answers that were."""
+        """Take in the answers and failures of other journals, and return how many answers that were.
+
+        Raises:
+            UsageError: one of them isn't there, or is this one.
+        """
+        sources = [other if isinstance(other, Journal) else Journal(other) for other in others]
+        # All are looked at before the first is taken in, so a wrong name changes nothing.
+        for source in sources:
+            if not os.path.isfile(source.path):
+                raise UsageError(f"there is no journal {source.path!r}")
+            if os.path.exists(self.path) and os.path.samefile(self.path, source.path):
+                raise UsageError(f"the journal {source.path!r} can't be merged into itself")
         taken = 0
-        for other in others:
-            source = other if isinstance(other, Journal) else Journal(other)
+        for source in sources:
             # Numbers of jobs are each file's own.
             jobs = {number: self.job(name) for number, name in source._list_jobs()}
             for rows in source._read_raw("answer", "id, key, value, usage, cost, at, row_digest", "answers"):

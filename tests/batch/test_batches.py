@@ -235,6 +235,19 @@ async def test_a_map_that_is_left_finds_its_batch_again(provider: str, server: B
     assert [len(kept.requests) for kept in server.batches] == [8, 1], "the rows that it had aren't in another one"
 
 
+async def test_a_run_with_fewer_rows_leaves_the_other_answers_of_a_batch_to_the_next(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    texts = await leave_a_batch(provider, server, tmp_path / "run.db")
+    server.looks = 0
+    few = await collect(provider, server, texts[:3], tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in few] == ["k0", "k1", "k2"]
+    rows = await collect(provider, server, [*texts, "mail k8"], tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in rows] == [f"k{number}" for number in range(9)]
+    assert [len(kept.requests) for kept in server.batches] == [8, 1]
+    assert Journal(tmp_path / "run.db").open_batches() == []
+
+
 async def leave_a_batch(provider: str, server: BatchServer, path: Path) -> list[str]:
     """Begin a map, and leave it once its batch is made; returns its rows."""
     server.looks = 10_000
