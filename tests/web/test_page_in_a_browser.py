@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def test_labels_of_the_axis_do_not_run_into_each_other(open_page: Open) -> None:
             .filter(tick => !tick.hidden)
             .map(tick => tick.getBoundingClientRect())
             .map(box => [box.left, box.right])""")
-        assert edges and all(left - right >= 6 for (_, right), (left, _) in zip(edges, edges[1:], strict=False)), edges
+        assert edges and all(left - right >= 6 for (_, right), (left, _) in pairwise(edges)), edges
 
 
 def test_a_prompt_that_is_hidden_in_invisible_characters_shows(open_page: Open) -> None:
