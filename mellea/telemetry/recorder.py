@@ -84,7 +84,7 @@ _LOCK_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
 """How long somebody else may lock the file before that is logged."""
 
-_END_SECONDS = 3.0
+_END_SECONDS = 2.0
 """How long closing waits for a file that somebody else locks."""
 
 _MAX_BYTES = 500_000_000

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import mellea
+from mellea.core.sqlite import UnusableFileError
 from mellea.telemetry import recorder as recorder_module
+from mellea.telemetry.run_file import RunFile
 from mellea.testing import ScriptedBackend
 from mellea.traces import read_run, read_runs, record
 from tests.waiting import until_here
@@ -204,3 +206,26 @@ with mellea.traces.record(sys.argv[1]) as recording:
         other.stdin.close()
         assert other.wait(60) == 0
     assert names(file) == [f"{whose} {number}" for number in range(3) for whose in ("ours", "theirs")]
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room_again(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, is_full = RunFile.write, True
+
+    def refuse(self: RunFile, entries: Any = ()) -> None:
+        if is_full:
+            raise UnusableFileError("the disk is full")
+        write(self, entries)
+
+    m = session()
+    with record(file) as recording:
+        monkeypatch.setattr(RunFile, "write", refuse)
+        for number in range(10):
+            m.instruct("x", name=f"call {number}")
+            recording.flush()
+        assert names(file) == []
+        is_full = False
+        until_here(lambda: len(names(file)) == 10)  # by itself
+    assert names(file) == [f"call {number}" for number in range(10)]
+    assert [log.message.count("the disk is full") for log in caplog.records] == [1]

@@ -766,3 +766,13 @@ def test_a_models_name_may_have_commas(file: Path) -> None:
             m.instruct("x")
     (run,) = read_runs(file)
     assert sorted(run["models"]) == ["one, the first", 'two "quoted"']
+
+
+def test_a_run_of_very_many_different_prompts_can_be_read(file: Path) -> None:
+    m = session(*["a"] * 1200)
+    with record(file, content=True), mellea.traces.start("many"):
+        for number in range(1200):
+            m.instruct(f"row {number}")
+    (run,) = read_runs(file)
+    asked = [span["messages"][-1]["parts"][0]["content"] for span in read_run(file, run["id"]) if span["is_request"]]
+    assert asked == [f"row {number}" for number in range(1200)]

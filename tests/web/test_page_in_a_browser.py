@@ -221,6 +221,16 @@ def test_sums_of_which_a_part_is_unknown_are_at_least_that(open_page: Open) -> N
     assert cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth"), "the number is cut off"
 
 
+def test_every_length_of_time_fits_its_column(open_page: Open) -> None:
+    lengths = (0.0000041, 0.000041, 0.00041, 0.00099951, 0.0041, 0.41, 4.1, 41.0, 410.0, 41_000.0)
+    page = open_page([_call(id=number, seconds=seconds) for number, seconds in enumerate(lengths, 1)])
+    cells = page.locator(".row .seconds")
+    assert cells.all_inner_texts() == [
+        "4.1 µs", "41 µs", "410 µs", "1.0 ms", "4.1 ms", "410 ms", "4.10 s", "41.0 s", "6 m 50 s", "11 h 23 m",
+    ]  # fmt: skip
+    assert cells.evaluate_all("cells => cells.every(cell => cell.scrollWidth <= cell.clientWidth)")
+
+
 def test_labels_of_the_axis_do_not_run_into_each_other(open_page: Open) -> None:
     for seconds in (0.46, 0.49, 0.9, 1.7, 2.65, 7.0, 100.0, 4000.0):
         page = open_page([_call(seconds=seconds)])

@@ -52,6 +52,8 @@ const formatShort = (count) => (count < 100000 ? formatCount(count) : shortCount
 
 function formatSeconds(seconds) {
   if (seconds === 0) return "0 s";
+  if (seconds < 0.00001) return `${(seconds * 1e6).toPrecision(2)} µs`;
+  if (seconds < 0.0009995) return `${Math.round(seconds * 1e6)} µs`;
   if (seconds < 0.01) return `${(seconds * 1000).toPrecision(2)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
