@@ -91,9 +91,9 @@ def test_equal_ones_are_one_key() -> None:
 
 def test_it_is_a_slotted_dataclass() -> None:
     point = Point(1, more=[2])
-    assert [each.name for each in dataclasses.fields(point)] == ["x", "y", "note", "more"]  # type: ignore[arg-type]
+    assert [each.name for each in dataclasses.fields(point)] == ["x", "y", "note", "more"]
     assert not hasattr(point, "__dict__")
-    assert Point.__match_args__ == ("x", "y", "note", "more")  # type: ignore[attr-defined]
+    assert Point.__match_args__ == ("x", "y", "note", "more")
 
 
 def test_it_is_copied_and_pickled_whole() -> None:
