@@ -55,6 +55,8 @@ def list_providers(
     shown = [each for each in found if all or each["is_reachable"] or each["is_configured"]]
     if not output.is_for_people(as_json):
         output.write_json(shown)
+        if not shown:  # whoever reads stdout gets an empty list, and a person the reason
+            output.note(f"mellea: none of {len(found)} providers is set up; --all shows what each needs")
         return
     table = output.table("provider", "state", "models", "why not", right=["models"])
     for each in shown:

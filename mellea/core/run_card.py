@@ -15,7 +15,13 @@ from mellea.core.state import State
 if TYPE_CHECKING:
     from mellea.core.structured.partials import PartialDecoder
 
-__all__ = ["RunCard", "say_tokens"]
+__all__ = ["RunCard", "draw_unlaunched", "say_tokens"]
+
+
+def draw_unlaunched(title: str) -> Card:
+    """Return the card of a stream that nobody has begun to read, which launches nothing either."""
+    way = "Nothing is sent before it is read: by a loop, or by show(stream) of mellea.notebook, ashow(stream) if async."
+    return Card(title, "not launched", parts=[Prose(way)])
 
 
 class RunCard:

@@ -177,6 +177,7 @@ class Exchange:
                 body,
                 self.request.origin,
                 endpoint=self.request.endpoint,
+                path=urlsplit(self.request.url).path,
                 is_used_up=used_up,
                 had_key=bool(self.request.headers.secrets() | self.connector.secrets()),
                 long_pause=asked if asked is not None and asked > LONGEST_PAUSE else None,

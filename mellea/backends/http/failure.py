@@ -7,6 +7,8 @@ request, and the request holds the key.
 
 from __future__ import annotations
 
+import socket
+
 from mellea.backends.http.proxies import Proxy
 from mellea.errors import BackendError, ConnectError, DeadlineError, MelleaError, UsageError, WireError
 
@@ -69,7 +71,12 @@ def _make_failure(
         return ConnectError(f"the certificate of {origin} is not trusted: {said}; SSL_CERT_FILE names your own")
     if isinstance(root, ConnectionRefusedError):
         return ConnectError(f"nothing listens at {origin}: {said}; is the server running?", is_retryable=True)
-    return ConnectError(f"no answer from {origin}: {said}", is_retryable=True)
+    if isinstance(root, socket.gaierror):
+        advice = "is there a network, and is the name right?"
+        return ConnectError(f"{origin} can't be found: {said}; {advice}", is_retryable=True)
+    is_handshake = type(root).__name__.startswith("SSL") and "ConnectError" in names
+    advice = "; does it speak https, or only http://?" if is_handshake else ""
+    return ConnectError(f"no answer from {origin}: {said}{advice}", is_retryable=True)
 
 
 def _is_slow(root: BaseException) -> bool:

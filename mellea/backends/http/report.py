@@ -72,6 +72,9 @@ _USED_UP = (
 _BY_CHANCE = frozenset({"tool_use_failed"})
 """The model wrote what its provider refuses (Groq); it may do better the next time."""
 
+_NO_ENDPOINT = "unexpected endpoint"
+"""LM Studio answers with status 200 where its API isn't: "Unexpected endpoint or method. (POST /chat/completions)"."""
+
 _FINE = frozenset({"", "0", "ok", "success", "succeeded", "200"})
 
 _TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
@@ -96,6 +99,8 @@ def make_reported_error(report: Any, **fields: Unpack[ErrorFields]) -> BackendEr
     if written := said.get("failed_generation"):
         text = f"{text}; the model wrote {str(written)[:200]!r}"
     status = find_status(report)
+    if words.lower().startswith(_NO_ENDPOINT):
+        status, text = 404, f"{text.rstrip('.')}; does base_url end with '/v1'?"
     # The code takes precedence over the status here: a used-up quota comes with 429, which says "try again".
     is_by_chance = any(said.get(name) in _BY_CHANCE for name in _NAMES if isinstance(said.get(name), str))
     if is_by_chance or is_hopeless(said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Unpack
 from urllib.parse import urlsplit
@@ -38,6 +39,8 @@ _ADVICE = {
     429: "slow down, or raise retries=",
 }
 
+_VERSION = re.compile(r"/v\d")
+
 _USED_UP_ADVICE = "the quota is used up, so trying again won't help: check the plan and the billing of the account"
 
 _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
@@ -73,6 +76,7 @@ def make_message(
     origin: str,
     *,
     endpoint: str = "",
+    path: str = "",
     is_used_up: bool = False,
     had_key: bool = True,
     long_pause: float | None = None,
@@ -83,7 +87,8 @@ def make_message(
         status: the HTTP status.
         body: the server's body.
         origin: the server.
-        endpoint: the requested path.
+        endpoint: the requested path, after the base URL.
+        path: the whole path at that server.
         is_used_up: whether the paid quota is used up.
         had_key: whether a key was sent.
         long_pause: seconds that it asks to wait, if that is too long to wait automatically.
@@ -95,13 +100,23 @@ def make_message(
         advice = _USED_UP_ADVICE
     elif status == 401 and not had_key:
         advice = "no key was sent: pass api_key=, or set the provider's variable in the environment"
-    elif status == 404:
-        # A server with only a part of an API answers like one without the model, but says less.
-        there = f", and whether the server has {endpoint!r}" if endpoint and "model" not in said.lower() else ""
-        advice = f"check the model's name and base_url{there}"
+    elif status in (404, 405):
+        advice = _advise_on_address(said, origin, endpoint, path)
     elif status == 429 and long_pause is not None:
         advice = f"it asks to wait {long_pause:.0f} s, so it wasn't asked again"
-    return f"{origin} answered with status {status}: {said}{'; ' if advice else ''}{advice}"
+    end = f"; {advice}" if advice else ""
+    return f"{origin} answered with status {status}: {said.rstrip('.') if advice else said}{end}"
+
+
+def _advise_on_address(said: str, origin: str, endpoint: str, path: str) -> str:
+    # A server that speaks only a part of an API answers the same as one that lacks the model, in fewer words.
+    if not endpoint or "model" in said.lower():
+        return "check the model's name and base_url"
+    base = path.removesuffix(endpoint).rstrip("/")
+    # Of all that is wrong with an address this is the most frequent. Ollama's own API has no version.
+    if path and not _VERSION.search(path) and not endpoint.startswith("api/"):
+        return f"{path!r} has no version in it, and most servers have one: try base_url={f'{origin}{base}/v1'!r}"
+    return f"check the model's name and base_url, and whether the server has {endpoint!r}"
 
 
 def make_redirect_message(origin: str, location: str) -> str:

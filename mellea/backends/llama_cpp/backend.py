@@ -13,7 +13,13 @@ import anyio.to_thread
 from mellea.backends.llama_cpp.call import EngineCall
 from mellea.backends.llama_cpp.decode import Decoder, convert_error, decode_embeddings
 from mellea.backends.llama_cpp.encode import MAX_TOKENS, OPTIONS, encode, encode_messages
-from mellea.backends.llama_cpp.engine import Engine, EngineSettings, choose_threads, get_shared_engine
+from mellea.backends.llama_cpp.engine import (
+    Engine,
+    EngineSettings,
+    check_installed,
+    choose_threads,
+    get_shared_engine,
+)
 from mellea.backends.llama_cpp.marks import JOINER, Marks, read_marks
 from mellea.backends.llama_cpp.weights import (
     DEFAULT_MODEL,
@@ -158,9 +164,18 @@ class LlamaCppBackend(Backend):
             raise convert_error(call.error, engine.settings.alias) from call.error
         return decode_embeddings(answers[0], engine.settings.alias, self.context_window)
 
+    def check_access(self) -> None:
+        """Check that the engine is installed; it isn't loaded.
+
+        Raises:
+            MissingExtraError: it isn't.
+        """
+        check_installed()
+
     async def probe(self) -> Probe:
         """Return whether the weights are on this machine; the engine isn't loaded. It raises nothing."""
         try:
+            self.check_access()
             await anyio.to_thread.run_sync(find_weights, self.model_id)
         except MelleaError as error:
             return Probe(False, str(error))

@@ -22,18 +22,28 @@ import ctypes
 import os
 import queue
 import secrets
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, cast
 
 from mellea.backends.llama_cpp.call import Chunk, EngineCall
 from mellea.core.progress import TerminalLine
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
-__all__ = ["Engine", "EngineSettings", "choose_threads", "get_shared_engine", "open_server", "unload"]
+__all__ = [
+    "Engine",
+    "EngineSettings",
+    "check_installed",
+    "choose_threads",
+    "get_shared_engine",
+    "open_server",
+    "unload",
+]
 
 _BATCH = 64
 """Prompt tokens between two checks of the cancel flag; measured to cost nothing against 2048."""
@@ -284,10 +294,24 @@ def _import() -> Any:
             ) from error
         if error.name not in (None, "xllamacpp"):
             raise
-        raise MissingExtraError(
-            "the embedded model's engine isn't installed; install it with `pip install 'mellea[local]'`"
-        ) from error
+        raise MissingExtraError(_NOT_INSTALLED) from error
     return xllamacpp
+
+
+_NOT_INSTALLED = (
+    "the embedded model's engine isn't installed: `pip install 'mellea[local]'` gets it; or name another model, in "
+    "start_session('provider/model') or in MELLEA_MODEL"
+)
+
+
+def check_installed() -> None:
+    """Do nothing if the engine is installed; it isn't loaded.
+
+    Raises:
+        MissingExtraError: it isn't.
+    """
+    if "xllamacpp" not in sys.modules and find_spec("xllamacpp") is None:
+        raise MissingExtraError(_NOT_INSTALLED)
 
 
 def _keep_forever(server: Any) -> None:

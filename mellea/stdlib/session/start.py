@@ -51,7 +51,7 @@ def start_session(
         backend_kwargs: arguments for the backend's class, such as `base_url`.
 
     Raises:
-        ConfigurationError: the provider or the model is unknown.
+        ConfigurationError: the provider or the model is unknown, or the extra that it needs is missing.
         AuthError: the model's key is missing.
         UsageError: an argument is of a wrong type.
     """

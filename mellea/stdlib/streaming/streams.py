@@ -312,11 +312,9 @@ class _Streaming(Displayed, Generic[T]):
             return find_attribute(self, name, STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card  # lazy: only a frontend asks
-        from mellea.core.run_card import RunCard  # lazy, too
+        from mellea.core.run_card import RunCard, draw_unlaunched  # lazy: only a frontend asks
 
-        # Showing it launches nothing.
-        return Card("Stream", "not launched") if self.record is None else RunCard(self.record).draw()
+        return draw_unlaunched("Stream") if self.record is None else RunCard(self.record).draw()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"

@@ -11,7 +11,7 @@ import pytest
 from mellea.backends.http.report import is_report, make_reported_error
 from mellea.backends.http.words import LONGEST, read_words, shorten_page
 from mellea.core.terminal import make_visible
-from mellea.errors import AuthError, BackendError, OverloadedError, RateLimitError
+from mellea.errors import AuthError, BackendError, NotFoundError, OverloadedError, RateLimitError
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,10 @@ def test_the_worst_page_costs_linear_time(page: str) -> None:
 def test_a_page_without_its_markup() -> None:
     assert shorten_page(b"<html><TITLE>502 Bad &amp; worse</TITLE><body>long</body>") == "502 Bad & worse"
     assert shorten_page(b"<style>p{}</style><h1>No</h1><!-- a > b --><p>way < out") == "No way < out"
+
+
+def test_an_unexpected_endpoint_is_an_address_that_is_wrong() -> None:
+    """As LM Studio reports it, with status 200."""
+    error = reported({"error": "Unexpected endpoint or method. (POST /chat/completions)"})
+    assert isinstance(error, NotFoundError)
+    assert str(error).endswith("(POST /chat/completions); does base_url end with '/v1'?")
