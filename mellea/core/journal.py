@@ -150,14 +150,17 @@ class Journal:
     Args:
         path: the file, made if it isn't there, readable for this user alone.
         wait: seconds to wait for another process that writes.
+        is_fixed: whether it is only read, and nobody writes it meanwhile.
 
     Raises:
         UsageError: the path is none. Every method raises a `StateError` if the file isn't a journal, is damaged, or
             can't be opened or written; the last is an `sqlite3.OperationalError`, too.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0) -> None:
-        self._database = Database(path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait)
+    def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0, is_fixed: bool = False) -> None:
+        self._database = Database(
+            path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait, is_fixed=is_fixed
+        )
         self._jobs: dict[str, int] = {}
 
     @property
@@ -284,21 +287,34 @@ class Journal:
         return {name: (answers, failures) for name, answers, failures in rows}
 
     def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
-        """Take in the answers and failures of other journals, and return how many answers that were."""
+        """Take in the answers and failures of other journals that aren't here; returns how many answers that were."""
         taken = 0
+        known: dict[int, KeyIndex] = {}
+        new: set[bytes] = set()
+        failed = {(failure.job, failure.id, failure.at) for failure in self._list_failures()}
         for other in others:
             source = other if isinstance(other, Journal) else Journal(other)
             # Numbers of jobs are each file's own.
-            jobs = {number: self.job(name) for number, name in source._list_jobs()}
+            jobs = {number: self.job(name) for number, name in source.list_jobs()}
+            known |= {job: self.index(job) for job in jobs.values() if job not in known}
             for rows in source._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
-                self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
-                taken += len(rows)
-            for rows in source._read_raw("failure", "id, key, row, error, message, attempts, cost, at", "failures"):
-                self.commit((), [Failure(jobs[row[1]], *row[2:]) for row in rows])
+                answers = [Answer(jobs[row[1]], *row[2:]) for row in rows]
+                answers = [each for each in answers if each.key not in new and known[each.job].find(each.key) is None]
+                self.commit(answers)
+                new.update(each.key for each in answers)
+                taken += len(answers)
+            failures = [each._replace(job=jobs[each.job]) for each in source._list_failures()]
+            self.commit((), [each for each in failures if (each.job, each.id, each.at) not in failed])
+            failed.update((each.job, each.id, each.at) for each in failures)
             source.close()
         return taken
 
-    def _list_jobs(self) -> list[tuple[int, str]]:
+    def _list_failures(self) -> Iterator[Failure]:
+        for rows in self._read_raw("failure", "id, key, row, error, message, attempts, cost, at", "failures"):
+            yield from (Failure(*row[1:]) for row in rows)
+
+    def list_jobs(self) -> list[tuple[int, str]]:
+        """Return the numbers and names of all jobs."""
         with self._database.read() as connection:
             return connection.execute("SELECT job, name FROM jobs").fetchall()
 
