@@ -106,10 +106,10 @@ async def test_requests_of_a_batch_pass_the_hooks_and_are_spans(
     with mellea.traces.start("batch") as t, mellea.observe(Redact()):
         rows = await collect(provider, server, texts, tmp_path / "run.db")
     assert [row.value for row in rows] == [Mail(f"k{number}", 3) for number in range(3)]
-    assert (
-        "ada@example.org" not in str(server.batches[0].requests)
-        and str(server.batches[0].requests).count("[email]") == 3
-    )
+    # On a busy machine they may come in more than one batch.
+    sent = str([batch.requests for batch in server.batches])
+    assert "ada@example.org" not in sent
+    assert sent.count("[email]") == 3
     requests = [span for span in t.spans if span.is_request]
     assert [span.status for span in requests] == ["ok"] * 3
     assert t.cost == pytest.approx(sum(row.cost or 0 for row in rows)), "half the price here as well"

@@ -59,16 +59,25 @@ _ANNOTATIONS = frozenset(
     | {"writeOnly"}
 )
 _TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-_FORMATS = {"date-time": 32, "time": 21, "date": 10, "duration": 40, "email": 254}  # characters at most
+_FORMATS = {"date-time": 32, "time": 21, "date": 10}  # characters at most
 _FORMATS |= {"hostname": 253, "ipv4": 15, "ipv6": 45, "uuid": 36}
 # These say how a value is meant, not which texts are right.
 _LOOSE_FORMATS = frozenset(
     {"binary", "byte", "directory-path", "double", "file-path", "float", "int32", "int64", "json-string"}
     | {"password", "path"}
 )
-# These the engine doesn't know, but they can be spelled out.
+# The parts of a duration (RFC 3339, appendix A), each with what may follow it.
+_SECONDS = "[0-9]{1,4}S"
+_MINUTES = f"[0-9]{{1,4}}M(?:{_SECONDS})?"
+_TIME = f"T(?:[0-9]{{1,4}}H(?:{_MINUTES})?|{_MINUTES}|{_SECONDS})"
+_DAYS = "[0-9]{1,4}D"
+_MONTHS = f"[0-9]{{1,4}}M(?:{_DAYS})?"
+_DATE = f"(?:[0-9]{{1,4}}Y(?:{_MONTHS})?|{_MONTHS}|{_DAYS})"
+# These the engine doesn't know, or only without limits: a small model writes digits and letters to the token limit.
 _SPELLED_FORMATS = {
-    "uri": r"^[a-z][a-z0-9+.\-]*://[!-~]+$",
+    "duration": f"^P(?:{_DATE}(?:{_TIME})?|{_TIME}|[0-9]{{1,4}}W)$",
+    "email": r"^[A-Za-z0-9]{1,16}(?:[._+\-][A-Za-z0-9]{1,16}){0,2}@(?:[A-Za-z0-9]{1,20}[.\-]){1,4}[a-z]{2,10}$",
+    "uri": r"^[a-z][a-z0-9+.\-]*://([a-z0-9]+[.\-])*[a-z][a-z0-9]*(:[1-9][0-9]{0,3})?([/?][!$&-;=?-Z_a-z~]*)?$",
     "base64": "^(?:[A-Za-z0-9+/]{4})*$",
     "base64url": "^(?:[A-Za-z0-9_-]{4})*$",
     **{
