@@ -39,11 +39,15 @@ def gather_parts(folder: str | os.PathLike[str]) -> None:
         return
     # Made beside it and put into its place at once: somebody may be reading the one that is there.
     fresh = place / f"all-{uuid.uuid4().hex}.new"
+    fresh.touch(mode=0o600)
+    began = fresh.stat().st_mtime_ns
     if whole.exists():
-        shutil.copy(whole, fresh)
+        shutil.copyfile(whole, fresh)
     journal = Journal(fresh)
-    journal.merge(*parts)
+    journal.merge(*parts, only_new=True)
     journal.close()
+    # Workers whose driver was killed may commit for some seconds more: what comes from now on is looked for next time.
+    os.utime(fresh, ns=(began, began))
     os.replace(fresh, whole)
 
 

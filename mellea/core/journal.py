@@ -286,32 +286,36 @@ class Journal:
             ).fetchall()
         return {name: (answers, failures) for name, answers, failures in rows}
 
-    def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
-        """Take in the answers and failures of other journals that aren't here; returns how many answers that were."""
+    def merge(self, *others: str | os.PathLike[str] | Journal, only_new: bool = False) -> int:
+        """Take in the answers and failures of other journals, and return how many answers that were.
+
+        Args:
+            others: the journals, or their files.
+            only_new: whether to leave out what is here already, under the same key.
+        """
         taken = 0
-        known: dict[int, KeyIndex] = {}
-        new: set[bytes] = set()
-        failed = {(failure.job, failure.id, failure.at) for failure in self._list_failures()}
+        seen = _Seen(self) if only_new else None
         for other in others:
             source = other if isinstance(other, Journal) else Journal(other)
             # Numbers of jobs are each file's own.
             jobs = {number: self.job(name) for number, name in source.list_jobs()}
-            known |= {job: self.index(job) for job in jobs.values() if job not in known}
-            for rows in source._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
-                answers = [Answer(jobs[row[1]], *row[2:]) for row in rows]
-                answers = [each for each in answers if each.key not in new and known[each.job].find(each.key) is None]
-                self.commit(answers)
-                new.update(each.key for each in answers)
-                taken += len(answers)
-            failures = [each._replace(job=jobs[each.job]) for each in source._list_failures()]
-            self.commit((), [each for each in failures if (each.job, each.id, each.at) not in failed])
-            failed.update((each.job, each.id, each.at) for each in failures)
+            for answers in source._read_answers(jobs):
+                new = answers if seen is None else seen.drop_answers(answers)
+                self.commit(new)
+                taken += len(new)
+            for failures in source._read_failures(jobs):
+                self.commit((), failures if seen is None else seen.drop_failures(failures))
             source.close()
         return taken
 
-    def _list_failures(self) -> Iterator[Failure]:
+    def _read_answers(self, jobs: Mapping[int, int]) -> Iterator[list[Answer]]:
+        """Yield all answers, with other numbers for their jobs."""
+        for rows in self._read_raw("answer", "id, key, value, usage, cost, at", "answers"):
+            yield [Answer(jobs[row[1]], *row[2:]) for row in rows]
+
+    def _read_failures(self, jobs: Mapping[int, int]) -> Iterator[list[Failure]]:
         for rows in self._read_raw("failure", "id, key, row, error, message, attempts, cost, at", "failures"):
-            yield from (Failure(*row[1:]) for row in rows)
+            yield [Failure(jobs[row[1]], *row[2:]) for row in rows]
 
     def list_jobs(self) -> list[tuple[int, str]]:
         """Return the numbers and names of all jobs."""
@@ -413,6 +417,38 @@ class Journal:
 
     def __repr__(self) -> str:
         return f"Journal({self.path!r})"
+
+
+class _Seen:
+    """What a journal has while others are merged into it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._known: dict[int, KeyIndex] = {}
+        self._keys: set[bytes] = set()
+        jobs = {number: number for number, _ in journal.list_jobs()}
+        self._failed = {_name_failure(each) for failures in journal._read_failures(jobs) for each in failures}
+
+    def drop_answers(self, answers: list[Answer]) -> list[Answer]:
+        """Return those that the journal hasn't, and count them as seen."""
+        new = [each for each in answers if each.key not in self._keys and not self._has(each)]
+        self._keys.update(each.key for each in new)
+        return new
+
+    def _has(self, answer: Answer) -> bool:
+        if answer.job not in self._known:
+            self._known[answer.job] = self._journal.index(answer.job)
+        return self._known[answer.job].find(answer.key) is not None
+
+    def drop_failures(self, failures: list[Failure]) -> list[Failure]:
+        """Return those that the journal hasn't, and count them as seen."""
+        new = [each for each in failures if _name_failure(each) not in self._failed]
+        self._failed.update(map(_name_failure, new))
+        return new
+
+
+def _name_failure(failure: Failure) -> tuple[int, str, float]:
+    return failure.job, failure.id, failure.at
 
 
 def _in_powers(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

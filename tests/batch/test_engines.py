@@ -122,7 +122,7 @@ def test_parts_keep_journals_of_their_own_which_are_merged(tmp_path: Path) -> No
     whole = Journal(tmp_path / "whole.db")
     assert whole.merge(*sorted(folder.glob("part-*.db"))) == 60
     assert all(row["cached"] for row in Partition(CLASSIFY, tmp_path / "whole.db", "number")(ROWS))
-    assert whole.merge(*folder.glob("part-*.db")) == 0, "what is there isn't taken again"
+    assert whole.merge(*folder.glob("part-*.db"), only_new=True) == 0
 
 
 def test_a_job_begins_with_what_all_parts_have_answered(tmp_path: Path) -> None:
@@ -135,6 +135,16 @@ def test_a_job_begins_with_what_all_parts_have_answered(tmp_path: Path) -> None:
     assert not any(row["cached"] for row in changed)
     assert all(row["cached"] for row in Partition(CLASSIFY, folder, "number")(ROWS[:31])) is False
     assert Journal(tmp_path / "parts" / "all.db").count() == {"tests.batch.engine_functions.classify": (60, 0)}
+
+
+def test_failures_of_parts_are_kept_once(tmp_path: Path) -> None:
+    folder = f"{tmp_path / 'parts'}/"
+    for _ in range(3):
+        list(Partition(CLASSIFY, folder, "number")([ROWS[0], {"number": "T-x", "text": "wrong"}]))
+    Partition(CLASSIFY, folder, "number")
+    whole = Journal(tmp_path / "parts" / "all.db")
+    assert whole.count() == {"tests.batch.engine_functions.classify": (1, 3)}, "each run has asked for it once"
+    assert [row["id"] for row in whole.failures()] == ["T-x"]
 
 
 def test_a_folder_that_a_machine_has_not_is_told(tmp_path: Path) -> None:
