@@ -58,8 +58,12 @@ def spark_cluster() -> Iterator[Map]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.default.parallelism": "4",
+        # On a busy machine a worker takes longer to start and to answer than the usual 15 s.
+        "spark.python.authenticate.socketTimeout": "240s",
+        "spark.network.timeout": "600s",
+        "spark.executor.heartbeatInterval": "60s",
     }
-    session = SparkSession.builder.master("local[2,4]").config(map=settings).getOrCreate()
+    session = SparkSession.builder.master("local[2,20]").config(map=settings).getOrCreate()
 
     def run(function: Any, rows: Any, size: int = 15, **named: Any) -> list[dict[str, Any]]:
         if isinstance(rows, list):
