@@ -60,9 +60,6 @@ def merge(
     file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to merge.")]
 ) -> None:
     """Take the answers of other journals into one, such as those of an engine's parts."""
-    # All are looked at before the first is taken in, so a wrong name changes nothing.
-    for other in others:
-        _open(other)
     output.note(f"mellea: merged {Journal(file).merge(*others):,} answers")
 
 

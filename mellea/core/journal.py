@@ -163,14 +163,17 @@ class Journal:
     Args:
         path: the file, made if it isn't there, readable for this user alone.
         wait: seconds to wait for another process that writes.
+        is_fixed: whether it is only read, and nobody writes it meanwhile.
 
     Raises:
         UsageError: the path is none. Every method raises a `StateError` if the file isn't a journal, is damaged, or
             can't be opened or written; the last is an `sqlite3.OperationalError`, too.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0) -> None:
-        self._database = Database(path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait)
+    def __init__(self, path: str | os.PathLike[str], *, wait: float = 30.0, is_fixed: bool = False) -> None:
+        self._database = Database(
+            path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait, is_fixed=is_fixed
+        )
         self._jobs: dict[str, int] = {}
 
     @property
@@ -294,33 +297,49 @@ class Journal:
             ).fetchall()
         return {name: (answers, failures) for name, answers, failures in rows}
 
-    def merge(self, *others: str | os.PathLike[str] | Journal) -> int:
-        """Take in the answers and failures of other journals, and return how many answers that were.
+    def merge(self, *others: str | os.PathLike[str] | Journal, only_new: bool = False) -> int:
+        """Add the answers and failures of other journals, and return how many answers were added.
+
+        Args:
+            others: the journals, or their files.
+            only_new: whether to leave out what is here already, under the same key.
 
         Raises:
-            UsageError: one of them isn't there, or is this one.
+            UsageError: one of them doesn't exist, or is this one.
         """
         sources = [other if isinstance(other, Journal) else Journal(other) for other in others]
-        # All are looked at before the first is taken in, so a wrong name changes nothing.
+        # All are checked before the first is merged, so a wrong name changes nothing.
         for source in sources:
             if not os.path.isfile(source.path):
                 raise UsageError(f"there is no journal {source.path!r}")
             if os.path.exists(self.path) and os.path.samefile(self.path, source.path):
                 raise UsageError(f"the journal {source.path!r} can't be merged into itself")
         taken = 0
+        seen = _Seen(self) if only_new else None
         for source in sources:
-            # Numbers of jobs are each file's own.
-            jobs = {number: self.job(name) for number, name in source._list_jobs()}
-            for rows in source._read_raw("answer", "id, key, value, usage, cost, at, row_digest", "answers"):
-                self.commit([Answer(jobs[row[1]], *row[2:]) for row in rows])
-                taken += len(rows)
-            columns = "id, key, row, error, message, attempts, cost, at, row_digest"
-            for rows in source._read_raw("failure", columns, "failures"):
-                self.commit((), [Failure(jobs[row[1]], *row[2:]) for row in rows])
+            # Each file numbers jobs on its own.
+            jobs = {number: self.job(name) for number, name in source.list_jobs()}
+            for answers in source._read_answers(jobs):
+                new = answers if seen is None else seen.drop_answers(answers)
+                self.commit(new)
+                taken += len(new)
+            for failures in source._read_failures(jobs):
+                self.commit((), failures if seen is None else seen.drop_failures(failures))
             source.close()
         return taken
 
-    def _list_jobs(self) -> list[tuple[int, str]]:
+    def _read_answers(self, jobs: Mapping[int, int]) -> Iterator[list[Answer]]:
+        """Yield all answers, with other numbers for their jobs."""
+        for rows in self._read_raw("answer", "id, key, value, usage, cost, at, row_digest", "answers"):
+            yield [Answer(jobs[row[1]], *row[2:]) for row in rows]
+
+    def _read_failures(self, jobs: Mapping[int, int]) -> Iterator[list[Failure]]:
+        columns = "id, key, row, error, message, attempts, cost, at, row_digest"
+        for rows in self._read_raw("failure", columns, "failures"):
+            yield [Failure(jobs[row[1]], *row[2:]) for row in rows]
+
+    def list_jobs(self) -> list[tuple[int, str]]:
+        """Return the numbers and names of all jobs."""
         with self._database.read() as connection:
             return connection.execute("SELECT job, name FROM jobs").fetchall()
 
@@ -481,6 +500,38 @@ class Journal:
 
     def __repr__(self) -> str:
         return f"Journal({self.path!r})"
+
+
+class _Seen:
+    """What a journal has while others are merged into it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._known: dict[int, KeyIndex] = {}
+        self._keys: set[bytes] = set()
+        jobs = {number: number for number, _ in journal.list_jobs()}
+        self._failed = {_name_failure(each) for failures in journal._read_failures(jobs) for each in failures}
+
+    def drop_answers(self, answers: list[Answer]) -> list[Answer]:
+        """Return those that the journal hasn't, and count them as seen."""
+        new = [each for each in answers if each.key not in self._keys and not self._has(each)]
+        self._keys.update(each.key for each in new)
+        return new
+
+    def _has(self, answer: Answer) -> bool:
+        if answer.job not in self._known:
+            self._known[answer.job] = self._journal.index(answer.job)
+        return self._known[answer.job].find(answer.key) is not None
+
+    def drop_failures(self, failures: list[Failure]) -> list[Failure]:
+        """Return those that the journal hasn't, and count them as seen."""
+        new = [each for each in failures if _name_failure(each) not in self._failed]
+        self._failed.update(map(_name_failure, new))
+        return new
+
+
+def _name_failure(failure: Failure) -> tuple[int, str, float]:
+    return failure.job, failure.id, failure.at
 
 
 def _in_powers(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

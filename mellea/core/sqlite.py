@@ -22,6 +22,7 @@ import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from mellea.errors import StateError, UsageError
 
@@ -61,6 +62,8 @@ class Database:
             The number of versions is the version that is written.
         is_durable: whether a commit survives a failure of power (a write to the disk each); if not, a killed process.
         wait: seconds to wait for the lock of somebody else.
+        is_fixed: whether it is only read, and nobody writes it meanwhile; several machines may read such a file over a
+            network.
     """
 
     def __init__(
@@ -71,13 +74,14 @@ class Database:
         schema: Sequence[Sequence[str]],
         is_durable: bool = True,
         wait: float = _WAIT_SECONDS,
+        is_fixed: bool = False,
     ) -> None:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
             raise UsageError(f"a database takes the path of a file, not {path!r}")
         self.path = os.fspath(path)
         self.kind = kind
         self._schema = schema
-        self._is_durable, self._wait = is_durable, wait
+        self._is_durable, self._wait, self._is_fixed = is_durable, wait, is_fixed
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -200,13 +204,20 @@ class Database:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        if self.path != ":memory:":
+        if self.path != ":memory:" and not self._is_fixed:
             _make_private(self.path)
         connection = sqlite3.connect(
-            self.path, timeout=self._wait, isolation_level=None, check_same_thread=False, cached_statements=64
+            f"{Path(self.path).absolute().as_uri()}?immutable=1" if self._is_fixed else self.path,
+            timeout=self._wait,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+            uri=self._is_fixed,
         )
         try:
             self._read_version(connection)  # before anything is changed
+            if self._is_fixed:
+                return connection
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; pages can be given back later
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
