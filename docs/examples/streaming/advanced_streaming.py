@@ -85,7 +85,7 @@ async def deadlines(m: mellea.MelleaSession) -> None:
         print("timeout:  the verb was given up, and its request with it")
 
 
-async def run_together(m: mellea.MelleaSession) -> None:
+async def together(m: mellea.MelleaSession) -> None:
     """Several streams are read as one: each line comes with its label, as soon as it is there."""
     started = perf_counter()
     topics = ["the moon", "a river", "bread"]
