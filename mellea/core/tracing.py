@@ -8,7 +8,7 @@ Rules:
   context that is, and so is what the body itself has made current.
 - A function that returns a coroutine or a generator, such as one that another decorator has wrapped, is a span until
   that has ended.
-- A generator that is left early, closed or dropped ends as cancelled, also where nobody can run its code any more
+- A generator that is left early, closed or dropped ends as cancelled, even where its code can't run any more
   because its loop has gone.
 """
 
@@ -267,7 +267,7 @@ class _Steps:
         if self.span is not None:
             self.span.end(GeneratorExit(), is_cancelled=True)
 
-    def __del__(self) -> None:  # the generator was dropped, and nobody could run its code any more
+    def __del__(self) -> None:  # the generator was dropped, and its code can't run any more
         self.close()
 
 
@@ -363,5 +363,5 @@ _KINDS: Mapping[type, Callable[..., Callable[..., Any]]] = {
 
 
 def _is_cancellation(error: BaseException | None) -> bool:
-    """Whether what left a block is a cancellation, Ctrl-C or the end of a generator, and nobody's failure."""
+    """Whether what left a block is a cancellation, Ctrl-C or the end of a generator, and not a failure."""
     return error is not None and not isinstance(error, Exception)

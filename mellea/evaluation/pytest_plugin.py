@@ -92,7 +92,8 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 # A wrapper: plug-ins for async tests call the function themselves, before any other hook could.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Run a generative test as often as it asks for; others, and each run of it, are left to whoever runs them."""
+    """Run a generative test as often as it asks for; others, and each of its runs, are left to pytest and other
+    plugins."""
     if not _is_generative(pyfuncitem) or pyfuncitem.stash.get(_sampling_key, False):
         return (yield)
     goal = _read_mark(pyfuncitem)
@@ -112,7 +113,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
                     pyfuncitem.ihook.pytest_pyfunc_call(pyfuncitem=pyfuncitem)
     finally:
         pyfuncitem.stash[_sampling_key] = False
-        # Properties reach whoever writes the summary, also from another process.
+        # Properties reach the process that writes the summary.
         pyfuncitem.user_properties.append((_GIVEN, answers.given - given))
         pyfuncitem.user_properties.append((_ASKED, answers.asked - asked))
     _judge(pyfuncitem, goal, failures)

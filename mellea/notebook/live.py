@@ -145,7 +145,7 @@ class _Follower:
 
     def start(self) -> threading.Thread:
         """Draw once, and have a thread do the rest; return that."""
-        # Here and not in the thread, so that the output stands where the program has come to.
+        # Here and not in the thread, so that the output appears where the program is.
         self._look()
         thread = self._screen.make_thread(self._follow)
         thread.start()
