@@ -5,7 +5,7 @@ Rules:
 - A thunk is followed by a thread of its own, so showing it waits for nothing. The thread holds the thunk's record and
   not the thunk: a thunk that is shown can still be dropped, which cancels it, and its output says so.
 - A stream is a verb, so showing it reads it to its end; an interrupt, or a cancelled wait, ends the generation.
-- What has changed is drawn at most ten times a second, and the last state always.
+- Changes are drawn at most ten times a second, and the last state always.
 """
 
 from __future__ import annotations
