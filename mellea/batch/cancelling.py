@@ -1,4 +1,4 @@
-"""Batches that nobody wants any more: cancelled at the provider, so that what isn't answered yet costs nothing."""
+"""Batches that are no longer needed: cancelled at the provider, so that unanswered requests cost nothing."""
 
 from __future__ import annotations
 

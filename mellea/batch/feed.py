@@ -156,7 +156,7 @@ class PushFeed(Feed):
                     return found
                 if self._is_over:
                     return []
-                # Set under the same lock as the look at the rows: a pump in between would find nobody to wake.
+                # Set under the same lock as the check of the rows: a pump in between would find no waiter to wake.
                 self._wanted = most
                 taker = self._taker = create_waiter()
                 pusher = self.pusher

@@ -1,4 +1,4 @@
-"""The one function that all engines run: rows in, outcomes out, the journal beside it.
+"""The one function that all engines run: rows in, outcomes out, with a journal.
 
 An engine gives each of its workers a part of the rows. A partition maps them as `mellea.map` does on one machine, so a
 worker that is killed, or a task that is run again, asks for nothing that was committed.

@@ -80,7 +80,7 @@ class PlainProgram(Program):
         self._find_source()
 
     def _find_source(self) -> Any:
-        """Return what stands for the function itself in digests: nothing, where `version=` does."""
+        """Return the function's own part of digests: nothing if `version=` is given."""
         if self._source is None:
             self._source = "" if self.version is not None else json.dumps(find_form(self._find_code()), sort_keys=True)
         return self._source

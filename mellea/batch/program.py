@@ -26,7 +26,7 @@ class Work(ABC):
     """The work on one row.
 
     Attributes:
-        digest: of what decides the answer; `b""` where nobody keeps it.
+        digest: of what decides the answer; `b""` where it isn't kept.
         backend: whom it asks, if that is known.
     """
 
@@ -90,7 +90,7 @@ class Program(ABC):
         version: the caller's own version of it.
 
     Attributes:
-        name: the qualified name, which its answers stand under in a journal.
+        name: the qualified name, under which a journal keeps its answers.
         parameters: the names of the parameters; `None` if it takes any.
         is_keyed: whether answers are kept, so that digests are needed.
         warns_of_change: whether to warn if a row is requested again since something that decides its answer has

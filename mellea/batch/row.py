@@ -82,7 +82,7 @@ def digest_row(row: Any) -> bytes | None:
 
 
 def make_arguments(row: Any, id: RowId, parameters: frozenset[str] | None) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return the positional and the named arguments that a row stands for.
+    """Return a row as positional and named arguments.
 
     Args:
         row: something with keys is named arguments, a tuple positional ones, anything else the only one.

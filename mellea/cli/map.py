@@ -53,7 +53,7 @@ def map(
 
     The outcomes are JSON lines of id and value, in the order of the rows.
     """
-    # A journal by default: whoever runs a long map rarely thinks of one before the first crash.
+    # A journal by default: users rarely think of one before the first crash of a long map.
     kept = journal or rows.with_suffix(".journal.db")
     check_files({"the file of rows": rows, "the journal": kept}, {"-o": out, "--errors": errors})
     # Not continued without being asked, since it may be of other rows, or of an older prompt.

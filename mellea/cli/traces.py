@@ -1,4 +1,4 @@
-"""`mellea traces`: what programs did, out of the record that `mellea.traces.record` or `MELLEA_TRACES` keeps."""
+"""`mellea traces`: what programs did, from the record that `mellea.traces.record` or `MELLEA_TRACES` keeps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ app = typer.Typer(help="What programs did: list, show, open and export recorded 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
     """What programs did: list, show, open and export recorded runs."""
-    # `mellea traces` alone is the command that is wanted most.
+    # `mellea traces` alone is the most used command.
     if context.invoked_subcommand is None:
         list_runs(database=database, as_json=as_json)
 
@@ -157,7 +157,7 @@ def open_run(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Whether to open a browser.")] = True,
 ) -> None:
-    """Show the page of a run in a browser; it follows a run that goes on."""
+    """Show the page of a run in a browser; it follows a running one."""
     from mellea.telemetry.page import render_page, serve_page  # lazy: other commands don't need it
 
     id = _find(database, run)
@@ -165,7 +165,7 @@ def open_run(
         out.write_text(render_page(read_run(database, id)), "utf-8")
         output.note(f"mellea: run {id} is in {os.fspath(out)!r}")
         return
-    # The page reads the file while it is open, so a run that goes on is followed.
+    # The page reads the file while it is open, so it follows a running program.
     with serve_page(database, run=id) as server:
         output.write(f"{server.url}\n")
         if browser:

@@ -76,7 +76,7 @@ class ToolSpec(Bound):
 
 @dataclass(frozen=True, slots=True)
 class BuiltinTool:
-    """A tool that the provider runs itself, as the functions in the room of that provider make it.
+    """A tool that the provider runs itself, as the functions in that provider's package make it.
 
     Args:
         provider: whose tool it is.
@@ -99,7 +99,7 @@ class OutputSchema:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a model, in nobody's wire format.
+    """One request to a model, in no provider's wire format.
 
     Args:
         messages: the conversation, oldest first. Its content is plain blocks: no thunks, no components.
@@ -140,7 +140,7 @@ class Request:
             model: which model, such as its `model_id`.
 
         Raises:
-            UsageError: an option, a schema or a tool holds something that JSON can't say.
+            UsageError: an option, a schema or a tool holds something that JSON can't represent.
         """
         schema = self.output_schema
         return digest(

@@ -47,7 +47,7 @@ class CaseInput:
     name = "case"  # in traces
 
     def parts(self) -> Sequence[Any]:
-        """Return nothing: all that is in it is text."""
+        """Return nothing: it contains only text."""
         return ()
 
     def format_for_llm(self) -> str:
@@ -85,7 +85,7 @@ def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[NamedCheck, ...]:
     """Return checks with names; without any, that of the expected value where the cases have one.
 
     Raises:
-        UsageError: one of them is no check, or can't be made of these cases.
+        UsageError: one of them is no check, or can't be made from these cases.
     """
     if checks is None:
         checks = _default_checks(cases)
@@ -114,7 +114,7 @@ def _default_checks(cases: Sequence[Case]) -> list[Requirement]:
 
 
 def shorten(text: str, most: int = _LONGEST_NAME) -> str:
-    """Return a text on one line, and cut where it is too long."""
+    """Return a text on one line, truncated if it is too long."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
@@ -124,7 +124,7 @@ def _is_function(check: Any) -> bool:
 
 
 def _as_requirement(function: Callable[..., Any]) -> Requirement:
-    """Make a requirement of a function of the value, or of the value and the case."""
+    """Make a requirement from a function of the value, or of the value and the case."""
     name = str(getattr(function, "__name__", type(function).__name__))
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -237,7 +237,7 @@ def get_value(context: Context) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """Return what a function returned without what is around it: the typed result of a thunk, or of a run."""
+    """Return what a function returned, unwrapped: the typed result of a thunk, or of a run."""
     if isinstance(value, ModelOutputThunk):
         return value.parsed
     return value.output if isinstance(value, AgentRun) else value

@@ -1,4 +1,4 @@
-"""Which value came where which was expected; and how far two who judge the same agree."""
+"""A confusion matrix of expected and returned values, and how far two judges agree."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ __all__ = ["Agreement", "Confusion", "count_confusion", "measure_agreement"]
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each label came for each that was expected.
+    """How often each label was returned for each expected one.
 
     Attributes:
         labels: the labels, in the order of the type.
-        counts: a row for each expected label, in it a number for each label that came.
+        counts: a row for each expected label, with a number for each returned label.
     """
 
     labels: tuple[Any, ...]
     counts: tuple[tuple[int, ...], ...]
 
     def count(self, expected: Any, came: Any) -> int:
-        """Return how often one label came where another was expected."""
+        """Return how often one label was returned where another was expected."""
         return self.counts[self.labels.index(expected)][self.labels.index(came)]
 
     def recall(self, label: Any) -> float:
-        """Return how often a label came where it was expected; NaN if it never was."""
+        """Return how often a label was returned where it was expected; NaN if it never was."""
         place = self.labels.index(label)
         return _divide(self.counts[place][place], sum(self.counts[place]))
 
     def precision(self, label: Any) -> float:
-        """Return how often a label was expected where it came; NaN if it never came."""
+        """Return how often a label was expected where it was returned; NaN if it never was."""
         place = self.labels.index(label)
         return _divide(self.counts[place][place], sum(row[place] for row in self.counts))
 
@@ -59,7 +59,7 @@ def count_confusion(pairs: Iterable[tuple[Any, Any]], labels: Sequence[Any]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two who judged the same things agree.
+    """How far two judges of the same things agree.
 
     Attributes:
         count: how many things both judged.

@@ -1,4 +1,4 @@
-"""What an evaluation found: samples, and what is counted of them: rates, comparisons, cost and time."""
+"""What an evaluation found: samples, and their rates, comparisons, cost and time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Findings", "Sample", "Timing", "Verdict"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check said of one sample.
+    """The result of one check on one sample.
 
     Attributes:
         check: the name of the check.
-        passed: whether the requirement is met; `None` if the check failed to say.
+        passed: whether the requirement is met; `None` if the check failed.
         reason: why or why not.
         score: how well it is met, from 0 to 1, if known.
-        error: why the check failed to say anything.
+        error: why the check itself failed.
     """
 
     check: str
@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one variant made of one case, once.
+    """One result of a variant on a case.
 
     Attributes:
         variant: the name of the variant.

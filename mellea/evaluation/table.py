@@ -24,7 +24,7 @@ def _draw_lines(text: Text) -> str:
 
 
 def _draw_table(table: FigureTable) -> str:
-    # A text from a model can't move the cursor of the terminal.
+    # A model's text must not move the terminal's cursor.
     lines = [[make_lines_visible(cell) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(_width(row[column]) for row in lines) for column in range(len(table.head))]
     drawn = [

@@ -119,7 +119,7 @@ class SpanObserver(Observer):
 
     def _describe(self, span: Span, made: OtelSpan | None, begun: Mapping[str, Any]) -> None:
         operation = begun.get(semconv.OPERATION_NAME)
-        # A span that isn't sampled is made and ended, but describing it would be work for nobody.
+        # A span that isn't sampled is made and ended, but its attributes would be wasted work.
         is_seen = made is not None and made.is_recording()
         if not is_seen and (operation is None or self._histograms is None):
             return

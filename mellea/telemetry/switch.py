@@ -98,7 +98,7 @@ def enable(
 
         if exporter is None and not has_providers:
             tracer_provider, meter_provider = get_tracer_provider(), get_meter_provider()
-            # Nobody has set up anything: what stands for a provider that may come is the API's own, not the SDK's.
+            # Nothing is set up: the placeholder for a later provider is the API's own, not the SDK's.
             if isinstance(tracer_provider, ProxyTracerProvider) and _is_of_api(meter_provider):
                 exporter = "otlp"
         ends: list[Callable[[], Any]] = []

@@ -134,7 +134,7 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
     text = _render_representation(representation, rendering).strip()
     if not rendering.mark:
         return Rendered((CBlock(text),) if text else (), tuple(rendering.images))
-    # Only now: templates put texts together in ways that nobody but they know, and the marks go with them.
+    # Only now: how a template joins texts is known only once it is rendered, and the marks go with them.
     *kept, rest = text.split(rendering.mark)
     blocks = [*[CBlock(text, cache=True) for text in kept], CBlock(rest)]
     return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))

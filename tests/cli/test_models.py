@@ -29,7 +29,7 @@ def model(monkeypatch, tmp_path):
 
 
 def test_list(model, capsys, monkeypatch):
-    monkeypatch.setattr(models, "providers", lambda: ["llama_cpp"])
+    monkeypatch.setattr(models, "list_provider_names", lambda: ["llama_cpp"])
     for arguments in (["models", "list", "--all"], ["models", "list"]):
         assert main(arguments) == 0
         out, note = capsys.readouterr()
@@ -77,7 +77,7 @@ def server():
 
 
 def test_list_tells_what_can_be_reached_and_why_not_the_rest(server, capsys, monkeypatch):
-    monkeypatch.setattr(models, "providers", lambda: ["groq", "openai", "vllm", "azure"])
+    monkeypatch.setattr(models, "list_provider_names", lambda: ["groq", "openai", "vllm", "azure"])
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
     monkeypatch.delenv("AZURE_OPENAI_BASE_URL", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "good-key")

@@ -15,7 +15,7 @@ from mellea.errors import WireError
 __all__ = ["CallBlock", "call_extras"]
 
 _EXTRAS = ("caller", "server_name", "toolset_name")
-"""Fields of a call beside its name and input; they have to be sent back with it, and are kept in its signature."""
+"""Fields of a call other than its name and input; they have to be sent back, and are kept in its signature."""
 
 
 @dataclass(slots=True)

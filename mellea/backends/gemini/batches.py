@@ -48,7 +48,7 @@ class GeminiBatches(BatchCodec):
 
     Args:
         model: the model's resource, such as `"models/gemini-2.5-flash"`.
-        base: the base URL, such as `"https://generativelanguage.googleapis.com/v1beta"`; files are beside it.
+        base: the base URL, such as `"https://generativelanguage.googleapis.com/v1beta"`; the files' URL is next to it.
     """
 
     most_requests = 100_000

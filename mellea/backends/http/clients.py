@@ -130,7 +130,7 @@ async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> SharedClie
 
 
 async def _live(made: SharedClient) -> AsyncGenerator[None, None]:
-    """Wait until this generator is closed, at the latest by the loop's shutdown."""
+    """Wait until this generator is closed, by the loop's shutdown if not before."""
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ Rules, which every wire follows by deriving from this class:
 - The bytes decide the format, not the content type: server-sent events, JSON (one body, a list, or several values),
   lines of JSON, or no answer at all.
 - The events that come before an error in one read are returned; the error is raised by the next call.
-- Essential words are read strictly. What is beside the point never fails an answer, and null is the same as absent.
+- Essential fields are read strictly. Other fields never fail an answer, and null is the same as absent.
 - Once the provider has said that the answer is complete (`is_complete`), nothing fails it: later faults are
   logged and skipped.
 - An answer in which nothing was recognised is an error that shows what came, never an empty success.

@@ -79,7 +79,7 @@ class Pool:
     Args:
         context: for TLS with the server; `None` if it doesn't use it.
         split: splits a URL that isn't plain.
-        proxy: what stands between here and the server.
+        proxy: the proxy in front of the server.
         proxy_context: for TLS with the proxy.
         has_tunnel: whether the proxy connects to the server; if not, it gets the requests.
 

@@ -377,7 +377,7 @@ def _write_names(value: Any, path: str, is_open: bool) -> Any:
 
 
 def _write_most(value: Any, path: str, is_open: bool) -> int:
-    # Narrower than the schema, but nobody would wait for such a long answer.
+    # Narrower than the schema, but such a long answer would take too long anyway.
     return min(_count(value, path), _MAX_COUNT)
 
 

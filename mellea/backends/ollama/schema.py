@@ -117,7 +117,7 @@ class _Writer:
         return {}
 
     def _join_all_of(self, schema: Mapping[str, Json], depth: int = 0) -> Mapping[str, Json]:
-        """Merge the parts of an `allOf`; keywords beside it take precedence over those inside."""
+        """Merge the parts of an `allOf`; keywords next to it take precedence over those inside."""
         parts = schema.get("allOf")
         if not isinstance(parts, list) or depth > _DEEPEST:
             return schema

@@ -2,7 +2,7 @@
 
 "Structured model outputs", section "Supported schemas" (as of 2026-10): the top is an object; every object names all
 its properties as required and allows no others; no `default`, `oneOf`, `allOf`, `not`, `if`, `patternProperties`,
-`prefixItems`; a `$ref` has nothing beside it. Limits of lengths and counts are moved to the description: the answer is
+`prefixItems`; a `$ref` has no siblings. Limits of lengths and counts are moved to the description: the answer is
 validated against the schema itself afterwards. A schema without such a form is sent without `strict`.
 
 Only OpenAI, and services that copied it, need this. Servers of open weights (LM Studio, vLLM, llama.cpp,
@@ -155,7 +155,7 @@ class _StrictSubset:
         beside = {name: value for name, value in schema.items() if name != "$ref" and name not in _DROPPED}
         pointer = schema["$ref"]
         # A reference may have no siblings, so its target is written out with the rest merged in; one that leads to
-        # itself stays a reference, and loses what was beside it.
+        # itself stays a reference, and loses its siblings.
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)

@@ -5,7 +5,7 @@ model at an unknown URL gets the quirks of `COMPATIBLE`.
 
 Looked up (2026-11): that Mistral answers 422 to `stream_options` and `max_completion_tokens`; that Cerebras answers
 400 to the penalties; that Moonshot and Groq name the limit `max_completion_tokens`; DeepSeek's switch for thinking
-(api-docs.deepseek.com, "Thinking Mode"), and that it and Moonshot want the reasoning back beside calls. None of the
+(api-docs.deepseek.com, "Thinking Mode"), and that it and Moonshot want the reasoning back with calls. None of the
 services was called from here.
 """
 

@@ -25,15 +25,9 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.options import Deadlines
+from mellea.core.runtime import failure
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
-from mellea.core.runtime.failure import (
-    as_mellea_error,
-    make_interrupted_error,
-    make_left_behind_error,
-    make_lost_error,
-    make_overdue_error,
-)
 from mellea.core.runtime.ledger import current_ledger, log_end
 from mellea.core.runtime.loop import get_current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
@@ -129,12 +123,12 @@ class Run(Record):
 
     def _is_passed_on(self, error: BaseException) -> bool:
         """End the run with an error, unless it isn't one; returns whether it leaves the task anyway."""
-        # Readers get it, since nothing but cancellation may escape a detached task (a group can contain
-        # that, too). A run that is discarded with its loop isn't on it any more. Ctrl-C goes to the main thread.
+        # Readers get it, since only cancellation may escape a detached task (a group may contain it). A run that is
+        # discarded with its loop isn't on it any more. Ctrl-C goes to the main thread.
         is_ours = self._loop is not None and self._loop.is_current()
         if not is_ours or isinstance(error, anyio.get_cancelled_exc_class()):
             return True
-        said = as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
+        said = failure.as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
         self.end(State.FAILED, said, is_settled=True)
         is_interrupt = isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
         if is_interrupt and self._task is not None:
@@ -147,7 +141,7 @@ class Run(Record):
             return
         if self.limit is None:
             # Cancelled from outside, perhaps before its first step, or discarded: the loop is shutting down.
-            self.end(State.FAILED, make_lost_error("ended"))
+            self.end(State.FAILED, failure.make_lost_error("ended"))
         self._log_end()
         self._open = self._work = self._ready = self._parse = self._correction = None
         self._task = self._held_end = self._whole = None
@@ -173,7 +167,7 @@ class Run(Record):
     def abandon(self) -> None:
         """After a fork, end the parent's run in the child, where nothing produces it."""
         self._lock, self.spans, self._registers = threading.Lock(), None, ()  # the parent reports it
-        self.end(State.FAILED, make_left_behind_error())
+        self.end(State.FAILED, failure.make_left_behind_error())
         self._closed = True
 
     async def _correct(self, make: Callable[[], Awaitable[Any]], correction: Corrector) -> Any:
@@ -215,7 +209,7 @@ class Run(Record):
         if self.limit is not None:
             return None
         if not has_ended:
-            raise make_interrupted_error(self.backend, self.model)
+            raise failure.make_interrupted_error(self.backend, self.model)
         self._clock.ignore_silence()  # no more waiting; the total deadline also covers parsing
         return THE_TEXT if self._parse is None else await self._parse_answer(self._parse)
 
@@ -295,5 +289,5 @@ class Run(Record):
 
     def _expire(self, late: str, seconds: float) -> None:
         what = self._overdue or f"the model {self.model!r} at backend {self.backend!r} was {late}"
-        if self.end(State.FAILED, make_overdue_error(what, seconds, self.backend, self.model)):
+        if self.end(State.FAILED, failure.make_overdue_error(what, seconds, self.backend, self.model)):
             self._stop_task()

@@ -99,9 +99,9 @@ class Record(Waits):
         self.model = model
         self.format = format
         self.is_composite = is_composite
-        self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
+        self.is_left = False  # belongs to a stream or was detached: it isn't missed if the program ends
         self.sent: SentRequest | None = None
-        self.spans: Told[Record] | None = None  # what observers are told of it, if anybody listens
+        self.spans: Told[Record] | None = None  # what it reports to observers, if there are any
         self.state = State.PENDING
         self.events: list[Event] = []
         self.error: MelleaError | None = None

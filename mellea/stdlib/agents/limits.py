@@ -214,7 +214,7 @@ class Book:
 
     def is_steered(self) -> bool:
         """Whether the user has said more. If not, the run is closed to further messages."""
-        # Looking and closing are one moment: else what is said in between would be taken, and nobody would read it.
+        # Checked and closed in one step: a message in between would be accepted and never read.
         with self._lock:
             self._is_closed = not self.added
             return not self._is_closed

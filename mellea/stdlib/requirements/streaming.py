@@ -172,7 +172,7 @@ class Watch:
             self._notify()
 
         calls: list[Callable[[], Awaitable[None]]] = [read_all]
-        # One task for each requirement, so that a slow one holds up nobody but the release of its own chunks.
+        # One task for each requirement, so that a slow one delays only the release of its own chunks.
         calls += [
             partial(self._validate_chunks, lane, requirement)
             for lane in self._lanes
@@ -209,7 +209,7 @@ class Watch:
             self._notify()
 
     def _notify(self) -> None:
-        # Replaced before it is set: whoever is woken waits for the next one, and can't miss it.
+        # Replaced before it is set: a woken task waits for the next one, and can't miss it.
         news, self._news = self._news, anyio.Event()
         news.set()
 

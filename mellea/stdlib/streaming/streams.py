@@ -101,22 +101,22 @@ class ReaderPlace:
         self._has_begun = True
 
     def end(self) -> None:
-        """Note that the reader is through. If the generation goes on and nobody else reads, it is cancelled: posted."""
+        """Note that the reader is done. If the generation goes on without another reader, post its cancellation."""
         if self._leave():
             self._stream._post_cancel()
 
     def close(self) -> None:
-        """Leave, and wait until the connection is closed if nobody else reads."""
+        """Leave, and wait until the connection is closed if there is no other reader."""
         if self._leave():
             self._stream._close_now()
 
     async def aclose(self) -> None:
-        """Leave, and wait until the connection is closed if nobody else reads."""
+        """Leave, and wait until the connection is closed if there is no other reader."""
         if self._leave() and (thunk := self._stream._thunk) is not None:
             await thunk.cancel()
 
     def _leave(self) -> bool:
-        """Note that the reader is through, and return whether nobody reads any more what is still being written."""
+        """Note that the reader is done, and return whether the generation goes on without a reader."""
         self._is_over = True
         thunk = self._stream._thunk
         if thunk is None or thunk.record.is_final:
@@ -565,7 +565,7 @@ def _do_nothing() -> None:
 async def launch_from_async(stream: _Plain) -> None:
     """Launch a plain stream in a worker thread, since this may be the thread that runs synchronous verbs.
 
-    A wait that is cancelled still lasts until the launch is over, or nobody would close what is launched.
+    A cancelled wait still lasts until the launch is over; otherwise nothing would close what was launched.
 
     Args:
         stream: a plain stream, of a session or of an agent; `to_async()` reads it then.

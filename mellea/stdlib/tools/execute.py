@@ -193,7 +193,7 @@ async def perform(
         is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
 
     Raises:
-        ToolError: there is no such tool, the arguments don't fit, or nobody has approved of the call; what the tool
+        ToolError: there is no such tool, the arguments don't fit, or the call wasn't approved; what the tool
             raises comes as it is.
     """
     tool = tools.get(call.tool_name)

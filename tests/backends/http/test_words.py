@@ -102,6 +102,6 @@ def test_a_page_without_its_markup() -> None:
 
 def test_an_unexpected_endpoint_is_an_address_that_is_wrong() -> None:
     """As LM Studio reports it, with status 200."""
-    error = reported({"error": "Unexpected endpoint or method. (POST /chat/completions)"})
+    error = make_reported_error({"error": "Unexpected endpoint or method. (POST /chat/completions)"})
     assert isinstance(error, NotFoundError)
     assert str(error).endswith("(POST /chat/completions); does base_url end with '/v1'?")
