@@ -23,7 +23,7 @@ __all__ = [
 
 
 def name_span(data: Mapping[str, Any]) -> str:
-    """Return what the conventions call a span: its operation and what that is about."""
+    """Return a span's name by the conventions: its operation and its subject."""
     operation = _name_operation(data)
     if operation is None:
         return str(data["name"])
@@ -57,12 +57,12 @@ def _name_operation(data: Mapping[str, Any]) -> str | None:
 
 
 def is_remote(data: Mapping[str, Any]) -> bool:
-    """Whether a span is a request to somebody else, and no part of this process."""
+    """Whether a span is a request to another process."""
     return bool(data["is_request"]) and data.get("provider") not in semconv.IN_PROCESS
 
 
 def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that a span has at its end, without what was said."""
+    """Return the attributes that a span has at its end, without content."""
     # Renamed once more: model, tokens and errors are only known at the end.
     attributes = _rename(data)
     if "provider" in data:
@@ -76,7 +76,7 @@ def end_attributes(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_content(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return the attributes that say what was said, as JSON."""
+    """Return the attributes with the content, as JSON."""
     found = write_messages(data)
     for field, attribute in semconv.JSON_ATTRIBUTES.items():
         if field in data:
@@ -93,7 +93,7 @@ def write_messages(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the messages of a request and its answer, as JSON, by the names of their attributes."""
     found: dict[str, str] = {}
     messages = data.get("messages", ())
-    # The conventions want the system prompt apart from the messages.
+    # The conventions keep the system prompt separate from the messages.
     system = [part for message in messages if message["role"] == "system" for part in message["parts"]]
     if system:
         found[semconv.SYSTEM_INSTRUCTIONS] = _write_json(system)
@@ -105,7 +105,7 @@ def write_messages(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_evaluation(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of the event that a check is."""
+    """Return the attributes of a check's event."""
     score = data.get("score")
     result = {
         semconv.EVALUATION_NAME: data.get("requirement") or data["check"],
@@ -119,5 +119,5 @@ def describe_evaluation(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_json(value: Any) -> str:
-    # `default=str`, since a trace must never fail a program because of a value that it can't write.
+    # `default=str`, since an unserialisable value in a trace must never fail the program.
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,7 +1,7 @@
 """Sends recorded runs to an OTLP receiver, under the same names as spans that are sent as they happen.
 
-A span has the same ids whenever it is sent, so a receiver that gets it twice knows it. What runs still is left out;
-what was lost is sent as an error of type `lost`, which took no time.
+A span has the same ids whenever it is sent, so a receiver recognises a duplicate. Running spans are left out;
+a lost span is sent as an error of type `lost` with no duration.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
 
 
 class _Ids:
-    """The ids of traces and spans: the same for a file at any time, and others for any other file."""
+    """The ids of traces and spans: always the same for one file, and different for any other."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         with reading(path) as connection:

@@ -3,7 +3,7 @@
 A request is recorded once, when it ends: its duration, the time to its first chunk, the mean time of the chunks after
 that, its tokens and its cost. What isn't known isn't recorded.
 
-What has ended waits until there are some, or until somebody collects the metrics, and is handed to the SDK in one go:
+Ended spans wait until there are several, or until the metrics are collected, and go to the SDK together:
 one by one, between the steps of a program, the same work takes longer. Each duration is handed on with the span that
 took it, so that a slow one leads to its trace (OpenTelemetry calls that an exemplar); the other metrics lead nowhere,
 since finding out costs as much as all else that is done for a number.
@@ -48,7 +48,8 @@ class Histograms:
             for key, metric in semconv.METRICS.items()
         }
         self._waiting: deque[tuple[str, Mapping[str, Any], Mapping[str, Any], Context]] = deque()
-        # It observes nothing, and is asked before histograms are collected. A meter knows an instrument by its name.
+        # It observes nothing, but its callback runs before histograms are collected. A meter knows an instrument by its
+        # name.
         meter.create_observable_gauge(f"mellea.waiting.{next(_numbers)}", callbacks=[self._collect])
 
     def _collect(self, options: Any) -> Sequence[Any]:
@@ -56,7 +57,7 @@ class Histograms:
         return ()
 
     def flush(self) -> None:
-        """Hand everything that waits to the SDK; safe from any thread."""
+        """Pass all waiting spans to the SDK; safe from any thread."""
         while self._waiting:
             try:
                 waiting = self._waiting.popleft()

@@ -2,10 +2,10 @@
 
 Rules:
 
-- A prompt is its last message and the prompt before that, so the calls of a conversation share all but what is new, and
-  a conversation grows by what was said, not by the square of its length.
+- A prompt is its last message and the prompt before that, so the calls of a conversation share all but the new
+  messages, and storage grows linearly with a conversation's length, not with its square.
 - A prompt is found by the hash of all its messages, a message by its own.
-- What no span has any more is deleted with the runs.
+- Prompts that no span refers to are deleted with the runs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def write_prompt(connection: sqlite3.Connection, messages: Sequence[str]) -> int
         before = hashes[-1] if hashes else b""
         hashes.append(hashlib.blake2b(before + message.encode(), digest_size=_SIZE).digest())
     found, known = None, len(messages)
-    # From the end: of a conversation nearly everything is known.
+    # From the end: most of a conversation is stored already.
     while known:
         row = connection.execute("SELECT id FROM prompts WHERE hash = ?", (hashes[known - 1],)).fetchone()
         if row is not None:

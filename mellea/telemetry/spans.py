@@ -71,7 +71,7 @@ class SpanObserver(Observer):
 
     def begin(self, span: Span) -> None:
         """Start a span."""
-        # Most calls of a program begin with equal attributes, so they are made once and looked up afterwards.
+        # Most calls of a program start with equal attributes, so they are made once and cached.
         begins = self._find_beginning(span) if span.is_request else _begin(span)
         made = None if self._tracer is None else self._start(self._tracer, span, *begins)
         span.data[self._key] = made, begins[2]
@@ -82,7 +82,7 @@ class SpanObserver(Observer):
         key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
         found = self._known.get(key)
         if found is None:
-            # Cleared as a whole: names that are made up for each call would otherwise fill it forever, and order
+            # Cleared as a whole: names that are unique to each call would otherwise fill it forever, and order
             # costs time.
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
@@ -110,10 +110,10 @@ class SpanObserver(Observer):
         made, begun = span.data.get(self._key, (None, {}))
         try:
             self._describe(span, made, begun)
-        finally:  # a span that can't be described has ended all the same
+        finally:  # a span ends even if its attributes can't be made
             if made is not None:
                 made.end()
-                # For links, and for spans that begin late; all else that the span holds is let go.
+                # For links, and for spans that begin late; everything else that the span holds is released.
                 span.data[self._key] = made.get_span_context(), {}
                 span.data.pop(self._body_key, None)
 
@@ -162,7 +162,7 @@ class SpanObserver(Observer):
             return
         context, attached, entered = token
         try:
-            # OpenTelemetry logs an error where it is asked in another context, and may not be asked beforehand.
+            # OpenTelemetry logs an error in another context, and offers no way to check that first.
             _entered.reset(entered)
         except ValueError:
             return

@@ -4,7 +4,7 @@ Rules:
 
 - A program that has set up OpenTelemetry keeps its providers: spans and metrics go there.
 - For one that hasn't, an exporter is set up here, and shut down here: when it is switched off, and at the end of the
-  program, after everything that still runs has been ended.
+  program, after everything that is still running has been ended.
 - The global providers are never set here.
 """
 
@@ -129,7 +129,7 @@ def disable() -> None:
 
 
 def enable_from_environment() -> None:
-    """Switch on what `MELLEA_TELEMETRY` asks for: `otlp` or `console`; what hinders it is logged as a warning."""
+    """Switch on what `MELLEA_TELEMETRY` asks for: `otlp` or `console`; a failure is logged as a warning."""
     wanted: Any = os.environ.get(_SWITCH, "").strip().lower()
     if wanted in ("", "0", "off", "none"):
         return
@@ -142,7 +142,7 @@ def enable_from_environment() -> None:
 
 
 def read_content_switch() -> Content:
-    """Return what the switch says that other libraries have, too; what it can't say is logged as a warning."""
+    """Return the value of the switch that other libraries have, too; an invalid one is logged as a warning."""
     given = os.environ.get(semconv.CONTENT_SWITCH, "").strip()
     found = _CONTENT.get(given.upper())
     if found is None:
@@ -174,7 +174,7 @@ def _format_line(span: Any) -> str:
     """Return a span as a line for the console."""
     seconds = ((span.end_time or span.start_time) - span.start_time) / 1e9
     known = " ".join(f"{name}={value!r}" for name, value in (span.attributes or {}).items())
-    # The values are written as Python does it; a name could command the terminal.
+    # Values are written with `repr`; a name could contain terminal control characters.
     return f"{make_visible(span.name)}  {seconds:.3f} s  {known}\n"
 
 
@@ -195,7 +195,7 @@ def _replace(observers: list[Any], ends: list[Callable[[], Any]]) -> None:
 
 
 def end_what_runs() -> None:
-    """At the end of the program, cancel what still runs, and end all spans, so that they are told."""
+    """At the end of the program, cancel what is still running, and end all spans, so that they are reported."""
     if listening.open_spans():
         cancel_all()
         until = time.monotonic() + _LEAVE_SECONDS
@@ -205,7 +205,7 @@ def end_what_runs() -> None:
 
 
 def _leave() -> None:
-    """At the end of the program, send what there is."""
+    """At the end of the program, send what is left."""
     if _observers:
         end_what_runs()
     disable()

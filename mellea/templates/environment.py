@@ -1,4 +1,4 @@
-"""Jinja2: the sandbox that templates run in, and what is compiled in it. Imported by the first prompt that needs it."""
+"""Jinja2: the sandbox for templates, and the templates compiled in it. Imported by the first prompt that needs it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class Jinja:
     """Compiles templates, each once, and fills them.
 
     Args:
-        finalize: turns what a template puts out into text.
+        finalize: turns a template's output into text.
         filters: more filters for templates, by name.
     """
 
     def __init__(self, finalize: Callable[[Any], str], filters: Mapping[str, Callable[[Any], str]]) -> None:
         self._environment = environment = _Environment(
-            # Sandboxed: a template may come with somebody's package, and a description may be put together from
-            # anything.
+            # Sandboxed: a template may come from a third-party package, and a description may be built from anything.
             loader=_Loader(),
             # A missing name would otherwise be an empty text, which goes unnoticed in a prompt.
             undefined=StrictUndefined,
@@ -64,7 +63,7 @@ class Jinja:
             raise UsageError(f"the prompt template {prompt.name!r} can't be read: {error}") from error
 
     def _find_names(self, template: str) -> frozenset[str] | None:
-        """Return the names that a template takes from outside; `None` where other templates may take some too."""
+        """Return the variables that a template uses; `None` if it includes templates that may use more."""
         try:
             tree = self._environment.parse(template)
             # `""`: there are none; `None` would be one whose name is only known when it is rendered.

@@ -1,13 +1,13 @@
 """Rendering: a value never becomes a template, and a variable that isn't there is an error.
 
 Values are rendered before a template sees them: texts and thunks become texts, components what their own templates
-make of them; lists and dicts stay what they are, for templates that go through them. What a template then puts
+make of them; lists and dicts stay as they are, for templates that loop over them. What a template then puts
 out is text as it is, and anything else as JSON.
 
 A text that the provider is to cache is put out with a mark after it, a random number that is in no other text.
-At the end the marks divide the whole into blocks, and are gone.
+At the end the text is split into blocks at the marks, which are removed.
 
-Two kinds of prompts are most of them, and need no Jinja2: a description alone, and a description with nothing but
+Two kinds of prompts are the most common, and need no Jinja2: a plain description, and a description with only
 `{{name}}` in it. All others are compiled by `environment.py`; a test holds the two ways to the same text.
 """
 
@@ -66,7 +66,7 @@ class Rendered:
 
 
 class _Rendering:
-    """What is the same for all that is rendered in one go.
+    """What is the same for everything in one rendering.
 
     Args:
         model: the model it is for.
@@ -88,7 +88,7 @@ class _Rendering:
     def make_mark(self) -> str:
         """Return what is after texts that are to be cached, or nothing where there are no blocks."""
         if self.has_blocks and not self.mark:
-            # At random, so that no text which comes from outside can hold it and split the prompt where it likes.
+            # Random, so that no untrusted text can contain it and split the prompt.
             self.mark = f"~{int.from_bytes(os.urandom(12))}~"
         return self.mark
 

@@ -2,7 +2,7 @@
 
 Rules:
 
-- The page asks for nothing from anywhere; its policy lets nothing run but its own script, known by its digest.
+- The page loads nothing; its policy allows only its own script, known by its digest.
 - What a run holds is in one block of JSON that no browser runs, in which every `<` is written as an escape, so that
   nothing in it can end the block. The script makes text nodes of it, and nothing else.
 """

@@ -1,4 +1,4 @@
-"""Serve the page of a recorded run on this machine, live while the run goes on.
+"""Serve the page of a recorded run on this machine, live while it is running.
 
 Rules:
 
@@ -45,7 +45,7 @@ _MOST_RUNS = 200
 
 
 def serve_page(database: str | os.PathLike[str], *, run: int | None = None, port: int = 0) -> PageServer:
-    """Serve the page of a recorded run on this machine; the page follows a run that goes on.
+    """Serve the page of a recorded run on this machine; the page follows a running one.
 
     Args:
         database: the record, as `mellea.traces.record` writes it.
@@ -67,7 +67,7 @@ class PageServer:
     """A server of pages, made by `serve_page`; `close()` or the end of a `with` block ends it.
 
     Attributes:
-        url: the address to open. Whoever has it can read the record.
+        url: the address to open. Anyone with it can read the record.
     """
 
     def __init__(self, database: str, run: int | None, port: int) -> None:
@@ -108,7 +108,7 @@ class PageServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a connection may be open without a word
+    block_on_close = False  # a connection may be open without a request
 
     def __init__(self, database: str, port: int) -> None:
         self.database = database
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _is_foreign(self) -> bool:
-        """Whether a page of another site asks."""
+        """Whether the request is from a page of another site."""
         origin = self.headers.get("Origin")
         return origin is not None and urlsplit(origin).netloc not in self.server.hosts
 
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the address has the token in it."""
+        """Log nothing: the address contains the token."""
 
 
 def _read_id(text: str | int) -> int:
