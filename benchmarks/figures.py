@@ -92,7 +92,7 @@ FIGURES: dict[str, Figure] = {
     "telemetry-spans": Figure(
         "… spans alone", "µs/call", telemetry.per_call(is_floor_by_hand=True, has_metrics=False), 1.35, 1.7
     ),
-    "telemetry-more": Figure("… more than off, spans alone", "µs/call", telemetry.more(has_metrics=False)),
+    "telemetry-more": Figure("more than off : by hand, spans alone", "µs/call", telemetry.more(has_metrics=False)),
     "telemetry-more-metrics": Figure("… with metrics", "µs/call", telemetry.more(has_metrics=True)),
     "telemetry-delta": Figure(
         "traced : off, 20,000 deltas", "µs/delta", telemetry.per_call(is_floor_by_hand=False, answer=20_000), 1.1, 1.25

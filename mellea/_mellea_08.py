@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["ELSEWHERE", "INSTEAD", "MISSING", "Loader", "load"]
+__all__ = ["ELSEWHERE", "INSTEAD", "MISSING", "OTHERS", "Loader", "load"]
 
 
 def _names(home: str, names: str) -> dict[str, str]:
@@ -48,6 +48,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "mellea.backends.model_options": _names("mellea.core", "ModelOption"),
     "mellea.backends.tools": _TOOLS,
     "mellea.core": _LOGGER,
+    "mellea.core.requirement": _names("mellea._streams_08", "PartialValidationResult"),
     "mellea.core.base": {
         **_COMPONENTS,
         **_names("mellea.core", "ComputedModelOutputThunk Context"),
@@ -75,6 +76,14 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "mellea.stdlib.sampling.base": _STRATEGIES,
     "mellea.stdlib.sampling.sofai": _names("mellea._shapes_08", "SOFAISamplingStrategy"),
     "mellea.stdlib.session": {"get_session": "mellea.stdlib.session:current_session"},
+    "mellea.stdlib.streaming": {
+        **_names(
+            "mellea._streams_08",
+            "ChunkEvent CompletedEvent ErrorEvent FullValidationEvent QuickCheckEvent RetryEvent StreamEvent Streamer "
+            "StreamingDoneEvent stream",
+        ),
+        "EventStreamer": "mellea._streams_08:Streamer",
+    },
     "mellea.stdlib.start_backend": _names("mellea._shapes_08", "start_backend"),
 }
 """By module: a name of 0.8, and where it is here, as `"module:name"`, or the module itself."""
@@ -97,12 +106,19 @@ _INTERPRETERS = (
     "give a tool of your own, which runs the code where you want it to run, or the provider's, "
     "such as mellea.backends.anthropic.tools.code_execution()"
 )
+_FUNCTION_TOOL = (
+    "a tool is a function, whose annotations and docstring say what the model sees: @tool, or "
+    "Tool(function, name='…') of mellea.stdlib.tools"
+)
+_PROGRAMS = "`mellea serve program.py` serves the sessions, agents and generative functions of a program"
 _MATHS = "MajorityVotingStrategy(key=f) counts answers as equal for which f(answer) is equal"
 _LOCAL = "serve the model with vLLM, llama-server or Ollama, and name it, as in start_session('vllm/my-model')"
 _CLOUDS = "name the model by its provider, as in start_session('provider/model'); `mellea models list --all` shows them"
 
 INSTEAD: Mapping[str, Mapping[str, str]] = {
-    "mellea.core.requirement": _advise(_CHECKS, "PartialValidationResult PartialValidationSummary"),
+    "mellea.core.base": _advise(_FUNCTION_TOOL, "AbstractMelleaTool"),
+    "mellea.core.requirement": _advise(_CHECKS, "PartialValidationSummary"),
+    "mellea.serve": _advise(_PROGRAMS, "ChatMessage MessageContent TextContent"),
     "mellea.stdlib.context": {
         **_advise(
             _COMPACTORS, "Compactor InlineCompactor PinPredicate pin_nothing pin_system pin_system_and_initial_user"
@@ -110,11 +126,7 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {
         "LLMSummarizeCompactor": "SummaryCompactor(call) lets a model summarise the older turns",
     },
     "mellea.stdlib.sampling": _advise(_MATHS, "MBRDRougeLStrategy MajorityVotingStrategyForMath"),
-    "mellea.stdlib.streaming": _advise(
-        _EVENTS,
-        "ChunkEvent CompletedEvent ErrorEvent EventStreamer FullValidationEvent QuickCheckEvent StreamEvent Streamer "
-        "StreamingDoneEvent stream_with_chunking",
-    ),
+    "mellea.stdlib.streaming": _advise(_EVENTS, "stream_with_chunking"),
     "mellea.stdlib.tools": _advise(
         _INTERPRETERS, "bash_executor code_interpreter local_code_interpreter make_execution_environment python_tool"
     ),
@@ -128,6 +140,7 @@ MISSING: Mapping[str, str] = {
     "mellea.backends.vllm": _LOCAL,
     "mellea.backends.watsonx": _CLOUDS,
     "mellea.core.chunking": _CHECKS,
+    "mellea.formatters": "a component says how a model sees it: TemplateRepresentation(self, args, template='…')",
     "mellea.plugins": "a mellea.Observer sees every call, attempt, check and tool: with mellea.observe(observer)",
     "mellea.stdlib.context.compactor": _COMPACTORS,
     "mellea.stdlib.frameworks": "mellea.Agent(model, tools) works in steps, with tools",
@@ -136,14 +149,60 @@ MISSING: Mapping[str, str] = {
 """A module of 0.8 that isn't here, and what to write instead."""
 
 
-# What programs of other libraries start with.
-_BEGINNINGS = frozenset({"Anthropic", "Client", "LLM", "Model", "OpenAI", "Session", "connect"})
+_AGENTS = "from mellea import Agent, Limits"
+_SESSIONS = "from mellea import start_session, and start_session('provider/model') starts a session"
+_TYPES = "messages, thunks and contexts are in mellea.core, and any type of yours will do for format="
+
+OTHERS: Mapping[str, str] = {
+    **_advise(_AGENTS, "mellea.agent mellea.agents"),
+    **_advise(
+        _SESSIONS,
+        "mellea.anthropic mellea.chat_models mellea.client mellea.clients mellea.gemini mellea.llm mellea.llms "
+        "mellea.model mellea.models mellea.ollama mellea.openai mellea.provider mellea.providers mellea.session",
+    ),
+    **_advise(_TYPES, "mellea.messages mellea.output_parsers mellea.schema mellea.schemas mellea.types"),
+    **_advise("a text with {{name}} in it is a template: m.instruct(…, user_variables={…})", "mellea.prompts"),
+    "mellea.memory": "a ChatContext remembers: from mellea.stdlib.context import ChatContext",
+    "mellea.requirements": "from mellea.stdlib.requirements import req, simple_validate",
+    "mellea.sampling": "from mellea.stdlib.sampling import RejectionSamplingStrategy",
+}
+"""A module that other libraries have under such a name, and what to write instead."""
+
+# Names that programs of other libraries take from theirs, apart from methods of sessions.
+_BEGINNINGS: Mapping[str, str] = {
+    **_advise(
+        "mellea.start_session(…) starts a session",
+        "Anthropic AsyncAnthropic AsyncClient AsyncOpenAI ChatAnthropic ChatModel ChatOpenAI Client LLM Model OpenAI "
+        "Session configure connect from_openai from_provider get_model init_chat_model patch",
+    ),
+    **_advise(
+        "mellea.Agent(model, tools) works in steps, with tools",
+        "AgentExecutor Runner agent create_agent create_react_agent",
+    ),
+    **_advise(
+        "a tool is any function; @mellea.tool says more of it",
+        "BaseTool FunctionTool StructuredTool Tool function_tool",
+    ),
+    **_advise(
+        "mellea.req('…', validation_fn=…) is a requirement", "Guardrail ModelRetry Validator guardrail requirement"
+    ),
+    **_advise(
+        "a text with {{name}} in it is a template: m.instruct(…, user_variables={…})",
+        "ChatPromptTemplate Prompt PromptTemplate",
+    ),
+    **_advise("a function that calls others is a chain", "Chain LLMChain Pipeline RunnableLambda"),
+    **_advise(
+        "mellea.Message(role, content) is a message", "AIMessage ChatMessage HumanMessage SystemMessage UserMessage"
+    ),
+    **_advise("m = mellea.start_session(…), then m.stream(…) streams", "AsyncStream Stream StreamEvent"),
+    "BaseModel": "from pydantic import BaseModel, and m.instruct(…, format=YourModel)",
+}
 
 
 def _hint_for(name: str) -> str:
     """Return what to write in place of a name that `mellea` doesn't have; `""` if there is no advice."""
     if name in _BEGINNINGS:
-        return "; mellea.start_session(…) starts a session"
+        return f"; {_BEGINNINGS[name]}"
     if hasattr(import_module("mellea.stdlib.session").MelleaSession, name):
         return f"; it belongs to a session: m = mellea.start_session(…), then m.{name}"
     ways: dict[str, str] = import_module("mellea.core.attributes").SESSION_WAYS
@@ -189,6 +248,17 @@ class _Module(ModuleType):
         return getattr(self, self.__name__.rpartition(".")[2])
 
 
+def _find_message(module: str) -> str:
+    """Return what to write in place of a module, or of a name that `from mellea import …` asks for; `""` if nothing."""
+    if module in MISSING:
+        return f"Mellea 0.8's {module} isn't here; {MISSING[module]}"
+    if module in OTHERS:
+        return f"there is no module {module}; {OTHERS[module]}"
+    package, _, name = module.rpartition(".")
+    hint = _hint_for(name) if package == "mellea" and module not in ELSEWHERE and not name.startswith("_") else ""
+    return f"cannot import name {name!r} from 'mellea'{hint}" if hint else ""
+
+
 class Loader(abc.Loader):
     """Creates the modules of the table."""
 
@@ -197,11 +267,12 @@ class Loader(abc.Loader):
         """Return the specification of a module of the table, or `None`.
 
         Raises:
-            ModuleNotFoundError: it was there in 0.8, and there is nothing like it here.
+            ModuleNotFoundError: it was there in 0.8, or other libraries have it, and here it is something else.
         """
-        advice = MISSING.get(name)
-        if advice is not None:
-            raise ModuleNotFoundError(f"Mellea 0.8's {name} isn't here; {advice}", name=name)
+        message = _find_message(name)
+        if message:
+            # Under the name of the package: of a module that isn't there `from … import` would say nothing.
+            raise ModuleNotFoundError(message, name=name.rpartition(".")[0])
         # As a package, since some of them have modules inside.
         return ModuleSpec(name, cls(), is_package=True) if name in ELSEWHERE else None
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 from mellea.backends.registry import get_backend
 from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.messages import Message
+from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
+from mellea.stdlib import functional
 from mellea.stdlib.context import ChatContext, SimpleContext
 from mellea.stdlib.sampling.two_solvers import SOFAIStrategy
+from mellea.stdlib.verb import ActArguments
 
-__all__ = ["MelleaLogger", "SOFAISamplingStrategy", "as_chat_history", "start_backend"]
+__all__ = ["MelleaLogger", "SOFAISamplingStrategy", "as_chat_history", "generate_from_context", "start_backend"]
 
+C = TypeVar("C", bound=Context)
 Mode = Literal["fresh_start", "continue_chat", "best_attempt"]
 
 
@@ -76,6 +81,34 @@ def as_chat_history(ctx: Context) -> list[Message]:
         if turn.output is not None:
             history.append(Message("assistant", str(turn.output)))
     return history
+
+
+async def generate_from_context(
+    backend: Backend,
+    action: Any,
+    ctx: C,
+    *,
+    format: Any,
+    model_options: Mapping[str, Any] | None,
+    tool_calls: bool,
+) -> tuple[ModelOutputThunk[Any], C]:
+    """Launch a generation in a context; return its thunk, which may still be written, and the context with the turn.
+
+    Args:
+        backend: which model to ask.
+        action: what to say to it.
+        ctx: what it knows of earlier turns.
+        format: the type of the answer.
+        model_options: options for the model.
+        tool_calls: whether it may call the tools of `model_options`.
+
+    Raises:
+        MelleaError: an argument is wrong.
+    """
+    arguments = ActArguments(strategy=None, tool_calls=tool_calls)
+    if model_options is not None:
+        arguments["model_options"] = dict(model_options)
+    return await functional.aact(action, ctx, backend, format=format, await_result=False, **arguments)
 
 
 def start_backend(

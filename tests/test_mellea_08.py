@@ -17,7 +17,7 @@ import pytest
 
 import mellea
 from mellea import generative
-from mellea._mellea_08 import ELSEWHERE, INSTEAD, MISSING
+from mellea._mellea_08 import ELSEWHERE, INSTEAD, MISSING, OTHERS
 from mellea.core import ToolCall
 from mellea.errors import UsageError
 from mellea.events import ToolEnd
@@ -67,6 +67,34 @@ def test_a_module_that_is_not_here_says_what_to_write_instead(module: str) -> No
     assert str(caught.value) == f"Mellea 0.8's {module} isn't here; {MISSING[module]}"
     with pytest.raises(ModuleNotFoundError, match="isn't here"):
         import_module(f"{module}.inside")
+
+
+@pytest.mark.parametrize("module", OTHERS)
+def test_a_module_of_other_libraries_says_what_to_write_instead(module: str) -> None:
+    with pytest.raises(ModuleNotFoundError) as caught:
+        import_module(module)
+    assert str(caught.value) == f"there is no module {module}; {OTHERS[module]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("ChatOpenAI", "mellea.start_session(…) starts a session"),
+        ("create_agent", "mellea.Agent(model, tools) works in steps"),
+        ("function_tool", "@mellea.tool says more"),
+        ("ModelRetry", "mellea.req('…', validation_fn=…)"),
+        ("BaseModel", "from pydantic import BaseModel"),
+        ("generate", "m.instruct(…) or m.chat(…) asks the model"),
+        ("chat", "m = mellea.start_session(…), then m.chat"),
+    ],
+)
+def test_a_name_of_other_libraries_is_told_by_our_way_however_it_is_asked_for(name: str, cure: str) -> None:
+    with pytest.raises(AttributeError) as asked:
+        getattr(mellea, name)
+    with pytest.raises(ImportError) as imported:
+        exec(f"from mellea import {name}")
+    assert cure in str(asked.value) and cure in str(imported.value)
+    assert not hasattr(mellea, name)
 
 
 def test_arguments_of_compactors_name_ours() -> None:

@@ -1,7 +1,7 @@
 """Kills on an engine: a map over many rows on two workers, of which one is killed (SIGKILL) at random moments.
 
     uv run --group engines python -m benchmarks.campaigns.engine_kills              # Ray and Dask: a minute or two
-    uv run --group engines --extra spark python -m benchmarks.campaigns.engine_kills --engines ray dask spark executor
+    uv run --group engines python -m benchmarks.campaigns.engine_kills --engines ray dask spark executor
 
 `spark` kills the Python process of a worker, `executor` the JVM above it. The model is a server on loopback that counts
 (`model_server.py`). Checked:

@@ -1,6 +1,6 @@
 """Side by side: the same rows by `mellea.map`, by hand, by Pydantic AI, instructor and Ray Data, killed once each.
 
-    uv run --group peers --group engines --with instructor python -m benchmarks.campaigns.side_by_side   # some minutes
+    uv run --group peers --extra ray --with instructor python -m benchmarks.campaigns.side_by_side   # some minutes
     uv run python -m benchmarks.campaigns.side_by_side 2000 --ways mellea hand
 
 instructor wants older clients than the lock file has, so it comes for this run alone (`--with`).

@@ -1,4 +1,4 @@
-"""The other side: starts `mcp_server.py`, calls its tools from two event loops, and shows progress as it comes.
+"""Call the tools of an MCP server from two event loops, and show progress as it comes. It starts `mcp_server.py`.
 
 The embedded model's slogans say little about the city. A bigger model writes one that fits its size.
 """

@@ -61,9 +61,9 @@ __getattr__ = lazily(
 
 
 def _find_providers(capability: str) -> Sequence[str]:
-    from mellea.backends.registry import providers_with  # lazy: only an error asks
+    from mellea.backends.registry import list_providers_with  # lazy: only an error asks
 
-    return providers_with(capability)
+    return list_providers_with(capability)
 
 
 set_provider_finder(_find_providers)  # the core says which backends have a feature, and names no provider itself

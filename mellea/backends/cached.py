@@ -94,18 +94,22 @@ class CachedBackend(WrappedBackend):
     async def _replay(self, request: Request, kept: str) -> AsyncGenerator[Event, None]:
         yield KeepAlive(sent=SentRequest(self._kept, request))
         began = time.monotonic()
-        for at, event in _load(kept):
+        for at, event in self._load(kept):
             if self.is_timed and (wait := began + at - time.monotonic()) > 0:
                 await anyio.sleep(wait)
             yield event
 
+    def _load(self, text: str) -> list[tuple[float, Event]]:
+        try:
+            events = [(float(at), from_jsonable(event)) for at, event in json.loads(text)]
+            if not events or not isinstance(events[-1][1], StreamEnd):
+                raise ValueError("it has no end")
+        except (StateError, TypeError, ValueError) as error:
+            raise StateError(
+                f"the cache {self.journal.path!r} holds an answer that can't be read: {error}; take another file"
+            ) from None
+        return events
+
 
 def _dump(events: list[tuple[float, Event]]) -> str:
     return json.dumps([[round(at, 4), to_jsonable(event)] for at, event in events], ensure_ascii=False)
-
-
-def _load(text: str) -> list[tuple[float, Event]]:
-    try:
-        return [(float(at), from_jsonable(event)) for at, event in json.loads(text)]
-    except (TypeError, ValueError) as error:
-        raise StateError(f"the journal holds an answer that can't be read: {error}") from None

@@ -1,4 +1,4 @@
-"""From a model's name to its backend: `"provider/model"`, the environment, and chains of models."""
+"""Finds the backend for a model's name: `"provider/model"`, the environment, and chains of models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mellea.errors import ConfigurationError, MelleaError, UsageError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["get_backend", "list_models", "probe", "providers", "providers_with"]
+__all__ = ["get_backend", "list_models", "list_provider_names", "list_providers_with", "probe"]
 
 ENTRY_POINT_GROUP = "mellea.backends"
 """The group in which another package names its backend classes: `acme = "acme_mellea:AcmeBackend"`."""
@@ -31,7 +31,7 @@ _log = logging.getLogger("mellea")
 
 
 class Offer(Protocol):
-    """What a provider's class, and a service that it hosts, declare of their names."""
+    """The names that a provider's class, or a service that it hosts, declares."""
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class Offer(Protocol):
 
     @property
     def model_patterns(self) -> tuple[str, ...]:
-        """What its models' names look like."""
+        """Patterns of its models' names."""
 
 
 _REMOTE = frozenset({"api_key", "base_url", "headers", "client", "retries"})
@@ -69,8 +69,8 @@ def get_backend(
 
     Args:
         model: `"provider/model"`, the provider alone, or the path of a `.gguf` file; or several of them, where
-            the next one is asked if the one before it can't answer. `MELLEA_MODEL` in the environment is in
-            for it, and else it is the embedded model.
+            each one is used if the previous one can't answer. By default `MELLEA_MODEL` from the environment, else the
+            embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_kwargs: for the backend's class, such as `base_url`.
 
@@ -100,7 +100,7 @@ def get_backend(
     if not chosen and _needs_model(factory):
         raise ConfigurationError(f"{full!r} doesn't name a model; name one, as in '{provider}/…', or with model_id=")
     _check_arguments(factory, backend_kwargs)
-    # Each class has parameters of its own, which were compared with the arguments just now.
+    # Each class has its own parameters, which have just been compared with the arguments.
     make = cast("Callable[..., Backend]", factory)
     return make(chosen, **backend_kwargs) if chosen else make(**backend_kwargs)
 
@@ -114,7 +114,7 @@ async def list_models(provider: str, **backend_kwargs: Any) -> list[str]:
 
     Raises:
         ConfigurationError: the provider is unknown.
-        BackendError: it can't be reached, or refuses.
+        BackendError: it can't be reached, or rejects the request.
     """
     factory = _find_class(provider)
     has_default = factory is not None and factory.default_model is not None
@@ -142,13 +142,13 @@ async def probe(model: str, **backend_kwargs: Any) -> Probe:
         await backend.aclose()
 
 
-def providers() -> list[str]:
-    """Return the names of all providers that a model can be asked of, those of other packages included."""
+def list_provider_names() -> list[str]:
+    """Return the names of all providers, including those of other packages."""
     hosted = (name for host in SERVICE_HOSTS for name in _load(host).services)
     return sorted({*PROVIDERS, *hosted, *(entry.name for entry in _load_entry_points())})
 
 
-def providers_with(capability: str) -> list[str]:
+def list_providers_with(capability: str) -> list[str]:
     """Return the names of the providers that have a capability, by its field in `Capabilities`."""
     return sorted(name for name, cls in _load_all_classes().items() if getattr(cls.capabilities, capability))
 
@@ -157,7 +157,7 @@ def providers_with(capability: str) -> list[str]:
 
 
 def _find_class(name: str) -> type[Backend] | None:
-    """Return the class that reaches a provider: a built-in one, a service of one, or another package's."""
+    """Return a provider's class: a built-in one, that of a hosted service, or another package's."""
     if name in PROVIDERS:
         return _load(name)
     for host in SERVICE_HOSTS:
@@ -169,7 +169,7 @@ def _find_class(name: str) -> type[Backend] | None:
 
 def _load(name: str) -> type[Backend]:
     module, _, cls = PROVIDERS[name].partition(":")
-    # Lazy: only those who use a provider pay for its import.
+    # Lazy: only programs that use a provider pay for its import.
     return cast("type[Backend]", getattr(importlib.import_module(module), cls))
 
 
@@ -203,7 +203,7 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
 
 
 def _load_all_classes() -> dict[str, type[Backend]]:
-    """Load every provider's class, for advice in an error; one that can't be loaded is left out."""
+    """Load every provider's class, for advice in an error; those that can't be loaded are left out."""
     found = {name: _load(name) for name in PROVIDERS}
     for entry in _load_entry_points():
         try:
@@ -250,7 +250,7 @@ def _needs_model(factory: type[Backend]) -> bool:
 
 def _check_arguments(factory: Any, arguments: Mapping[str, Any]) -> None:
     taken: set[str] = set()
-    for cls in factory.__mro__:  # a class hands on to the one above it what it doesn't take itself
+    for cls in factory.__mro__:  # a class passes unknown arguments on to its base class
         parameters = inspect.signature(cls.__init__).parameters
         taken |= {name for name, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -272,14 +272,14 @@ _NEAR = 3
 
 
 def _advise_on_model(model: str) -> str:
-    """Return what to give in place of a model's name that names no known provider."""
+    """Return advice on a model name with an unknown provider."""
     endings = " or ".join(map(repr, FILE_SUFFIXES))
     if os.path.isdir(model):
         return f"it is a folder; give the path of a model's file in it, which ends in {endings}"
     if os.path.isfile(model):
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
     offers = _list_offers()
-    known = providers()
+    known = list_provider_names()
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
     meant = _find_similar_provider(provider, known, offers)
     if meant is not None:
@@ -293,7 +293,7 @@ def _advise_on_model(model: str) -> str:
 
 
 def _advise_on_argument(name: str, taken: Collection[str], options: Collection[str]) -> str:
-    """Return what to give in place of an argument that a backend's class doesn't take.
+    """Return advice on an argument that a backend's class doesn't take.
 
     Args:
         name: the argument.
@@ -301,7 +301,7 @@ def _advise_on_argument(name: str, taken: Collection[str], options: Collection[s
         options: the model options, which go elsewhere.
     """
     plain = name.lower()
-    # Some put the provider's name in front of it.
+    # Some libraries prefix it with the provider's name.
     ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _list_endings(plain) if end in _FOREIGN), name)
     if ours in taken and ours != name:
         return f"it is {ours!r} here"
@@ -314,7 +314,7 @@ def _advise_on_argument(name: str, taken: Collection[str], options: Collection[s
 
 
 def _list_endings(name: str) -> list[str]:
-    """Return what is left of a name in snake case without its first word, its first two words, and so on."""
+    """Return the suffixes of a snake case name: without its first word, its first two words, and so on."""
     words = name.split("_")
     return ["_".join(words[number:]) for number in range(1, len(words))]
 
@@ -327,7 +327,7 @@ def _list_offers() -> dict[str, Offer]:
 
 
 def _find_similar_provider(name: str, known: Collection[str], offers: Mapping[str, Offer]) -> str | None:
-    """Return the provider that a name is another spelling of, `None` if there is none."""
+    """Return the provider of which a name is another spelling, `None` if there is none."""
     plain = _simplify(name)
     by_plain = {_simplify(alias): one for one, offer in offers.items() for alias in offer.aliases}
     found = {**by_plain, **{_simplify(one): one for one in known}}.get(plain)
@@ -342,7 +342,8 @@ def _simplify(name: str) -> str:
 
 
 def _find_likely_providers(model: str, offers: Mapping[str, Offer]) -> list[str]:
-    """Return who may offer a model: the best match for the end of its name, and all that fit the whole of it.
+    """Return the likely providers of a model: the best match for the end of its name, and all matches for the whole
+    name.
 
     A pattern with a slash is for names such as `organisation/model`, and several providers may offer these.
     """

@@ -21,7 +21,7 @@ __all__ = ["WrappedBackend", "open_stream"]
 
 @asynccontextmanager
 async def open_stream(backend: Backend, request: Request) -> AsyncGenerator[AsyncIterator[Event], None]:
-    """Run a request, and close what it runs on when the block is left, whatever the reason."""
+    """Run a request, and close its stream whenever the block is left."""
     events = backend.run(request)
     try:
         yield events
@@ -32,16 +32,16 @@ async def open_stream(backend: Backend, request: Request) -> AsyncGenerator[Asyn
 
 
 class WrappedBackend(Backend):
-    """Forwards everything to another backend; a subclass changes what it wants to, `run` usually.
+    """Forwards everything to another backend; a subclass overrides what it changes, usually `run`.
 
-    It has the other's name, model and capabilities, so that nothing above it sees a difference.
+    It has the other's name, model and capabilities, so that callers see no difference.
 
     Args:
-        backend: the one that does the work.
+        backend: the wrapped backend.
         model_options: defaults for every request, before those of the backend.
 
     Attributes:
-        backend: the one that does the work.
+        backend: the wrapped backend.
 
     Raises:
         UsageError: there is no backend, or an option has a bad value.
@@ -64,11 +64,11 @@ class WrappedBackend(Backend):
 
     @property
     def rate_limits(self) -> RateLimitState | None:
-        """What the last response to the backend said about limits."""
+        """The rate limits from the backend's last response."""
         return self.backend.rate_limits
 
     def run(self, request: Request) -> AsyncIterator[Event]:
-        """Return what the backend says, event for event.
+        """Return the backend's events.
 
         An override is an async generator around `open_stream(self.backend, request)`, which closes the backend's
         stream when the generator is closed.
@@ -78,7 +78,7 @@ class WrappedBackend(Backend):
     async def generate_image(
         self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
-        """Make images by the backend.
+        """Generate images with the backend.
 
         Args:
             messages: the prompt.
@@ -89,11 +89,11 @@ class WrappedBackend(Backend):
         return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
-        """Have the backend make a video."""
+        """Generate a video with the backend."""
         return await self.backend.generate_video(request)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
-        """Make vectors by the backend.
+        """Embed texts with the backend.
 
         Args:
             texts: what to embed.
@@ -110,7 +110,7 @@ class WrappedBackend(Backend):
         return await self.backend.probe()
 
     def check_access(self) -> None:
-        """Check whether requests can be sent by the backend."""
+        """Check whether the backend can send requests."""
         self.backend.check_access()
 
     def wire_payload(self, request: Request) -> Mapping[str, Any] | None:
@@ -118,5 +118,5 @@ class WrappedBackend(Backend):
         return self.backend.wire_payload(request)
 
     async def aclose(self) -> None:
-        """Give back what the backend holds on the running loop."""
+        """Release the backend's resources on the running loop."""
         await self.backend.aclose()

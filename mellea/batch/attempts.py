@@ -27,7 +27,7 @@ from mellea.core.events import Usage
 from mellea.core.runtime.ledger import Meter
 from mellea.errors import BackendError, OverloadedError, ParseError, RateLimitError
 
-__all__ = ["Attempts", "Task"]
+__all__ = ["RowAttempts", "Task"]
 
 _log = logging.getLogger("mellea")
 
@@ -50,7 +50,7 @@ class Task:
     has_asked: bool = False
 
 
-class Attempts:
+class RowAttempts:
     """Asks for the rows of one map.
 
     Args:

@@ -11,7 +11,7 @@ from mellea.core import prices
 from mellea.core.backend import Backend
 from mellea.core.entrance import entrance
 from mellea.core.events import Usage
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
 
 __all__ = ["Budget", "Purse"]
@@ -70,7 +70,7 @@ class Budget:
             return
         for backend in backends:
             model = f"{backend.name}/{backend.model_id}"
-            if prices.price_of(backend.name, backend.model_id) is None:
+            if prices.find_price(backend.name, backend.model_id) is None:
                 raise ConfigurationError(
                     f"Budget(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it "
                     f"with mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit "
@@ -120,7 +120,7 @@ class Purse:
                 self._in_flight += may
                 self.is_empty = self.is_empty or not may
                 return may
-            waiter = new_waiter()
+            waiter = create_waiter()
             self._waiters.append(waiter)
             # A row that ends wakes this at once. The second is for `seconds`, which can run out while no row ends.
             await waiter.wait(1.0)
@@ -184,7 +184,7 @@ class Purse:
                     "limit seconds= instead, or set the price with mellea.prices.set_prices(…)"
                 )
 
-    def exceeded_error(self, done: int, journal: str | None) -> BudgetExceededError:
+    def make_exceeded_error(self, done: int, journal: str | None) -> BudgetExceededError:
         """Make the error that ends a map whose budget is used up."""
         spent = self._describe()
         way = f"; run it again with the same journal {journal!r} to go on" if journal is not None else ""

@@ -54,7 +54,7 @@ class _CallWork(Work):
             finally:
                 current_ledger.reset(token)
         await finish(thunk)
-        return self._program.value_of(thunk)
+        return self._program.get_value(thunk)
 
     @property
     def asked(self) -> Asked:
@@ -64,7 +64,7 @@ class _CallWork(Work):
 
         async def finish_row(events: list[Event]) -> tuple[Any, Generation]:
             thunk = await _make_thunk(events, call)
-            return self._program.value_of(thunk), thunk.record.so_far()
+            return self._program.get_value(thunk), thunk.record.so_far()
 
         # Only then is the model's answer all there is to a row: a provider's batch can't run checks or tools in
         # between.
@@ -132,7 +132,7 @@ class _CallProgram(Program):
         """Return what the row asks, and of which session."""
 
     @abstractmethod
-    def value_of(self, thunk: ModelOutputThunk[Any]) -> Any:
+    def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
         """Return what the function returns of an answer."""
 
     @abstractmethod
@@ -169,7 +169,7 @@ class PromptProgram(_CallProgram):
             )
         return await prepare_verb(self.function, args, kwargs)
 
-    def value_of(self, thunk: ModelOutputThunk[Any]) -> Any:
+    def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
         """Return what the function returns of an answer."""
         return thunk.value if self._is_text else thunk.parsed
 
@@ -234,7 +234,7 @@ class VerbProgram(_CallProgram):
         arguments = cast("ActArguments", given)
         return self._session, functional.prepare(component, self._session, arguments, format=format)
 
-    def value_of(self, thunk: ModelOutputThunk[Any]) -> Any:
+    def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
         """Return what the function returns of an answer."""
         return thunk
 

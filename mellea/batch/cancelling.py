@@ -1,17 +1,18 @@
-"""Batches that nobody wants any more: cancelled at the provider, so that what isn't answered yet costs nothing."""
+"""Batches that are no longer needed: cancelled at the provider, so that unanswered requests cost nothing."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
 
 from mellea.backends.http import HttpBackend
-from mellea.backends.http.batches import BatchCodec, BatchStatus
+from mellea.backends.http.batches import BatchCodec
 from mellea.backends.registry import get_backend
-from mellea.batch.desk import EARLIER_SECONDS, drive
+from mellea.batch.unnoted import Unnoted, drive
 from mellea.core.backend import Backend
 from mellea.core.journal import Journal, NotedBatch
 from mellea.core.runtime.portal import blocking
@@ -25,12 +26,14 @@ class CancelledBatch:
     """A batch that a journal had noted, and what became of it.
 
     Attributes:
-        id: the provider's name of it; `None` if it was never made, or was made at the moment of a crash by a provider
-            that keeps no name of ours, such as Anthropic.
+        id: the provider's name of it; `None` if it was never made, or isn't known.
         provider: who has it.
         model: which model was to answer.
         rows: how many requests it has.
-        state: the provider's word for it now; `"unknown"` if the provider doesn't know it.
+        state: the provider's word for it now; `"unknown"` if the provider doesn't know it, or its id isn't known.
+        candidates: where the id isn't known, the batches at the provider that it may be. A process was killed while it
+            made the batch, and a provider that keeps no name of ours, such as Anthropic, shows whose a batch is when it
+            has ended.
     """
 
     id: str | None
@@ -38,10 +41,11 @@ class CancelledBatch:
     model: str
     rows: int
     state: str
+    candidates: tuple[str, ...] = ()
 
 
 async def acancel_batches(
-    journal: Journal | str | os.PathLike[str], *, backend: Backend | None = None
+    journal: Journal | str | os.PathLike[str], *, backend: Backend | None = None, ids: Collection[str] = ()
 ) -> list[CancelledBatch]:
     """Cancel the batches of a journal whose answers aren't all there, at their providers.
 
@@ -52,18 +56,28 @@ async def acancel_batches(
         journal: that of the map, or its file.
         backend: whose key and address are used, for the batches of its provider; by default the provider's own, with
             the key of the environment.
+        ids: of the candidates of an earlier call, those that are batches of this journal.
 
     Raises:
-        UsageError: there is no such journal.
+        UsageError: there is no such journal, or an id isn't that of a candidate.
         UnsupportedError: the backend has no batches.
         BackendError: a provider can't be reached, or refuses.
     """
+    if isinstance(ids, str):
+        raise UsageError(f"ids= takes a list of ids, not {ids!r}")
     kept = journal if isinstance(journal, Journal) else _open(journal)
     noted = await anyio.to_thread.run_sync(kept.open_batches)
     if backend is not None:
         _find_codec(backend)
         noted = [batch for batch in noted if batch.provider == backend.name]
-    return [await _cancel(batch, backend) for batch in noted]
+    found = [await _cancel(batch, kept, backend, ids) for batch in noted]
+    if strange := set(ids).difference(batch.id or "" for batch in found):
+        candidates = sorted({id for batch in found for id in batch.candidates})
+        raise UsageError(
+            f"{min(strange)!r} can't be a batch of the journal {kept.path!r}; candidates are: "
+            f"{', '.join(map(repr, candidates)) or 'none'}"
+        )
+    return found
 
 
 cancel_batches = blocking(acancel_batches)
@@ -76,11 +90,14 @@ def _open(path: str | os.PathLike[str]) -> Journal:
     return Journal(path)
 
 
-async def _cancel(batch: NotedBatch, backend: Backend | None) -> CancelledBatch:
+async def _cancel(batch: NotedBatch, journal: Journal, backend: Backend | None, ids: Collection[str]) -> CancelledBatch:
     asked, codec = _find_codec(backend or get_backend(batch.provider, batch.model))
     id, state = batch.provider_id, "unknown"
+    candidates: tuple[str, ...] = ()
     try:
-        id = id or await _find(batch, asked, codec)
+        if id is None:
+            unnoted = Unnoted(asked, codec, batch.intent, len(batch.rows), batch.at)
+            id, candidates = await _find(batch, journal, unnoted, ids)
         if id is not None:
             state = (await drive(asked, codec.cancel(id))).state
     except NotFoundError:
@@ -88,13 +105,20 @@ async def _cancel(batch: NotedBatch, backend: Backend | None) -> CancelledBatch:
     finally:
         if backend is None:
             await asked.aclose()
-    return CancelledBatch(id, batch.provider, batch.model, len(batch.rows), state)
+    return CancelledBatch(id, batch.provider, batch.model, len(batch.rows), state, candidates)
 
 
-async def _find(batch: NotedBatch, backend: HttpBackend, codec: BatchCodec) -> str | None:
-    """Find a batch whose id wasn't noted, since the process was killed while it was made."""
-    recent: list[BatchStatus] = await drive(backend, codec.list_recent(batch.at - EARLIER_SECONDS))
-    return next((status.id for status in recent if status.intent == batch.intent), None)
+async def _find(
+    batch: NotedBatch, journal: Journal, unnoted: Unnoted, ids: Collection[str]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Find a batch whose id wasn't noted; returns it, or else the batches that it may be."""
+    status, like = await unnoted.find(await anyio.to_thread.run_sync(journal.known_batches))
+    status = status or next((each for each in like if each.id in ids), None)
+    if status is None:
+        return None, tuple(each.id for each in like)
+    # The next map fetches from it what was answered.
+    await anyio.to_thread.run_sync(journal.note_batch, batch.intent, "made", status.id)
+    return status.id, ()
 
 
 def _find_codec(backend: Backend) -> tuple[HttpBackend, BatchCodec]:

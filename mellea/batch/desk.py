@@ -9,6 +9,9 @@ Rules:
   provider keeps none by time, number of requests and the names in its results. So a request is never in two batches
   at once.
 - A row whose key is in an open batch waits for that one. A batch stays open until all its answers are committed.
+- The intent claims its rows in one transaction: of processes that map the same rows one has each of them in its batch,
+  and the others wait for that batch. An intent whose maker has ended without a batch is given up by one of those who
+  wait, and its rows are claimed anew.
 - What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
   that may pass comes back as an error that may pass, and goes into the next batch.
 - A map that is left leaves its batches at the provider, where they go on; the next run finds them.
@@ -20,6 +23,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -28,19 +32,21 @@ import anyio
 import anyio.abc
 
 from mellea.backends.http import HttpBackend
-from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus, Calls
+from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus
 from mellea.batch.limits import CallJournal
 from mellea.batch.program import Asked
+from mellea.batch.unnoted import Unnoted, drive
 from mellea.core.backend import Backend, Request, SentRequest
 from mellea.core.events import Event, KeepAlive
 from mellea.core.journal import NotedBatch
 from mellea.core.observer import Span, listening, make_span
+from mellea.core.processes import is_named_alive, name_process
 from mellea.core.runtime import Hooks
 from mellea.core.runtime.ledger import Meter
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.errors import BackendError, MelleaError, NotFoundError, WireError
 
-__all__ = ["EARLIER_SECONDS", "BatchDesk", "drive"]
+__all__ = ["BatchDesk", "drive"]
 
 T = TypeVar("T")
 
@@ -55,11 +61,15 @@ _LONGEST_LOOK = 60.0
 _TRIES = 5
 _SETTLE_SECONDS = 20.0
 """How old an intent is at least before its batch counts as never made: a list may show a new batch late."""
-EARLIER_SECONDS = 300.0
-"""How much earlier than the journal says a provider's clock may have made a batch."""
+_LONGEST_MAKING = 600.0
+"""How long the making of a batch may take; if it can't be told whether its maker has ended, it has after that."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """What a codec raises for words of the provider that have another form."""
+
+
+_making: set[str] = set()
+"""The intents of the batches that this process makes at this moment, in all its maps."""
 
 
 @dataclass(slots=True)
@@ -92,11 +102,12 @@ class _Batch:
     size: int = 0
     at: float = 0.0  # when the last request came; of one that was made before, when that was
     total: int = 0
+    rows: dict[str, str] = field(default_factory=dict)  # the keys of all its rows by their names, if it was made before
     outcomes: dict[str, BatchOutcome] | None = None
 
 
 def _make_span(asked: Asked) -> Span | None:
-    """Return the span of a request, `None` without observers; it begins when the request is in a batch."""
+    """Return the span of a request, `None` if nobody listens; it begins when the request is in a batch."""
     if not listening.count:
         return None
     name = getattr(asked.component, "name", None)
@@ -131,17 +142,23 @@ class BatchDesk:
         self._found: dict[str, _Batch] = {}  # batches of earlier runs that are waited for, by their intent
         self._open: dict[int, _Batch] = {}  # batches that still take requests, by their backend
         self._new: list[_Batch] = []  # whose work is to begin
-        self._fetched: set[str] = set()
+        self._fetched: dict[str, _Batch] = {}  # by their intent
+        self._seen = 0  # the last batch in the journal whose rows are known here
 
     async def open(self) -> None:
         """Read which batches of earlier runs are open."""
+        self._seen = await self._call_journal(lambda journal: journal.find_last_batch())
         for noted in await self._call_journal(lambda journal: journal.open_batches(self._job)):
-            for name, key in noted.rows.items():
-                # The key tells which row it was, so a program that begins its rows in another order finds it, too.
-                self._noted[key] = noted, name
+            self._expect(noted)
+
+    def _expect(self, noted: NotedBatch) -> None:
+        """Have the rows of a batch that is made, or was, wait for it when they come."""
+        for name, key in noted.rows.items():
+            # The key tells which row it was, so a program that begins its rows in another order finds it, too.
+            self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
-        """Whether a call can be in a batch: one answer is all of it, and the provider has batches."""
+        """Whether a call can stand in a batch: one answer is all of it, and the provider has batches."""
         return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
@@ -177,7 +194,7 @@ class BatchDesk:
         """Hand in a request, and yield the events of its answer once it is there."""
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
-        item = _Item(key.hex(), request, backend, backend.batches, new_waiter())
+        item = _Item(key.hex(), request, backend, backend.batches, create_waiter())
         # In an earlier batch first: what is under way there is paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
@@ -196,7 +213,7 @@ class BatchDesk:
             yield event
 
     def _join_earlier(self, item: _Item) -> bool:
-        """Have a request wait for a batch of an earlier run, if it is in one."""
+        """Have a request wait for a batch of an earlier run, if it stands in one."""
         # Taken out: if that batch fails, the row goes into a new one the next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.backend
@@ -205,8 +222,10 @@ class BatchDesk:
         batch = self._found.get(noted.intent)
         if batch is None:
             batch = self._found[noted.intent] = _Batch(backend, item.codec, noted.intent, noted.provider_id)
-            batch.at, batch.total = noted.at, len(noted.rows)
+            batch.at, batch.total, batch.rows = noted.at, len(noted.rows), noted.rows
             self._new.append(batch)
+        if name in batch.items:  # by a row that is the same
+            return False
         batch.items[name] = item
         # It was fetched before this row came.
         if batch.outcomes is not None:
@@ -214,7 +233,7 @@ class BatchDesk:
         return True
 
     def _add(self, item: _Item) -> bool:
-        """Add a request to the batch that takes requests; false if it can't be in one."""
+        """Add a request to the batch that takes requests; false if it can't stand in one."""
         backend = item.backend
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
         # The name has the intent in it, by which `_is_ours` knows a batch again.
@@ -254,10 +273,17 @@ class BatchDesk:
                 group.start_soon(self._carry, self._new.pop())
             await anyio.sleep(_TICK_SECONDS)
 
-    async def finish(self) -> None:
-        """Note that the answers of the batches that were fetched are committed."""
-        for intent in self._fetched:
-            await self._note(intent, "done")
+    async def finish(self, is_answered: Callable[[bytes], bool]) -> None:
+        """Note that the answers of the batches that were fetched are committed.
+
+        Args:
+            is_answered: whether an earlier run has committed the answer with this key.
+        """
+        for intent, batch in self._fetched.items():
+            # A batch of an earlier run may have answers to rows that this run doesn't have; another one fetches them.
+            left = batch.rows.keys() & (batch.outcomes or {}).keys()
+            if all(is_answered(bytes.fromhex(batch.rows[name])) for name in left):
+                await self._note(intent, "done")
 
     async def _carry(self, batch: _Batch) -> None:
         """See a batch through, and let its requests know what they came to."""
@@ -271,24 +297,58 @@ class BatchDesk:
                 item.is_live = True
                 item.end()
         except (MelleaError, *_MALFORMED) as error:
-            # All who wait get it: a row without an outcome would wait forever.
+            # All who wait get it: a row without an outcome would wait for ever.
             for item in batch.items.values():
                 item.error = error if isinstance(error, MelleaError) else _make_malformed_error(batch, error)
                 item.end()
 
     async def _make(self, batch: _Batch) -> None:
+        _making.add(batch.intent)
+        try:
+            await self._claim(batch)
+            if batch.items:
+                status = await self._create(batch)
+                # The encoded requests are let go; they may be hundreds of megabytes.
+                batch.id, batch.encoded = status.id, []
+                # Shielded, as a map that is left at this moment would have to look for the batch the next time.
+                with anyio.CancelScope(shield=True):
+                    await self._note(batch.intent, "made", status.id)
+        finally:
+            _making.discard(batch.intent)
+            if batch.id is None and batch.items:
+                with anyio.CancelScope(shield=True), suppress(MelleaError):
+                    await self._call_journal(lambda journal: journal.leave_batch(batch.intent))
+
+    async def _claim(self, batch: _Batch) -> None:
+        """Note the intent. Rows that another process has in a batch meanwhile wait for that one."""
         rows = {name: item.key for name, item in batch.items.items()}
-        backend = batch.backend
+        backend, seen = batch.backend, self._seen
         # Intent, batch, id, in this order: see the rules on top.
-        await self._call_journal(
-            lambda journal: journal.note_intent(self._job, batch.intent, backend.name, backend.model_id, rows)
+        last, others = await self._call_journal(
+            lambda journal: journal.note_intent(
+                self._job, batch.intent, backend.name, backend.model_id, rows, after=seen, maker=name_process()
+            )
         )
-        began = time.time()
+        self._seen = max(self._seen, last)
+        for other in others:
+            self._expect(other)
+        taken = {key for other in others for key in other.rows.values()}
+        pairs = list(zip(batch.items.items(), batch.encoded, strict=True))
+        kept = [pair for pair in pairs if pair[0][1].key not in taken]
+        batch.items, batch.encoded = dict(pair[0] for pair in kept), [pair[1] for pair in kept]
+        batch.total = len(kept)
+        for (_, item), _ in pairs:
+            if item.key in taken and not self._join_earlier(item) and not self._add(item):
+                item.is_live = True
+                item.end()
+
+    async def _create(self, batch: _Batch) -> BatchStatus:
+        backend, began = batch.backend, time.time()
         for attempt in range(_TRIES):
             try:
                 # Never tried again blindly: the first may have been made although its answer was lost.
-                status = await drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
-                break
+                status: BatchStatus = await drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
+                return status
             except BackendError as error:
                 if not error.is_retryable or attempt + 1 == _TRIES:
                     # Its rows are free again, for this run or the next.
@@ -296,75 +356,50 @@ class BatchDesk:
                     raise
                 await anyio.sleep(min(0.5 * 2**attempt, 10.0))
                 if (found := await self._find(batch, began)) is not None:
-                    status = found
-                    break
-        # The encoded requests are let go; they may be hundreds of megabytes.
-        batch.id, batch.encoded = status.id, []
-        await self._note(batch.intent, "made", status.id)
+                    return found
+        raise AssertionError("the last attempt returns or raises")
 
     async def _go_on(self, batch: _Batch) -> None:
-        """Find the batch of an earlier run; if it was never made, its rows go into a new one."""
+        """Find the batch of an earlier run, or of another process; if it was never made, its rows are claimed anew."""
+        left_since: float | None = None  # when it was first seen that nobody makes it
         while batch.id is None:
-            # Another process with the same journal may be making it at this moment.
-            id = await self._find_noted(batch.intent)
-            if id is None and (found := await self._find(batch, batch.at)) is not None:
-                id = found.id
-                await self._note(batch.intent, "made", id)
-            batch.id = id
-            if id is None:
-                if time.time() - batch.at > _SETTLE_SECONDS:
-                    await self._lose(batch)
-                    return
-                await anyio.sleep(_FIRST_LOOK)
-
-    async def _find_noted(self, intent: str) -> str | None:
-        noted: list[NotedBatch] = await self._call_journal(lambda journal: journal.open_batches(self._job))
-        return next((each.provider_id for each in noted if each.intent == intent), None)
+            noted: NotedBatch | None = await self._call_journal(lambda journal: journal.find_batch(batch.intent))
+            if noted is None or noted.state == "lost":
+                self._ask_anew(batch)
+                return
+            batch.id = noted.provider_id
+            if batch.id is not None:
+                return
+            if _is_being_made(noted):
+                _log.info("waiting for %s, which is making the batch %s", noted.maker, batch.intent)
+            elif (found := await self._find(batch, batch.at)) is not None:
+                batch.id = found.id
+                await self._note(batch.intent, "made", found.id)
+                return
+            else:
+                left_since = left_since or (noted.at if time.time() - noted.at > _LONGEST_MAKING else time.time())
+                if time.time() - left_since > _SETTLE_SECONDS:
+                    # Of several who wait one gives it up. All look once more, and claim their rows.
+                    await self._call_journal(lambda journal: journal.lose_batch(batch.intent))
+                    continue
+            await anyio.sleep(_FIRST_LOOK)
 
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
-        """Find a batch in the provider's list, by its intent, or else by what there is to compare."""
-        # The provider's clock isn't ours.
-        earliest = since - EARLIER_SECONDS
-        recent: list[BatchStatus] = await drive(batch.backend, batch.codec.list_recent(earliest))
+        """Find a batch at the provider; if it may be one of several that haven't ended, wait for these."""
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
-        like: list[BatchStatus] = []
-        for status in recent:
-            if status.intent is not None:
-                if status.intent == batch.intent:
-                    return status
-            elif status.id not in known and status.total == batch.total and (status.made or since) >= earliest:
-                like.append(status)
-        return await self._find_by_names(batch, like)
-
-    async def _find_by_names(self, batch: _Batch, like: list[BatchStatus]) -> BatchStatus | None:
-        """Find ours among batches that have no intent, by the names in their results, which are there at their end."""
+        unnoted = Unnoted(batch.backend, batch.codec, batch.intent, batch.total, since)
+        found, like = await unnoted.find(known)
         pause = _FIRST_LOOK
-        while True:
-            for status in like:
-                name = await self._ask_for(batch, batch.codec.fetch_name(status)) if status.is_over else None
-                if name is not None and name.startswith(f"{batch.intent}-"):
-                    return status
-            like = [status for status in like if not status.is_over]
-            if not like:
-                return None
+        while like:
             # Its rows wait as well: one of these may be ours, and a second one would be paid for, too.
             _log.info("waiting until %d batches have ended, to see which of them is %s", len(like), batch.intent)
             await anyio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)
-            looks = [await self._ask_for(batch, batch.codec.look(status.id)) for status in like]
-            like = [status for status in looks if status is not None]
+            found, like = await unnoted.find_among(await unnoted.look(like))
+        return found
 
-    async def _ask_for(self, batch: _Batch, calls: Calls[T]) -> T | None:
-        """Ask of a batch that may be another program's, which may have deleted it meanwhile."""
-        try:
-            found: T = await drive(batch.backend, calls)
-            return found
-        except NotFoundError:
-            return None
-
-    async def _lose(self, batch: _Batch) -> None:
+    def _ask_anew(self, batch: _Batch) -> None:
         """Let the rows of a batch that was never made go into a new one."""
-        await self._note(batch.intent, "lost")
         self._noted = {key: found for key, found in self._noted.items() if found[0].intent != batch.intent}
         for item in batch.items.values():
             if not self._add(item):
@@ -379,7 +414,7 @@ class BatchDesk:
         _log.info("the batch %s is %s", status.id, status.state)
         outcomes = await drive(batch.backend, batch.codec.fetch(status))
         batch.outcomes = {outcome.key: outcome for outcome in outcomes}
-        self._fetched.add(batch.intent)
+        self._fetched[batch.intent] = batch
         for name, item in batch.items.items():
             item.error = BackendError(
                 f"the batch {status.id!r} ended as {status.state!r} before this request was answered",
@@ -389,6 +424,14 @@ class BatchDesk:
 
     async def _note(self, intent: str, state: str, id: str | None = None) -> None:
         await self._call_journal(lambda journal: journal.note_batch(intent, state, id))
+
+
+def _is_being_made(noted: NotedBatch) -> bool:
+    """Whether somebody makes this batch at this moment, so that it is too early to look for it."""
+    if noted.maker is None or noted.maker == name_process():
+        return noted.intent in _making
+    is_alive = is_named_alive(noted.maker)
+    return time.time() - noted.at < _LONGEST_MAKING if is_alive is None else is_alive
 
 
 def _resolve(batch: _Batch, name: str) -> None:
@@ -408,13 +451,3 @@ def _make_malformed_error(batch: _Batch, error: Exception) -> WireError:
         backend=batch.backend.name,
         model=batch.backend.model_id,
     )
-
-
-async def drive(backend: HttpBackend, calls: Calls[Any], *, retries: int | None = None) -> Any:
-    """Make the calls of an exchange, and return what it comes to."""
-    try:
-        call = next(calls)
-        while True:
-            call = calls.send(await backend.make_call(call, retries=retries))
-    except StopIteration as end:
-        return end.value

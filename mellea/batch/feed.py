@@ -18,7 +18,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from mellea.core.runtime.loop import Loop, ThreadWaiter, Waiter, new_waiter
+from mellea.core.runtime.loop import Loop, ThreadWaiter, Waiter, create_waiter
 from mellea.core.runtime.tasks import run_in_thread
 
 __all__ = ["Feed", "PushFeed", "make_feed"]
@@ -156,9 +156,9 @@ class PushFeed(Feed):
                     return found
                 if self._is_over:
                     return []
-                # Set under the same lock as the look at the rows: a pump in between would find nobody to wake.
+                # Set under the same lock as the check of the rows: a pump in between would find no waiter to wake.
                 self._wanted = most
-                taker = self._taker = new_waiter()
+                taker = self._taker = create_waiter()
                 pusher = self.pusher
             if pusher is not None:
                 pusher.wake()

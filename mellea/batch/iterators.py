@@ -25,8 +25,8 @@ from mellea.batch.row import Row
 from mellea.batch.runner import Runner
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
-from mellea.core.runtime.loop import ThreadWaiter, new_waiter
-from mellea.core.runtime.portal import portal_loop
+from mellea.core.runtime.loop import ThreadWaiter, create_waiter
+from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
 from mellea.errors import StreamingError
 
@@ -168,7 +168,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     def _begin(self) -> None:
         self._process = os.getpid()
         # The loop of the synchronous verbs, since the caller's thread is busy in the body of its `for`.
-        self._runner.loop = loop = portal_loop()
+        self._runner.loop = loop = get_portal_loop()
         self._start(lambda: loop.post(self._runner.start))  # with a copy of the context variables
 
     def _wait(self) -> None:
@@ -201,7 +201,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         if os.getpid() != self._process:
             raise StreamingError("a map can't be read in a forked child: its work goes on in the parent")
         loop = self._runner.loop
-        if loop is not None and not self._runner.outbox.has_ended and (how := loop.obituary()) is not None:
+        if loop is not None and not self._runner.outbox.has_ended and (how := loop.explain_loss()) is not None:
             raise StreamingError(f"the thread that the map works on {how}")
 
     def close(self) -> None:
@@ -266,7 +266,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             self._start(self._runner.start)
         outbox = self._runner.outbox
         while True:
-            waiter = new_waiter()
+            waiter = create_waiter()
             outbox.wait_with(waiter)
             has_ended = outbox.has_ended
             if self._take() or has_ended:
@@ -274,7 +274,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             self._runner.post_room()
             await waiter.wait(_LOOK_SECONDS)
             loop = self._runner.loop
-            if loop is not None and not loop.is_current() and (how := loop.obituary()) is not None:
+            if loop is not None and not loop.is_current() and (how := loop.explain_loss()) is not None:
                 raise StreamingError(f"the loop that the map works on {how}")
 
     async def aclose(self) -> None:
@@ -290,7 +290,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         if self._has_begun and self._runner.loop is not None and self._runner.loop.is_current():
             # Shielded, because an `aclose` is often called during a cancellation.
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-                await self._runner.until_ended()
+                await self._runner.wait_until_ended()
 
     async def __aenter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
-from mellea.core.runtime.loop import Loop, current_loop, new_waiter
+from mellea.core.runtime.loop import Loop, create_waiter, get_current_loop
 
 __all__ = ["JournalThread"]
 
@@ -34,10 +34,10 @@ class JournalThread:
 
     def __init__(self, journal: Journal, committed: Done, failed: Callable[[BaseException], None]) -> None:
         self._journal = journal
-        self._loop: Loop = current_loop()
+        self._loop: Loop = get_current_loop()
         self._committed, self._failed = committed, failed
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
-        self._end = new_waiter()
+        self._end = create_waiter()
         # A daemon: a program that is ended by Ctrl-C must not hang on a lock that another process holds on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
@@ -61,7 +61,7 @@ class JournalThread:
         """Ask the thread to end once it has done what is queued; returns at once."""
         self._queue.put(None)
 
-    async def closed(self) -> None:
+    async def wait_until_closed(self) -> None:
         """Wait until the thread has ended; once."""
         await self._end.wait()
 
@@ -133,7 +133,7 @@ class _Errand:
         self.what = what
         self.value: Any = None
         self.error: BaseException | None = None
-        self.waiter = new_waiter()
+        self.waiter = create_waiter()
 
     async def result(self) -> Any:
         await self.waiter.wait()

@@ -19,7 +19,7 @@ from mellea.core.journal import Journal
 from mellea.errors import UsageError
 from mellea.stdlib.verb import verb
 
-__all__ = ["amap", "map"]
+__all__ = ["amap", "check_arguments", "map"]
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRo
 
 def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool) -> tuple[Any, Any, str | None]:
     program = as_program(function, arguments.get("version"))
-    settings = _check(arguments)
+    settings = check_arguments(arguments)
     # Without a journal nothing is looked up, so a function that can't be told from another version may be mapped.
     if settings.journal is not None:
         program.check()
@@ -86,7 +86,12 @@ def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool
     return runner, feed, None if settings.journal is None else settings.journal.path
 
 
-def _check(arguments: MapArguments) -> MapSettings:
+def check_arguments(arguments: MapArguments) -> MapSettings:
+    """Return the arguments of a map as settings.
+
+    Raises:
+        UsageError: one is wrong.
+    """
     for name, (is_right, words) in _CHECKS.items():
         value = arguments.get(name)
         if name in arguments and not is_right(value):

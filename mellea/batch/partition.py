@@ -1,4 +1,4 @@
-"""The one function that all engines run: rows in, outcomes out, the journal beside it.
+"""The one function that all engines run: rows in, outcomes out, with a journal.
 
 An engine gives each of its workers a part of the rows. A partition maps them as `mellea.map` does on one machine, so a
 worker that is killed, or a task that is run again, asks for nothing that was committed.
@@ -6,21 +6,30 @@ worker that is killed, or a task that is run again, asks for nothing that was co
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
+import operator
 import os
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from mellea.batch.budget import Budget
+from mellea.batch.limits import RateLimits
+from mellea.batch.mapping import check_arguments
 from mellea.batch.mapping import map as map_rows
+from mellea.batch.part_files import gather_parts, open_part
+from mellea.batch.plain_program import PlainProgram
+from mellea.batch.programs import as_program
 from mellea.batch.row import Row, RowId, find_id
+from mellea.batch.sources import open_rows
+from mellea.core.journal import Journal
 from mellea.core.serialise import json_value
-from mellea.errors import UsageError
+from mellea.errors import BudgetExceededError, UsageError
+from mellea.stdlib.session import MelleaSession
 
-__all__ = ["Outcome", "Partition"]
+__all__ = ["Outcome", "Partition", "check_count", "list_rows"]
 
 Outcome = dict[str, Any]
 """A row's outcome as plain values, the same for all engines: `id`, `value` as JSON, `error` and `message`,
@@ -29,21 +38,25 @@ Outcome = dict[str, Any]
 
 @dataclass(frozen=True)
 class Partition:
-    """What is done with a part of the rows; it can be pickled.
+    """What is done with a part of the rows; made where the job begins, and pickled for the workers.
 
     Args:
-        function: what to map, or where a worker finds it: `"package.module:name"`. Sessions can't be sent to another
-            process, so a function that has one has to be named.
-        journal: a file that all workers can lock, so on one machine; or a folder, in which each part of the rows has a
-            file of its own, for `Journal.merge` to put together. SQLite's files can't be shared over a network.
+        function: what to map, or where a worker finds it: `"package.module:name"`. A session can't be sent to another
+            process, so a function that has one is imported by the workers; it may not be defined in the program itself.
+        journal: a file that all workers can lock, so on one machine; or a folder, there already or with a `/` at its
+            end, in which each part of the rows has a file of its own. SQLite's files can't be shared over a network.
         id: the field of a row that tells it from others, or a function of the row; numbers would differ from run to
             run.
-        concurrency: rows in flight in each worker.
+        concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
+        limits: requests and tokens a minute, of all workers that share a journal's file; else of each task.
+        budget: what each task may take. A row for which it isn't enough has the error `BudgetExceededError`, and is
+            asked for in the next run.
 
     Raises:
-        UsageError: there is no id, or the function is none.
+        UsageError: there is no id, the function is none or can't be sent, or another argument is wrong.
+        StateError: a file of the folder isn't a journal.
     """
 
     function: Callable[..., Any] | str
@@ -52,6 +65,8 @@ class Partition:
     concurrency: int | None = None
     version: str | None = None
     retries: int = 3
+    limits: RateLimits | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         # Row numbers count within a part, and engines cut the parts differently in each run.
@@ -59,48 +74,134 @@ class Partition:
             raise UsageError(
                 "an engine needs id=, a field that identifies each row: row numbers differ from run to run"
             )
+        check_arguments({"id": self.id, "concurrency": self.concurrency, "retries": self.retries})
+        check_arguments({"limits": self.limits, "budget": self.budget})
+        object.__setattr__(self, "function", self._find_sent())
+        if self.journal is not None:
+            object.__setattr__(self, "journal", _find_place(self.journal))
+
+    def __call__(self, rows: Iterable[Any]) -> Iterator[Outcome]:
+        """Map a part of the rows, and yield the outcomes in their order.
+
+        Raises:
+            UsageError: the function, or the journal's folder, isn't on this machine.
+            StateError: the journal can't be used.
+            AuthError: the provider rejects the key, which concerns every row.
+        """
+        # The whole part has to be there first: the file's name is a digest of all its ids.
+        part = list(rows)
+        mapped: Any = map_rows(
+            _import_function(self.function) if isinstance(self.function, str) else self.function,
+            part,
+            id=self.id,
+            journal=self._open_journal(part),
+            concurrency=self.concurrency,
+            version=self.version,
+            retries=self.retries,
+            limits=self.limits,
+            budget=self.budget,
+            progress=False,
+        )
+        done = 0
+        with mapped:
+            try:
+                for row in mapped:
+                    done += 1
+                    yield _make_outcome(row)
+            except BudgetExceededError as error:
+                for number, row in enumerate(part[done:], done):
+                    yield _make_outcome(Row(number, self._find_id(row, number), None, error, None, 0.0, False))
+
+    def _find_sent(self) -> Any:
+        """Return what workers are sent: a name that they import, or a function with what identifies it."""
         if isinstance(self.function, str):
             module, _, name = self.function.partition(":")
             if not module or not name:
                 raise UsageError(f"a function is named 'package.module:name', not {self.function!r}")
-        elif not callable(self.function) and not hasattr(self.function, "arun"):
-            raise UsageError(f"an engine maps a function, or the name of one, not {self.function!r}")
-
-    def __call__(self, rows: Iterable[Any]) -> Iterator[Outcome]:
-        """Map a part of the rows, and yield the outcomes in their order."""
-        # The whole part has to be there first: the file's name is a digest of all its ids.
-        part = list(rows)
-        mapped: Any = map_rows(
-            self._find_function(),
-            part,
-            id=self.id,
-            journal=self._find_journal(part),
-            concurrency=self.concurrency,
-            version=self.version,
-            retries=self.retries,
-            progress=False,
-        )
-        for row in mapped:
-            yield _make_outcome(row)
-
-    def _find_function(self) -> Any:
-        if not isinstance(self.function, str):
             return self.function
-        module, _, name = self.function.partition(":")
-        # Imported here and not in the driver: only the worker is sure to have the package, and its sessions can't be
-        # pickled.
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"a worker can't find the function {self.function!r}: {error}") from error
+        program = as_program(self.function, self.version)
+        if self.journal is not None:
+            # Here, since only this machine is sure to have the source of a function that is sent.
+            program.check()
+        owner = getattr(self.function, "__self__", None)
+        has_session = isinstance(owner, MelleaSession) or bool(program.backends())
+        if isinstance(program, PlainProgram) and not has_session:
+            return program
+        if (place := _find_name(self.function)) is not None:
+            return place
+        if not has_session:
+            return self.function  # it gets that of the worker
+        raise UsageError(
+            f"workers can't be sent {program.name}(), since sessions stay in their process; put it into a module that "
+            "the workers have, and give its name, such as 'package.module:name'"
+        )
 
-    def _find_journal(self, part: list[Any]) -> str | None:
-        if self.journal is None or not os.path.isdir(self.journal):
-            return None if self.journal is None else os.fspath(self.journal)
-        # The same rows give the same file, so a task that is run again finds what its first try has committed.
-        ids = "\0".join(find_id(row, number, self.id) for number, row in enumerate(part))
-        name = hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return os.fspath(Path(self.journal) / f"part-{name}.db")
+    def _open_journal(self, part: list[Any]) -> Journal | None:
+        if self.journal is None:
+            return None
+        place = os.fspath(self.journal)
+        if not place.endswith(os.sep):
+            return Journal(place)
+        if not os.path.isdir(place):
+            raise UsageError(f"the journal's folder {place!r} isn't on this machine; all workers have to share it")
+        return open_part(place, [self._find_id(row, number) for number, row in enumerate(part)])
+
+    def _find_id(self, row: Any, number: int) -> str:
+        """Return the id of a row, or its number if it has none; the map tells what is wrong with it."""
+        try:
+            return find_id(row, number, self.id)
+        except Exception:  # noqa: BLE001 - user code: `id=` may be a function
+            return str(number)
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse a number of rows in a task that is none.
+
+    Raises:
+        UsageError: it isn't a whole number from 1.
+    """
+    if type(count) is not int or count < 1:
+        raise UsageError(f"{name}= takes a whole number from 1, not {count!r}")
+
+
+def list_rows(rows: Any) -> list[Any]:
+    """Return the rows of all that `mellea.map` takes, for an engine that spreads them.
+
+    Raises:
+        UsageError: it isn't rows, or only async code can read it.
+    """
+    source, _, _ = open_rows(rows)
+    if isinstance(source, AsyncIterable):
+        raise UsageError("an engine can't read an async iterable; read its rows into a list first")
+    return list(source)
+
+
+def _find_place(journal: str | os.PathLike[str]) -> str:
+    """Return the journal's absolute path, as workers may run in other folders; that of a folder ends with a slash."""
+    given = os.fspath(journal)
+    path = os.path.abspath(given)
+    if not os.path.isdir(path) and not given.endswith(("/", os.sep)):
+        return path
+    gather_parts(path)
+    return os.path.join(path, "")
+
+
+def _find_name(function: Any) -> str | None:
+    """Return the name under which another process can import a function, `None` if there is none."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
+    if module == "__main__" or not isinstance(name, str):
+        return None
+    return f"{module}:{name}" if getattr(sys.modules.get(str(module)), name, None) is function else None
+
+
+def _import_function(place: str) -> Any:
+    module, _, name = place.partition(":")
+    # Imported here and not in the driver: only the worker is sure to have the package, and its sessions can't be
+    # pickled.
+    try:
+        return operator.attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"a worker can't find the function {place!r}: {error}") from error
 
 
 def _make_outcome(row: Row[Any]) -> Outcome:

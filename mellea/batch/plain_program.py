@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from mellea.batch.identity import find_form, make_digest, name_function, parse_s
 from mellea.batch.program import Program, Work, dump_typed
 from mellea.core.runtime.ledger import Meter, current_ledger
 from mellea.core.runtime.tasks import find_outcome
+from mellea.core.structured.kinds import format_type
+from mellea.core.structured.output_format import explain_error
 from mellea.core.surrogates import replace_surrogates_in
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import StateError, UsageError
@@ -53,7 +56,7 @@ class PlainProgram(Program):
             hints = resolve_type_hints(called, self.name, of=("return",))
         except UsageError:  # a name that isn't known here
             hints = {}
-        self._type = hints.get("return")
+        self._type: Any = hints.get("return")
         self._format: Any = None
         self._find_parameters(function)
 
@@ -77,7 +80,7 @@ class PlainProgram(Program):
         self._find_source()
 
     def _find_source(self) -> Any:
-        """Return what stands for the function itself in digests: nothing, where `version=` does."""
+        """Return the function's own part of digests: nothing if `version=` is given."""
         if self._source is None:
             self._source = "" if self.version is not None else json.dumps(find_form(self._find_code()), sort_keys=True)
         return self._source
@@ -96,9 +99,10 @@ class PlainProgram(Program):
             raise UsageError(
                 f"{self.name}() returned a thunk, which a journal can't store; return thunk.value or thunk.parsed"
             )
-        if self._type is not None and self._type is not Any:
-            return dump_typed(value)
         text = dump_typed(value)
+        if self._type is not None and self._type is not Any:
+            self._check_type(text, value)
+            return text
         if json.loads(text) != value or not _is_json(value):
             raise UsageError(
                 f"{self.name}() returned a {type(value).__name__}, which a journal can't restore without its "
@@ -106,20 +110,35 @@ class PlainProgram(Program):
             )
         return text
 
+    def _check_type(self, text: str, value: Any) -> None:
+        """Refuse a value that couldn't be read back, now rather than in the next run, when it was paid for."""
+        try:
+            self._read(text)
+        except ValueError as error:
+            raise UsageError(
+                f"{self.name}() returned {reprlib.repr(value)}, which is not a valid {format_type(self._type)}, and a "
+                f"journal can't restore it: {explain_error(error)}; correct the annotation"
+            ) from None
+
     def load(self, text: str) -> Any:
         """Return the value that `dump` has written."""
         if self._type is None or self._type is Any:
             return json.loads(text)
+        try:
+            return self._read(text)
+        except ValueError as error:
+            raise StateError(
+                f"the journal's value of {self.name}() no longer fits its return type: {explain_error(error)}"
+            ) from None
+
+    def _read(self, text: str) -> Any:
         if self._format is None:
             from pydantic import TypeAdapter  # lazy: only functions with a type need it
 
             self._format = TypeAdapter(self._type)
         if "\\ud" in text:  # half a character, which pydantic refuses in JSON
             text = json.dumps(replace_surrogates_in(json.loads(text)))
-        try:
-            return self._format.validate_json(text)
-        except ValueError as error:
-            raise StateError(f"the journal's value of {self.name}() no longer fits its return type: {error}") from None
+        return self._format.validate_json(text)
 
 
 def _is_json(value: Any) -> bool:

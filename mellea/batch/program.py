@@ -17,7 +17,7 @@ from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
 from mellea.core.runtime.ledger import Meter
 from mellea.core.serialise import json_value
-from mellea.errors import StateError
+from mellea.errors import StateError, UsageError
 
 __all__ = ["Asked", "Program", "Work", "dump_typed", "load_typed"]
 
@@ -26,7 +26,7 @@ class Work(ABC):
     """The work on one row.
 
     Attributes:
-        digest: of what decides the answer; `b""` where nobody keeps it.
+        digest: of what decides the answer; `b""` where it isn't kept.
         backend: whom it asks, if that is known.
     """
 
@@ -90,7 +90,7 @@ class Program(ABC):
         version: the caller's own version of it.
 
     Attributes:
-        name: the qualified name, which its answers stand under in a journal.
+        name: the qualified name, under which a journal keeps its answers.
         parameters: the names of the parameters; `None` if it takes any.
         is_keyed: whether answers are kept, so that digests are needed.
         warns_of_change: whether to warn if a row is requested again since something that decides its answer has
@@ -127,13 +127,25 @@ class Program(ABC):
 
 
 def dump_typed(value: Any) -> str:
-    """Return a value of some type as JSON."""
+    """Return a value of some type as JSON.
+
+    Raises:
+        UsageError: it holds bytes that aren't text, which pydantic wouldn't read back, or something without a form.
+    """
     from pydantic_core import to_json  # lazy: text needs none of it
 
     try:
-        return to_json(value, inf_nan_mode="strings", bytes_mode="base64").decode()
-    except ValueError:  # halves of characters, and what has no JSON form
-        return json.dumps(json_value(value), ensure_ascii=False)
+        # As text, since pydantic reads bytes so, if a model isn't configured otherwise.
+        return to_json(value, inf_nan_mode="strings", bytes_mode="utf8").decode()
+    except ValueError:  # halves of characters, bytes that aren't text, and what has no JSON form
+        try:
+            to_json(value, inf_nan_mode="strings", bytes_mode="hex")
+        except ValueError:
+            return json.dumps(json_value(value))  # halves as escapes, which can be written
+    raise UsageError(
+        f"a {type(value).__name__} holds bytes that aren't text in UTF-8, which a journal can't restore; return them "
+        "as text, such as base64.b64encode(…).decode()"
+    )
 
 
 def load_typed(text: str, format: Any) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from mellea.batch.identity import find_form, make_digest
 from mellea.core.events import Usage
 from mellea.errors import UsageError
 
-__all__ = ["Row", "RowId", "find_id", "make_arguments"]
+__all__ = ["Row", "RowId", "digest_row", "find_id", "make_arguments"]
 
 T = TypeVar("T")
 
@@ -61,8 +63,26 @@ def find_id(row: Any, index: int, id: RowId) -> str:
     return str(found)
 
 
+_DIGEST_BYTES = 8
+"""How many bytes the digest of a row has, which only has to tell rows with the same id apart."""
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def digest_row(row: Any) -> bytes | None:
+    """Return a digest of a row alone, without what is done with it; `None` if it holds something without a form."""
+    # Nearly all rows are a text, or a few plain values by name, whose `repr` is the same everywhere and costs little.
+    if type(row) is str or (type(row) is dict and _PLAIN.issuperset(map(type, row.values()))):
+        written = repr(row).encode("ascii", "backslashreplace")
+        return hashlib.sha256(written).digest()[:_DIGEST_BYTES]
+    try:
+        return make_digest("row", find_form(row))[:_DIGEST_BYTES]
+    except UsageError:
+        return None
+
+
 def make_arguments(row: Any, id: RowId, parameters: frozenset[str] | None) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return the positional and the named arguments that a row stands for.
+    """Return a row as positional and named arguments.
 
     Args:
         row: something with keys is named arguments, a tuple positional ones, anything else the only one.

@@ -27,7 +27,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from mellea.batch.attempts import Attempts, Task
+from mellea.batch.answered import Answered, read_answered
+from mellea.batch.attempts import RowAttempts, Task
 from mellea.batch.budget import Budget, Purse
 from mellea.batch.desk import BatchDesk
 from mellea.batch.feed import Feed
@@ -37,10 +38,10 @@ from mellea.batch.outbox import Outbox
 from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
 from mellea.batch.progress import MapProgress
-from mellea.batch.row import Row, RowId, find_id, make_arguments
+from mellea.batch.row import Row, RowId, digest_row, find_id, make_arguments
 from mellea.core.events import Usage
-from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal, KeyIndex
-from mellea.core.runtime.loop import Loop, Waiter, current_loop, launch, new_waiter
+from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
+from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
 from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
@@ -102,7 +103,7 @@ class Runner:
         self._places = Places(most)
         self._room = max(_LEAST_UNREAD, _UNREAD_PER_PLACE * self._places.most)
         self._purse = Purse(settings.budget)
-        self._attempts = Attempts(self._places, self._purse, settings.limits, settings.retries)
+        self._attempts = RowAttempts(self._places, self._purse, settings.limits, settings.retries)
         self._rows: deque[tuple[int, Any]] = deque()
         self._taken = 0  # rows from the feed
         self._begun = 0  # rows that have, or had, a place
@@ -117,7 +118,7 @@ class Runner:
         self._is_journal_lost = False
         self._settled: Waiter | None = None
         self._out: list[Row[Any]] = []  # done in this turn of the loop
-        self._index: KeyIndex | None = None
+        self._answered: Answered | None = None
         self._thread: JournalThread | None = None
         self._looks_for_change = _LOOKS_FOR_CHANGE
         self._desk: BatchDesk | None = None
@@ -139,7 +140,7 @@ class Runner:
 
     def start(self) -> None:
         """Begin; on the loop that it is to work on."""
-        self.loop = current_loop()
+        self.loop = get_current_loop()
         launch(self._main, self._retire)
 
     def post_stop(self) -> None:
@@ -153,10 +154,10 @@ class Runner:
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._wake_idle)
 
-    async def until_ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until it has ended; on its loop."""
         while not self.has_ended:
-            waiter = new_waiter()
+            waiter = create_waiter()
             self._ended.append(waiter)
             await waiter.wait(1.0)
 
@@ -189,7 +190,7 @@ class Runner:
                 self._thread.close()
                 # Shielded, as the map may have been cancelled: what was paid for is still committed.
                 with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
-                    await self._thread.closed()
+                    await self._thread.wait_until_closed()
             self.outbox.end(self._error)
 
     async def _run(self) -> None:
@@ -215,29 +216,30 @@ class Runner:
             with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                 await self._feed.aclose()
         await self._wait_until_committed()
-        if self._desk is not None and not self._is_journal_lost:
-            await self._desk.finish()
+        if self._desk is not None and self._answered is not None and not self._is_journal_lost:
+            await self._desk.finish(self._answered.knows)
         # What ended the map counts more than what the source said afterwards.
         if self._error is None and self._feed.error is not None:
             raise self._feed.error
         if self._error is None and self._purse.is_empty:
             journal = self._settings.journal
-            raise self._purse.exceeded_error(self.done, None if journal is None else journal.path)
+            raise self._purse.make_exceeded_error(self.done, None if journal is None else journal.path)
 
     async def _wait_until_committed(self) -> None:
         while self._in_flight and not self._is_journal_lost:
-            self._settled = new_waiter()
+            self._settled = create_waiter()
             await self._settled.wait(1.0)
 
     async def _open_journal(self, journal: Journal) -> None:
         self._thread = JournalThread(journal, self._note_committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
-        self._index = await self._thread.call(lambda journal: journal.index(self._job))
         self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
             self._desk = BatchDesk(self._thread.call, self._job, lambda: not self._rows_ended or bool(self._rows))
             self._attempts.desk = self._desk
+            # Before the answers: a batch of another process that ends in between is in one or the other.
             await self._desk.open()
+        self._answered = await read_answered(self._thread, self._job)
 
     async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
         """Have batches sent and fetched, until there is nothing more to do."""
@@ -252,7 +254,7 @@ class Runner:
             # memory.
             wanted = 2 * self._places.limit - len(self._rows)
             if wanted <= self._places.limit:
-                self._feeder = new_waiter()
+                self._feeder = create_waiter()
                 await self._feeder.wait(1.0)
                 continue
             rows = await self._feed.take(wanted)
@@ -275,7 +277,7 @@ class Runner:
     async def _hire(self, group: anyio.abc.TaskGroup) -> None:
         """Start workers as they are needed; a callback can't, since it has another context, or none."""
         while not self._is_over():
-            self._hirer = new_waiter()
+            self._hirer = create_waiter()
             most = min(self._places.limit, self._in_flight + len(self._rows))
             while self._workers < most:
                 self._workers += 1
@@ -303,7 +305,7 @@ class Runner:
         while not self._is_over():
             # Looked at again after waking: another worker may have been faster.
             if not self._rows or self._in_flight >= self._places.limit or self._find_room() <= 0:
-                waiter = new_waiter()
+                waiter = create_waiter()
                 self._idle.append(waiter)
                 await waiter.wait()
                 continue
@@ -333,15 +335,16 @@ class Runner:
         task.id = find_id(row, task.index, self._settings.id)
         args, kwargs = make_arguments(row, self._settings.id, program.parameters)
         work = await program.prepare(args, kwargs)
-        if self._index is not None:
+        if self._answered is not None:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
             # On a first run the journal is empty, and nothing has to be looked up.
-            if len(self._index):
+            if len(self._answered):
                 if await self._find_cached(task, work):
                     return
                 await self._warn_of_change(task)
-        if not await self._purse.enter(work.backend):
+        # The map may have failed while this row waited, such as when the first one shows that a budget can't be kept.
+        if not await self._purse.enter(work.backend) or self._error is not None:
             self._give_up(task)
             return
         task.has_entered = True
@@ -349,12 +352,8 @@ class Runner:
         self._finish(task, work, value)
 
     async def _find_cached(self, task: Task, work: Work) -> bool:
-        place = self._index.find(task.key) if self._index is not None else None
-        if place is None or self._thread is None:
-            return False
-        found = await self._thread.fetch(place)
-        # Only the first bytes of the key are in memory; the whole one decides.
-        if found is None or found.key != task.key:
+        found = await self._answered.find(task.key) if self._answered is not None else None
+        if found is None:
             return False
         value = await work.load(found.value)
         self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
@@ -372,8 +371,8 @@ class Runner:
         if count and self._looks_for_change >= 0:
             self._looks_for_change = -1  # those who look at this moment say nothing more
             _log.warning(
-                "the journal %r has answers to %s rows of %s(), but row %r is requested again: its prompt, "
-                "arguments, model, options, checks or version have changed since",
+                "the journal %r has answers to %s rows of %s(), but row %r is asked anew: its prompt, arguments, "
+                "model, options, checks or version aren't those of its answer there",
                 journal.path, f"{count:,}", self.name, task.id,
             )  # fmt: skip
 
@@ -399,7 +398,8 @@ class Runner:
             self._hand_out_soon(row)
             return
         usage = None if task.usage is None else _write_usage(task.usage)
-        self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, time.time()), row)
+        made = (time.time(), digest_row(task.row))
+        self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, *made), row)
 
     def _finish_failed(self, task: Task, error: Exception) -> None:
         with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, usually
@@ -420,6 +420,7 @@ class Runner:
             task.attempts,
             task.cost,
             time.time(),
+            digest_row(task.row),
         )
         self._thread.commit(failure, row)
 

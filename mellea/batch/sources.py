@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import AsyncIterable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
 
     Args:
         rows: any iterable or async iterable; the path of a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file; a
-            data frame of pandas or Polars, a table of Arrow, an open cursor.
+            data frame of pandas or Polars, a table of Arrow, an open cursor. What is missing in a frame of pandas is
+            `None`.
 
     Raises:
         UsageError: it is none of these, or the file can't be read.
@@ -36,14 +39,8 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
         return _open_file(Path(rows)), None, False
     if isinstance(rows, dict):
         raise UsageError("rows are a list of dicts, or another iterable of rows, not one dict")
-    if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # Polars
-        return rows.iter_rows(named=True), len(rows), False
-    if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
-        return _read_pandas(rows), len(rows), False
-    if hasattr(rows, "to_batches"):  # pyarrow: a table, a data set
-        return _read_batches(rows.to_batches()), getattr(rows, "num_rows", None), False
-    if hasattr(rows, "read_next_batch"):
-        return _read_batches(rows), None, False
+    if (table := _open_table(rows)) is not None:
+        return *table, False
     if isinstance(rows, AsyncIterable):
         return rows, None, False
     if not isinstance(rows, Iterable):
@@ -52,9 +49,28 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
     return rows, len(rows) if isinstance(rows, (Sized, Sequence)) else None, is_ready
 
 
+def _open_table(rows: Any) -> tuple[Iterable[Any], int | None] | None:
+    """Return the rows of a data frame, a table or an array, and how many there are; `None` if it is something else."""
+    if hasattr(rows, "collect_schema") and hasattr(rows, "collect"):
+        raise UsageError(f"a {type(rows).__name__} has no rows yet; give rows.collect()")
+    if hasattr(rows, "iter_rows") and hasattr(rows, "columns"):  # Polars
+        return rows.iter_rows(named=True), len(rows)
+    if hasattr(rows, "itertuples") and hasattr(rows, "columns"):  # pandas
+        return _read_pandas(rows), len(rows)
+    if hasattr(rows, "to_batches"):  # pyarrow: a table, a data set
+        return _read_batches(rows.to_batches()), getattr(rows, "num_rows", None)
+    if hasattr(rows, "read_next_batch"):
+        return _read_batches(rows), None
+    if hasattr(rows, "to_pylist"):  # a record batch or an array of pyarrow
+        return rows.to_pylist(), len(rows)
+    if hasattr(rows, "tolist") and hasattr(rows, "dtype") and getattr(rows, "shape", None):  # NumPy; a column of pandas
+        return map(_make_plain, rows.tolist()), len(rows)
+    return None
+
+
 def _open_file(path: Path) -> Iterator[Any]:
     kind = path.suffix.lower()
-    if kind in _FORMS:
+    if kind in _FORMS and not path.is_fifo():  # what a pipe gives can be read once
         try:
             with path.open("rb"):
                 pass  # one that isn't there is told now
@@ -62,17 +78,25 @@ def _open_file(path: Path) -> Iterator[Any]:
             raise UsageError(f"the rows of {str(path)!r} can't be read: {error.strerror or error}") from error
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if kind == ".parquet":
-        return _explain_faults(_read_parquet(path), path)
+        with _explaining(path):  # what isn't Parquet is told now
+            rows = _read_parquet(path)
+        return _read(rows, path)
     if kind not in readers:
         raise UsageError(f"{str(path)!r} is not a .csv, .tsv, .jsonl, .ndjson or .parquet file; give its rows instead")
-    return _explain_faults(readers[kind](path), path)
+    return _read(readers[kind](path), path)
 
 
-def _explain_faults(rows: Iterator[Any], path: Path) -> Iterator[Any]:
-    try:
+def _read(rows: Iterator[Any], path: Path) -> Iterator[Any]:
+    with _explaining(path):
         yield from rows
-    # Bytes that aren't text in UTF-8, or not what the reader of the form takes.
-    except (ValueError, csv.Error) as error:
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # Bytes that aren't text in UTF-8, or not what the reader of the form takes; a disk, or a file that was cut.
+    except (ValueError, csv.Error, OSError) as error:
         raise UsageError(f"the rows of {str(path)!r} can't be read: {error}") from error
 
 
@@ -84,6 +108,11 @@ def _read_csv(path: Path) -> Iterator[dict[str, str]]:
         names = list(reader.fieldnames or ())
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UsageError(f"the first line of {str(path)!r} has the name {twice!r} twice; rename one of the columns")
+        if "" in names:
+            raise UsageError(
+                f"column {names.index('') + 1} of {str(path)!r} has no name; give it one, or leave it out (pandas "
+                "writes its index so, unless it is told to_csv(…, index=False))"
+            )
         for row in reader:
             if None in row or None in row.values():
                 # A record may take several lines; this is its last one.
@@ -119,11 +148,18 @@ def _read_batches(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 def _read_pandas(frame: Any) -> Iterator[dict[str, Any]]:
     names = [str(name) for name in frame.columns]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"the data frame has the column {twice!r} twice; rename one of them")
     for values in frame.itertuples(index=False, name=None):
         yield {name: _make_plain(value) for name, value in zip(names, values, strict=True)}
 
 
 def _make_plain(value: Any) -> Any:
-    """Return NumPy's numbers as Python's, which JSON can say."""
-    is_number = hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ())
-    return value.item() if is_number else value
+    """Return NumPy's numbers and arrays as Python's, which JSON can say, and pandas' missing values as `None`."""
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        value = value.tolist()
+    is_missing = type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
+    return None if is_missing else value
+
+
+_MISSING = ("NAType", "NaTType")

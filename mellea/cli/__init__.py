@@ -1,7 +1,7 @@
 """The `mellea` command: one file a command; `app.py` puts them together, `output.py` is how they print."""
 
 # What lives here imports any room, and no room imports it; typer and rich, the extra `cli`, are imported by the files
-# beside this one. Read `app.py` first.
+# next to this one. Read `app.py` first.
 
 from __future__ import annotations
 

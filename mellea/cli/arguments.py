@@ -44,7 +44,7 @@ def split(what: str, given: str) -> tuple[str, str]:
 
 
 def read_value(text: str) -> Any:
-    """Return a value that was written as JSON; any other text stands for itself."""
+    """Return a value that was written as JSON; any other text is returned as it is."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -89,7 +89,7 @@ def _show(kind: Any) -> str:
 def _explain(error: Any) -> str:
     """Return what is wrong first, and where in the value."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # The members of a union are in the path, too, and say nothing to whoever wrote the value.
+    # The members of a union are in the path, too, and mean nothing to the user.
     place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
     said = str(first["msg"])
     return f"{place}: {said}" if place else said

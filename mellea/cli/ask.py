@@ -111,7 +111,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
 
 
 def _fill(template: Path, piped: str | None, given: dict[str, str]) -> str:
-    """Return a template with what its places stand for."""
+    """Return a template with its placeholders filled in."""
     text = read_text("the template", template)
     variables = given if piped is None else {"input": piped, **given}
     wanted = find_variables(text)

@@ -22,7 +22,7 @@ from mellea.errors import UsageError
 __all__ = ["docs"]
 
 _PACKAGE = Path(mellea.__file__).parent
-# A wheel has the pages inside; a checkout has them beside the package.
+# A wheel has the pages inside; a checkout has them next to the package.
 _FOLDERS = (_PACKAGE / "docs", _PACKAGE.parent / "docs")
 _TOO_LONG = 110
 _APART = str.maketrans("-_/", "   ")

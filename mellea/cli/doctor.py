@@ -19,7 +19,7 @@ from mellea.backends.built_in import DEFAULT_MODEL
 from mellea.backends.registry import get_backend, probe
 from mellea.cli import output
 from mellea.core.masking import is_sensitive
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import MelleaError
 from mellea.telemetry.run_file import read_runs
 
@@ -42,7 +42,7 @@ def doctor(as_json: output.Json = False) -> None:
         table = output.table("what", "state", "detail")
         for each in found:
             table.add_row(
-                each["what"], Text(each["state"], style=_STYLES[each["state"]]), Text(visible(each["detail"]))
+                each["what"], Text(each["state"], style=_STYLES[each["state"]]), Text(make_visible(each["detail"]))
             )
         output.draw(table)
     else:

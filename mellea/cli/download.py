@@ -2,7 +2,7 @@
 
 Rules:
 
-- What has come is in `FILE.part`; beside it, `FILE.part.json` says what it is the beginning of: the hash of the
+- What has arrived is in `FILE.part`; `FILE.part.json` says what it is the beginning of: the hash of the
   whole, and the validator (`ETag` or `Last-Modified`) that the server gave.
 - To go on, the rest is asked for under that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). A
   server that sends the whole file instead, because it has another one now or knows no ranges, starts over.

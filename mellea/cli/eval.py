@@ -139,7 +139,7 @@ def _check_files(found: list[Evaluation], *files: Path | None) -> None:
 
 
 def _note_reused(report: Report, kept: Path) -> None:
-    """Tell how many samples weren't asked for, as whoever expects new ones has to name another journal."""
+    """Report how many samples came from the journal: for new ones, the user has to name another journal."""
     if reused := sum(sample.cached for sample in report.samples):
         output.note(
             f"mellea: {reused:,} of {len(report.samples):,} samples come from the journal {str(kept)!r}, since nothing "

@@ -25,7 +25,10 @@ def check_files(kept: Mapping[str, Path | None], written: Mapping[str, Path | No
         UsageError: two of them are one file.
         OSError: the folder of an output doesn't exist, or the output is a folder.
     """
-    seen = [(name, path) for name, path in kept.items() if path is not None]
+    seen: list[tuple[str, Path]] = []
+    for name, path in kept.items():
+        if path is not None:
+            _add(seen, name, path)
     for name, path in written.items():
         if path is None:
             continue
@@ -35,9 +38,13 @@ def check_files(kept: Mapping[str, Path | None], written: Mapping[str, Path | No
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if path.exists() and not path.is_file():  # a device, such as /dev/null, may be named twice
             continue
-        if other := next((other for other, there in seen if _is_same(path, there)), None):
-            raise UsageError(f"{name} and {other} are the same file, {str(path)!r}; name another file for {name}")
-        seen.append((name, path))
+        _add(seen, name, path)
+
+
+def _add(seen: list[tuple[str, Path]], name: str, path: Path) -> None:
+    if other := next((other for other, there in seen if _is_same(path, there)), None):
+        raise UsageError(f"{name} and {other} are the same file, {str(path)!r}; name another file for {name}")
+    seen.append((name, path))
 
 
 def _is_same(one: Path, other: Path) -> bool:

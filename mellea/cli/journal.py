@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mellea.batch import Journal, cancel_batches
 from mellea.cli import output
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import UsageError
 
 __all__ = ["app"]
@@ -33,20 +33,20 @@ def show(file: File, as_json: output.Json = False) -> None:
         return
     table = output.table("function", "answers", "failures", right=["answers", "failures"])
     for job, (answers, failures) in counts.items():
-        table.add_row(Text(visible(job)), f"{answers:,}", f"{failures:,}")
+        table.add_row(Text(make_visible(job)), f"{answers:,}", f"{failures:,}")
     output.draw(table)
 
 
 @app.command("export")
 def export(file: File, job: Job = None) -> None:
     """Write the answers as JSON lines, oldest first: job, id, value, usage, cost, at."""
-    output.write_json(_open(file).answers(job))
+    output.write_json(_open(file, job).answers(job))
 
 
 @app.command("failures")
 def failures(file: File, job: Job = None) -> None:
     """Write the rows that failed and weren't answered since, as JSON lines: job, id, row, error, message, attempts."""
-    output.write_json(_open(file).failures(job))
+    output.write_json(_open(file, job).failures(job))
 
 
 @app.command("compact")
@@ -60,32 +60,46 @@ def merge(
     file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to merge.")]
 ) -> None:
     """Take the answers of other journals into one, such as those of an engine's parts."""
-    # All are looked at before the first is taken in, so a wrong name changes nothing.
-    for other in others:
-        _open(other)
     output.note(f"mellea: merged {Journal(file).merge(*others):,} answers")
 
 
 @app.command("cancel")
-def cancel(file: File, as_json: output.Json = False) -> None:
+def cancel(
+    file: File,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="A batch that this command named as a candidate.")
+    ] = None,
+    as_json: output.Json = False,
+) -> None:
     """Cancel the batches whose answers aren't all there; what was answered is fetched when the map is resumed."""
-    cancelled = cancel_batches(_open(file))
+    cancelled = cancel_batches(_open(file), ids=ids or ())
     if not output.is_for_people(as_json):
         output.write_json(asdict(batch) for batch in cancelled)
         return
     table = output.table("batch", "model", "rows", "state", right=["rows"])
     for batch in cancelled:
         table.add_row(
-            Text(visible(batch.id or "-")),
-            Text(visible(f"{batch.provider}/{batch.model}")),
+            Text(make_visible(batch.id or "-")),
+            Text(make_visible(f"{batch.provider}/{batch.model}")),
             f"{batch.rows:,}",
-            Text(visible(batch.state)),
+            Text(make_visible(batch.state)),
         )
     output.draw(table)
+    for batch in cancelled:
+        if batch.candidates:
+            output.note(
+                f"mellea: the id of a batch with {batch.rows:,} rows at {batch.provider} is not known, since its "
+                f"program was killed; it may be {' or '.join(batch.candidates)}. If it is yours, cancel it with --id, "
+                "or wait until it has ended"
+            )
 
 
-def _open(file: Path) -> Journal:
+def _open(file: Path, job: str | None = None) -> Journal:
     # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
     if not file.is_file():
         raise UsageError(f"there is no journal {str(file)!r}")
-    return Journal(file)
+    journal = Journal(file)
+    if job is not None and job not in (known := journal.count()):
+        names = ", ".join(map(repr, known)) or "none"
+        raise UsageError(f"the journal {str(file)!r} has no answers of {job!r}; it has those of: {names}")
+    return journal

@@ -53,10 +53,12 @@ def map(
 
     The outcomes are JSON lines of id and value, in the order of the rows.
     """
-    # A journal by default: whoever runs a long map rarely thinks of one before the first crash.
+    # A journal by default: users rarely think of one before the first crash of a long map.
     kept = journal or rows.with_suffix(".journal.db")
     check_files({"the file of rows": rows, "the journal": kept}, {"-o": out, "--errors": errors})
     # Not continued without being asked, since it may be of other rows, or of an older prompt.
+    if kept.is_dir():
+        raise UsageError(f"the journal {str(kept)!r} is a folder; name a file")
     if kept.exists() and not resume:
         raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
     source, _, _ = open_rows(rows)
@@ -77,6 +79,8 @@ def map(
             budget=budget,
         )
         failed, first = _write(mapped, out, errors, kept)
+    if not mapped.done:
+        output.note(f"mellea: {str(rows)!r} has no rows")
     if first is not None:
         many, them, the_first = ("1 row", "it", "") if failed == 1 else (f"{failed:,} rows", "them", "the first one: ")
         output.note(

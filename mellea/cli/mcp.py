@@ -81,7 +81,7 @@ def _make(file: str, name: str | None, instructions: str | None) -> McpServer:
 
 
 def _as_program(name: str, value: Any) -> Any:
-    # An agent that nobody has named gets the name that the file has for it: its clients have to call it something.
+    # An agent without a name gets its variable's name: clients need a name to call it by.
     if isinstance(value, Agent) and value.name == "agent":
         return value.as_tool(name)
     if isinstance(value, MelleaSession):

@@ -10,10 +10,10 @@ import typer
 from rich.text import Text
 
 from mellea.backends.llama_cpp.weights import DEFAULT_MODEL
-from mellea.backends.registry import get_backend, list_models, providers
+from mellea.backends.registry import get_backend, list_models, list_provider_names
 from mellea.cli import output
 from mellea.cli.pull import pull
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import ConfigurationError, MelleaError
 
 __all__ = ["app"]
@@ -51,17 +51,19 @@ def list_providers(
         for model in models:
             output.write(f"{model}\n") if output.is_for_people(as_json) else output.write_json([f"{provider}/{model}"])
         return
-    found = anyio.run(survey, providers())
+    found = anyio.run(survey, list_provider_names())
     shown = [each for each in found if all or each["is_reachable"] or each["is_configured"]]
     if not output.is_for_people(as_json):
         output.write_json(shown)
+        if not shown:  # whoever reads stdout gets an empty list, and a person the reason
+            output.note(f"mellea: none of {len(found)} providers is set up; --all shows what each needs")
         return
     table = output.table("provider", "state", "models", "why not", right=["models"])
     for each in shown:
         state = "ready" if each["is_reachable"] else "not reachable" if each["is_configured"] else "not set up"
         style = "green" if each["is_reachable"] else "red" if each["is_configured"] else "dim"
         count = str(len(each["models"])) if each["is_reachable"] else ""
-        table.add_row(each["provider"], Text(state, style=style), count, Text(visible(each.get("reason", ""))))
+        table.add_row(each["provider"], Text(state, style=style), count, Text(make_visible(each.get("reason", ""))))
     output.draw(table)
     if not all:
         output.note(f"mellea: {len(found) - len(shown)} more are not set up; --all shows them")

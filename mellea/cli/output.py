@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mellea.core.terminal import visible_lines
+from mellea.core.terminal import make_lines_visible
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def draw(*what: RenderableType) -> None:
 
 
 def table(*titles: str, right: Collection[str] = ()) -> Table:
-    """Return a table for `draw`, whose last column takes the room that there is; no other one is ever cut.
+    """Return a table for `draw`, whose last column takes the remaining width; no other column is ever cut.
 
     Args:
         titles: of its columns.
@@ -129,13 +129,13 @@ def has_room(table: Table) -> bool:
 
 
 def note(text: str) -> None:
-    """Tell the user something, on stderr, without what a terminal would obey; there it is broken between words."""
-    explain("\n".join(map(_break, visible_lines(text).split("\n"))))
+    """Write a message to stderr without terminal control characters; on a terminal, wrap it between words."""
+    explain("\n".join(map(_break, make_lines_visible(text).split("\n"))))
 
 
 def explain(text: str) -> None:
     """Write a text of our own to stderr as it is laid out."""
-    # Some hosts give no stderr, and a reader of it may leave, too; there is nobody to be told of that.
+    # Some hosts have no stderr, and its reader may be gone, too; there is nowhere to report that.
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -150,7 +150,7 @@ def _break(line: str) -> str:
 
 
 def prepare() -> None:
-    """Make stdout and stderr take every text, also where the locale isn't UTF-8.
+    """Make stdout and stderr accept every text, even where the locale isn't UTF-8.
 
     Raises:
         UsageError: stdout is closed.
@@ -163,13 +163,13 @@ def prepare() -> None:
 
 
 def has_reader() -> bool:
-    """Whether somebody still reads stdout; all that was printed is given to it."""
+    """Flush stdout, and return whether it still has a reader."""
     try:
         with _while_somebody_reads():
             sys.stdout.flush()
     except typer.Exit:
         return False
-    # Without a buffer there is nothing to be flushed, and it is the system that knows whether a pipe has an end.
+    # Without a buffer there is nothing to flush, and only the system knows whether a pipe still has a reader.
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
@@ -209,7 +209,7 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
     console = Console(stderr=True)
     with bars.Progress(*columns, console=console, disable=not console.is_terminal, expand=False) as shown:
         task = shown.add_task(label, total=None)
-        # What was there before counts as done, not as fast.
+        # What was there before counts towards progress, not towards the speed.
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
@@ -218,6 +218,6 @@ def _while_somebody_reads() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is buffered still can't be written when Python ends, either.
+        # What is buffered can't be written when Python exits, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None

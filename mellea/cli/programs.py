@@ -16,7 +16,7 @@ __all__ = ["find_programs", "load", "run_file"]
 
 
 def load(named: str) -> Any:
-    """Run a Python file and return what it calls by a name.
+    """Run a Python file and return what a name in it refers to.
 
     Args:
         named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: what is after the colon is an expression.
@@ -63,7 +63,7 @@ def run_file(path: Path) -> ModuleType:
 
 
 def _explain(path: Path, error: SyntaxError) -> UsageError:
-    # Also of a file that this one imports. There are no frames of the program to show, as it never ran.
+    # Also in a file that this one imports. There are no frames of the program to show, as it never ran.
     place = repr(error.filename or str(path)) + (f", line {error.lineno}" if error.lineno else "")
     line = f": {error.text.strip()[:80]!r}" if error.text else ""
     return UsageError(f"{place} isn't valid Python: {error.msg}{line}")

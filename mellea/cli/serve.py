@@ -58,7 +58,8 @@ def serve(
         from uvicorn.supervisors import Multiprocess  # optional, too
     except ImportError:
         raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
-    # On loopback only this machine can ask; anywhere else, models would be paid for by this key's owner.
+    # On loopback only this machine can connect; anywhere else, strangers' requests would be paid for by this key's
+    # owner.
     if key is None and not _is_loopback(host):
         raise UsageError(
             f"anybody who can reach {host} could use your models; give --key (or {_KEY}), or listen on 127.0.0.1"
@@ -70,7 +71,7 @@ def serve(
     if key is not None:
         # By the environment: a process's arguments can be read by other users of the machine.
         os.environ[_KEY] = key
-    made = make_from_environment()  # what is wrong with the program is told now, once
+    made = make_from_environment()  # errors in the program are reported now, once
     config = uvicorn.Config(
         # Workers are new processes, which import the factory by its name.
         made if workers == 1 else "mellea.cli.serve:make_from_environment",
@@ -82,7 +83,7 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    # Before anything is said: then it is known which port is free, and whoever reads it can connect at once.
+    # Bound before the address is printed: the free port is known by then, and a client can connect at once.
     listening = config.bind_socket()
     listening.listen(config.backlog)
     where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

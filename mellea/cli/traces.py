@@ -1,4 +1,4 @@
-"""`mellea traces`: what programs did, out of the record that `mellea.traces.record` or `MELLEA_TRACES` keeps."""
+"""`mellea traces`: what programs did, from the record that `mellea.traces.record` or `MELLEA_TRACES` keeps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.text import Text
 
 from mellea.cli import output
 from mellea.core.masking import scrub_text
-from mellea.core.span_tree import line_of, walk
-from mellea.core.terminal import visible, visible_lines
+from mellea.core.span_tree import format_line, walk
+from mellea.core.terminal import make_lines_visible, make_visible
 from mellea.errors import UsageError
 from mellea.telemetry.export import export_runs
 from mellea.telemetry.run_file import read_run, read_runs
@@ -53,7 +53,7 @@ app = typer.Typer(help="What programs did: list, show, open and export recorded 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
     """What programs did: list, show, open and export recorded runs."""
-    # `mellea traces` alone is the command that is wanted most.
+    # `mellea traces` alone is the most used command.
     if context.invoked_subcommand is None:
         list_runs(database=database, as_json=as_json)
 
@@ -97,7 +97,7 @@ def _row(run: Mapping[str, Any]) -> Iterator[str | Text]:
     yield str(run["id"])
     yield _time(run["started"])
     # What models wrote is shown here, so control characters are made visible: a terminal would obey them.
-    yield Text(visible(run["name"]))
+    yield Text(make_visible(run["name"]))
     yield Text(run["status"], style=_COLOURS[run["status"]])
     yield f"{run['seconds']:.3f} s" if "seconds" in run else ""
     yield str(run["spans"])
@@ -105,7 +105,7 @@ def _row(run: Mapping[str, Any]) -> Iterator[str | Text]:
     is_known = any(count is not None for count in counts)
     yield " + ".join("?" if count is None else str(count) for count in counts) if is_known else ""
     yield f"${run['cost']:.6f}".rstrip("0").rstrip(".") if "cost" in run else ""
-    yield Text(visible(", ".join(run["models"])))
+    yield Text(make_visible(", ".join(run["models"])))
 
 
 def _time(seconds: float) -> str:
@@ -129,7 +129,7 @@ def show_run(
         return
     for level, data in walk(spans):
         style = "" if data["status"] == "ok" else _COLOURS[data["status"]]
-        output.draw(Padding(Text(line_of(data, figures=True), style=style), (0, 0, 0, 2 * level)))
+        output.draw(Padding(Text(format_line(data, figures=True), style=style), (0, 0, 0, 2 * level)))
         for text in _said(data, is_full=full):
             output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
 
@@ -142,10 +142,10 @@ def _said(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
     for message in messages:
         for part in message["parts"]:
             text = part.get("content") or part.get("response") or ", ".join(f"{k}: {v}" for k, v in part.items())
-            yield f"{message['role']}: {visible_lines(str(text)) if is_full else visible(str(text))}"
+            yield f"{message['role']}: {make_lines_visible(str(text)) if is_full else make_visible(str(text))}"
     for name in ("arguments", "result", "error"):
         if name in data:
-            yield f"{name}: {visible_lines(str(data[name])) if is_full else visible(str(data[name]))}"
+            yield f"{name}: {make_lines_visible(str(data[name])) if is_full else make_visible(str(data[name]))}"
 
 
 @app.command("open")
@@ -157,7 +157,7 @@ def open_run(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Whether to open a browser.")] = True,
 ) -> None:
-    """Show the page of a run in a browser; it follows a run that goes on."""
+    """Show the page of a run in a browser; it follows a running one."""
     from mellea.telemetry.page import render_page, serve_page  # lazy: other commands don't need it
 
     id = _find(database, run)
@@ -165,7 +165,7 @@ def open_run(
         out.write_text(render_page(read_run(database, id)), "utf-8")
         output.note(f"mellea: run {id} is in {os.fspath(out)!r}")
         return
-    # The page reads the file while it is open, so a run that goes on is followed.
+    # The page reads the file while it is open, so it follows a running program.
     with serve_page(database, run=id) as server:
         output.write(f"{server.url}\n")
         if browser:

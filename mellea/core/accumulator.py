@@ -1,4 +1,4 @@
-"""The fold from events to a generation. Nothing else puts events together."""
+"""The fold from events to a generation. Nothing else combines events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.core.messages import Message
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 
 __all__ = ["STEP_BREAK", "Accumulator", "Generation", "count_sound", "fold", "fold_joined", "join_deltas"]
 
@@ -39,7 +39,7 @@ STEP_BREAK = "\n\n"
 """The separator between the texts of an answer's steps, where the program's tools ran in between."""
 
 
-@find_quick_value
+@quick_value
 class Generation:
     """The content of one generation, complete or so far.
 
@@ -97,7 +97,7 @@ class Accumulator:
         """Take more events, in their order."""
         answer = self._answer
         for event in events:
-            # Nearly every event is one, so it is told apart before any table is asked.
+            # Nearly every event is one, so it is recognised before any table look-up.
             if type(event) is TextDelta:
                 answer.write(event.chunk)
             elif (write := _ANSWER_FOLDS.get(type(event))) is not None:
@@ -218,7 +218,7 @@ class _Answer:
 
     def _close_stretch(self) -> None:
         self._blocks += self._make_open_blocks()
-        # The text of the message is kept beside its blocks, so that reading it doesn't walk over them.
+        # The text of the message is kept with its blocks, so that reading it doesn't walk over them.
         self._block_texts.append(_join_in_place(self._text))
         self._forget_open()
 

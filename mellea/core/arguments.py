@@ -45,7 +45,8 @@ _FOREIGN = _by_name(
 
 _ELSEWHERE = _by_name(
     {
-        "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk callback callbacks stream_handler",
+        "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk stream_handler",
+        "mellea.observe(…) has an observer told of what happens": "callback callbacks hooks",
         "to go on before the answer is there: await m.ainstruct(…, await_result=False)": "async_ is_async run_async "
         "background asynchronous non_blocking",
         "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
@@ -92,8 +93,7 @@ def make_argument_error(
 
 def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
     """Return what to write in place of an argument that isn't taken; see `make_argument_error`."""
-    # From the certain to the likely: what the function itself knows, our own names, foreign ones, then slips of the
-    # pen.
+    # From the certain to the likely: what the function itself knows, our own names, foreign ones, then typos.
     ours = _FOREIGN.get(name, name)
     named = f"it is {ours!r} here: " if name in _FOREIGN else ""
     if ours in ways:
@@ -102,12 +102,12 @@ def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> s
         return f"{named}{ours}=…"
     if ours in _ELSEWHERE:
         return f"{named}{_ELSEWHERE[ours]}"
-    # An exact option takes precedence over a similar argument: `temperature` is never a slip for something else.
+    # An exact option takes precedence over a similar argument: `temperature` is never a typo for something else.
     if (option := find_nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
     # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be
-    # as similar as an option, since its advice doesn't name it: `ticket` is no slip for `strict`.
-    import difflib  # lazy: for a slip of the pen alone
+    # as similar as an option, since its advice doesn't name it: `ticket` is no typo for `strict`.
+    import difflib  # lazy: needed for typos only
 
     similar = [*difflib.get_close_matches(name, taken), *difflib.get_close_matches(name, ways, cutoff=0.8)]
     if near := difflib.get_close_matches(name, similar, n=1):

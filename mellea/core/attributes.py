@@ -17,9 +17,13 @@ __all__ = [
     "AGENT_STREAM_WAYS",
     "AGENT_WAYS",
     "CONTEXT_WAYS",
+    "MESSAGE_WAYS",
     "SESSION_WAYS",
     "STREAM_WAYS",
     "THUNK_WAYS",
+    "TOOL_CALL_WAYS",
+    "USAGE_WAYS",
+    "Elsewhere",
     "find_attribute",
 ]
 
@@ -48,7 +52,8 @@ THUNK_WAYS = _by_name(
         "earlier turns are in the context of the session: m.ctx.turns()": "messages all_messages new_messages history",
         ".is_computed() and .has_failed() say whether it has finished": "done is_done exception status completed",
         ".sampling has every attempt and what the checks said": "attempts validations requirements",
-        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks",
+        "iterate over the thunk itself: async for piece in thunk": "text_stream stream stream_text iter_text chunks "
+        "deltas",
     }
 )
 """What to write in place of the attributes that results have elsewhere."""
@@ -61,7 +66,7 @@ STREAM_WAYS = _by_name(
         "get_final_completion final_result get_output final_output wait join",
         ".text is the text so far, .output the result at its end": "get_final_text get_text full_text partial",
         "iterate over the stream itself": "text_stream stream stream_text stream_output iter_text iter_lines chunks "
-        "text_deltas iter read",
+        "text_deltas deltas iter read",
         ".partials() gives the partial objects": "partial_stream partial_objects object_stream stream_structured",
         ".events() gives the typed events": "stream_events event_stream on fullStream full_stream",
         "closing it, or leaving its block, cancels it": "cancel stop abort",
@@ -93,6 +98,7 @@ SESSION_WAYS = _by_name(
         "start_session(…, model_options={'system_prompt': …}) sets it": "system system_prompt set_system_prompt",
         "mellea.ask(…) asks in one line": "ask aask",
         "m.backend.model_id is the model": "model model_id model_name",
+        "each result has its own: m.instruct(…).usage": "usage token_usage total_tokens",
         "mellea.observe(…) notifies an observer of what happens": "on callbacks add_callback with_config hooks",
     }
 )
@@ -171,6 +177,55 @@ AGENT_STREAM_WAYS = _by_name(
 """What to write in place of the attributes that the streams of agents have elsewhere."""
 
 
+USAGE_WAYS = _by_name(
+    {
+        ".input_tokens are the tokens of the prompt": "prompt_tokens prompt_token_count prompt_eval_count "
+        "request_tokens",
+        ".output_tokens are those of the answer": "completion_tokens candidates_token_count eval_count response_tokens",
+        ".total_tokens are both": "total tokens total_token_count",
+        ".cached_tokens are those that came out of a cache": "cache_read_input_tokens cache_read_tokens "
+        "prompt_tokens_details input_tokens_details cached_content_token_count",
+        ".cache_write_tokens are those that went into a cache": "cache_creation_input_tokens",
+        ".reasoning_tokens are those of thinking": "completion_tokens_details output_tokens_details "
+        "thoughts_token_count",
+    }
+)
+"""What to write in place of the counts of tokens that others call something else."""
+
+TOOL_CALL_WAYS = _by_name(
+    {
+        ".tool_args are the arguments": "arguments input parameters kwargs",
+        ".tool_call_id is its id": "id call_id tool_use_id",
+    }
+)
+"""What to write in place of the attributes that calls of tools have elsewhere."""
+
+MESSAGE_WAYS = _by_name(
+    {
+        ".text is the text, .blocks everything in it": "value parts body output_text",
+        "Message(role, content) makes one, and .role, .text and .blocks read it": "model_dump dict json to_dict",
+    }
+)
+"""What to write in place of the attributes that messages have elsewhere."""
+
+
+class Elsewhere:
+    """Stands on a function where another library has an object, and says what to write as soon as that is used.
+
+    Args:
+        what: the object, for the error message.
+        way: what to write.
+    """
+
+    def __init__(self, what: str, way: str) -> None:
+        self._what, self._way = what, way
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what Python and debuggers look for on anything
+            raise AttributeError(name)
+        raise UsageAttributeError(f"{self._what!r} has no attribute {name!r}; {self._way}")
+
+
 def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
     """Raise the error for an attribute that `value` hasn't.
 
@@ -193,4 +248,4 @@ def find_attribute(value: Any, name: str, ways: Mapping[str, str]) -> Any:
 
 
 def _article(kind: type) -> str:
-    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"

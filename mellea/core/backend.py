@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
@@ -30,10 +31,13 @@ __all__ = [
     "ToolExample",
     "ToolSpec",
     "check_supported",
+    "make_unsupported_error",
     "narrow_tools",
     "set_provider_finder",
-    "unsupported",
 ]
+
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class ToolSpec(Bound):
 
 @dataclass(frozen=True, slots=True)
 class BuiltinTool:
-    """A tool that the provider runs itself, as the functions in the room of that provider make it.
+    """A tool that the provider runs itself, as the functions in that provider's package make it.
 
     Args:
         provider: whose tool it is.
@@ -95,7 +99,7 @@ class OutputSchema:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a model, in nobody's wire format.
+    """One request to a model, in no provider's wire format.
 
     Args:
         messages: the conversation, oldest first. Its content is plain blocks: no thunks, no components.
@@ -136,7 +140,7 @@ class Request:
             model: which model, such as its `model_id`.
 
         Raises:
-            UsageError: an option, a schema or a tool holds something that JSON can't say.
+            UsageError: an option, a schema or a tool holds something that JSON can't represent.
         """
         schema = self.output_schema
         return digest(
@@ -247,6 +251,22 @@ class Backend(ABC):
     def __init__(self, *, model_options: Mapping[str, Any] | None = None) -> None:
         self.model_options = check_options(model_options)
 
+    async def generate_from_context(
+        self,
+        action: Any,
+        ctx: C,
+        *,
+        format: Any = None,
+        model_options: Mapping[str, Any] | None = None,
+        tool_calls: bool = False,
+    ) -> tuple[Any, C]:
+        """Launch a generation and return its thunk, and the context with it; Mellea 0.8's name for `mfuncs.aact`."""
+        # By name, since the verbs stand on backends.
+        said: tuple[Any, C] = await import_module("mellea._shapes_08").generate_from_context(
+            self, action, ctx, format=format, model_options=model_options, tool_calls=tool_calls
+        )
+        return said
+
     @property
     def server(self) -> tuple[str, int | None] | None:
         """Host and port of the server that requests go to, for traces; `None` if there is none, or several."""
@@ -282,7 +302,7 @@ class Backend(ABC):
             UnsupportedError: the backend makes no images.
             BackendError: the provider failed.
         """
-        raise unsupported(self, "image generation")
+        raise make_unsupported_error(self, "image generation")
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
         """Start a video job, wait for it, and download the result.
@@ -293,7 +313,7 @@ class Backend(ABC):
             UnsupportedError: the backend makes no videos.
             BackendError: the provider failed, or refused what was asked for.
         """
-        raise unsupported(self, "video generation")
+        raise make_unsupported_error(self, "video generation")
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
         """Embed each text.
@@ -302,7 +322,7 @@ class Backend(ABC):
             UnsupportedError: the backend makes no embeddings.
             BackendError: the provider failed.
         """
-        raise unsupported(self, "embeddings")
+        raise make_unsupported_error(self, "embeddings")
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that the provider offers.
@@ -402,7 +422,7 @@ def check_supported(backend: Backend, request: Request) -> None:
     else:
         return
     # Only the first missing feature: nobody reads a list.
-    raise unsupported(backend, feature, advice)
+    raise make_unsupported_error(backend, feature, advice)
 
 
 def _files_in(messages: Iterable[Message]) -> Iterator[FileBlock]:
@@ -427,7 +447,7 @@ def narrow_tools(request: Request) -> Request:
     return replace(request, tools=tools, options={**request.options, ModelOption.TOOL_CHOICE: "required"})
 
 
-def unsupported(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
+def make_unsupported_error(backend: Backend, feature: str, advice: str = "") -> UnsupportedError:
     """Make the error for a feature that a backend doesn't have; it names the providers that have it."""
     capability = FEATURES.get(feature)
     able = [] if capability is None else [name for name in _find_providers(capability) if name != backend.name]

@@ -8,8 +8,9 @@ import mimetypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from mellea.core.attributes import TOOL_CALL_WAYS, find_attribute
 from mellea.errors import UsageError
 
 __all__ = ["Block", "Bound", "CBlock", "FileBlock", "ImageBlock", "Source", "ThinkingBlock", "ToolCall", "ToolOutput"]
@@ -175,6 +176,11 @@ class ToolCall(Bound):
     def args(self) -> Mapping[str, Any]:
         """The arguments by name; Mellea 0.8's name for `tool_args`."""
         return self.tool_args
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, TOOL_CALL_WAYS)
 
     def call_func(self) -> Any:
         """Call the program's own tool with the arguments, as they are; Mellea 0.8's name for `tool(**call.tool_args)`.

@@ -17,7 +17,7 @@ from pprint import pformat
 from typing import Any
 
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.terminal import visible, visible_layout
+from mellea.core.terminal import make_layout_visible, make_visible
 
 __all__ = [
     "Card",
@@ -156,13 +156,13 @@ def draw_bundle(card: Card) -> dict[str, str]:
 
 def draw_text(card: Card) -> str:
     """Return a card for a terminal, without control sequences."""
-    lines = [visible(card.head())]
+    lines = [make_visible(card.head())]
     for part in card.parts:
         match part:
             case Prose(text) | Code(text):
-                lines += visible_layout(cut(text, LONGEST_TEXT)).split("\n") if text else []
+                lines += make_layout_visible(cut(text, LONGEST_TEXT)).split("\n") if text else []
             case Fold(label, text):
-                lines.append(f"{visible(label)}: {visible(cut(text, LONGEST_CELL))}")
+                lines.append(f"{make_visible(label)}: {make_visible(cut(text, LONGEST_CELL))}")
             case Grid(columns, rows):
                 lines += _draw_columns(columns, rows)
     return "\n".join(lines)
@@ -170,7 +170,7 @@ def draw_text(card: Card) -> str:
 
 def _draw_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     shown, left = _take_rows(rows)
-    cells = [[visible(cell) for cell in row] for row in [columns, *shown]]
+    cells = [[make_visible(cell) for cell in row] for row in [columns, *shown]]
     widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
     for row in cells:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -259,7 +259,7 @@ def _in_fence(text: str) -> str:
 
 def _in_line(text: str) -> str:
     """Return a text in one line, with all markup escaped as entities."""
-    text = visible(text)
+    text = make_visible(text)
     return "".join(f"&#{ord(sign)};" if sign in _MARKS else sign for sign in text)
 
 

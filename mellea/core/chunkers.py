@@ -53,26 +53,27 @@ class Chunk(str):
 _CLOSERS = "\"'”’»)]}*_`」』）】"
 _CLASS = re.escape(_CLOSERS)
 
-_ENDS: dict[str, re.Pattern[str]] = {
-    "word": re.compile(r"\S(?=\s)"),
-    "line": re.compile(r"\n"),
-    "paragraph": re.compile(r"(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)"),
-    "sentence": re.compile(  # a run of marks is only examined from its beginning: a model may write endless ones
+_ENDS: dict[str, str] = {
+    "word": r"\S(?=\s)",
+    "line": r"\n",
+    "paragraph": r"(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)",
+    "sentence": (  # a run of marks is only examined from its beginning: a model may write endless ones
         rf"(?<![.!?…])[.!?…]++[{_CLASS}]*+(?=\s)"
         rf"|(?<![。！？])[。！？]++[{_CLASS}]*+(?=[^。！？{_CLASS}])"
         r"|(?<=\S)(?=[^\S\n]*\n[^\S\n]*\n)"
     ),
 }
+"""Expressions that find the end of a chunk. A chunker compiles its own: most programs divide no text."""
 
-_DECIDES: dict[str, re.Pattern[str]] = {
-    "word": re.compile(r"\s"),
-    "line": re.compile(r"\n"),
-    "paragraph": re.compile(r"\n"),
-    "sentence": re.compile(rf"[^.!?…。！？{_CLASS}]|[。！？{_CLASS}][.!?…]"),
+_DECIDES: dict[str, str] = {
+    "word": r"\s",
+    "line": r"\n",
+    "paragraph": r"\n",
+    "sentence": rf"[^.!?…。！？{_CLASS}]|[。！？{_CLASS}][.!?…]",
 }
 """What can make the end of a chunk certain; other text need not be searched yet."""
 
-_ABBREVIATION = re.compile(
+_ABBREVIATION = (
     r"(?:^|[\s(\"'“‘])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|e\.g|i\.e|cf|al|No|Nr|Fig|ca|approx|bzw|z\.B|d\.h)\.$"
 )
 """After these a full stop doesn't end a sentence, although white space follows."""
@@ -161,7 +162,7 @@ class TextChunker:
     """
 
     def __init__(self, scope: Scope) -> None:
-        self._pattern, self._decides = _ENDS[scope], _DECIDES[scope]
+        self._pattern, self._decides = re.compile(_ENDS[scope]), re.compile(_DECIDES[scope])
         self._is_end: Callable[[str], bool] = _ends_sentence if scope == "sentence" else bool
         self._before: list[str] = []  # text of the unfinished chunk that can't contain its end
         self._tail, self._open = "", 0  # the text after that, and the place from which on it may contain the end
@@ -237,7 +238,7 @@ def make_text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> NonBl
 
 
 def _ends_sentence(text: str) -> bool:
-    return bool(text) and _ABBREVIATION.search(text) is None
+    return bool(text) and re.search(_ABBREVIATION, text) is None
 
 
 def _find_open_end(text: str) -> int:

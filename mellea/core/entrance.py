@@ -5,8 +5,7 @@ Rules:
 - A function is wrapped once. Another wrapper, such as that of a synchronous verb, calls the inner function and does
   both itself.
 - Only names and number of the arguments are checked; the function checks their values.
-- The entrance catches an error, calls `shorten`, and re-raises it with a bare `raise`, which adds no
-  frame.
+- The entrance catches an error, calls `shorten`, and re-raises it with a bare `raise`, which adds no frame.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ pure deltas; only the accumulator aggregates them. They are frozen only for type
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from mellea.core.attributes import USAGE_WAYS, find_attribute
 from mellea.core.blocks import Source, ToolCall, ToolOutput
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 
 __all__ = [
     "AttemptAccepted",
@@ -72,6 +73,11 @@ class Usage:
         """Input and output together, or `None` if neither is known."""
         return _add(self.input_tokens, self.output_tokens)
 
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, USAGE_WAYS)
+
     def __add__(self, other: Usage) -> Usage:
         # An unknown summand counts as 0, so a sum may be a lower bound.
         return Usage(*(_add(getattr(self, name), getattr(other, name)) for name in Usage.__slots__))
@@ -95,14 +101,14 @@ class Event:
     __slots__ = ()
 
 
-@find_quick_value
+@quick_value
 class TextDelta(Event):
     """More text of the answer."""
 
     chunk: str
 
 
-@find_quick_value
+@quick_value
 class ReasoningDelta(Event):
     """More of a model's thinking; `signature` is sent once, at the end of a block."""
 
@@ -110,7 +116,7 @@ class ReasoningDelta(Event):
     signature: str | None = None
 
 
-@find_quick_value
+@quick_value
 class ToolStart(Event):
     """The model begins to write a tool call."""
 
@@ -118,7 +124,7 @@ class ToolStart(Event):
     tool_name: str
 
 
-@find_quick_value
+@quick_value
 class ToolDelta(Event):
     """More of a tool call's arguments, as JSON text."""
 
@@ -126,14 +132,14 @@ class ToolDelta(Event):
     chunk: str
 
 
-@find_quick_value
+@quick_value
 class ToolEnd(Event):
     """A tool call is complete."""
 
     tool_call: ToolCall
 
 
-@find_quick_value
+@quick_value
 class BuiltinToolStart(Event):
     """The provider begins to run a tool of its own."""
 
@@ -141,21 +147,21 @@ class BuiltinToolStart(Event):
     tool_name: str
 
 
-@find_quick_value
+@quick_value
 class BuiltinToolEnd(Event):
     """The call of a provider's own tool is complete."""
 
     tool_call: ToolCall
 
 
-@find_quick_value
+@quick_value
 class BuiltinToolResult(Event):
     """The result of a provider's own tool."""
 
     result: ToolOutput
 
 
-@find_quick_value
+@quick_value
 class FileEvent(Event):
     """A file that the model generated, as bytes or as a URL."""
 
@@ -165,21 +171,21 @@ class FileEvent(Event):
     filename: str | None = None
 
 
-@find_quick_value
+@quick_value
 class SourceEvent(Event):
     """A source that the answer cites."""
 
     source: Source
 
 
-@find_quick_value
+@quick_value
 class UsageEvent(Event):
     """The tokens so far; the values of a later event replace those of an earlier one."""
 
     usage: Usage
 
 
-@find_quick_value
+@quick_value
 class StreamEnd(Event):
     """The provider's own end of the stream. A stream without one was interrupted."""
 
@@ -188,7 +194,7 @@ class StreamEnd(Event):
     model: str | None = None
 
 
-@find_quick_value
+@quick_value
 class KeepAlive(Event):
     """The provider is alive but has nothing new. A backend yields it to extend deadlines; readers never see it.
 
@@ -203,7 +209,7 @@ class KeepAlive(Event):
 # -- events of runs that consist of other runs: strategies and tool loops ------------------------------
 
 
-@find_quick_value
+@quick_value
 class AttemptStart(Event):
     """A strategy begins an attempt; numbers start at 1. The attempt continues `text`, which was committed before."""
 
@@ -211,7 +217,7 @@ class AttemptStart(Event):
     text: str = ""
 
 
-@find_quick_value
+@quick_value
 class ChunkValidated(Event):
     """All requirements accept a chunk of the attempt; once committed, it stays whatever follows.
 
@@ -223,7 +229,7 @@ class ChunkValidated(Event):
     is_committed: bool = False
 
 
-@find_quick_value
+@quick_value
 class AttemptRejected(Event):
     """An attempt fails a requirement; its text has to be discarded, except what was committed."""
 
@@ -232,7 +238,7 @@ class AttemptRejected(Event):
     reason: str | None = None
 
 
-@find_quick_value
+@quick_value
 class AttemptAccepted(Event):
     """The attempt with that number is the result: it is valid, or else the best one by the strategy's rule."""
 
@@ -240,21 +246,21 @@ class AttemptAccepted(Event):
     is_valid: bool = True
 
 
-@find_quick_value
+@quick_value
 class StepStart(Event):
     """A tool loop sends a request to the model; steps start at 1."""
 
     step: int
 
 
-@find_quick_value
+@quick_value
 class StepEnd(Event):
     """The model's answer in that step is complete, and the tools that it called have run."""
 
     step: int
 
 
-@find_quick_value
+@quick_value
 class ToolProgress(Event):
     """A tool of the program is still running and reports `value`, which it yielded; the model doesn't see it."""
 
@@ -263,14 +269,14 @@ class ToolProgress(Event):
     value: Any
 
 
-@find_quick_value
+@quick_value
 class ToolResult(Event):
     """A tool of the program has run."""
 
     result: ToolOutput
 
 
-@find_quick_value
+@quick_value
 class NestedEvent(Event):
     """An event of another run that a tool of this one makes: of a sub-agent, or of a stream that the tool relays.
 
@@ -283,7 +289,7 @@ class NestedEvent(Event):
     event: Event
 
 
-@find_quick_value
+@quick_value
 class Steered(Event):
     """The user has sent a message while an agent works; the next step includes it."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 from mellea.core.component import walk
 from mellea.core.entrance import short_errors
 from mellea.core.progress import ProgressOption, Reporter
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import UsageError
 
@@ -51,7 +51,7 @@ async def gather(*awaitables: Awaitable[Any], progress: ProgressOption = False) 
         hint = "put a * before a list" if isinstance(wrong[0], Iterable) else "such as m.ainstruct(…)"
         raise UsageError(f"gather takes thunks and coroutines, not {wrong[0]!r}; {hint}")
     if progress is False:
-        return await together([partial(_wait, awaitable) for awaitable in awaitables])
+        return await run_together([partial(_wait, awaitable) for awaitable in awaitables])
     done = 0
 
     async def count(awaitable: Awaitable[T]) -> T:
@@ -68,7 +68,7 @@ async def gather(*awaitables: Awaitable[Any], progress: ProgressOption = False) 
         _discard(awaitables)
         raise
     with reporter:
-        return await together([partial(count, awaitable) for awaitable in awaitables])
+        return await run_together([partial(count, awaitable) for awaitable in awaitables])
 
 
 def _discard(awaitables: Iterable[Any]) -> None:
@@ -102,7 +102,7 @@ async def resolve(structure: Any) -> Any:
         MelleaError: a generation failed.
     """
     thunks = {id(part): part for part in walk(structure) if isinstance(part, ModelOutputThunk)}
-    await together([thunk.avalue for thunk in thunks.values()])  # until all are computed or the first one fails
+    await run_together([thunk.avalue for thunk in thunks.values()])  # until all are computed or the first one fails
     return _fill(structure, set()) if thunks else structure
 
 

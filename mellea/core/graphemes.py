@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-__all__ = ["cut_graphemes", "grapheme_ends"]
+__all__ = ["cut_graphemes", "find_grapheme_ends"]
 
 _JOINER = "\u200d"
 _VIRAMA = 9  # the combining class of signs that join consonants of Indic scripts
@@ -23,7 +23,7 @@ def cut_graphemes(text: str, size: int) -> list[str]:
     """Split the text into pieces of `size` graphemes; the last one may be shorter."""
     pieces: list[str] = []
     start = count = 0
-    for end in grapheme_ends(text):
+    for end in find_grapheme_ends(text):
         count += 1
         if count == size:
             pieces.append(text[start:end])
@@ -33,7 +33,7 @@ def cut_graphemes(text: str, size: int) -> list[str]:
     return pieces
 
 
-def grapheme_ends(text: str) -> Iterator[int]:
+def find_grapheme_ends(text: str) -> Iterator[int]:
     """Yield the index after each grapheme; the last one is the length of the text."""
     # Nearly all text, where only CR LF belong together (Unicode 16, UAX 29, GB3).
     if text.isascii():

@@ -30,9 +30,9 @@ __all__ = [
     "TextFilter",
     "TextIterator",
     "join_text",
-    "piece_filter",
+    "make_piece_filter",
+    "make_text_filter",
     "relay",
-    "text_filter",
 ]
 
 
@@ -54,7 +54,7 @@ class Poll:
 
     def __init__(self, run: Record) -> None:
         self._cursor = Cursor(run)
-        self._filter: TextFilter | None = text_filter(run)
+        self._filter: TextFilter | None = make_text_filter(run)
         self._lock = threading.Lock()
         self._text = ""
         self.is_at_end = False  # all text has been taken, and the run hasn't failed before
@@ -148,7 +148,7 @@ class TextIterator(_Iterator, AsyncIterator[str]):
         text_of: TextFilter | None = None,
     ) -> None:
         super().__init__(thunk, deliver, place)
-        self._text_of = text_of or text_filter(self._cursor.run, live=live)
+        self._text_of = text_of or make_text_filter(self._cursor.run, live=live)
 
     async def __anext__(self) -> str:
         cursor, place = self._cursor, self._place
@@ -205,7 +205,7 @@ TextFilter = Callable[[list[Event]], str]
 """Takes the events that came since the last call, and returns the text that they let out."""
 
 
-def text_filter(run: Record, *, live: bool = False) -> TextFilter:
+def make_text_filter(run: Record, *, live: bool = False) -> TextFilter:
     """Return a new reader's filter; with `live` it passes all text, even if it may be retracted."""
     return _Lasting(live).feed if run.is_composite else join_text
 
@@ -228,7 +228,7 @@ class Pieces(str):
         return pieces
 
 
-def piece_filter(run: Record) -> TextFilter:
+def make_piece_filter(run: Record) -> TextFilter:
     """Return a new reader's filter that marks the ends of steps: for a run with steps it returns `Pieces`."""
     if not run.is_composite:
         return join_text

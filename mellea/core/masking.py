@@ -8,7 +8,16 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-__all__ = ["HIDDEN", "hide_keys", "hold_secret", "is_sensitive", "known_secrets", "scrub", "scrub_all", "scrub_text"]
+__all__ = [
+    "HIDDEN",
+    "hide_keys",
+    "hold_secret",
+    "is_sensitive",
+    "list_known_secrets",
+    "scrub",
+    "scrub_all",
+    "scrub_text",
+]
 
 HIDDEN = "***"
 """The replacement for a key."""
@@ -22,7 +31,7 @@ _SHORTEST = 12
 _MOST_LEVELS = 100
 _TOO_DEEP = "… (nested too deep)"
 
-_SHAPES = re.compile(
+_SHAPES = (
     # Each starts with distinctive characters, so most places of a text are rejected at once.
     r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
     # Names in a program may have these prefixes, too, so a digit is required.
@@ -44,7 +53,7 @@ _SHAPES = re.compile(
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
 """What keys of common services look like, and fields that contain some. Every repetition before something else is
-bounded, so that the search is linear."""
+bounded, so that the search is linear. `re` compiles it at its first use: most programs record nothing."""
 
 
 def is_sensitive(name: str) -> bool:
@@ -110,7 +119,7 @@ def hold_secret(holder: Holder) -> None:
     _holders[place] = weakref.ref(holder, lambda _: _holders.pop(place, None))
 
 
-def known_secrets() -> frozenset[str]:
+def list_known_secrets() -> frozenset[str]:
     """Return the keys of backends, and the values of environment variables whose names suggest a key."""
     given = [value for name, value in os.environ.items() if is_sensitive(name)]
     held = [holder.revealed for each in list(_holders.values()) if (holder := each()) is not None]
@@ -119,7 +128,7 @@ def known_secrets() -> frozenset[str]:
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Replace the secrets in a text, and whatever looks like a key of a common service."""
-    return _SHAPES.sub(_hide_match, scrub(text, secrets))
+    return re.sub(_SHAPES, _hide_match, scrub(text, secrets))
 
 
 def _hide_match(match: re.Match[str]) -> str:

@@ -7,8 +7,9 @@ import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from mellea.core.attributes import MESSAGE_WAYS, find_attribute
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import UsageError
@@ -68,6 +69,11 @@ class Message:
         # Frozen, and made with a constructor of its own.
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "blocks", blocks)
+
+    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, MESSAGE_WAYS)
 
     @property
     def content(self) -> str:

@@ -43,7 +43,16 @@ from mellea.core.events import (
 )
 from mellea.errors import ConfigurationError, UsageError
 
-__all__ = ["Price", "cost", "cost_of", "cost_of_events", "price_of", "prices", "reset_prices", "set_prices"]
+__all__ = [
+    "Price",
+    "compute_cost",
+    "compute_events_cost",
+    "compute_thunk_cost",
+    "find_price",
+    "list_prices",
+    "reset_prices",
+    "set_prices",
+]
 
 _LARGEST_FILE = 8 * 2**20
 
@@ -208,7 +217,7 @@ _VERSION = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-0\d\d)\Z")
 _CLOUD = ("-cloud", ":cloud")
 
 
-def prices() -> Mapping[str, Price]:
+def list_prices() -> Mapping[str, Price]:
     """Return the current table, by `"provider/model"`."""
     return _lookup[0]
 
@@ -237,7 +246,7 @@ def reset_prices() -> None:
     set_prices(_LIST, replace=True)
 
 
-def price_of(provider: str, model: str) -> Price | None:
+def find_price(provider: str, model: str) -> Price | None:
     """Return the price of a model, `None` if the table has none; the rule for names is at the top of this file."""
     table, known = _lookup
     whole = f"{provider}/{model}"
@@ -252,7 +261,7 @@ def price_of(provider: str, model: str) -> Price | None:
     return found
 
 
-def cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False) -> float | None:
+def compute_cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False) -> float | None:
     """Return what one request costs in US dollars, by list prices, or `None` if any part of it is unknown.
 
     Prices may depend on the length of the prompt: give it the usage of one request, not the sum of several.
@@ -263,11 +272,11 @@ def cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False)
         model: the model that answered.
         batch: whether it was sent in a batch.
     """
-    price = price_of(provider, model)
+    price = find_price(provider, model)
     return None if usage is None or price is None else price.cost(usage, batch=batch)
 
 
-def cost_of(thunk: Any) -> float | None:
+def compute_thunk_cost(thunk: Any) -> float | None:
     """Return what a computed thunk's requests cost together in US dollars, or `None` if that of any is unknown.
 
     Under a strategy that is all attempts, of all models. Requests of judges and compactors aren't included. A
@@ -277,20 +286,20 @@ def cost_of(thunk: Any) -> float | None:
         return None
     if thunk.sampling is not None:
         outputs = [attempt.output for attempt in thunk.sampling.attempts]
-        return _sum(None if output is thunk else cost_of(output) for output in outputs)
+        return _sum(None if output is thunk else compute_thunk_cost(output) for output in outputs)
     request = thunk.request
     if request is None:
         return None
-    return cost_of_events(thunk._run.events, request.backend, thunk.model or request.model)
+    return compute_events_cost(thunk._run.events, request.backend, thunk.model or request.model)
 
 
-def cost_of_events(events: Iterable[Event], provider: str, model: str) -> float | None:
+def compute_events_cost(events: Iterable[Event], provider: str, model: str) -> float | None:
     """Return what the requests of a run cost together in US dollars, or `None` if that of any is unknown.
 
     Each attempt of a strategy and each step of a tool loop is priced as a separate request. The cost of one that
     was stopped before its usage arrived, such as a rejected attempt, is unknown.
     """
-    return _sum(cost(usage, provider, model) for usage in _usages(events))
+    return _sum(compute_cost(usage, provider, model) for usage in _usages(events))
 
 
 def _sum(costs: Iterable[float | None]) -> float | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TextIO
 
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import UsageError
 
 __all__ = ["Progress", "ProgressOption", "Reporter", "TerminalLine", "format_time"]
@@ -182,7 +182,7 @@ class Reporter:
             return
         seconds = time.monotonic() - self._began
         total = self._total if total is None else total
-        self._last = Progress(self._what, done, total, seconds, visible(state))
+        self._last = Progress(self._what, done, total, seconds, make_visible(state))
         if self._tell is not None:
             try:
                 self._tell(self._last)

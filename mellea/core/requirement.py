@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mellea._lazy_exports import lazily
 from mellea.core.chunkers import SCOPES, Chunk, Scope
 from mellea.core.context import Context, SimpleContext
+from mellea.core.entrance import entrance
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import add_note
@@ -26,7 +27,7 @@ __all__ = [
     "run_validation",
 ]
 
-if not TYPE_CHECKING:  # a checker knows our names alone
+if not TYPE_CHECKING:  # type checkers see only our names
     __getattr__ = lazily(__name__, {})  # for names of Mellea 0.8
 
 ValidationFunction = Callable[[Context], Any]
@@ -41,7 +42,7 @@ class ValidationResult:
         result: whether it is met.
         reason: why or why not, for people and for the next attempt's prompt.
         score: how well it is met, from 0 to 1, if known.
-        thunk: the answer of the model that judged it, if one did.
+        thunk: the answer of the judging model, if any.
     """
 
     result: bool
@@ -75,7 +76,8 @@ def _is_finite(score: float) -> bool:
         return False
 
 
-# Without slots: in a frozen class with them, a subclass can't set attributes of its own.
+# No slots: in a frozen class with slots, a subclass couldn't set its own attributes.
+@entrance("Requirement", release="scope=… is the unit of the chunks that it checks")
 @dataclass(frozen=True)
 class Requirement:
     """A condition that an output has to meet.
@@ -180,7 +182,7 @@ async def ask_function(function: Callable[..., Any], about: object, requirement:
     except (ValueError, AssertionError) as error:
         return False, str(error) or type(error).__name__
     except Exception as error:
-        # Raised as it is: a mistake in a check isn't a reason to ask the model again.
+        # Raised unchanged: a bug in a check isn't a reason to ask the model again.
         for note in (f"raised while the requirement {str(requirement)!r} was checked", _advise(error, about)):
             if note and note not in getattr(error, "__notes__", ()):  # the error may pass here twice
                 add_note(error, note)
@@ -221,7 +223,7 @@ def check_function(what: str, function: Any, argument: str) -> None:
         raise UsageError(f"{what} takes a function of {argument}, not {function!r}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # many of Python's own functions have none
+    except (TypeError, ValueError):  # many builtins have none
         return
     try:
         signature.bind(None)

@@ -1,4 +1,4 @@
-"""Results of requests other than text generations: images, embeddings, reachability, and what limits there are."""
+"""Results of requests other than text generation: images, embeddings, reachability, rate limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ImageResult:
     """Images that a model generated.
 
     Attributes:
-        images: each has its bytes, to `save(path)`, or its `url`.
+        images: each has its bytes, for `save(path)`, or its `url`.
         usage: the tokens, `None` if the provider didn't report them.
         model: the provider's name of the model.
     """
@@ -56,12 +56,12 @@ class RateLimitState:
     """What a provider's last response said about its limits; `None` where it said nothing.
 
     Attributes:
-        requests: how many requests it takes in a minute.
-        tokens: how many tokens it takes in a minute.
-        remaining_requests: how many requests it would take right now.
-        remaining_tokens: how many tokens it would take right now.
+        requests: the limit of requests a minute.
+        tokens: the limit of tokens a minute.
+        remaining_requests: how many requests are left right now.
+        remaining_tokens: how many tokens are left right now.
         retry_after: seconds that it asks to wait.
-        refusals: how many requests it has refused so far because there were too many, or too much to do.
+        refusals: how many requests it has rejected so far because of rate limits or overload.
     """
 
     requests: float | None = None

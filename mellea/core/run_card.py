@@ -1,4 +1,4 @@
-"""What a generation shows of itself, while it runs and afterwards."""
+"""How a generation is displayed, while it runs and afterwards."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from mellea.core.state import State
 if TYPE_CHECKING:
     from mellea.core.structured.partials import PartialDecoder
 
-__all__ = ["RunCard", "say_tokens"]
+__all__ = ["RunCard", "draw_unlaunched", "say_tokens"]
+
+
+def draw_unlaunched(title: str) -> Card:
+    """Return the card of a stream that nobody has begun to read, which launches nothing either."""
+    way = "Nothing is sent before it is read: by a loop, or by show(stream) of mellea.notebook, ashow(stream) if async."
+    return Card(title, "not launched", parts=[Prose(way)])
 
 
 class RunCard:
-    """Shows one generation, as often as it is asked; it reads no text twice.
+    """Displays one generation, repeatedly; it reads no text twice.
 
-    It only looks at what has arrived: it is no reader, so it waits for nothing and computes no thunk. It holds the
-    record and not the thunk, so a thunk that is shown can still be dropped.
+    It only shows what has arrived: it is not a reader, so it doesn't wait and doesn't make the thunk computed. It
+    holds the record and not the thunk, so a displayed thunk can still be dropped.
 
-    Its title says what is being written, as a person would: `Text`, `Person`, `list[Person]`.
+    Its title says what is being written: `Text`, `Person`, `list[Person]`.
 
     Args:
         run: the generation.
@@ -37,13 +43,13 @@ class RunCard:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether it won't change any more."""
         return self._run.is_final
 
     def draw(self) -> Card:
-        """Return what there is to see now."""
+        """Return the current card."""
         run = self._run
-        is_final = run.is_final  # before the text: what comes in between is shown the next time
+        is_final = run.is_final  # before the text: what arrives in between is shown next time
         so_far = run.so_far()
         parts: list[Part] = [Fold("thinking", so_far.thinking)] if so_far.thinking else []
         parts += [self._show_result(so_far, is_final=is_final)]
@@ -97,7 +103,7 @@ def _list_calls(calls: tuple[ToolCall, ...]) -> Grid:
 
 
 def say_tokens(usage: Usage | None) -> str:
-    """Return how many tokens were taken, as far as that is known."""
+    """Return how many tokens were used, as far as known."""
     if usage is None or usage.total_tokens is None:
         return ""
     return f"{_say(usage.input_tokens)} + {_say(usage.output_tokens)} tokens"

@@ -1,4 +1,4 @@
-"""What sampling strategies give back, and what one is."""
+"""Sampling strategies and their results."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["Attempt", "Compose", "Generate", "Sampler", "SamplingResult", "Sampl
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try: the output, the context it is in, and what each requirement said about it, in order.
+    """One attempt: the output, its context, and the result of each requirement, in order.
 
-    An attempt that was pickled has no context, and its requirements have no functions any more.
+    A pickled attempt has no context, and its requirements have no functions.
 
     Attributes:
         number: its number, the first one is 1.
-        output: what the model answered; so far, if a requirement stopped it.
+        output: the model's answer, as far as it was written if a requirement stopped it.
         context: the context after it.
-        validations: what each requirement said; of an attempt that was stopped, those that said no.
-        component: what was said to the model.
-        error: why the answer isn't a value of the asked type, or why there is none, if that is so.
-        is_complete: whether the model came to its end; a requirement may have stopped it before.
+        validations: the result of each requirement; for a stopped attempt, of those that failed.
+        component: the input to the model.
+        error: why the answer isn't a value of the requested type, or why there is none.
+        is_complete: whether the model finished, rather than being stopped by a requirement.
     """
 
     number: int
@@ -46,12 +46,12 @@ class Attempt:
 
     @property
     def success(self) -> bool:
-        """Whether it is complete, a value of the asked type, and meets every requirement."""
+        """Whether it is complete, a value of the requested type, and meets every requirement."""
         return self.is_complete and self.error is None and all(result for _, result in self.validations)
 
     @property
     def has_answer(self) -> bool:
-        """Whether the model has answered, if only a part; it hasn't if it broke the protocol of tools."""
+        """Whether there is at least a part of an answer; not if the model broke the tool protocol."""
         return self.error is None or self.output.finish_reason is not None
 
     @property
@@ -90,17 +90,17 @@ class SamplingResult(Displayed):
 
     @property
     def sample_generations(self) -> list[ComputedModelOutputThunk[Any]]:
-        """The output of each attempt; this and the next three are Mellea 0.8's names for what `attempts` hold."""
+        """The output of each attempt; this and the next three are Mellea 0.8's names for fields of `attempts`."""
         return [attempt.output for attempt in self.attempts]
 
     @property
     def sample_validations(self) -> list[list[tuple[Requirement, ValidationResult]]]:
-        """What each requirement said about each attempt."""
+        """The result of each requirement for each attempt."""
         return [list(attempt.validations) for attempt in self.attempts]
 
     @property
     def sample_actions(self) -> list[Any]:
-        """What was said to the model at each attempt."""
+        """The input to the model at each attempt."""
         return [attempt.component for attempt in self.attempts]
 
     @property
@@ -123,7 +123,7 @@ class SamplingResult(Displayed):
         return sum(known[1:], start=known[0]) if known else None
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid  # lazy: only a frontend asks
+        from mellea.core.card import Card, Grid  # lazy: only a frontend needs it
         from mellea.core.run_card import say_tokens  # lazy, too
 
         rows = [
@@ -199,7 +199,7 @@ class Generate(Protocol):
     ) -> ComputedModelOutputThunk[Any]:
         """Request an answer that begins with `prefix`, which is included in its text, with options of its own.
 
-        Unless it `is_answer`, the request has no format and no tools.
+        Unless `is_answer`, the request has no format and no tools.
         """
 
 
@@ -213,10 +213,10 @@ class SamplingStrategy(Protocol):
     def requirements(self) -> Sequence[Requirement]:
         """Requirements that the strategy adds to those of the call."""
 
-    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` asks for;
-    # `backends`, others than the call's that it may ask, which are checked before anything is sent; and
-    # `begins_plainly`, true if its first attempt is the call as it is, and the result if it is of the asked type and
-    # there are no requirements: `sample` is called only if it isn't, and draws that attempt first.
+    # A strategy may have `is_sequential`, true if it makes one attempt after the other, which `release=` requires;
+    # `backends`, others than the call's that it may use, which are checked before anything is sent; and
+    # `begins_plainly`, true if its first attempt is the unchanged call, and is the result if it has the requested type
+    # and there are no requirements: `sample` is only called if it hasn't, and draws that attempt first.
 
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts until one is good enough or the budget is used up."""

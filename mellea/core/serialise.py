@@ -2,8 +2,8 @@
 
 A document is `{"format": "mellea", "version": 1, "value": …}`. Each value in it is an object whose `"type"` names its
 kind and whose other fields are those of the class; a field that has its default is left out. Bytes are base64, free
-values (the result of a tool) are JSON. What is unknown when it is read back (a version, a kind, a field, a value of
-the wrong type) is refused: nothing is guessed, and no class is looked up by a name from outside. `docs/saved_state.md`
+values (the result of a tool) are JSON. Anything unknown (a version, a kind, a field, a value of the wrong type) is
+rejected when it is read: nothing is guessed, and no class is looked up by a name from outside. `docs/saved_state.md`
 has the schema.
 """
 
@@ -102,22 +102,22 @@ _DEEPEST_DOCUMENT = 500
 def to_json(value: Any, *, limit: int = LARGEST) -> str:
     """Return a value of one of the kinds, or a list of them, as a JSON document.
 
-    Halves of a character become U+FFFD. A free value (a tool's result, its progress) is written as JSON: a dataclass
-    or a pydantic model comes back as a dict, a tuple as a list, NaN as the text "NaN". A `value` that is meant for the
-    program alone and has no JSON form comes back as `None`.
+    Lone surrogates become U+FFFD. A free value (a tool's result, its progress) is written as JSON: a dataclass
+    or a pydantic model comes back as a dict, a tuple as a list, NaN as the text "NaN". A `value` that is only meant
+    for the program and has no JSON form comes back as `None`.
 
     Args:
         value: a message, block, event, usage, generation, tool's or output's schema, or a list of such values.
         limit: the most characters that the document may have.
 
     Raises:
-        UsageError: the value is of no such kind, holds a thunk that isn't computed, has no JSON form or is too big.
+        UsageError: the value has an unknown kind, contains an uncomputed thunk, has no JSON form or is too big.
     """
     return write_document(to_jsonable(value), limit=limit)
 
 
 def write_document(value: Any, *, format: str = _FORMAT, version: int = VERSION, limit: int = LARGEST) -> str:
-    """Return a JSON value as a document of some format, with the version of that.
+    """Return a JSON value as a document with a format and its version.
 
     Raises:
         UsageError: the value has no JSON form or is too big.
@@ -129,7 +129,7 @@ def write_document(value: Any, *, format: str = _FORMAT, version: int = VERSION,
         raise UsageError(f"the value has no JSON form: {error}") from None
     text = replace_surrogates(
         text
-    )  # halves of a character are inside the quotes, so that the whole text can be mended at once
+    )  # lone surrogates are inside the quotes, so that the whole text can be repaired at once
     if len(text) > limit:
         raise UsageError(f"the document has {len(text):,} characters, more than limit={limit:,}; raise limit=")
     return text
@@ -159,7 +159,7 @@ def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LA
 
 
 def to_jsonable(value: Any) -> Any:
-    """Return a value of one of the kinds, or a list of them, as a JSON value, to be put into a larger document.
+    """Return a value of one of the kinds, or a list of them, as a JSON value for a larger document.
 
     Raises:
         UsageError: see `to_json`.
@@ -169,7 +169,7 @@ def to_jsonable(value: Any) -> Any:
     if hasattr(value, "avalue"):  # a thunk among a message's blocks
         if not value.is_computed():
             raise UsageError("a message with a thunk that isn't computed yet can't be saved; await the thunk first")
-        # A computed thunk is its text from here on; the run behind it can't be saved.
+        # A computed thunk becomes its text; its run can't be saved.
         value = CBlock(value.value)
     name = _NAMES.get(type(value))
     if name is None:
@@ -185,7 +185,7 @@ def to_jsonable(value: Any) -> Any:
 
 
 def from_jsonable(data: Any, path: str = "value") -> Any:
-    """Return the value, or the list of values, that `to_jsonable` made a JSON value of.
+    """Return the value, or the list of values, from a JSON value made by `to_jsonable`.
 
     Args:
         data: the JSON value.
@@ -207,7 +207,7 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
 def _make(cls: type, data: dict[str, Any], path: str) -> Any:
     schema = _read_schema(cls)
     for name in data:
-        # An unknown field is refused rather than dropped: a newer version meant something by it.
+        # An unknown field is rejected rather than dropped: it has a meaning in a newer version.
         if name not in schema and name != "type":
             raise StateError(f"{path} has the unknown field {name!r}")
     values = {}
@@ -218,13 +218,13 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
             raise StateError(f"{path} lacks the field {name!r}")
     try:
         return Message(values["role"], values["blocks"]) if cls is Message else cls(**values)
-    except UsageError as error:  # the class has rules of its own, such as either data or url
+    except UsageError as error:  # the class has its own rules, such as either data or url
         raise StateError(f"{path} isn't valid: {error}") from None
 
 
 def _check_depth(document: Any) -> None:
-    """Refuse a document that is nested deeper than any that was saved; how deep Python itself goes depends on it."""
-    # Level by level, without recursion, which is what a deep document attacks.
+    """Reject a document that is nested deeper than any saved one; Python's own limit varies."""
+    # Level by level, since a deep document would attack a recursive check.
     level, depth = [document], 0
     while level:
         depth += 1
@@ -261,7 +261,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
         )
     if unknown := document.keys() ^ {"format", "version", "value"}:
         raise StateError(f"the saved state has a field too many or too few: {sorted(unknown)[0]!r}")
-    # An escape in a document from elsewhere may be half a character.
+    # An escape in a foreign document may be a lone surrogate.
     return replace_surrogates_in(document["value"]) if "\\u" in whole else document["value"]
 
 
@@ -269,7 +269,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# -- the fields of each kind, read off its annotations -----------------------------------------------
+# -- the fields of each kind, from its annotations -----------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +303,7 @@ def _read_schema(cls: type) -> Mapping[str, _Field]:
 
 
 def _find_form(hint: Any) -> _Form:
-    # A tool's result may be anything, blocks included, so each value carries a label of what it is.
+    # A tool's result may be anything, including blocks, so each value is labelled with its kind.
     if hint is Any:
         return _Form(_dump_free, _load_free)
     if hint in _SIMPLE:
@@ -383,11 +383,11 @@ def _load_object(data: Any, path: str) -> Any:
     return data
 
 
-# -- free values: the result of a tool, and what it reports ------------------------------------------
+# -- free values: the result of a tool, and its progress ------------------------------------------
 
 
 def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
-    """Write blocks as blocks, lists with blocks in them as lists, and the rest as JSON; a label says which it is."""
+    """Write blocks as blocks, lists containing blocks as lists, and the rest as JSON, each with a label."""
     if depth > _DEEPEST:
         raise UsageError("a tool's result is nested too deep to be saved")
     if isinstance(value, Block):

@@ -19,7 +19,7 @@ from mellea.core.blocks import CBlock, FileBlock, Source, ThinkingBlock, ToolCal
 from mellea.core.events import Usage
 from mellea.core.masking import hide_keys
 from mellea.core.observer import Span
-from mellea.core.prices import cost
+from mellea.core.prices import compute_cost
 from mellea.core.runtime.ledger import was_refused
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _cost(span: Span, provider: str | None, model: str | None) -> float | None:
     # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
-    return cost(said.usage, provider or "", said.model or model or "", batch=span.is_batched)
+    return compute_cost(said.usage, provider or "", said.model or model or "", batch=span.is_batched)
 
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:

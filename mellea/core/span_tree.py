@@ -10,9 +10,9 @@ from typing import Any
 
 from mellea.core.observer import Span
 from mellea.core.span_data import find_span_cost
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 
-__all__ = ["draw_tree", "line_of", "sum_costs", "walk"]
+__all__ = ["draw_tree", "format_line", "sum_costs", "walk"]
 
 
 def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
@@ -23,7 +23,7 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
         figures: whether a line shows seconds, tokens and cost, where they are known.
     """
     known = walk([_outline(span) for span in spans])
-    return "\n".join(["  " * level + line_of(data, figures=figures) for level, data in known])
+    return "\n".join(["  " * level + format_line(data, figures=figures) for level, data in known])
 
 
 def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -46,7 +46,7 @@ def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str,
         waiting += [(level + 1, child) for child in reversed(children.get(data["id"], []))]
 
 
-def line_of(data: Mapping[str, Any], *, figures: bool) -> str:
+def format_line(data: Mapping[str, Any], *, figures: bool) -> str:
     """Return a span in one line.
 
     Args:
@@ -63,7 +63,7 @@ def line_of(data: Mapping[str, Any], *, figures: bool) -> str:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
     # A span is one line, and neither a name nor a reason commands the terminal.
-    return f"{visible(data['name'])} ({visible(said)})"
+    return f"{make_visible(data['name'])} ({make_visible(said)})"
 
 
 def sum_costs(spans: Sequence[Span]) -> float | None:

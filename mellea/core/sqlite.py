@@ -22,6 +22,7 @@ import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from mellea.errors import StateError, UsageError
 
@@ -43,7 +44,12 @@ class UnusableFileError(StateError, sqlite3.OperationalError):
     """The file can't be opened, read or written now; SQLite's own error is its cause.
 
     It is both, so that a program needs to know nothing of SQLite, and one that does can still tell what happened.
+
+    Attributes:
+        is_locked: whether somebody else held the file's lock for too long.
     """
+
+    is_locked = False
 
 
 class Database:
@@ -56,6 +62,8 @@ class Database:
             The number of versions is the version that is written.
         is_durable: whether a commit survives a failure of power (a write to the disk each); if not, a killed process.
         wait: seconds to wait for the lock of somebody else.
+        is_fixed: whether it is only read, and nobody writes it meanwhile; several machines may read such a file over a
+            network.
     """
 
     def __init__(
@@ -66,16 +74,18 @@ class Database:
         schema: Sequence[Sequence[str]],
         is_durable: bool = True,
         wait: float = _WAIT_SECONDS,
+        is_fixed: bool = False,
     ) -> None:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
             raise UsageError(f"a database takes the path of a file, not {path!r}")
         self.path = os.fspath(path)
         self.kind = kind
         self._schema = schema
-        self._is_durable, self._wait = is_durable, wait
+        self._is_durable, self._wait, self._is_fixed = is_durable, wait, is_fixed
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self._identity: tuple[int, int] | None = None
         _databases.add(self)
 
     @contextmanager
@@ -112,14 +122,43 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
 
-    def shrink(self) -> None:
-        """Give the pages that are free in the file back to the disk.
+    def has_moved(self) -> bool:
+        """Whether the open file was deleted or replaced, so that nobody finds what is written now."""
+        with self._lock:
+            if self._connection is None or self._process != os.getpid():
+                return False
+            return self._identity != _identify(self.path)
+
+    def shrink(self, pages: int | None = None) -> bool:
+        """Give the pages that are free in the file back to the disk, and return whether there are more.
+
+        Args:
+            pages: how many at most; `None` for all, during which nobody else can write.
 
         Raises:
             StateError: see `write`.
         """
         with self._lock, self._explaining():
-            self._open().executescript("PRAGMA incremental_vacuum")  # `execute` would free a single page
+            connection = self._open()
+            free = _count_free(connection)
+            if not free:
+                return False
+            # `execute` would free a single page.
+            connection.executescript(f"PRAGMA incremental_vacuum({pages or 0})")  # 0 is all of them
+            # None was freed in a file that SQLite made without this; another try would free none either.
+            return 0 < _count_free(connection) < free
+
+    @contextmanager
+    def open_twin(self) -> Iterator[Database]:
+        """Give the same file with a connection of its own, for what takes long; one without a file gives itself."""
+        if self.path == ":memory:":
+            yield self
+            return
+        twin = Database(self.path, kind=self.kind, schema=self._schema, is_durable=self._is_durable, wait=self._wait)
+        try:
+            yield twin
+        finally:
+            twin.close()
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -145,6 +184,7 @@ class Database:
             found = UnusableFileError(f"the file {self.path!r} can't be used: {why}")
             if isinstance(error, sqlite3.Error):
                 found.sqlite_errorcode, found.sqlite_errorname = error.sqlite_errorcode, error.sqlite_errorname
+                found.is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             raise found from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
@@ -160,16 +200,24 @@ class Database:
             self._connection = None
         if self._connection is None:
             self._connection, self._process = self._connect(), process
+            self._identity = _identify(self.path)
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        if self.path != ":memory:":
+        if self.path != ":memory:" and not self._is_fixed:
             _make_private(self.path)
         connection = sqlite3.connect(
-            self.path, timeout=self._wait, isolation_level=None, check_same_thread=False, cached_statements=64
+            f"{Path(self.path).absolute().as_uri()}?immutable=1" if self._is_fixed else self.path,
+            timeout=self._wait,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+            uri=self._is_fixed,
         )
         try:
             self._read_version(connection)  # before anything is changed
+            if self._is_fixed:
+                return connection
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; pages can be given back later
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
@@ -231,6 +279,19 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.path!r} of {self.kind!r}>"
+
+
+def _count_free(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    """Return what distinguishes a file from any other that exists at the same time; `None` if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: str) -> None:

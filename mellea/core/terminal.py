@@ -6,7 +6,7 @@ import re
 
 from mellea.core.surrogates import replace_surrogates
 
-__all__ = ["visible", "visible_layout", "visible_lines"]
+__all__ = ["make_layout_visible", "make_lines_visible", "make_visible"]
 
 # No search runs past the next introducer, so that all of them together are linear.
 _ESCAPE = re.compile(
@@ -20,12 +20,12 @@ _CONTROLS = {
 }
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """Return a text in one line without what a terminal would obey: escapes, controls, marks of direction."""
     return " ".join(_disarm(text).split())
 
 
-def visible_layout(text: str) -> str:
+def make_layout_visible(text: str) -> str:
     """Return a text of several lines without what a terminal would obey; its spaces stay."""
     return "\n".join(map(_disarm, text.split("\n")))
 
@@ -36,6 +36,6 @@ def _disarm(text: str) -> str:
     return replace_surrogates(text).translate(_CONTROLS)
 
 
-def visible_lines(text: str) -> str:
+def make_lines_visible(text: str) -> str:
     """Return a text of several lines without what a terminal would obey."""
-    return "\n".join(map(visible, text.split("\n")))
+    return "\n".join(map(make_visible, text.split("\n")))

@@ -20,7 +20,7 @@ from mellea.core.blocks import Bound, CBlock, FileBlock, ToolCall
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
-from mellea.core.iterators import EventIterator, Poll, TextIterator, piece_filter
+from mellea.core.iterators import EventIterator, Poll, TextIterator, make_piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.told import hold_until_end
@@ -93,13 +93,13 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @short_errors
     async def _compute(self) -> ComputedModelOutputThunk[T]:
-        await self._run.until_final()
+        await self._run.wait_until_final()
         return self.deliver()
 
     @short_errors
     def _compute_blocking(self) -> ComputedModelOutputThunk[T]:
         run = self._run
-        run.until_blocking(lambda: run.is_final)
+        run.wait_until_blocking(lambda: run.is_final)
         return self.deliver()
 
     def deliver(self) -> ComputedModelOutputThunk[T]:
@@ -169,9 +169,8 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
         """Read the items of a sequence, whole and validated, each as soon as its last character is there.
 
-        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such
-        field. A number is there with the character after it. Under a strategy they are the items of the
-        accepted attempt.
+        For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such field. A
+        number is there with the character after it. Under a strategy they are the items of the accepted attempt.
 
         Args:
             on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may give another
@@ -188,7 +187,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
         """Read the items like `items`; with `by_step` only at the end of a step, so that none is superseded."""
         from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
 
-        text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
+        text = TextIterator(self, _nothing, text_of=make_piece_filter(self._run))
         return ItemIterator(self, text, on_error, by_step=by_step or self.is_computed())  # no step can come any more
 
     def partials(self) -> PartialIterator[T]:
@@ -204,7 +203,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
         """Read partial objects like `partials`; with `by_step` only at the end of a step."""
         from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
 
-        text = TextIterator(self, _nothing, text_of=piece_filter(self._run))
+        text = TextIterator(self, _nothing, text_of=make_piece_filter(self._run))
         return PartialIterator(self, text, by_step=by_step or self.is_computed())
 
     @property
@@ -229,7 +228,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
         Other readers get the text that had arrived, then a `GenerationCancelledError`. A generation that
         has ended stays as it is.
         """
-        await self._run.cancelled()
+        await self._run.cancel_and_wait()
 
     def _go_on_in_(self, hold: SpanHold) -> None:
         hold_until_end(self._run.spans, hold)
@@ -240,7 +239,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._run.cancelled()  # of a run that has ended it waits for the close only
+        await self._run.cancel_and_wait()  # of a run that has ended it waits for the close only
 
     def __del__(self) -> None:
         run = getattr(self, "_run", None)  # not there if the constructor refused its argument
@@ -297,9 +296,9 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
         Under a strategy that is every attempt. It is `None` until the thunk is computed.
         """
-        from mellea.core.prices import cost_of  # lazy: most programs never ask
+        from mellea.core.prices import compute_thunk_cost  # lazy: most programs never ask
 
-        return cost_of(self)
+        return compute_thunk_cost(self)
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -537,7 +536,9 @@ def _finish(text: str, parsed: Any = _THE_TEXT) -> Record:
     """Return the generation of a text that is known."""
     message = Message("assistant", CBlock(text))
     generation = Generation(message.content, message, finish_reason="stop", messages=(message,))
-    return Record.finished(generation, text if parsed is _THE_TEXT else parsed, [TextDelta(text), StreamEnd("stop")])
+    return Record.make_finished(
+        generation, text if parsed is _THE_TEXT else parsed, [TextDelta(text), StreamEnd("stop")]
+    )
 
 
 def make_computed(
@@ -567,7 +568,7 @@ def _rebuild(
     format: Any,
     sampling: Any,
 ) -> ComputedModelOutputThunk[Any]:
-    run = Record.finished(generation, parsed, events, format)
+    run = Record.make_finished(generation, parsed, events, format)
     run.time_to_first_token = time_to_first_token
     run.sampling = sampling
     thunk: ModelOutputThunk[Any] = ModelOutputThunk(run)

@@ -77,7 +77,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
     if link is not first:
         _set(error, "__cause__", link)
     _drop_repeated_notes(link, error)
-    # Only the nearest cause may stand without a frame; a chain of bare ones would be a wall.
+    # Only the nearest cause may be shown without a frame; a chain of bare ones would be hard to read.
     _shorten(link, may_be_bare=False)
 
 

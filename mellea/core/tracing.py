@@ -7,9 +7,9 @@ Rules:
   step. It is current only while the body runs: it is set and reset at each step, on whatever thread and in whatever
   context that is, and so is what the body itself has made current.
 - A function that returns a coroutine or a generator, such as one that another decorator has wrapped, is a span until
-  that has ended. The same holds for a function that returns a stream, a thunk, or anything else that may go on
+  that has ended. The same applies to a function that returns a stream, a thunk, or anything else that may continue
   (`held_span.py`).
-- A generator that is left early, closed or dropped ends as cancelled, also where nobody can run its code any more
+- A generator that is left early, closed or dropped ends as cancelled, even where its code can't run any more
   because its loop has gone.
 """
 
@@ -296,7 +296,7 @@ class _Steps:
         if self.span is not None:
             self._end(self.span, GeneratorExit())
 
-    def __del__(self) -> None:  # the generator was dropped, and nobody could run its code any more
+    def __del__(self) -> None:  # the generator was dropped, and its code can't run any more
         self.close()
 
 
@@ -391,5 +391,5 @@ _KINDS: Mapping[type, Callable[..., Callable[..., Any]]] = {
 
 
 def _is_cancellation(error: BaseException | None) -> bool:
-    """Whether what left a block is a cancellation, Ctrl-C or the end of a generator, and nobody's failure."""
+    """Whether what left a block is a cancellation, Ctrl-C or the end of a generator, and not a failure."""
     return error is not None and not isinstance(error, Exception)

@@ -1,7 +1,6 @@
 """Evaluation: functions on cases, checked, with intervals, comparisons and a report."""
 
-# May import: everything below it, `mellea.batch` first of all, on whose machine it runs. Read `run.py` first, then
-# `findings.py`.
+# May import: everything below it, most of all `mellea.batch`, which runs it. Read `run.py` first, then `findings.py`.
 
 from typing import TYPE_CHECKING
 

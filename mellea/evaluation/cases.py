@@ -1,4 +1,4 @@
-"""Cases: what functions are tried on, and what is expected of them."""
+"""Cases: the inputs that functions are evaluated on, and the expected values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["UNKNOWN", "Case", "read_cases"]
 
 
 class _Unknown:
-    """The expected value of a case that has none; `None` is a value like others."""
+    """The expected value of a case that has none; `None` is a value like any other."""
 
     def __repr__(self) -> str:
         return "UNKNOWN"
@@ -38,9 +38,9 @@ class Case:
         inputs: what the function gets: a dict is its named arguments, a tuple its positional ones, anything else its
             only argument.
         expected: what it should return; without it there is nothing to compare with.
-        id: tells it from other cases, in reports and in the journal; by default a digest of the inputs, so that cases
+        id: identifies it in reports and in the journal; by default a digest of the inputs, so that cases
             may be added and moved.
-        data: what else is known of it, such as a label that somebody gave; checks can look at it.
+        data: other data about it, such as a label given by a person; checks can read it.
     """
 
     inputs: Any

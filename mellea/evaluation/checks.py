@@ -28,7 +28,7 @@ from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.templates import to_text
 
-__all__ = ["CaseInput", "NamedCheck", "as_checks", "equals_expected", "includes_expected", "make_context", "value_of"]
+__all__ = ["CaseInput", "NamedCheck", "as_checks", "equals_expected", "get_value", "includes_expected", "make_context"]
 
 _LONGEST_NAME = 60
 
@@ -47,7 +47,7 @@ class CaseInput:
     name = "case"  # in traces
 
     def parts(self) -> Sequence[Any]:
-        """Return nothing: all that is in it is text."""
+        """Return nothing: it contains only text."""
         return ()
 
     def format_for_llm(self) -> str:
@@ -85,7 +85,7 @@ def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[NamedCheck, ...]:
     """Return checks with names; without any, that of the expected value where the cases have one.
 
     Raises:
-        UsageError: one of them is no check, or can't be made of these cases.
+        UsageError: one of them is no check, or can't be made from these cases.
     """
     if checks is None:
         checks = _default_checks(cases)
@@ -114,7 +114,7 @@ def _default_checks(cases: Sequence[Case]) -> list[Requirement]:
 
 
 def shorten(text: str, most: int = _LONGEST_NAME) -> str:
-    """Return a text on one line, and cut where it is too long."""
+    """Return a text on one line, truncated if it is too long."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
@@ -124,7 +124,7 @@ def _is_function(check: Any) -> bool:
 
 
 def _as_requirement(function: Callable[..., Any]) -> Requirement:
-    """Make a requirement of a function of the value, or of the value and the case."""
+    """Make a requirement from a function of the value, or of the value and the case."""
     name = str(getattr(function, "__name__", type(function).__name__))
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -135,7 +135,7 @@ def _as_requirement(function: Callable[..., Any]) -> Requirement:
         raise UsageError(f"a check is a function of the value, or of the value and the case; {name}() takes {wanted}")
 
     def validate(context: Context) -> Any:
-        value, turn = value_of(context), context.last_turn()
+        value, turn = get_value(context), context.last_turn()
         case = turn.input.case if turn is not None and isinstance(turn.input, CaseInput) else None
         return function(value) if wanted == 1 else function(value, case)
 
@@ -152,7 +152,7 @@ def equals_expected(*, name: str = "equals the expected value") -> Requirement:
     """Make a check that the value equals what the case expects; of texts, but for white space at their ends."""
 
     def validate(context: Context) -> ValidationResult:
-        expected, value = _find_expected(context), value_of(context)
+        expected, value = _find_expected(context), get_value(context)
         if isinstance(expected, str) and isinstance(value, str):
             is_same = expected.strip() == value.strip()
         else:
@@ -218,10 +218,10 @@ def make_context(case: Case, expected: Any, value: Any) -> Output:
 
 def _make_thunk(value: Any) -> ModelOutputThunk[Any]:
     parsed = value.output if isinstance(value, AgentRun) else value
-    return make_computed([TextDelta(text_of(value)), StreamEnd("stop")], parsed=parsed)
+    return make_computed([TextDelta(get_text(value)), StreamEnd("stop")], parsed=parsed)
 
 
-def text_of(value: Any) -> str:
+def get_text(value: Any) -> str:
     """Return a value as text: of a thunk or a run what was written, of a typed value its JSON."""
     if isinstance(value, (ModelOutputThunk, AgentRun)):
         return value.value or ""
@@ -230,14 +230,14 @@ def text_of(value: Any) -> str:
     return json.dumps(json_value(value, serialize_unknown=True), ensure_ascii=False)
 
 
-def value_of(context: Context) -> Any:
+def get_value(context: Context) -> Any:
     """Return the typed value that a context's last output is."""
     output = context.last_output()
     return None if output is None else output.parsed
 
 
 def plain_value(value: Any) -> Any:
-    """Return what a function returned without what is around it: the typed result of a thunk, or of a run."""
+    """Return what a function returned, unwrapped: the typed result of a thunk, or of a run."""
     if isinstance(value, ModelOutputThunk):
         return value.parsed
     return value.output if isinstance(value, AgentRun) else value

@@ -1,13 +1,13 @@
-"""Is one variant better than another: both were run on the same cases, so each case is compared with itself.
+"""Is one variant better than another? Both were run on the same cases, so each case is compared with itself.
 
 Rules:
 
 - A case's difference is its pass rate (or mean score) with one variant minus that with the other. If there were no
   difference between the variants, each would be as likely with the other sign.
-- Of pass rates the test is that of signs flipped at random, computed exactly over all flips. With one sample for each
-  case it is the exact McNemar test. Its error rate never is above the nominal one.
-- Of scores it is Student's paired t test.
-- Several comparisons at once are corrected by Holm's method (Scand. J. Stat. 1979).
+- For pass rates the test flips signs at random, computed exactly over all flips. With one sample for each
+  case it is the exact McNemar test. Its error rate is never above the nominal one.
+- For scores it is Student's paired t test.
+- Several comparisons are corrected by Holm's method (Scand. J. Stat. 1979).
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Comparison:
         cases: how many cases both have.
         base_value: the rate or mean score of the base on these cases.
         other_value: that of the other.
-        square: the mean square of the cases' differences, which `needed` is made of.
+        square: the mean square of the cases' differences, which `needed` uses.
         family: how many comparisons `p` is corrected for.
-        level: from which `p` on it isn't called a difference.
+        level: the significance level: from this `p` on it isn't called a difference.
     """
 
     base: str
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def is_clear(self) -> bool:
-        """Whether there is a difference, as far as one can tell."""
+        """Whether the difference is significant."""
         return self.p < self.level
 
     @property
@@ -96,7 +96,8 @@ class Comparison:
             return f"{self.other!r} is better than {self.base!r}{at}: {self._list_figures()}."
         doubt = f"Can't tell whether {self.other!r} is better than {self.base!r}{at}"
         if not self.cases:
-            return f"{doubt}: they have no case in common."
+            what = "verdict" if self.kind == "rate" else "score"
+            return f"{doubt}: they have no case in common in which both have a {what}."
         return f"{doubt}: {self._list_figures()}. {self._advise()}"
 
     def _swap(self) -> Comparison:
@@ -240,7 +241,7 @@ def flip_test(differences: Sequence[int]) -> float:
     """Return the two-sided p value of the exact test that flips the sign of each case's difference.
 
     Args:
-        differences: one for each case, in whole units; zeros say nothing. With -1, 0 and 1 alone this is the exact
+        differences: one for each case, in whole units; zeros have no effect. With only -1, 0 and 1 this is the exact
             McNemar test, which is a sign test.
     """
     sizes = Counter(abs(each) for each in differences if each)
@@ -249,7 +250,7 @@ def flip_test(differences: Sequence[int]) -> float:
     unit = math.gcd(*sizes)
     reach = sum(size * count for size, count in sizes.items()) // unit
     if len(sizes) > 1 and reach * sizes.total() > _MOST_STEPS:
-        # Of so many the sum is normal to all digits that anybody reads.
+        # With so many, the sum is normal to every digit that is shown.
         deviation = math.sqrt(sum(size * size * count for size, count in sizes.items()))
         return min(1.0, 2 * NormalDist().cdf(-abs(sum(differences)) / deviation))
     total = abs(sum(differences)) // unit

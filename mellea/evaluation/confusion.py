@@ -1,4 +1,4 @@
-"""Which value came where which was expected; and how far two who judge the same agree."""
+"""A confusion matrix of expected and returned values, and how far two judges agree."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ __all__ = ["Agreement", "Confusion", "count_confusion", "measure_agreement"]
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each label came for each that was expected.
+    """How often each label was returned for each expected one.
 
     Attributes:
         labels: the labels, in the order of the type.
-        counts: a row for each expected label, in it a number for each label that came.
+        counts: a row for each expected label, with a number for each returned label.
     """
 
     labels: tuple[Any, ...]
     counts: tuple[tuple[int, ...], ...]
 
     def count(self, expected: Any, came: Any) -> int:
-        """Return how often one label came where another was expected."""
+        """Return how often one label was returned where another was expected."""
         return self.counts[self.labels.index(expected)][self.labels.index(came)]
 
     def recall(self, label: Any) -> float:
-        """Return how often a label came where it was expected; NaN if it never was."""
+        """Return how often a label was returned where it was expected; NaN if it never was."""
         place = self.labels.index(label)
         return _divide(self.counts[place][place], sum(self.counts[place]))
 
     def precision(self, label: Any) -> float:
-        """Return how often a label was expected where it came; NaN if it never came."""
+        """Return how often a label was expected where it was returned; NaN if it never was."""
         place = self.labels.index(label)
         return _divide(self.counts[place][place], sum(row[place] for row in self.counts))
 
@@ -59,7 +59,7 @@ def count_confusion(pairs: Iterable[tuple[Any, Any]], labels: Sequence[Any]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two who judged the same things agree.
+    """How far two judges of the same things agree.
 
     Attributes:
         count: how many things both judged.
@@ -89,20 +89,26 @@ class Agreement:
 def measure_agreement(one: Sequence[Any], other: Sequence[Any], *, confidence: float = 0.95) -> Agreement:
     """Measure how far two lists of labels of the same things agree, such as a judge's and a person's.
 
+    `None` and NaN are missing labels: what one of the two gave no label doesn't count, neither as agreement nor
+    against it.
+
     Args:
         one: the labels that one gave.
         other: the labels that the other gave, in the same order.
         confidence: that of the interval, whose error is Fleiss, Cohen & Everitt's (Psychol. Bull. 1969).
 
     Raises:
-        UsageError: there are no labels, or not the same number of both.
+        UsageError: there is nothing that both labelled, the lists have different lengths, or a label isn't hashable.
     """
     check_confidence(confidence)
-    if len(one) != len(other) or not one:
+    if len(one) != len(other) or not len(one):
         raise UsageError(f"the same things have as many labels from both, not {len(one)} and {len(other)}")
-    labels = tuple(dict.fromkeys([*one, *other]))
-    count = len(one)
-    confusion = count_confusion(zip(one, other, strict=True), labels)
+    pairs = [pair for pair in zip(one, other, strict=True) if not any(map(_is_missing, pair))]
+    if not pairs:
+        raise UsageError(f"there is nothing that both labelled: of {len(one)} pairs each has a label missing")
+    labels = tuple(dict.fromkeys(label for pair in zip(*pairs, strict=True) for label in pair))
+    count = len(pairs)
+    confusion = count_confusion(pairs, labels)
     shares = [[number / count for number in row] for row in confusion.counts]
     rows = [math.fsum(row) for row in shares]
     columns = [math.fsum(column) for column in zip(*shares, strict=True)]
@@ -114,6 +120,12 @@ def measure_agreement(one: Sequence[Any], other: Sequence[Any], *, confidence: f
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(_kappa_variance(shares, rows, columns, kappa) / count)
     interval = Interval(kappa, max(kappa - half, -1.0), min(kappa + half, 1.0), confidence)
     return Agreement(count, observed, expected, interval, confusion)
+
+
+def _is_missing(label: Any) -> bool:
+    if not isinstance(label, Hashable):
+        raise UsageError(f"a label is a plain value, such as a text or True, not {label!r}")
+    return label is None or (isinstance(label, float) and math.isnan(label))
 
 
 def _kappa_variance(

@@ -1,4 +1,4 @@
-"""An evaluation that is written down and run later, by `mellea eval` or by its own `run`."""
+"""An evaluation that is declared first and run later, by `mellea eval` or by its own `run`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Evaluation:
         for variant in report.variants:
             rate = report.rate(variant)
             reached = rate.low if is_sure else rate.estimate
-            # A rate of nothing is NaN, which reaches nothing.
+            # The rate of no samples is NaN, which is never high enough.
             if not reached >= self.at_least:
                 missed.append(f"{variant!r} has {rate}, and at least {self.at_least:.0%} was wanted")
         return missed

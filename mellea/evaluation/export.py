@@ -1,4 +1,4 @@
-"""Reports as JSON: the samples as lines, which can be read back, and the figures as one object."""
+"""Reports as JSON: samples as lines, which can be read back, and figures as one object."""
 
 from __future__ import annotations
 

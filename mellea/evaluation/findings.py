@@ -1,4 +1,4 @@
-"""What an evaluation found: samples, and what is counted of them: rates, comparisons, cost and time."""
+"""What an evaluation found: samples, and their rates, comparisons, cost and time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Findings", "Sample", "Timing", "Verdict"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check said of one sample.
+    """The result of one check on one sample.
 
     Attributes:
         check: the name of the check.
-        passed: whether the requirement is met; `None` if the check failed to say.
+        passed: whether the requirement is met; `None` if the check failed.
         reason: why or why not.
         score: how well it is met, from 0 to 1, if known.
-        error: why the check failed to say anything.
+        error: why the check itself failed.
     """
 
     check: str
@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one variant made of one case, once.
+    """One result of a variant on a case.
 
     Attributes:
         variant: the name of the variant.
@@ -236,9 +236,18 @@ class Findings:
             base: the name of one, by default of the first.
             other: the name of the other, by default of the second.
             check: the check that gives the scores, by default the only one.
+
+        Raises:
+            UsageError: there is no such variant or check, only one variant, or the check gives no scores.
         """
         base, other = self.find_pair(base, other)
         check = self._find_scored(check)
+        if check not in self.scored:
+            scored = ", ".join(map(repr, self.scored)) or "none"
+            raise UsageError(
+                f"the check {check!r} gives no scores (of the checks that do there are: {scored}); compare its pass "
+                f"rates by compare(check={check!r})"
+            )
         one, two = self._mean_scores(base, check), self._mean_scores(other, check)
         pairs = [(one[case], two[case]) for case in one if case in two]
         return compare_scores(base, other, pairs, check=check, confidence=self.confidence)
@@ -349,9 +358,10 @@ class Findings:
         self._find_check(check)
         if check is not None:
             return check
-        if len(self.checks) != 1:
-            raise UsageError(f"name one of the checks: {', '.join(map(repr, self.checks)) or 'there are none'}")
-        return self.checks[0]
+        likely = self.scored or self.checks
+        if len(likely) != 1:
+            raise UsageError(f"name one of the checks: {', '.join(map(repr, likely)) or 'there are none'}")
+        return likely[0]
 
 
 def _by_case(samples: Iterable[Sample]) -> Iterator[tuple[str, Sequence[Sample]]]:

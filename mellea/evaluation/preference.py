@@ -22,7 +22,7 @@ from mellea.core.component import TemplateRepresentation
 from mellea.core.runtime.ledger import Meter, current_ledger
 from mellea.core.runtime.portal import blocking
 from mellea.errors import UsageError
-from mellea.evaluation.checks import CaseInput, text_of
+from mellea.evaluation.checks import CaseInput, get_text
 from mellea.evaluation.comparison import Comparison, compare_rates, format_p
 from mellea.evaluation.findings import Findings, Sample
 from mellea.stdlib.requirements.judge import Judge, as_judge
@@ -172,7 +172,7 @@ def _make_id(sample: Sample, *, is_swapped: bool) -> str:
 
 def _make_rows(one: Sample, two: Sample, criterion: str) -> list[_PreferenceRow]:
     """Return both orders of a pair; none if there is nothing to choose."""
-    task, first, second = str(CaseInput(one.case, None)), text_of(one.value), text_of(two.value)
+    task, first, second = str(CaseInput(one.case, None)), get_text(one.value), get_text(two.value)
     if first == second:
         return []
     return [
@@ -249,7 +249,7 @@ def _count(
     steady = errors = 0
     choices: list[Choice] = []
     for one, two in pairs:
-        if text_of(one.value) == text_of(two.value):
+        if get_text(one.value) == get_text(two.value):
             straight: Choice | None = "tie"
             swapped: Choice | None = "tie"
         else:

@@ -1,4 +1,4 @@
-"""What is mapped in an evaluation: variants over cases, and checks over what they returned."""
+"""The programs that an evaluation maps: variants over cases, and checks over their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mellea.core.backend import Backend
 from mellea.core.events import Event
 from mellea.core.requirement import ValidationResult
 from mellea.core.runtime.ledger import Meter, current_ledger
-from mellea.evaluation.checks import NamedCheck, Output, text_of
+from mellea.evaluation.checks import NamedCheck, Output, get_text
 from mellea.stdlib.requirements.validation import validate_all
 from mellea.stdlib.session import current_session
 
@@ -41,7 +41,7 @@ class AnswerRow:
 
     @property
     def id(self) -> str:
-        """Tells it from all other samples, in the journal, too."""
+        """Identifies the sample, in the journal, too."""
         return f"{self.case} {self.variant} {self.number}"
 
 
@@ -60,7 +60,7 @@ class AnswerProgram(Program):
         variants: what to evaluate, by name.
     """
 
-    # To change a prompt and evaluate again is the usual thing.
+    # Changing a prompt and evaluating again is the usual workflow.
     warns_of_change = False
 
     def __init__(self, variants: Mapping[str, Program]) -> None:
@@ -76,7 +76,7 @@ class AnswerProgram(Program):
         return _TimedWork(await program.prepare(given, named))
 
     def backends(self) -> list[Backend]:
-        """Return the backends that the variants are known to ask."""
+        """Return the backends that the variants are known to use."""
         return [backend for program in self._variants.values() for backend in program.backends()]
 
     def check(self) -> None:
@@ -101,7 +101,7 @@ class _TimedWork(Work):
 
     @property
     def asked(self) -> Asked | None:
-        """The one model call that it is, if it is one; in a batch its time says nothing."""
+        """Its only model call, if it is just one; in a batch its time means nothing."""
         asked = self._work.asked
         if asked is None:
             return None
@@ -115,7 +115,7 @@ class _TimedWork(Work):
 
     def dump(self, value: TimedValue) -> str | None:
         text = self._work.dump(value.value)
-        # The value's own JSON isn't read here, only put into the object.
+        # The value's own JSON isn't parsed here, only put into the object.
         return None if text is None else f'{{"seconds": {json.dumps(value.seconds)}{_AND_VALUE}{text}}}'
 
     async def load(self, text: str) -> TimedValue:
@@ -134,8 +134,8 @@ class CheckRow:
         sample: the number of the sample.
         check: the check.
         output: what is checked.
-        backend: whom a judge asks that has no model of its own; `None` for the current session's.
-        id: tells it from other checks, in the journal, too.
+        backend: which model a judge without its own asks; `None` for the current session's.
+        id: identifies the check, in the journal, too.
     """
 
     sample: int
@@ -170,7 +170,7 @@ class _CheckWork(Work):
             asked = "" if turn is None else str(turn.input)
             who = [self.backend.name, self.backend.model_id]
             self.digest = make_digest(
-                "check", find_form(row.check.requirement), asked, text_of(row.output.thunk), who
+                "check", find_form(row.check.requirement), asked, get_text(row.output.thunk), who
             )  # fmt: skip
 
     def _find_backend(self) -> Backend | None:

@@ -1,9 +1,9 @@
-"""The plug-in for pytest: tests of generative functions, answered out of a journal, that pass at a rate.
+"""The plug-in for pytest: tests of generative functions, answered from a journal, that pass at a rate.
 
 Rules:
 
-- A test is generative if it has the mark `generative`, or takes the fixture `mellea_session`. Others stay as they are.
-- While such a test runs, every request for text is answered out of the journal. What isn't there fails the test;
+- A test is generative if it has the mark `generative`, or takes the fixture `mellea_session`. Others aren't changed.
+- While such a test runs, every request for text is answered from the journal. A missing answer fails the test;
   `--mellea-record` asks a model for it, `--mellea-live` asks for everything. Without them no model is asked.
 - pytest loads this file wherever mellea is installed, so it imports nothing until a generative test is there.
 """
@@ -89,10 +89,11 @@ def pytest_runtest_call(item: pytest.Item) -> None:
         )
 
 
-# A wrapper: plug-ins for async tests call the function themselves, before any other hook could.
+# A wrapper: plug-ins for async tests call the function themselves, before any other hook.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Run a generative test as often as it asks for; others, and each run of it, are left to whoever runs them."""
+    """Run a generative test as often as it asks for; others, and each of its runs, are left to pytest and other
+    plugins."""
     if not _is_generative(pyfuncitem) or pyfuncitem.stash.get(_sampling_key, False):
         return (yield)
     goal = _read_mark(pyfuncitem)
@@ -108,11 +109,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             for number in range(2, goal.repeat + 1):
                 answers.begin_sample(number)
                 with _collecting(failures, goal):
-                    # Once more from the top, so that plug-ins for async tests run it; this one steps aside.
+                    # Through all hooks again, so that plug-ins for async tests run it; this one then does nothing.
                     pyfuncitem.ihook.pytest_pyfunc_call(pyfuncitem=pyfuncitem)
     finally:
         pyfuncitem.stash[_sampling_key] = False
-        # Properties reach whoever writes the summary, also from another process.
+        # Properties reach the process that writes the summary.
         pyfuncitem.user_properties.append((_GIVEN, answers.given - given))
         pyfuncitem.user_properties.append((_ASKED, answers.asked - asked))
     _judge(pyfuncitem, goal, failures)
@@ -129,7 +130,7 @@ def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], goal: RateG
     except pytest.xfail.Exception:  # a kind of fail, but it says that the test ends here
         raise
     except (AssertionError, OutputError, pytest.fail.Exception):
-        # Alone, a failure is shown as that of any test.
+        # A single failure is shown like that of any test.
         if goal.repeat == 1:
             raise
         failures.append(pytest.ExceptionInfo.from_current())

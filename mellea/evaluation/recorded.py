@@ -1,4 +1,4 @@
-"""Recorded answers: what models said in a test once, given again as long as the same is asked."""
+"""Recorded answers: what models answered in an earlier test run, returned again for the same requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_PROMPT = 200
 
 
 class Answers(Observer):
-    """Answers every request in this process out of a journal, while it is entered.
+    """Answers every request in this process from a journal, while it is entered.
 
     Args:
         journal: the SQLite file.
@@ -29,7 +29,7 @@ class Answers(Observer):
         is_recording: keep what models answer; without `is_live`, ask them for what isn't there.
 
     Attributes:
-        given: how many answers came out of the journal.
+        given: how many answers came from the journal.
         asked: how many models gave.
     """
 
@@ -42,7 +42,7 @@ class Answers(Observer):
         self._times: Counter[str] = Counter()
 
     def begin_sample(self, number: int) -> None:
-        """Begin a sample, whose answers are its own: of the same request, that of another sample isn't given."""
+        """Begin a sample, which has its own answers: it never gets another sample's for the same request."""
         with self._lock:
             self._sample = number
             self._times.clear()
@@ -106,7 +106,7 @@ class _RecordedBackend(CachedBackend):
             raise ConfigurationError(f"the answer to this request can't be recorded: {error}") from None
 
     async def _find(self, key: str) -> str | None:
-        # A file that isn't there isn't made only to find nothing in it.
+        # A missing file isn't created just to find nothing in it.
         if self._answers.is_live or not os.path.exists(self.journal.path):
             return None
         return await super()._find(key)

@@ -20,7 +20,7 @@ _MOST_LABELS = 12
 
 
 class Report(Findings, Displayed):
-    """The outcome of an evaluation; printed, it is a table with all that one wants to know first."""
+    """The outcome of an evaluation; printed, it is a table with the main figures."""
 
     def __str__(self) -> str:
         return draw_text(self)
@@ -30,7 +30,7 @@ class Report(Findings, Displayed):
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
         """Write it as a page that needs no network, with every sample."""
-        page = replace_surrogates(render_page(self))  # first, so that what is there isn't lost if this fails
+        page = replace_surrogates(render_page(self))  # first, so that an existing file isn't lost if this fails
         with open(path, "w", encoding="utf-8") as file:
             file.write(page)
 
@@ -61,7 +61,7 @@ def read_report(path: str | os.PathLike[str], *, name: str | None = None, confid
     checks = tuple(dict.fromkeys(verdict.check for sample in samples for verdict in sample.verdicts))
     expected = [sample.case.expected for sample in samples if sample.case.has_expected]
     labels = None
-    # The file has no types: a few texts that are expected again and again are labels.
+    # The file has no types: a few texts that are expected repeatedly are taken for labels.
     if expected and all(isinstance(each, (str, bool)) for each in expected):
         known = tuple(dict.fromkeys(expected))
         labels = known if 1 < len(known) <= min(_MOST_LABELS, len(expected) // 2) else None

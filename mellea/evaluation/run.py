@@ -1,7 +1,7 @@
-"""`evaluate`: functions on cases, checked, on the machine of `mellea.map`.
+"""`evaluate`: functions on cases, checked, run by `mellea.map`.
 
 An evaluation is up to three maps: the variants over all samples, checks by functions, checks by models. Answers and
-verdicts of models are committed to the journal; a changed check asks no variant again.
+verdicts of models are committed to the journal; a changed check doesn't run any variant again.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _Plan:
     repeat: int
 
     def read_expected(self) -> None:
-        """Read all expected values, so that a wrong one is told before anything is asked."""
+        """Read all expected values, so that a wrong one is reported before any request."""
         for types in self.types.values():
             for case in self.cases:
                 types.read_expected(case)
@@ -147,7 +147,7 @@ def _has_expected(case: Case) -> bool:
 
 
 class _Run:
-    """An evaluation at work.
+    """A running evaluation.
 
     Args:
         plan: what is to be done.
@@ -214,7 +214,7 @@ class _Run:
         return next(iter(self._plan.programs[sample.variant].backends()), None)
 
     def _map(self, program: Program, rows: Sequence[Any], *, is_kept: bool) -> AsyncRows[Any] | None:
-        """Map a program over rows with what is left of the budget; `None` if nothing is."""
+        """Map a program over rows with the remaining budget; `None` if it is used up."""
         arguments = self._arguments
         budget = self._budget_left()
         if is_kept and budget is None and arguments.get("budget") is not None:
@@ -234,7 +234,7 @@ class _Run:
         )
 
     def _budget_left(self) -> Budget | None:
-        """Return what is left of the budget, `None` if that is nothing, or if there is none."""
+        """Return the remaining budget, `None` if it is used up, or if there is none."""
         whole = self._arguments.get("budget")
         if not isinstance(whole, Budget):  # `map` says what is wrong with anything but `None`
             return whole

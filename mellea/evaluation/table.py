@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any, Literal
 
 from mellea.core.card import Card, Grid, Part, Prose
-from mellea.core.terminal import visible_lines
+from mellea.core.terminal import make_lines_visible
 from mellea.evaluation.findings import Findings
 from mellea.evaluation.layout import FigureTable, Text, lay_out
 
@@ -16,16 +16,16 @@ __all__ = ["draw_rich", "draw_text", "make_card"]
 def draw_text(report: Findings) -> str:
     """Return a report as plain text."""
     parts = [_draw_lines(part) if isinstance(part, Text) else _draw_table(part) for part in lay_out(report)]
-    return "\n\n".join([visible_lines(report.name), *parts])
+    return "\n\n".join([make_lines_visible(report.name), *parts])
 
 
 def _draw_lines(text: Text) -> str:
-    return "\n".join(visible_lines(line) for line in text.lines)
+    return "\n".join(make_lines_visible(line) for line in text.lines)
 
 
 def _draw_table(table: FigureTable) -> str:
-    # A text from a model can't move the cursor of the terminal.
-    lines = [[visible_lines(cell) for cell in row] for row in (table.head, *table.rows)]
+    # A model's text must not move the terminal's cursor.
+    lines = [[make_lines_visible(cell) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(_width(row[column]) for row in lines) for column in range(len(table.head))]
     drawn = [
         "  ".join(
@@ -35,7 +35,7 @@ def _draw_table(table: FigureTable) -> str:
         for row in lines
     ]
     drawn.insert(1, "  ".join("─" * width for width in widths))
-    title = [visible_lines(table.title)] if table.title else []
+    title = [make_lines_visible(table.title)] if table.title else []
     return "\n".join([*title, *drawn])
 
 
@@ -58,19 +58,21 @@ def draw_rich(report: Findings) -> list[Any]:
     from rich.table import Table as RichTable  # lazy, too
     from rich.text import Text as RichText  # lazy, too
 
-    drawn: list[Any] = [RichText(visible_lines(report.name), style="bold")]
+    drawn: list[Any] = [RichText(make_lines_visible(report.name), style="bold")]
     for part in lay_out(report):
         if isinstance(part, Text):
-            drawn.append(RichText("\n".join(map(visible_lines, part.lines)), style="bold" if part.is_main else ""))
+            drawn.append(RichText("\n".join(map(make_lines_visible, part.lines)), style="bold" if part.is_main else ""))
             continue
-        title = RichText(visible_lines(part.title)) if part.title else None
+        title = RichText(make_lines_visible(part.title)) if part.title else None
         table = RichTable(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(part.head):
             table.add_column(
-                RichText(visible_lines(name)), justify="left" if number == 0 or part.is_text else "right", no_wrap=True
+                RichText(make_lines_visible(name)),
+                justify="left" if number == 0 or part.is_text else "right",
+                no_wrap=True,
             )
         for row in part.rows:
-            table.add_row(*[RichText(visible_lines(cell)) for cell in row])
+            table.add_row(*[RichText(make_lines_visible(cell)) for cell in row])
         drawn.append(table)
     return drawn
 

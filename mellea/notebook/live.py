@@ -5,7 +5,7 @@ Rules:
 - A thunk is followed by a thread of its own, so showing it waits for nothing. The thread holds the thunk's record and
   not the thunk: a thunk that is shown can still be dropped, which cancels it, and its output says so.
 - A stream is a verb, so showing it reads it to its end; an interrupt, or a cancelled wait, ends the generation.
-- What has changed is drawn at most ten times a second, and the last state always.
+- Changes are drawn at most ten times a second, and the last state always.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class _Follower:
 
     def start(self) -> threading.Thread:
         """Draw once, and have a thread do the rest; return that."""
-        # Here and not in the thread, so that the output stands where the program has come to.
+        # Here and not in the thread, so that the output appears where the program is.
         self._look()
         thread = self._screen.make_thread(self._follow)
         thread.start()
@@ -154,7 +154,7 @@ class _Follower:
     def _follow(self) -> None:
         while not self._is_over:
             time.sleep(SECONDS)
-            self._record.until_blocking(self._has_news)
+            self._record.wait_until_blocking(self._has_news)
             self._look()
 
     def _look(self) -> None:

@@ -1,6 +1,6 @@
 """Where a card is drawn and drawn again: an output of a Jupyter cell, one of marimo, a terminal, or a plain file.
 
-A frontend is never imported here: if the program runs in one, it is loaded already.
+A frontend is never imported here: a program that runs in one has loaded it already.
 """
 
 from __future__ import annotations

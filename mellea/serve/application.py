@@ -3,10 +3,11 @@
 Rules:
 
 - Every request is checked by the guard before its body is read, and its body before anything is launched.
-- What is wrong with a request is told to its client; of what fails inside, only that it has. The log has no content.
-- Of the requests that are being answered there are at most so many; more are told to come again, at once.
-- When the server is shut down, uvicorn lets the answers that are being written end for a moment, and then cancels them:
-  their models are stopped, and their clients are told.
+- A client learns what is wrong with its request, but of internal failures only that they happened. The log has no
+  content.
+- The number of concurrent requests is limited; further ones are immediately told to try again.
+- At shutdown, uvicorn lets running answers go on for a moment, and then cancels them: their models are stopped, and
+  their clients are notified.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Application:
         self.models = make_models(programs)
         self.guard = guard
         self._openai = OpenAIEndpoints(self.models, open_response_store(store))
-        # One store and secret for all chats, so that any worker can go on with any of them.
+        # One store and secret for all chats, so that any worker can continue any of them.
         self._chats = Chats(self.models, store=store, secret=secret)
         self._page = chat_page(title, programs=list(self.models), needs_key=guard.has_key)
         self._max_requests = max_requests
@@ -85,14 +86,14 @@ class Application:
     async def _answer(self, request: ClientRequest, send: Send) -> None:
         request_id = request.scope[REQUEST_ID] = secrets.token_hex(8)
         send = functools.partial(_send_with_id, send, request_id)
-        # Before the body is read: a server that is full shouldn't spend memory on requests that it turns away.
+        # Before the body is read: a full server shouldn't spend memory on requests that it rejects.
         if self._running >= self._max_requests:
             busy = ApiError(503, "the server is at its limit of concurrent requests; try again later", "server_error")
             await respond_json(busy.body, status=503, headers={"retry-after": "1"})(
                 request.scope, request.receive, send
             )
             return
-        # Checked and counted without a wait in between, so the limit holds exactly on one loop.
+        # Checked and counted without an await in between, so the limit is exact on one loop.
         self._running += 1
         try:
             response = await self._respond(request, request_id)
@@ -102,7 +103,7 @@ class Application:
 
     async def _respond(self, request: ClientRequest, request_id: str) -> FixedResponse | StreamResponse:
         try:
-            # Before the routes, since even the page and the list of models are private to another origin.
+            # Before the routes, since even the page and the list of models are hidden from other origins.
             self.guard.check_origin(request)
             return await self._route(request)
         except Refused as error:
@@ -113,14 +114,14 @@ class Application:
         except ApiError as error:
             _log.info("%s: %d %s", request_id, error.status, error.code or error.type)
             return _respond_error(error)
-        except Exception as error:  # noqa: BLE001 - of whatever the program serves
-            # The traceback goes into the log alone; a client could read paths and data in it.
+        except Exception as error:  # noqa: BLE001 - from whatever the program serves
+            # The traceback only goes into the log; it would show a client paths and data.
             log_failure(request_id, error)
             return _respond_error(to_api_error(error))
 
     async def _route(self, request: ClientRequest) -> FixedResponse | StreamResponse:
         head, _, rest = request.path.removeprefix("/").partition("/")
-        # Without a key, so that a load balancer can ask.
+        # Without a key, for load balancers.
         if head == "health" and not rest:
             return respond_json({"status": "ok"})
         if request.path == "/" and request.method in ("GET", "HEAD"):
@@ -171,10 +172,10 @@ class Application:
         self, request: ClientRequest, ask: Callable[[Any], Awaitable[FixedResponse | StreamResponse]]
     ) -> FixedResponse | StreamResponse:
         body = await self.guard.read_json(request)
-        # An answer that isn't streamed sends nothing meanwhile, so nobody else would notice that the client is gone.
+        # An unstreamed answer sends nothing meanwhile, so nothing else would notice that the client is gone.
         answer = await unless_left(request.receive, functools.partial(ask, body))
         if answer is None:
-            # 499 is nginx's code for this; nobody reads the answer, but the log has it.
+            # 499 is nginx's code for this; the client is gone, but the log has it.
             raise Refused(499, "the client has left", "client_left")
         return answer
 

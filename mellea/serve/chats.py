@@ -19,7 +19,7 @@ class Chats:
     """Answers chats; the request's `model` names who answers, by default the first model.
 
     Args:
-        models: what is served, by its id.
+        models: the served models, by id.
         store: the file that workers share.
         secret: signs questions about approvals.
     """
@@ -30,7 +30,7 @@ class Chats:
         self._models = models
         self._store, self._secret = store, secret
         self._chats: dict[tuple[int, str], Chat] = {}
-        self._find_chat(7, next(iter(models)))  # a wrong secret is an error now
+        self._find_chat(7, next(iter(models)))  # reports a wrong secret now
 
     async def answer(self, version: int, body: Any) -> FixedResponse | StreamResponse:
         """Return the response to a request of a client of that version."""
@@ -41,8 +41,8 @@ class Chats:
         return await self._find_chat(version, model).answer(body, owner=model)
 
     async def resume(self, chat: str) -> FixedResponse | StreamResponse:
-        """Return the answer that is being written in a chat, or 204."""
-        # The request doesn't say which version began the chat, so all are asked. A copy, as chats may be added during
+        """Return the running answer of a chat, or 204."""
+        # The request doesn't name the version of the chat, so all are tried. A copy, since chats may be added during
         # a wait.
         for (_, model), each in list(self._chats.items()):
             response = await each.resume(chat, owner=model)
@@ -51,7 +51,7 @@ class Chats:
         return FixedResponse(204)
 
     async def stop(self, chat: str) -> bool:
-        """Stop the answer that is being written in a chat; returns whether there was one."""
+        """Stop the running answer of a chat; returns whether there was one."""
         stopped = [await each.stop(chat, owner=model) for (_, model), each in list(self._chats.items())]
         return any(stopped)
 

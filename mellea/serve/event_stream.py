@@ -1,7 +1,7 @@
 """`mellea.serve.sse(stream)`: the typed events of an answer, as JSON, in server-sent events.
 
-Each event is one line `data: …` with an object whose `type` names it; `docs/saved_state.md` has their fields. Besides
-them there are `start`, `error`, `abort`, `pending`, and the end mark `[DONE]`, which closes every ending.
+Each event is one line `data: …` with an object whose `type` names it; `docs/saved_state.md` has their fields. There
+are also `start`, `error`, `abort`, `pending`, and the end mark `[DONE]`, which follows every ending.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def write_data(value: Any) -> bytes:
 
 
 def dump_event(event: Event) -> Any:
-    """Return an event as a JSON value. What a tool reports is shown as text if it has no JSON form.
+    """Return an event as a JSON value. A tool's progress is written as text if it has no JSON form.
 
     Raises:
         UsageError: it has none.
     """
     try:
         return to_jsonable(event)
-    # A tool may report any object; a stream that breaks off because of one would lose the answer.
+    # A tool may report any object, and a stream that failed because of one would lose the answer.
     except UsageError:
         if isinstance(event, ToolProgress):
             return to_jsonable(replace(event, value=json_value(event.value, serialize_unknown=True)))
         if isinstance(event, NestedEvent):
-            # Dumped with a stand-in first, since the event inside may be the one that has no JSON form.
+            # Dumped with a placeholder first, since the inner event may have no JSON form.
             return {**to_jsonable(replace(event, event=ToolProgress("", "", None))), "event": dump_event(event.event)}
         raise
 
@@ -63,7 +63,7 @@ class SseEncoder(Encoder):
         error_text: makes the text of an error.
     """
 
-    # A comment first: proxies and browsers then pass on the headers at once.
+    # A comment first, so that proxies and browsers pass on the headers immediately.
     opening: ClassVar[bytes] = b": stream-open\n\n" + write_data(
         {"type": "start", "format": "mellea", "version": VERSION}
     )
@@ -76,7 +76,7 @@ class SseEncoder(Encoder):
         return write_data(dump_event(value))
 
     def finish(self, ending: Ending) -> bytes:
-        """Return what says how it has ended, and the end mark."""
+        """Encode the ending and the end mark."""
         if ending.error is not None:
             return write_data({"type": "error", "error": describe_error(ending.error, self._error_text)}) + DONE
         if ending.is_stopped:
@@ -99,18 +99,18 @@ def sse(
     keep_alive: float = KEEP_ALIVE_SECONDS,
     stall: float = STALL_SECONDS,
 ) -> StreamResponse:
-    """Make a response of the typed events of an answer: server-sent events with JSON, sent as they come.
+    """Make a response from the typed events of an answer: server-sent events with JSON, sent as they arrive.
 
-    It is a response of Starlette's and FastAPI's where these are installed, and an ASGI application anywhere. When the
+    It is a Starlette response, also for FastAPI, if Starlette is installed, and always an ASGI application. When the
     client leaves, the model is stopped.
 
     Args:
         stream: a thunk, a stream of a session, a function or an agent, or an iterator of events.
-        headers: more headers.
-        error_text: makes the text that the client gets of an error, such as `str`; by default it is told no more than
-            that there was one. The log of `mellea.serve` has the error.
+        headers: additional headers.
+        error_text: makes the text of an error for the client, such as `str`; by default it only learns that there was
+            one. The log of `mellea.serve` has the error.
         keep_alive: seconds of silence after which a comment is sent as a keep-alive.
-        stall: seconds that a client may take nothing before it counts as gone.
+        stall: seconds without reading after which a client counts as gone.
 
     Raises:
         UsageError: an argument is wrong.

@@ -1,11 +1,11 @@
-"""Who may ask a server, and how much: hosts, origins, keys, sizes, and how many at once.
+"""Guards a server: hosts, origins, keys, sizes, and concurrency.
 
 Rules:
 
 - `Host` is an IP address, `localhost`, or a name that the program allows; else a page that a browser has loaded
   from elsewhere could reach a server on loopback by a name of its own (DNS rebinding).
-- A body is JSON, and says so: a form of a foreign page can't. An `Origin`, which only browsers send, is the
-  server's own.
+- A body is JSON with its content type, which a form of a foreign page can't send. An `Origin`, which only
+  browsers send, has to be the server's own.
 - A key is compared in constant time, and is never written anywhere.
 - Everything that is read has a limit, in bytes and in seconds.
 
@@ -41,12 +41,12 @@ _DEEPEST_KEY = 10_000
 
 
 class Refused(Exception):
-    """A request that isn't answered.
+    """A rejected request.
 
     Args:
         status: the HTTP status.
         message: why.
-        code: a word for programs.
+        code: a machine-readable code.
     """
 
     def __init__(self, status: int, message: str, code: str) -> None:
@@ -56,7 +56,7 @@ class Refused(Exception):
 
 @dataclass
 class ClientRequest:
-    """A request as ASGI gives it."""
+    """An ASGI request."""
 
     scope: Scope
     receive: Receive
@@ -69,10 +69,10 @@ class ClientRequest:
 
     @property
     def path(self) -> str:
-        """The path, decoded, without what the application is mounted under."""
+        """The decoded path, without the application's mount point."""
         path: str = self.scope["path"]
         root: str = self.scope.get("root_path") or ""
-        # Where a proxy strips its own prefix, the path has only what Starlette has added to that.
+        # If a proxy strips its own prefix, the path only has the one that Starlette has added.
         mounted = root.removeprefix(self.scope.get("app_root_path") or "")
         for prefix in (root.rstrip("/"), mounted.rstrip("/")):
             if prefix and (path == prefix or path.startswith(f"{prefix}/")):
@@ -96,7 +96,7 @@ class Guard:
     """Checks requests before anything is done for them.
 
     Args:
-        key: what clients have to send as `Authorization: Bearer …`; `None` lets everybody in.
+        key: what clients have to send as `Authorization: Bearer …`; `None` means no key.
         allowed_hosts: names of the server besides `localhost` and IP addresses; `"*"` allows all.
         max_body: bytes of a body.
 
@@ -122,16 +122,16 @@ class Guard:
         return self._key is not None
 
     def check_origin(self, request: ClientRequest) -> None:
-        """Check where a request is addressed to, and from which page it comes.
+        """Check a request's host, and the origin of its page.
 
         Raises:
-            Refused: it is meant for another host, or comes from a page of another one.
+            Refused: it is for another host, or comes from another origin.
         """
         host = request.header("host")
         if request.has_several("host") or not self._is_known(host):
             raise Refused(421, "this server doesn't accept that host name; allow it with allowed_hosts=", "wrong_host")
         origin = request.header("origin")
-        # An opaque origin is the text "null", which has no "://", and so is refused like a foreign one.
+        # An opaque origin is the text "null", which has no "://", and so is rejected like a foreign one.
         if origin and origin.partition("://")[2].lower() != host.lower():
             raise Refused(403, "this server accepts no requests from pages of other origins", "wrong_origin")
 
@@ -159,7 +159,7 @@ class Guard:
         """
         if self._key is None:
             return
-        # Cut first: comparing costs time in proportion to what a stranger has sent.
+        # Truncated first: the cost of comparing is proportional to what a stranger has sent.
         kind, _, given = request.header("authorization")[:_DEEPEST_KEY].partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
             raise Refused(401, "the key is missing or wrong; send it as 'Authorization: Bearer …'", "invalid_api_key")
@@ -168,15 +168,14 @@ class Guard:
         """Read the body.
 
         Raises:
-            Refused: it isn't JSON, is too large or too deep, or doesn't come in time; or the client is gone.
+            Refused: it isn't JSON, is too large or too deep, or too late; or the client is gone.
         """
         kind = request.header("content-type").partition(";")[0].strip().lower()
-        # A form of a foreign page can only send three types, and JSON isn't among them; any other type makes a
-        # browser ask first.
+        # A form of a foreign page can only send three types, not JSON; for any other type a browser asks first.
         if kind != "application/json" and not kind.endswith("+json"):
             raise Refused(415, "the body has to be JSON, with content-type: application/json", "wrong_content_type")
         length = request.header("content-length")
-        # Refused before a byte is read. The number of digits is limited, as `int` takes quadratic time.
+        # Rejected before a byte is read. The number of digits is limited, since `int` takes quadratic time.
         if length.isdigit() and len(length) < 20 and int(length) > self._max_body:
             raise self._make_too_large_error()
         try:
@@ -184,7 +183,7 @@ class Guard:
                 body = await read_body(request.receive, self._max_body)
         except TimeoutError:
             raise Refused(408, f"the body didn't arrive within {BODY_SECONDS:.0f} s", "slow_body") from None
-        if body is None:  # or the client has left, and hears nothing
+        if body is None:  # or the client has left, and gets nothing
             raise self._make_too_large_error()
         try:
             return await run_in_thread(_parse, body) if len(body) > _LARGE else _parse(body)
@@ -202,14 +201,14 @@ _LARGEST_NUMBER = sys.float_info.max
 
 
 def _parse(body: bytes) -> Any:
-    # Its depth is bounded, and halves of characters are refused.
+    # Its depth is bounded, and lone surrogates are rejected.
     value = pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=False)
     _check_numbers(value)
     return value
 
 
 def _check_numbers(value: Any) -> None:
-    """Refuse numbers that no float holds, such as 1e999: they could be neither compared nor written again."""
+    """Reject numbers beyond a float, such as 1e999: they could be neither compared nor written."""
     left = [value]
     while left:
         item = left.pop()

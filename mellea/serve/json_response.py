@@ -1,4 +1,4 @@
-"""A JSON value as a whole answer."""
+"""A JSON value as a complete response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def respond_json(value: Any, *, status: int = 200, headers: Mapping[str, str] | 
     Args:
         value: the value.
         status: the HTTP status.
-        headers: more headers.
+        headers: additional headers.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     body = replace_surrogates(text).encode()

@@ -1,7 +1,7 @@
 """`mellea.serve.mcp(…)`: programs as the tools of an MCP server, over standard input and output or streamable HTTP.
 
-Each program is a `Tool` first, so that arguments are checked, time-outs hold and progress is reported here as anywhere.
-The package `mcp` speaks the protocol; it is loaded when the server is made ready.
+Each program becomes a `Tool`, so that arguments are checked, time-outs apply and progress is reported as usual. The
+package `mcp` implements the protocol; it is loaded when the server is prepared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import anyio
 from mellea._version import __version__
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock
 from mellea.core.events import Event, TextDelta, ToolEnd
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import MelleaError, MissingExtraError, UsageError
 from mellea.serve.programs import Program, as_served_tools
 from mellea.serve.stdin_lines import claim_stdin
@@ -33,7 +33,7 @@ __all__ = ["McpServer", "mcp"]
 _log = logging.getLogger("mellea.serve")
 
 _PAUSE_SECONDS = 0.05
-"""The shortest time between two notifications of progress; what comes in between goes into the next one."""
+"""The shortest time between two progress notifications; values in between go into the next one."""
 
 _GRACE_SECONDS = 5
 """How long calls over HTTP may go on when the server is stopped; a client's open stream would never end by itself."""
@@ -46,8 +46,8 @@ class McpServer:
     """Programs as the tools of an MCP server; `mcp(…)` makes it.
 
     Attributes:
-        name: what it calls itself.
-        tools: what it serves.
+        name: its name.
+        tools: its tools.
     """
 
     def __init__(self, tools: tuple[Tool[..., Any], ...], name: str, instructions: str | None) -> None:
@@ -59,12 +59,13 @@ class McpServer:
         self._by_name = {tool.name: tool for tool in tools}
 
     def run(self, transport: Literal["stdio", "http"] = "stdio", *, host: str = "127.0.0.1", port: int = 8000) -> None:
-        """Serve until the client goes, or the program is interrupted.
+        """Serve until the client leaves, or the program is interrupted.
 
         Args:
-            transport: `"stdio"` for a client that has started this program; what the program prints goes to its
-                standard error then. `"http"` for streamable HTTP at `http://host:port/mcp`.
-            host: a loopback address; to serve others, put `asgi()` behind a server of your own that checks who calls.
+            transport: `"stdio"` for a client that has started this program; its prints then go to standard
+                error. `"http"` for streamable HTTP at `http://host:port/mcp`.
+            host: a loopback address; to serve others, put `asgi()` behind your own server that authenticates its
+                callers.
             port: the port.
 
         Raises:
@@ -90,10 +91,10 @@ class McpServer:
 
         server = self.mcp_server
         with claim_stdin() as lines:
-            # With lines of our own: a wait for the package's can't be cancelled, so Ctrl-C would do nothing.
+            # With our own lines: waiting for the package's can't be cancelled, so Ctrl-C would do nothing.
             async with stdio_server(cast(Any, lines)) as (reading, writing):
-                # Descriptor 1 leads to stderr here. What the program has printed, and what it prints later, is
-                # written while it does: out of a buffer it would come when the descriptor is the protocol's again.
+                # Descriptor 1 is stderr here. The program's prints are flushed meanwhile: from a buffer they
+                # would be written when the descriptor belongs to the protocol again.
                 sys.stdout.flush()
                 with contextlib.redirect_stdout(sys.stderr):
                     await server.run(reading, writing, server.create_initialization_options())
@@ -115,13 +116,14 @@ class McpServer:
         """Return an ASGI application (of Starlette) that serves streamable HTTP at `/mcp`.
 
         Args:
-            host: on a loopback address requests for other hosts are refused, as a page in a browser could send them.
+            host: on a loopback address requests for other hosts are rejected, since a page in a browser could send
+                them.
         """
         return self.mcp_server.streamable_http_app(host=host)
 
     @property
     def mcp_server(self) -> Any:
-        """A new `mcp.server.Server` of the package, for transports of your own."""
+        """A new `mcp.server.Server` of the package, for your own transports."""
         from mcp.server import Server  # optional: the extra `mcp`
 
         return Server(
@@ -138,7 +140,7 @@ class McpServer:
         return ListToolsResult(tools=[_describe(tool) for tool in self.tools])
 
     async def _call_tool(self, context: Any, params: Any) -> Any:
-        """Run a tool. What is wrong with a call is told to its client; of a crash, only that it happened."""
+        """Run a tool. The client learns what is wrong with a call, but of a crash only that it happened."""
         tool = self._by_name.get(params.name)
         if tool is None:
             known = ", ".join(map(repr, self._by_name))
@@ -152,7 +154,7 @@ class McpServer:
                 progress.queue.end()
 
         try:
-            returned, _ = await together([call, progress.send])
+            returned, _ = await run_together([call, progress.send])
             return _answer(ToolReturn.of(returned))
         except MelleaError as error:
             return _make_failure(str(error))
@@ -165,24 +167,24 @@ class McpServer:
 
 
 def mcp(*programs: Program, name: str = "mellea", instructions: str | None = None) -> McpServer:
-    """Make programs the tools of an MCP server: `mellea.serve.mcp(f, g).run()`. It needs the extra `mcp`.
+    """Make an MCP server with programs as its tools: `mellea.serve.mcp(f, g).run()`. It needs the extra `mcp`.
 
     Args:
-        programs: functions, `@tool`s, `@generative` functions and `@command`s, and whatever has `as_tool()`. Those
-            that a model answers use the session that is current where the server runs, and report what the model
-            writes as progress.
-        name: what the server calls itself.
+        programs: functions, `@tool`s, `@generative` functions and `@command`s, and objects with `as_tool()`. Those
+            that a model answers use the session that is current where the server runs, and report the model's text as
+            progress.
+        name: the server's name.
         instructions: what clients may tell their models about it.
 
     Raises:
-        UsageError: one of them can't be served, or two have one name.
+        UsageError: one of them can't be served, or two have the same name.
         MissingExtraError: the package `mcp` isn't installed.
     """
     return McpServer(as_served_tools(programs), name, instructions)
 
 
 class _Progress:
-    """Sends what a tool reports, in order, several values in one notification if they come fast."""
+    """Sends a tool's progress, in order, several values in one notification if they arrive fast."""
 
     def __init__(self, notify: Any) -> None:
         self.queue = ReportQueue()
@@ -190,7 +192,7 @@ class _Progress:
         self._sent = 0.0
 
     async def send(self) -> None:
-        """Send what comes until the tool has ended."""
+        """Send progress until the tool has ended."""
         while (values := await self.queue.take()) is not None:
             *_, last = values
             if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers say it
@@ -201,13 +203,13 @@ class _Progress:
             await anyio.sleep(_PAUSE_SECONDS)
 
     async def _send(self, progress: float, total: Any, message: Any) -> None:
-        self._sent = max(progress, self._sent)  # the protocol wants it to rise
+        self._sent = max(progress, self._sent)  # the protocol requires it to increase
         said = None if message is None else str(message)[:_LONGEST_MESSAGE]
         await self._notify(self._sent, total if isinstance(total, (int, float)) else None, said)
 
 
 def _describe_progress(value: Any) -> str:
-    """Return what a client is told of a reported value: of the events of an agent's run the text and the calls."""
+    """Return a reported value as text for a client: for an agent's events, the text and the calls."""
     if isinstance(value, str):
         return value
     event = getattr(value, "event", value)
@@ -222,10 +224,10 @@ def _describe(tool: Tool[..., Any]) -> Any:
     from mcp_types import Tool as McpTool  # optional: the extra `mcp`
     from mcp_types import ToolAnnotations
 
-    hints = getattr(tool, "annotations", None)  # of another server's tool, which is handed on
+    hints = getattr(tool, "annotations", None)  # another server's tool, passed on
     annotations = ToolAnnotations.model_validate(hints) if hints else None
     if annotations is None and tool.requires_approval:
-        annotations = ToolAnnotations(destructive_hint=True, read_only_hint=False)  # its clients ask their users then
+        annotations = ToolAnnotations(destructive_hint=True, read_only_hint=False)  # its clients then ask their users
     spec = tool.spec
     return McpTool(
         name=spec.name,
@@ -239,7 +241,7 @@ def _answer(returned: ToolReturn) -> Any:
     from mcp_types import CallToolResult  # optional: the extra `mcp`
 
     given = returned.value
-    # Of an agent's run its answer is served, and not how it came to it, with all that its tools said.
+    # Only an agent's answer is served, not its steps with all tool results.
     is_run = given is not returned.text and hasattr(type(given), "output")
     value = serialise_result(given.output if is_run else given)
     told = serialise_result(returned.text)

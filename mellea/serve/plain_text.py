@@ -13,10 +13,10 @@ __all__ = ["TextEncoder", "text"]
 
 
 class TextEncoder(Encoder):
-    """Writes the text that stays, and nothing else.
+    """Writes only the final text.
 
-    Plain text has no way of saying that it is incomplete. What fails before the first piece is refused with the status
-    502; what fails later, or is stopped, cuts the connection.
+    Plain text can't say that it is incomplete. A failure before the first piece has status 502; a later failure or
+    stop cuts the connection.
 
     Args:
         error_text: makes the text of a refusal.
@@ -27,13 +27,13 @@ class TextEncoder(Encoder):
         "cache-control": "no-cache",
         # nginx buffers answers unless it is told not to.
         "x-accel-buffering": "no",
-        # The text is a model's: a browser mustn't take it for HTML, and run it.
+        # The text comes from a model: a browser must not interpret it as HTML.
         "x-content-type-options": "nosniff",
     }
     opening: ClassVar[bytes] = b""
-    # Every byte is part of the text, so nothing can be sent as a sign of life.
+    # Every byte is part of the text, so there is no keep-alive.
     keep_alive: ClassVar[bytes | None] = None
-    # With the headers the status is sent, and an error before the first piece deserves one of its own.
+    # The headers include the status, and an error before the first piece needs its own.
     begins_at_once: ClassVar[bool] = False
 
     def __init__(self, error_text: ErrorText = None) -> None:
@@ -52,7 +52,7 @@ class TextEncoder(Encoder):
         return b"" if ending.error is None and not ending.is_stopped else None
 
     def refuse(self, error: BaseException) -> Refusal:
-        """Return an answer that says that there is none."""
+        """Return a response that reports the failure."""
         said = describe_error(error, self._error_text)
         return Refusal(502, replace_surrogates(said).encode(), self.media_type)
 
@@ -64,16 +64,16 @@ def text(
     error_text: ErrorText = None,
     stall: float = STALL_SECONDS,
 ) -> StreamResponse:
-    """Make a response of the plain text of an answer, sent as it is written.
+    """Make a response from the plain text of an answer, sent as it is written.
 
-    It is a response of Starlette's and FastAPI's where these are installed, and an ASGI application anywhere. When the
+    It is a Starlette response, also for FastAPI, if Starlette is installed, and always an ASGI application. When the
     client leaves, the model is stopped. A text that ends too early cuts the connection; if there was none yet, the
     status is 502.
 
     Args:
-        stream: a thunk, a stream of a session, a function or an agent, or an iterator of texts; of an agent its answer
-            is sent, under a strategy the text that was accepted.
-        headers: more headers.
+        stream: a thunk, a stream of a session, a function or an agent, or an iterator of texts; for an agent the
+            answer is sent, under a strategy the accepted text.
+        headers: additional headers.
         error_text: makes the text of an error; by default it says no more than that there was one.
         stall: seconds that a client may take nothing before it counts as gone.
 

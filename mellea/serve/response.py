@@ -1,14 +1,15 @@
-"""A streaming ASGI response: what a model writes, sent as it comes, by whatever encoder makes bytes of it.
+"""A streaming ASGI response: a model's output, encoded and sent as it is written.
 
 Rules:
 
-- A response owns what it serves. When its client leaves, when the client takes nothing for `stall` seconds, or when the
-  server cancels it, the model is stopped, and the response ends once the model's connection is closed.
-- One task reads and sends; nothing is read while the client is slow to take what was read before, so a response holds
-  one event at a time. Another task waits for the client to leave, and a third one sends a sign of life while there is
-  no news. A reader is never cancelled in order to send one, since that would end it.
-- Every ending that can reach the client is written by the encoder: it has finished, failed, was stopped, or waits.
-- No framework is needed. Where Starlette is installed, the response is one of its own kind, so that FastAPI takes it.
+- A response owns its stream. If its client leaves, reads nothing for `stall` seconds, or the server cancels it, the
+  model is stopped, and the response ends once the model's connection is closed.
+- One task reads and sends; nothing is read while the client is slow, so a response holds one event at a time. Another
+  task waits for the client to leave, and a third one sends keep-alives while there is nothing new. A reader is never
+  cancelled to send one, since that would end it.
+- The encoder writes every ending that can reach the client: finished, failed, stopped, or suspended.
+- No framework is needed. If Starlette is installed, the response is a subclass of its `Response`, so that FastAPI
+  accepts it.
 
 Source: the ASGI specification, HTTP version 2.4 (https://asgi.readthedocs.io, 2026-11).
 """
@@ -26,7 +27,7 @@ import anyio
 import anyio.lowlevel
 
 from mellea.core.events import Usage
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import (
     BackendError,
     ConfigurationError,
@@ -71,27 +72,27 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 KEEP_ALIVE_SECONDS = 15.0
-"""How long nothing may be sent before a sign of life is; proxies give up on a silent answer after 30 to 60 s."""
+"""How long nothing may be sent before a keep-alive; proxies abandon a silent response after 30 to 60 s."""
 
 STALL_SECONDS = 60.0
-"""How long a client may take nothing before it counts as gone."""
+"""How long a client may read nothing before it counts as gone."""
 
 BODY_SECONDS = 30.0
-"""How long a request's body may take to come."""
+"""How long a request's body may take to arrive."""
 
 _LARGEST_PIECE = 64 * 1024
-"""Bytes that are handed to the server at once, so that it can wait for a slow client in between."""
+"""Bytes that are passed to the server at once, so that it can wait for a slow client in between."""
 
 _LAST_WORDS_SECONDS = 1.0
 """For the end of a response that the server cancels."""
 
 REQUEST_ID = "mellea.request_id"
-"""Where in the scope the id of a request stands, which the log and the client are told."""
+"""The key in the scope of a request's id, which the log and the client get."""
 
 _MASKED = "An error occurred."
 
 ErrorText = Callable[[BaseException], str] | None
-"""Makes the text that the client gets of an error; `None` tells nothing of it. `str` tells all."""
+"""Makes the text of an error for the client; `None` reveals nothing, `str` everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,9 @@ class Ending:
 
     Attributes:
         error: what it failed with.
-        is_stopped: whether somebody has stopped the generation, while the client is still there.
-        pending: what an agent's run waits for.
-        usage: the tokens that it took, if they are known.
+        is_stopped: whether the generation was stopped while the client is still connected.
+        pending: the questions of a suspended agent run.
+        usage: the tokens that it used, if known.
     """
 
     error: BaseException | None = None
@@ -113,7 +114,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A whole answer in place of a stream, for what failed before anything was sent."""
+    """A complete response in place of a stream, for failures before anything was sent."""
 
     status: int
     body: bytes
@@ -122,15 +123,14 @@ class Refusal:
 
 
 class Encoder(ABC):
-    """Makes bytes of what is read from a model; one encoder serves one response.
+    """Encodes a model's output as bytes; one encoder serves one response.
 
     Attributes:
         media_type: the response's content type.
         headers: further headers.
         opening: sent together with the headers.
-        keep_alive: what is sent when there is no news; `None` if the format has nothing that says nothing.
-        begins_at_once: whether headers and opening are sent before there is any news; if not, what fails before may be
-            refused with a status of its own.
+        keep_alive: what is sent while there is nothing new; `None` if the format has no keep-alive.
+        begins_at_once: whether headers and opening are sent immediately; if not, an early failure has its own status.
     """
 
     media_type: ClassVar[str] = "text/event-stream"
@@ -140,30 +140,30 @@ class Encoder(ABC):
     begins_at_once: ClassVar[bool] = True
 
     def read(self, source: ServedStream) -> Sequence[AsyncIterator[Any]]:
-        """Return the readers whose values `feed` takes, as they come; the events by default."""
+        """Return the reader whose values `feed` takes; the events by default."""
         return [source.events()]
 
     @abstractmethod
     def feed(self, value: Any) -> bytes:
-        """Return what is sent for the next value, `b""` for nothing."""
+        """Encode the next value, `b""` for nothing."""
 
     async def settle(self, ending: Ending) -> None:
-        """Do what has to be done before the client is told of the end, such as saving what a run waits for."""
+        """Do what has to be done before the end is sent, such as saving a suspended run."""
         return
 
     @abstractmethod
     def finish(self, ending: Ending) -> bytes | None:
-        """Return what is sent at the end, whatever it is; `None` cuts the connection, so that the client can tell."""
+        """Encode the end; `None` cuts the connection, so that the client can tell."""
 
     def refuse(self, error: BaseException) -> Refusal | None:
-        """Return the answer to what fails before anything was sent; `None` if the stream itself says so."""
+        """Return the response to a failure before anything was sent; `None` if the stream itself reports it."""
         return None
 
 
 if TYPE_CHECKING:
 
     class _Response:
-        """What Starlette's `Response` has, as far as it is used here."""
+        """The part of Starlette's `Response` that is used here."""
 
         status_code: int
         background: Any
@@ -176,11 +176,11 @@ if TYPE_CHECKING:
 
 else:
     try:
-        from starlette.responses import Response as _Response  # optional: whoever has it gets one of its responses
+        from starlette.responses import Response as _Response  # optional: then this is one of its responses
     except ImportError:
 
         class _Response:
-            """Stands in for Starlette's `Response` where that isn't installed."""
+            """Replaces Starlette's `Response` if that isn't installed."""
 
             def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
                 """Make the raw headers."""
@@ -189,17 +189,17 @@ else:
 
 
 class StreamResponse(_Response):
-    """An ASGI application that answers one request with what a model writes.
+    """An ASGI application that answers one request with a model's output.
 
     Args:
         stream: a thunk, a stream of a session, a function or an agent, sync or async, or an iterator of texts or
             events. The response owns it: it is stopped when the client leaves.
-        encoder: makes bytes of it.
-        headers: more headers, in place of those with the same name.
-        status_code: the status of an answer that begins well.
+        encoder: encodes it as bytes.
+        headers: additional headers, replacing those with the same name.
+        status_code: the status of a successful start.
         keep_alive: seconds of silence after which a keep-alive is sent.
-        stall: seconds that a client may take nothing before it counts as gone.
-        background: awaited at the end, as Starlette does.
+        stall: seconds without reading after which a client counts as gone.
+        background: awaited at the end, as by Starlette.
 
     Raises:
         UsageError: the stream can't be served, or a number is wrong.
@@ -239,11 +239,11 @@ class StreamResponse(_Response):
         try:
             async with anyio.create_task_group() as group:
                 out.scope = group.cancel_scope
-                # Before the first send, which can wait for a slow client for as long as a stall takes.
+                # Before the first send, which may wait for a slow client until the stall time-out.
                 group.start_soon(_watch, receive, out)
                 group.start_soon(out.keep_alive, self.encoder.keep_alive, self._keep_alive)
                 await self._answer(out)
-                # The watcher and the sign of life have no end of their own.
+                # The watcher and the keep-alive never end on their own.
                 group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             # Shielded, or the first await would be cancelled again; bounded, since a server that stops can't wait for
@@ -260,22 +260,23 @@ class StreamResponse(_Response):
     async def _answer(self, out: _Output) -> None:
         if self.encoder.begins_at_once:
             await out.begin()
-        # One reader: what isn't sent isn't read, so a slow client slows the model's connection and fills no memory.
+        # One reader: unsent data isn't read ahead, so a slow client slows the model's connection and doesn't fill
+        # memory.
         await out.end(await self._read(out))
 
     async def _read(self, out: _Output) -> Ending:
-        """Send everything there is to read, and return how it has ended."""
+        """Read and send everything, and return the ending."""
         try:
             await self.source.open()
             readers = self.encoder.read(self.source)
-            await together([functools.partial(self._pump, reader, out) for reader in readers])
+            await run_together([functools.partial(self._pump, reader, out) for reader in readers])
             ending = Ending(pending=self.source.check(), usage=self.source.usage)
-            # Before the client is told: whoever answers a question at once must find the saved state.
+            # Before the end is sent: an immediate answer to a question must find the saved state.
             await self.encoder.settle(ending)
             return ending
         except GenerationCancelledError:
             return Ending(is_stopped=True)
-        except Exception as error:  # noqa: BLE001 - of whatever the program serves; the client is told, and the log
+        except Exception as error:  # noqa: BLE001 - from any program; reported to the client and the log
             _report(error, self._request_id)
             return Ending(error)
 
@@ -286,7 +287,7 @@ class StreamResponse(_Response):
 
 
 class FixedResponse(_Response):
-    """An ASGI application that answers one request with a whole body, such as an error.
+    """An ASGI application that answers one request with a complete body, such as an error.
 
     Args:
         status_code: the status.
@@ -316,12 +317,12 @@ class FixedResponse(_Response):
 
 
 class _Output:
-    """What goes to the client; two tasks may send at the same time."""
+    """The output to the client; two tasks may send at the same time."""
 
     def __init__(self, response: StreamResponse, send: Send) -> None:
         self._response = response
         self._send = send
-        # The sign of life and the answer come from two tasks; without it one could split the other's event.
+        # Keep-alives and the answer come from two tasks; without the lock one could split the other's event.
         self._lock = anyio.Lock()
         self._sent_at = anyio.current_time()
         self._has_begun = self._has_ended = False
@@ -329,7 +330,7 @@ class _Output:
         self.scope: anyio.CancelScope | None = None
 
     def leave(self) -> None:
-        """Note that the client is gone, and end the response."""
+        """Record that the client is gone, and end the response."""
         self.is_left = True
         if self.scope is not None:
             self.scope.cancel()
@@ -342,7 +343,7 @@ class _Output:
     async def send(self, data: bytes) -> None:
         """Send a piece of the body."""
         async with self._lock:
-            # The sign of life may have waited for the lock while the end was sent.
+            # The keep-alive may have waited for the lock while the end was sent.
             if not self._has_ended:
                 await self._begin()
                 await self._send_body(data)
@@ -353,24 +354,24 @@ class _Output:
         async with self._lock:
             if self._has_ended or self.is_left:
                 return
-            # Set before the send, so that a send that fails isn't followed by another end.
+            # Set before the send, so that a failed send isn't followed by another end.
             self._has_ended = True
             if ending.error is not None and not self._has_begun and (refusal := encoder.refuse(ending.error)):
                 await self._refuse(refusal)
                 return
             await self._begin()
             last = encoder.finish(ending)
-            if last is not None:  # else the server cuts the connection, since the answer isn't complete
+            if last is not None:  # otherwise the server cuts the connection, since the answer isn't complete
                 await self._send_body(last, more=False)
 
     async def keep_alive(self, sign: bytes | None, seconds: float) -> None:
-        """Send a sign of life whenever nothing was sent for so long."""
+        """Send a keep-alive whenever nothing was sent for that long."""
         while sign is not None:
             now = anyio.current_time()
             if now - self._sent_at >= seconds:
                 await self.send(sign)
                 now = self._sent_at
-            # Counted from the last send: while there is news no sign is sent, and the task sleeps.
+            # Counted from the last send: while data is sent, the task sleeps.
             await anyio.sleep(self._sent_at + seconds - now)
 
     async def _begin(self) -> None:
@@ -397,31 +398,31 @@ class _Output:
         await self._put({"type": "http.response.body", "body": pieces[-1], "more_body": more})
 
     async def _put(self, message: MutableMapping[str, Any]) -> None:
-        """Hand a message to the server; a client that takes nothing for too long, or is gone, is left alone."""
+        """Pass a message to the server; a client that reads nothing for too long, or is gone, is abandoned."""
         if self.is_left:
             return
         try:
             with anyio.fail_after(self._response._stall):
                 await self._send(message)
-        except (OSError, TimeoutError):  # the specification has servers raise an OSError when a client is gone
+        except (OSError, TimeoutError):  # by the specification, servers raise an OSError when a client is gone
             self.leave()
             await anyio.lowlevel.checkpoint()  # where this task is cancelled
         self._sent_at = anyio.current_time()
 
 
 async def read_body(receive: Receive, limit: int, seconds: float = BODY_SECONDS) -> bytes | None:
-    """Return a request's body, `None` if it is longer than so many bytes, takes too long, or its client has left."""
+    """Return a request's body, `None` if it is too long, takes too long, or its client has left."""
     pieces: list[bytes] = []
     size = 0
     with anyio.move_on_after(seconds):
         while True:
             message = await receive()
-            # The client is gone; what it has sent so far isn't a whole body.
+            # The client is gone; it hasn't sent a complete body.
             if message["type"] == "http.disconnect":
                 return None
             piece = message.get("body", b"")
             size += len(piece)
-            # Counted as it comes, since a content-length can be absent, or wrong.
+            # Counted as it arrives, since a content-length can be absent, or wrong.
             if size > limit:
                 return None
             pieces.append(piece)
@@ -435,10 +436,10 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
 
     Args:
         receive: the request's; its body has been read.
-        work: what to do.
+        work: the work.
 
     Returns:
-        What it has come to, `None` if the client has left.
+        Its result, `None` if the client has left.
 
     Raises:
         Exception: what the work raises.
@@ -454,7 +455,7 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
         group.start_soon(watch)
         try:
             result = await work()
-        except Exception as failed:  # noqa: BLE001 - raised below, as it is and not in a group
+        except Exception as failed:  # noqa: BLE001 - raised below, unwrapped from the group
             error = failed
         # The watcher would wait for the client forever.
         group.cancel_scope.cancel()
@@ -464,7 +465,7 @@ async def unless_left(receive: Receive, work: Callable[[], Awaitable[T]]) -> T |
 
 
 def describe_error(error: BaseException, error_text: ErrorText = None) -> str:
-    """Return what a client is told of an error: by default no more than that there was one."""
+    """Return the text of an error for a client: by default only that there was one."""
     return _MASKED if error_text is None else error_text(error)
 
 
@@ -479,16 +480,16 @@ async def _wait_until_left(receive: Receive) -> None:
 
 
 def _report(error: Exception, request_id: str) -> None:
-    """Log what the client may not be told."""
+    """Log the details that the client doesn't get."""
     log_failure(f"the response {request_id}".rstrip(), error)
 
 
 def log_failure(which: str, error: Exception) -> None:
-    """Log that a request failed: nothing that a client or a model has written, unless the log shows debugging.
+    """Log that a request failed, without text from clients or models unless the log level is debug.
 
     Args:
         which: the request.
-        error: what it failed with. One of the program's own is logged with its traceback.
+        error: the error. One of the program's own is logged with its traceback.
     """
     if not isinstance(error, MelleaError):
         _log.error("%s failed", which, exc_info=error)
@@ -499,12 +500,12 @@ def log_failure(which: str, error: Exception) -> None:
 
 def _leave_out_content(error: MelleaError) -> str:
     kind = type(error).__name__
-    # What the model wrote, what a tool was given, or what the client sent, is part of these messages.
+    # These messages contain the model's text, a tool's arguments, or the client's data.
     if isinstance(error, (OutputError, ToolError, UsageError)):
         return kind
     if not isinstance(error, BackendError) or isinstance(error, ConfigurationError):
         return f"{kind}: {error}"
-    # A provider's words may repeat the prompt.
+    # A provider's message may repeat the prompt.
     known = {"backend": error.backend, "model": error.model, "status": error.status, "request": error.request_id}
     told = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
     return f"{kind} ({told})" if told else kind

@@ -1,7 +1,7 @@
-"""What a server calls a model: a session, a prompt function, an agent or a function of the program's own.
+"""The models of a server: sessions, prompt functions, agents, and functions of the program.
 
-Whatever it is, a request is answered with one stream of events, in which the text stays: nothing of an attempt that was
-rejected, and of an agent the answer alone. Typed results are their JSON.
+A request is always answered with one stream of events, whose text is final: nothing from rejected attempts, and only
+the answer of an agent. Typed results are sent as JSON.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ _LONGEST_ID = 200
 _PASSED_ON = frozenset(
     str(option) for option in (ModelOption.TEMPERATURE, ModelOption.TOP_P, ModelOption.SEED, ModelOption.MAX_NEW_TOKENS)
 )
-"""What a client may choose of the model inside a function or an agent, whose prompts it doesn't know."""
+"""What a client may choose for the model inside a function or an agent, whose prompts it doesn't know."""
 
 
 class UnfitRequestError(UsageError):
-    """A request doesn't fit the model; its client is told why."""
+    """A request doesn't fit the model; the client gets the reason."""
 
 
 class ProgramError(MelleaError):
-    """A program used the library wrongly while it answered; its client isn't told how."""
+    """A program misused the library while it answered; the client gets no details."""
 
 
 @contextmanager
 def _hide_misuse() -> Iterator[None]:
-    """Tell what a program does wrong from what is wrong with the request."""
+    """Distinguish a program's mistakes from those of a request."""
     try:
         yield
     except UnfitRequestError:
@@ -67,7 +67,7 @@ class ServedModel(ABC):
     """One model of a server.
 
     Args:
-        id: what clients call it.
+        id: its name for clients.
     """
 
     def __init__(self, id: str) -> None:
@@ -80,7 +80,7 @@ class ServedModel(ABC):
 
     @abstractmethod
     def chat_program(self) -> ChatProgram:
-        """Return what answers chats."""
+        """Return the program that answers chats."""
 
     @abstractmethod
     def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
@@ -88,7 +88,7 @@ class ServedModel(ABC):
 
         Raises:
             UsageError: the request doesn't fit this model.
-            ProgramError: a program did something wrong.
+            ProgramError: a program misused the library.
             MelleaError: there is no answer.
         """
 
@@ -108,7 +108,7 @@ class SessionModel(ServedModel):
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         known = self._session.backend.capabilities.options | {ModelOption.TOOL_CHOICE}
-        # Clients send all options that they know; what this model doesn't have isn't worth an error to them.
+        # Clients send all options that they know; an unsupported one isn't worth an error.
         options = {name: value for name, value in asked.options.items() if name in known}
         thunk = await self._session.achat(
             list(asked.messages),
@@ -125,7 +125,7 @@ class SessionModel(ServedModel):
                 )
                 yield event
         except ParseError:
-            if not is_cut:  # else its client knows why the JSON has no end, and has what there is of it
+            if not is_cut:  # otherwise the client knows why the JSON is incomplete, and has the beginning
                 raise
         finally:
             # The generator is closed when the client leaves, and the model's connection has to close with it.
@@ -133,7 +133,7 @@ class SessionModel(ServedModel):
 
 
 class AgentModel(ServedModel):
-    """An agent. It is told what the user and the assistant have said; its tools and instructions are its own."""
+    """An agent. It gets the messages of the user and the assistant; its tools and instructions are its own."""
 
     def __init__(self, id: str, agent: Agent[Any]) -> None:
         super().__init__(id)
@@ -148,7 +148,7 @@ class AgentModel(ServedModel):
 
     async def answer(self, asked: ServedRequest) -> AsyncGenerator[Event, None]:
         _refuse_tools(self.id, asked)
-        # Results of tools stay out: the agent's own steps aren't told to clients, and theirs aren't the agent's.
+        # Tool results are left out: clients don't get the agent's steps, and theirs aren't the agent's.
         spoken = [
             Message(each.role, each.content, images=_find_images(each)) for each in asked.messages if _is_spoken(each)
         ]
@@ -164,7 +164,7 @@ class AgentModel(ServedModel):
 
 
 class FunctionModel(ServedModel):
-    """A prompt function, or a function of the program's own."""
+    """A prompt function, or another function of the program."""
 
     def __init__(self, id: str, function: Callable[..., Any]) -> None:
         super().__init__(id)
@@ -184,7 +184,7 @@ class FunctionModel(ServedModel):
         return answer_chat
 
     async def _begin(self, asked: ServedRequest) -> Any:
-        """Return the stream of the answer, or the result of a function that makes no stream."""
+        """Return the stream of the answer, or the result of a function without a stream."""
         arguments = await self._bind(asked.messages)
         function = self._function
         if isinstance(function, (PromptFunction, AsyncPromptFunction)):
@@ -216,13 +216,13 @@ async def _yield_once(text: str) -> AsyncGenerator[str, None]:
 
 
 def make_models(programs: Iterable[Any]) -> dict[str, ServedModel]:
-    """Return what is served, by its id.
+    """Return the served models, by id.
 
     Args:
-        programs: sessions, prompt functions, agents and functions, or dicts of such by their ids.
+        programs: sessions, prompt functions, agents and functions, or dicts of these by id.
 
     Raises:
-        UsageError: one of them can't be served, or two have one id.
+        UsageError: one of them can't be served, or two have the same id.
     """
     models: dict[str, ServedModel] = {}
     for program in programs:
@@ -260,16 +260,16 @@ def _find_id(program: Any) -> str:
 
 
 async def _read_stream(given: Any) -> AsyncGenerator[Event, None]:
-    """Read the text that stays, or the JSON of a typed result, then usage and end."""
+    """Read the final text, or the JSON of a typed result, then usage and end."""
     source = ServedStream(given)
     try:
         await source.open()
         is_text = source.is_text
-        # A typed result is read to its end, but sent whole: a client that expects JSON can't use its attempts.
+        # A typed result is read to its end, and sent as a whole: a client that expects JSON can't use attempts.
         async for piece in source.text():
             if is_text:
                 yield TextDelta(piece)
-        # Checked first: an agent that waits has no output to send.
+        # Checked first: a suspended agent has no output to send.
         if source.check() is not None:
             raise UnfitRequestError("the agent is waiting for a person's answer, which this API can't ask for")
         if not is_text:
@@ -298,7 +298,7 @@ def _refuse_tools(id: str, asked: ServedRequest) -> None:
 
 
 def _is_spoken(message: Message) -> bool:
-    """Return whether a person or the assistant says it in words; results of tools are the agent's own affair."""
+    """Return whether it is text of the user or the assistant; tool results only concern the agent."""
     return message.role in ("user", "assistant") and bool(message.content or _find_images(message))
 
 
@@ -307,10 +307,10 @@ def _find_images(message: Message) -> tuple[ImageBlock, ...]:
 
 
 class _Binding:
-    """How the arguments of a function are made of a conversation.
+    """Makes the arguments of a function from a conversation.
 
-    One text is the last message of the user, a `list[Message]` the conversation; otherwise the last message of the user
-    is JSON: the only argument, or an object with several by name.
+    A single text parameter gets the user's last message, a `list[Message]` the conversation; otherwise the user's last
+    message is JSON: the only argument, or an object with several by name.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -320,7 +320,7 @@ class _Binding:
             return arguments
 
         self._tool = as_tool(capture)  # which checks arguments against their types
-        _ = self._tool.spec  # a type without a JSON form is told now, not to the first client
+        _ = self._tool.spec  # reports a type without a JSON form now, not to the first client
         parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
         self._names = [parameter.name for parameter in parameters]
         hints = _find_hints(function)
@@ -364,7 +364,7 @@ class _Binding:
 def _find_hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(inspect.unwrap(function))
-    except (NameError, TypeError):  # a name that only the type checker knows, or no function of Python's
+    except (NameError, TypeError):  # a name that only type checkers know, or not a Python function
         return {}
 
 

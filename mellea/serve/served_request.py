@@ -1,4 +1,4 @@
-"""What a client asks of a model that is served, whatever the format of its request."""
+"""A client's request to a served model, independent of its format."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a response reads: thunks, streams of sessions, functions and agents, and iterators of the program's own.
+"""The sources of a response: thunks, streams of sessions, functions and agents, and the program's own iterators.
 
-Whatever it is, `ServedStream` reads it in async code, on asyncio and on trio, and can stop it at any moment: then the
-model's connection is closed.
+`ServedStream` reads each of them in async code, on asyncio and on trio, and can stop it at any moment, which closes
+the model's connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mellea.errors import UsageError, UsageTypeError
 from mellea.stdlib.agents import Pending
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream, StreamChunk
-from mellea.stdlib.streaming.stream import launch_from_async
+from mellea.stdlib.streaming.streams import launch_from_async
 
 __all__ = ["ServedStream", "Streamable"]
 
@@ -41,7 +41,7 @@ _END: Any = object()
 
 
 class ServedStream:
-    """One thing that is written by a model, to be read in async code.
+    """A model's output, to be read in async code.
 
     Args:
         given: what to read, see `Streamable`.
@@ -69,7 +69,7 @@ class ServedStream:
         """Launch what isn't running yet.
 
         Raises:
-            MelleaError: it can't begin.
+            MelleaError: it can't start.
         """
         given = self._given
         if isinstance(given, (Stream, AgentStream)):
@@ -77,7 +77,7 @@ class ServedStream:
             # block.
             await launch_from_async(given)
             self._read = given.to_async()
-            # Entered, so that `aclose` stops the run even if nobody has read anything yet.
+            # Entered, so that `aclose` stops the run even if nothing has been read yet.
             await self._read.__aenter__()
 
     def events(self) -> AsyncIterator[Event]:
@@ -87,7 +87,7 @@ class ServedStream:
         return self._opened.events()
 
     def text(self) -> AsyncIterator[str]:
-        """Read the text that stays, from the beginning; of an agent, that of its answer."""
+        """Read the final text, from the beginning; for an agent, the text of its answer."""
         if self._pieces is not None:
             return _PieceTexts(self._pieces)
         read = self._opened
@@ -96,7 +96,7 @@ class ServedStream:
         return AsyncStream.__aiter__(read) if isinstance(read, AsyncStream) else aiter(read)
 
     def values(self) -> AsyncIterator[Any]:
-        """Read the values of an iterator of the program's own as they are.
+        """Read the unchanged values of the program's own iterator.
 
         Raises:
             UsageError: it is something else.
@@ -139,7 +139,7 @@ class ServedStream:
         return read.output
 
     def check(self) -> Pending | None:
-        """Return what the run of an agent waits for, if it does; only after the end.
+        """Return the pending questions of a suspended agent run, if any; only after the end.
 
         Raises:
             MelleaError: the result isn't of its type.
@@ -162,12 +162,12 @@ class ServedStream:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens that it took so far, `None` if nobody knows."""
+        """The tokens used so far, `None` if unknown."""
         read = self._read
         return read.record.usage() if isinstance(read, ModelOutputThunk) else None if read is None else read.usage
 
     async def aclose(self) -> None:
-        """Stop it if it still goes on, and wait until the connection to the model is closed."""
+        """Stop it if it is still running, and wait until the connection to the model is closed."""
         if self._pieces is not None:
             await self._pieces.aclose()
         elif isinstance(self._read, ModelOutputThunk):
@@ -183,7 +183,7 @@ class ServedStream:
 
 
 async def _find_extras(events: AsyncIterator[Event]) -> list[Event]:
-    """Return the citations and files among the events of a run, but those of attempts that were rejected."""
+    """Return the citations and files among the events of a run, except those of rejected attempts."""
     found: list[Event] = []
     begun = 0
     async for event in events:
@@ -210,17 +210,17 @@ class _AnswerText(AsyncIterator[str]):
 
 
 class _Pieces(AsyncIterator[Any]):
-    """An iterator of the program's own; a plain one is advanced in worker threads."""
+    """The program's own iterator; a plain one is advanced in worker threads."""
 
     def __init__(self, given: Any) -> None:
-        # A text or a dict can be iterated, too, over its letters or its keys.
+        # A string or a dict can be iterated, too, over its letters or keys.
         is_value = isinstance(given, (str, bytes, bytearray, Mapping, Set))
         if is_value or not (hasattr(given, "__aiter__") or hasattr(given, "__iter__")):
             raise UsageTypeError(
                 f"a response is made from a stream, a thunk or an iterator, not {given!r:.100}; "
                 "m.astream(…) makes a stream"
             )
-        self._call = ThreadCall()  # of all that a plain iterator does
+        self._call = ThreadCall()  # for everything that a plain iterator does
         self._source: AsyncIterator[Any] | _Plain = aiter(given) if hasattr(given, "__aiter__") else _Plain(iter(given))
 
     async def __anext__(self) -> Any:
@@ -233,9 +233,9 @@ class _Pieces(AsyncIterator[Any]):
         return piece
 
     async def aclose(self) -> None:
-        """Stop it, and what it has asked of models.
+        """Stop it, and its calls of models.
 
-        A plain iterator that waits for something else in a thread is closed at its next piece.
+        A plain iterator that waits in a thread is closed at its next piece.
         """
         if isinstance(self._source, _Plain):
             self._call.leave()
@@ -268,7 +268,7 @@ class _PieceTexts(AsyncIterator[str]):
 
 
 class _Plain:
-    """A plain iterator that one thread advances while another one may want to close it."""
+    """A plain iterator that one thread advances while another one may close it."""
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._iterator = iterator
@@ -284,18 +284,18 @@ class _Plain:
         try:
             return next(self._iterator, _END)
         finally:
-            # Closed here if somebody asked for it while the thread was inside the iterator.
+            # Closed here if it was requested while the thread was inside the iterator.
             with self._lock:
                 self._is_running, is_closed = False, self._is_closed
             if is_closed:
                 self._close()
 
     def close(self) -> None:
-        """Close it, now or when the thread that advances it comes back."""
+        """Close it, now or when the thread that advances it returns."""
         with self._lock:
             self._is_closed = True
             is_running = self._is_running
-        # A generator that runs can't be closed, but a stream of ours can, and ends the wait of the thread with that.
+        # A running generator can't be closed, but our own stream can, which ends the thread's wait.
         if not is_running or not hasattr(self._iterator, "gi_frame"):
             self._close()
 

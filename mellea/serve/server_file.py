@@ -1,4 +1,4 @@
-"""The SQLite file that the workers of a server share: chats with their answers, runs that wait, and responses.
+"""The SQLite file that the workers of a server share: chats with their answers, suspended runs, and responses.
 
 One file has all of it, so that a program names one `store`; `ai_sdk/store.py` and `openai/response_store.py` read and
 write their own tables.
@@ -45,7 +45,7 @@ def drop_oldest(connection: sqlite3.Connection, table: str, when: str, most: int
         table: has a column `size`, and an index over `when` and it.
         when: the column by which rows are old.
         most: how many rows stay.
-        largest: what all of them together may have as their sizes.
+        largest: the largest sum of their sizes.
     """
     count, size = connection.execute(f"SELECT count(*), coalesce(sum(size), 0) FROM {table}").fetchone()
     if count <= most and size <= largest:
@@ -61,6 +61,6 @@ def drop_oldest(connection: sqlite3.Connection, table: str, when: str, most: int
 def open_server_file(path: str | os.PathLike[str]) -> Database:
     """Return the file, opened at its first use; `":memory:"` for none.
 
-    What a killed process has written is there; the last moment before a failure of power may not be.
+    A killed process loses nothing that it has written; a power failure may lose the last moment.
     """
     return Database(path, kind="mellea server", schema=_SCHEMA, is_durable=False)

@@ -1,7 +1,8 @@
-"""The lines of standard input, for a server that has to end while nobody writes to it.
+"""The lines of standard input, for a server that has to stop while it waits for input.
 
 A thread that is blocked in a read can't be cancelled, and Python waits for it at the end of the program. So where
-`select` takes pipes and terminals (everywhere but on Windows), the thread waits for a second pipe, too, which wakes it.
+`select` supports pipes and terminals (everywhere but on Windows), the thread also waits for a second pipe, which wakes
+it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class StdinLines:
 
 @contextmanager
 def claim_stdin() -> Iterator[StdinLines]:
-    """Give the lines of standard input; everybody else, processes that are started too, finds it at its end.
+    """Yield the lines of standard input; for all other readers, including child processes, it is at its end.
 
     Raises:
         OSError: there is no standard input.
@@ -66,6 +67,6 @@ def claim_stdin() -> Iterator[StdinLines]:
     try:
         yield StdinLines(own)
     finally:
-        # The copy and the pipe stay open: the thread may be about to look at them, and their numbers must not be
-        # given to other files before it does. They are few: one set a server.
+        # The copy and the pipe stay open: the thread may be about to use them, and their numbers must not be
+        # reused before. They are few: one set for each server.
         os.dup2(own, _STDIN)

@@ -28,9 +28,9 @@ from mellea.core.options import (
     unshaped_backend,
 )
 from mellea.core.runtime import Corrector, LaunchArguments, Parse, Record, Run, launch, send
-from mellea.core.runtime.tasks import run_in_thread, together
+from mellea.core.runtime.tasks import run_in_thread, run_together
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import MelleaError, UnsupportedError, UsageError
 from mellea.stdlib import components
 from mellea.stdlib import tools as tool_room
@@ -62,7 +62,7 @@ _LONGEST_WAY = 3
 """How many components an error's notes name, besides the last one."""
 
 
-@find_quick_value
+@quick_value
 class Call:
     """A call whose arguments have been checked as far as possible.
 
@@ -245,7 +245,7 @@ class Call:
             turn=self.turn if component is None else None,
         )
 
-    def untyped(self) -> Self:
+    def strip_format(self) -> Self:
         """Return this call for plain text, without format and tools."""
         options = {name: value for name, value in self.options.items() if name != ModelOption.TOOL_CHOICE}
         return replace(self, format=None, tools=(), loop=None, options=options)
@@ -519,17 +519,17 @@ async def finish(thunk: ModelOutputThunk[Any]) -> None:
     """Wait for a thunk that nothing else holds: if the wait is cancelled, so is the request."""
     record = thunk.record
     try:
-        await record.until_final()
+        await record.wait_until_final()
     finally:
         if not record.is_closed:
-            await record.cancelled()  # if the run has ended, this only waits for the close
+            await record.cancel_and_wait()  # if the run has ended, this only waits for the close
     thunk.deliver()
 
 
 async def _await_ingredients(thunks: Iterable[ModelOutputThunk[Any]], component: Any) -> None:
     """Wait for all thunks, or for the first that fails, whose error gets a note that names what needed it."""
     try:
-        await together([thunk.avalue for thunk in thunks])
+        await run_together([thunk.avalue for thunk in thunks])
     except MelleaError as error:
         error.partial = ""  # the text is the ingredient's; none of this answer has arrived
         _note_way(error, f"it is an ingredient of {_named(component)}")

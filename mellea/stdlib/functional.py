@@ -1,8 +1,8 @@
 """The verbs as functions over (context, backend) that return (result, context).
 
-Sessions have the same verbs. What both do is written once, for a `Host`: `answer`, `change`, and the functions that
-make the component that a verb says. A verb doesn't let go of the loop before its generation has been launched and its
-turn is in the host's context, so verbs called in a row are launched in that order.
+Sessions have the same verbs. Their shared code is written once, for a `Host`: `answer`, `change`, and the functions
+that create a verb's component. A verb doesn't yield to the loop before its generation has been launched and its turn is
+in the host's context, so verbs called in a row are launched in that order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.sampling import SamplingStrategy
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import StreamingError, UsageError
 from mellea.stdlib import components, streaming
 from mellea.stdlib.call import Call, finish
@@ -72,10 +72,10 @@ __all__ = [
 C = TypeVar("C", bound=Context)
 
 DEFAULT_STRATEGY: Final = RejectionSamplingStrategy(loop_budget=2)
-"""The strategy for requirements, unless another is given."""
+"""The default strategy for requirements."""
 
 _CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
-"""What is done about an answer that isn't a value of its `format`."""
+"""How to correct an answer that isn't a value of its `format`."""
 
 JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_options={…})"
 """The advice for options given to `validate`."""
@@ -85,7 +85,7 @@ TRANSFORM_TOOLS: Final = "transform offers the methods of the object; query take
 
 
 class Host(Protocol):
-    """What a verb works for: a session, or a context on its own.
+    """What a verb works on: a session, or a plain context.
 
     Attributes:
         backend: which model to ask.
@@ -96,14 +96,14 @@ class Host(Protocol):
     model_options: Mapping[str, Any]
 
     def launch(self, verb: Verb) -> ModelOutputThunk[Any]:
-        """Launch a verb on the running loop and put its turn into the context, without letting go of the loop."""
+        """Launch a verb on the running loop and put its turn into the context, without yielding to the loop."""
 
     def remember(self, message: Message) -> None:
         """Put a message into the context, if later calls see its turns."""
 
 
-class _Alone(Generic[C]):
-    """The host of a functional verb: a context that no session has."""
+class Alone(Generic[C]):
+    """The host of a functional verb: a context without a session."""
 
     __slots__ = ("backend", "context")
 
@@ -120,11 +120,11 @@ class _Alone(Generic[C]):
         return thunk
 
     def remember(self, message: Message) -> None:
-        if self.context.shows_turns:  # a SimpleContext would forget its last output for it
+        if self.context.shows_turns:  # otherwise a SimpleContext would forget its last output
             self.context = self.context.add(message)
 
 
-@find_quick_value
+@quick_value
 class Verb:
     """A verb whose arguments have been checked, to be launched once."""
 
@@ -138,11 +138,11 @@ class Verb:
         """Launch the generation on the running loop; return its thunk, and the context with the new turn.
 
         Args:
-            context: what the model knows of earlier turns.
-            request: what to ask first, if it is rendered already.
+            context: the earlier turns.
+            request: the first request, if it is already rendered.
 
         Raises:
-            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+            StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
         """
         if self.strategy is None:
             return self.call.launch(context, request=request)
@@ -176,14 +176,14 @@ def prepare(
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
         MelleaError: an argument is wrong.
     """
-    checked = cast("ActArguments", arguments)  # the verbs that check nothing have none of those keys
+    checked = cast("ActArguments", arguments)  # verbs without requirements don't have these keys
     strict = checked.get("strict", False)
-    # One comparison for a right call; which of them is wrong is found out afterwards.
+    # One comparison for a correct call; which argument is wrong is determined afterwards.
     if not (type(strict) is type(await_result) is type(return_sampling_results) is bool):
         _check_flags(
             {"strict": strict, "await_result": await_result, "return_sampling_results": return_sampling_results}
         )
-    # Absent and `None` are two things: the first is the default, the second checks nothing.
+    # Absent means the default, `None` means no checks.
     strategy = checked.get("strategy", DEFAULT_STRATEGY)
     checks: tuple[Requirement, ...] = ()
     if (
@@ -199,19 +199,19 @@ def prepare(
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
         raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
-    # Before anything is launched: a verb that is refused costs nothing.
+    # Before anything is launched: a rejected verb costs nothing.
     if is_checked and not await_result:
         raise _strategy_guard(strategy)
     if release is not None and not is_checked:
         raise UsageError(f"release={release!r} takes a strategy, and requirements that look at such chunks")
     call = Call.make(component, host.backend, arguments, format=format, defaults=host.model_options)
-    # A stream has shown the first answer by the time that it turns out to be wrong.
+    # A stream has already shown the first answer when it turns out to be invalid.
     corrects = call.format is not None and strategy is not None and await_result and not is_stream
     chosen = strategy if is_checked else _CORRECTION if corrects else None
     if chosen is None:
         return Verb(call, None, (), strict, None)
     check_watchable(checks, call.format)
-    # The strategy may turn to another model; what that can't do is told now, not after the first attempts.
+    # The strategy may use another model; what that can't do is an error now, not after the first attempts.
     for other in getattr(chosen, "backends", ()):
         call.vary(backend=other)
     if release is not None:
@@ -228,7 +228,7 @@ async def answer(
     await_result: bool = True,
     return_sampling_results: bool = False,
 ) -> Any:
-    """Say a component for a host: the verb that all others are made of. Its arguments and errors are those of `act`."""
+    """Send a component for a host: the basis of all verbs. Its arguments and errors are those of `act`."""
     verb = prepare(
         component,
         host,
@@ -237,7 +237,7 @@ async def answer(
         await_result=await_result,
         return_sampling_results=return_sampling_results,
     )
-    # Nothing is awaited before this line, so verbs that are called in a row take their turns in that order.
+    # Nothing is awaited before this line, so verbs that are called in a row get their turns in that order.
     thunk = host.launch(verb)
     if await_result:
         await finish(thunk)
@@ -253,16 +253,16 @@ async def change(
     format: Any = None,
     await_result: bool = True,
 ) -> Any:
-    """Have a model change an object for a host. The arguments and errors are those of `transform`."""
+    """Let a model change an object for a host. The arguments and errors are those of `transform`."""
     tools = components.get_tools(obj) if format is None else ()
     component = components.Transform(obj, transformation, has_tools=bool(tools))
-    # With a `format` the changed version is asked for, so no method may take its place.
+    # A `format` requests the changed version, so no method may be called instead.
     with_tools = cast("CallArguments", {**arguments, "tools": tools} if tools else arguments)
     thunk = await answer(host, component, with_tools, format=format, await_result=await_result)
     if not await_result or not thunk.tool_calls:
         return thunk
     result, message = await components.call_method(thunk.tool_calls, tools)
-    # The result of the method, which later turns of a chat have to see after the call.
+    # The method's result, which later turns of a chat have to see after the call.
     host.remember(message)
     return result
 
@@ -281,7 +281,7 @@ async def aact(
     return_sampling_results: bool = False,
     **arguments: Unpack[ActArguments],
 ) -> tuple[Any, C]:
-    """Say a component to a model; return the thunk of its answer, and the context with this turn.
+    """Send a component to a model; return the thunk of its answer, and the context with this turn.
 
     Args:
         component: a text, a message or a component.
@@ -304,7 +304,7 @@ async def aact(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await answer(
         host,
         component,
@@ -358,7 +358,7 @@ async def ainstruct(
         RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await answer(
         host,
         instruction(description, arguments),
@@ -380,10 +380,10 @@ async def achat(
     await_result: bool = True,
     **arguments: Unpack[ChatArguments],
 ) -> tuple[Any, C]:
-    """Say a message; return the thunk of its answer, whose `.content` is the text, and the context with this turn.
+    """Send a message; return the thunk of its answer, whose `.content` is the text, and the context with this turn.
 
     Args:
-        content: text, blocks, a `Message`, or a list of messages, which is the whole request then.
+        content: text, blocks, a `Message`, or a list of messages, which then is the whole request.
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
@@ -400,7 +400,7 @@ async def achat(
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     said = message(content, arguments)
     return await answer(host, said, arguments, format=format, await_result=await_result), host.context
 
@@ -419,7 +419,7 @@ async def aquery(
     """Ask a question about an object; return the thunk of its answer, and the context with this turn.
 
     Args:
-        obj: any object; `mify` says what the model is shown of it. Its own methods are offered by `get_tools(obj)`.
+        obj: any object; `mify` decides what the model sees of it. `get_tools(obj)` returns its methods as tools.
         query: the question.
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
@@ -434,7 +434,7 @@ async def aquery(
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     return await answer(
         host, components.Query(obj, query), arguments, format=format, await_result=await_result
     ), host.context
@@ -451,25 +451,25 @@ async def atransform(
     await_result: bool = True,
     **arguments: Unpack[OptionArguments],
 ) -> tuple[Any, C]:
-    """Have a model change an object, by one of the object's documented methods or by writing the changed version.
+    """Let a model change an object, by one of the object's documented methods or by writing the changed version.
 
     If the model calls a method, it is run and its result is returned in place of the thunk; of several calls
-    the first is run. A backend without tools, and a call with a `format`, gets the changed version in words.
+    the first is run. A backend without tools, or a call with a `format`, gets the changed version as text.
 
     Args:
-        obj: any object; `mify` says what the model is shown of it, and which methods it may call.
-        transformation: what is to be changed.
-        context: the earlier turns that the model is shown; the method's result goes into it too.
-        await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
+        obj: any object; `mify` decides what the model sees of it, and which methods it may call.
+        transformation: what to change.
+        context: the earlier turns that the model sees; the method's result is added, too.
+        await_result: whether to wait for the end; if not, the thunk has `tool_calls`, and none is run.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
         model_options: options for the model, by their names in `ModelOption`.
 
     Raises:
-        ToolError: the model called a method that isn't there, or with arguments that don't fit.
+        ToolError: the model called a method that doesn't exist, or with invalid arguments.
         MelleaError: an argument is wrong, or the generation failed.
     """
-    host = _Alone(context, backend)
+    host = Alone(context, backend)
     result = await change(host, obj, transformation, arguments, format=format, await_result=await_result)
     return result, host.context
 
@@ -503,25 +503,25 @@ validate = blocking(avalidate)
 
 
 def instruction(description: Any, arguments: InstructArguments) -> Instruction:
-    """Make the instruction of a verb, and take its parts out of the arguments.
+    """Create the instruction of a verb, and remove its parts from the arguments.
 
     Raises:
         UsageError: an argument is of a wrong type.
     """
-    # The short way of the plainest call.
+    # The fast path of the simplest call.
     if not arguments:
         return Instruction(description)
     parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
-    # They belong to the instruction, which checks them once; left in, they would be checked twice.
+    # They belong to the instruction, which checks them; left in, they would be checked twice.
     requirements = arguments.pop("requirements", None)
     return Instruction(description, as_requirements(requirements), **parts)
 
 
 def message(content: Any, arguments: ChatArguments | None = None) -> Message | Conversation:
-    """Make the message, or the whole conversation, of `chat`, and take its parts out of the arguments.
+    """Create the message, or the whole conversation, of `chat`, and remove its parts from the arguments.
 
     Raises:
-        UsageError: the content is empty, or no message can be made of it.
+        UsageError: the content is empty, or can't become a message.
     """
     arguments = {} if arguments is None else arguments
     role, images = arguments.pop("role", "user"), arguments.pop("images", None)

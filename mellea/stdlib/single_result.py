@@ -12,7 +12,6 @@ from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.events import UsageEvent
 from mellea.core.messages import Message
-from mellea.core.progress import Progress
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import Run, change_request, launch
 from mellea.core.runtime.ledger import current_ledger
@@ -33,6 +32,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from mellea.core.progress import Progress
     from mellea.core.videos import VideoResult
 
 R = TypeVar("R", EmbeddingResult, ImageResult, "VideoResult")
@@ -135,12 +135,12 @@ async def agenerate_video(
     progress: bool | Callable[[Progress], object] = True,
     **options: Any,
 ) -> VideoResult:
-    """Have a model make a video: begin a job at the provider, wait until it is done, and fetch what it made.
+    """Generate a video: start a job at the provider, wait until it is done, and download the result.
 
-    That takes minutes. If the wait is cancelled, or its time is over, the job is cancelled at the provider.
+    That takes minutes. If the wait is cancelled or times out, the job is cancelled at the provider.
 
     Args:
-        prompt: text, blocks, a `Message`, or a list of messages; images in it are what the video begins with.
+        prompt: text, blocks, a `Message`, or a list of messages; images in it are the start of the video.
         backend: which model to ask, and how.
         seconds: how long the video is to be; the provider's own default otherwise.
         aspect_ratio: width to height, such as `"16:9"`.

@@ -37,15 +37,14 @@ from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
 from mellea.core.entrance import ArgumentCheck, wrap_entrance
-from mellea.core.progress import Progress
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
 from mellea.errors import UsageError
-from mellea.stdlib.tools.policy import MAX_TURNS, ToolCalls
-from mellea.stdlib.tools.tool import AnyTool
+from mellea.stdlib.tools.tool import MAX_TURNS, AnyTool, ToolCalls
 from mellea.stdlib.tools.tool_set import ToolSet
 
 if TYPE_CHECKING:
+    from mellea.core.progress import Progress
     from mellea.stdlib.tools import ToolLoop
 
 __all__ = [
@@ -210,7 +209,7 @@ class Parameters(TypedDict, total=False):
     max_bytes: Annotated[int, "how large the video may be."]
     options: Annotated[Any, "further options, by the provider's own names."]
     progress: Annotated[
-        bool | Callable[[Progress], object],
+        "bool | Callable[[Progress], object]",
         "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
     ]
 

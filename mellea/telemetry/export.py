@@ -53,7 +53,7 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy: an extra
         from opentelemetry.sdk.trace.export import SpanExportResult  # lazy: an extra
 
-        from mellea.telemetry.sending import hiding_keys  # lazy: an extra
+        from mellea.telemetry.sending import hide_keys_in_logs  # lazy: an extra
     except ImportError as error:
         raise MissingExtraError(
             f"an export needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
@@ -63,7 +63,7 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
     names = _Ids(path)
     sent = 0
     try:
-        with hiding_keys():
+        with hide_keys_in_logs():
             for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
                 spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
                 if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
@@ -82,7 +82,7 @@ class _Ids:
             self._seed = repr(connection.execute("SELECT host, pid, started FROM writers ORDER BY id").fetchone())
             self._runs = dict(connection.execute("SELECT id, run FROM spans"))
 
-    def context_of(self, span: int) -> SpanContext | None:
+    def make_context(self, span: int) -> SpanContext | None:
         """Return the ids of a span, `None` if it isn't in the file."""
         from opentelemetry.trace import SpanContext, TraceFlags  # lazy: an extra
 
@@ -117,11 +117,11 @@ def _make_span(data: Mapping[str, Any], ids: _Ids) -> ReadableSpan:
         events.append(Event(semconv.EVALUATION_EVENT, describe_evaluation(data), end))
     return ReadableSpan(
         name_span(data),
-        context=ids.context_of(data["id"]),
-        parent=ids.context_of(data["parent"]) if "parent" in data else None,
+        context=ids.make_context(data["id"]),
+        parent=ids.make_context(data["parent"]) if "parent" in data else None,
         attributes=attributes,
         events=events,
-        links=[Link(context) for link in data.get("links", ()) if (context := ids.context_of(link)) is not None],
+        links=[Link(context) for link in data.get("links", ()) if (context := ids.make_context(link)) is not None],
         kind=SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL,
         status=Status() if error is None else Status(StatusCode.ERROR, data.get("error", error)),
         start_time=begin,

@@ -94,6 +94,6 @@ class Histograms:
 
 
 _NOWHERE = set_span_in_context(INVALID_SPAN, Context())
-"""A context without a span. An empty one would stand for the current one, where another request may be going on."""
+"""A context without a span. An empty one would mean the current one, where another request may be running."""
 
 _TOKENS = (("input", "input_tokens"), ("output", "output_tokens"))

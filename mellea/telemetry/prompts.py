@@ -75,12 +75,13 @@ def read_prompts(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int
     wanted = sorted(set(ids))
     parts: dict[int, tuple[int | None, Any]] = {}
     for first in range(0, len(wanted), _MOST_IDS):
-        some = wanted[first : first + _MOST_IDS]
-        used = _ALL_BEFORE.format(first=f"VALUES {', '.join(['(?)'] * len(some))}")
+        # As one value: a list of values would be a compound of as many terms, and SQLite takes 500.
+        some = json.dumps(wanted[first : first + _MOST_IDS])
+        used = _ALL_BEFORE.format(first="SELECT value FROM json_each(?)")
         rows = connection.execute(
             f"{used} SELECT prompts.id, before, data FROM used JOIN prompts USING (id)"
             " JOIN messages ON messages.id = message",
-            some,
+            (some,),
         )
         parts.update({id: (before, json.loads(data)) for id, before, data in rows if id not in parts})
     return {id: _join(parts, id) for id in wanted if id in parts}

@@ -16,8 +16,9 @@ Rules:
 - One thread turns spans into rows and writes them, many in one transaction. It begins with the first span, and again
   in a forked child, whose spans have a writer of their own.
 - A span that has ended by the time that it is written is written once.
-- What can't be written (a full disk, a damaged file, a queue that is full because the disk is slow) is lost; that is
-  logged once, and no call notices.
+- What can't be written now (a full disk, a file that somebody else locks) waits, and is written later. What can't be
+  written at all (a damaged file, or more than may wait) is lost; that is logged once, and no call notices.
+- Where the file is deleted or replaced while it is written, that is logged, and the record goes on in the new file.
 - What was said is kept only on request. With it, the times at which text came are noted for each read of the
   connection, so that neither is anything done for a delta.
 - A text that grows for long is written while it grows, with content: at most some times a second, the less often the
@@ -46,7 +47,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
-from mellea.core.masking import hold_back, known_secrets, scrub_all
+from mellea.core.masking import hold_back, list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import describe_span, find_span_cost
 from mellea.core.sqlite import UnusableFileError
@@ -73,6 +74,18 @@ _MOST_WAITING = 20_000
 
 _MOST_AT_ONCE = 1_000
 """How many begins and ends of spans one transaction takes."""
+
+_AGAIN_SECONDS = 0.5
+"""How long after what couldn't be written it is tried again."""
+
+_LOCK_SECONDS = 1.0
+"""How long one attempt to write waits for a file that somebody else locks."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long somebody else may lock the file before that is logged."""
+
+_END_SECONDS = 2.0
+"""How long closing waits for a file that somebody else locks."""
 
 _MAX_BYTES = 500_000_000
 _MAX_AGE = 30 * 86_400.0
@@ -168,7 +181,8 @@ class _Recorder(Observer):
         self.has_content = self.wants_events = content
         self.holders = 0
         self._key = f"record-{id(self)}"
-        self._lost = 0
+        self._lost = self._times_lost = 0
+        self._locked_since: float | None = None
         self._is_logged = self._is_closed = False
         self.renew()
 
@@ -246,7 +260,9 @@ class _Recorder(Observer):
     def _work(self) -> None:
         while not self._is_closed:
             with suppress(queue.Empty):
-                self._wake.get(timeout=_GROW_SECONDS if self._growing else None)
+                # What is left couldn't be written.
+                wait = _AGAIN_SECONDS if self._spans and not self._is_awake else None
+                self._wake.get(timeout=_GROW_SECONDS if self._growing else wait)
             self._hurry.wait(_GATHER_SECONDS)
             self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
             self._write_waiting(time.monotonic())
@@ -256,7 +272,8 @@ class _Recorder(Observer):
         """Write what has been noted so far, and the texts that grow as far as they have come."""
         self._write_waiting(math.inf)
 
-    def _write_waiting(self, now: float) -> None:
+    def _write_waiting(self, now: float) -> bool:
+        """Write what waits, and return whether that was possible."""
         with self._writing:
             for held in list(self._growing.values()):
                 span = held()
@@ -264,7 +281,11 @@ class _Recorder(Observer):
                     self._spans.append(span)
             while self._spans and not self._is_closed:
                 # Nobody else takes spans while the lock is held.
-                self._write([self._spans.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._spans)))])
+                some = [self._spans.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._spans)))]
+                if not self._write(some):
+                    self._spans.extendleft(reversed(some))
+                    return False
+        return True
 
     @property
     def is_done(self) -> bool:
@@ -273,29 +294,53 @@ class _Recorder(Observer):
 
     def close(self) -> None:
         """Write what waits, and close the file; nothing more is recorded."""
-        self.flush()
+        until = time.monotonic() + _END_SECONDS
+        while not self._write_waiting(math.inf) and self._locked_since is not None and time.monotonic() < until:
+            pass  # each time it has waited for the lock
         with self._writing:
             self._is_closed = True
-            self._guard(self.file.close)
+            if self._spans:
+                self._log("the file was locked until the end")
+            else:
+                self._guard(self.file.close)
+            self.file.database.close()
         self._hurry.set()
         self._wake.put(None)  # the thread ends
 
-    def _write(self, spans: Iterable[Span]) -> None:
-        secrets = known_secrets() if self.has_content else frozenset[str]()
+    def _write(self, spans: Iterable[Span]) -> bool:
+        secrets = list_known_secrets() if self.has_content else frozenset[str]()
         entries = [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
-        self._guard(lambda: self.file.write(entries))
+        if not self._guard(lambda: self.file.write(entries)):
+            return False
+        if self.file.times_lost > self._times_lost:
+            self._times_lost = self.file.times_lost
+            _log.warning(
+                "the record %r was deleted or replaced while it was written; it goes on in a new file, without what "
+                "was in the old one",
+                self.file.database.path,
+            )
         if self._lost:
             self._log("spans arrive faster than they can be written")
         if self.file.is_full:
             self._log(
                 "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"
             )
+        return True
 
-    def _guard(self, write: Callable[[], None]) -> None:
+    def _guard(self, write: Callable[[], None]) -> bool:
+        """Do something with the file; returns false if that has to be tried again later."""
         try:
             write()
+            self._locked_since = None
+        except UnusableFileError as error:
+            now = time.monotonic()
+            self._locked_since = (self._locked_since or now) if error.is_locked else None
+            if self._locked_since is None or now > self._locked_since + _PATIENCE_SECONDS:
+                self._log(f"{type(error).__name__}: {error}")
+            return False
         except (sqlite3.Error, OSError, MelleaError) as error:
             self._log(f"{type(error).__name__}: {error}")
+        return True
 
     def _log(self, why: str) -> None:
         if not self._is_logged:
@@ -453,7 +498,7 @@ def _hold(
     with _lock:
         recorder = _recorders.get(key)
         if recorder is None:
-            file = RunFile(path, content=wanted, max_bytes=max_bytes, max_age=max_age)
+            file = RunFile(path, content=wanted, max_bytes=max_bytes, max_age=max_age, wait=_LOCK_SECONDS)
             if is_opened:
                 _open(file)
             recorder = _recorders[key] = _Recorder(file, content=wanted)
@@ -491,12 +536,16 @@ def _check(path: Any, content: Any, max_bytes: Any, max_age: Any) -> None:
 
 
 def _open(file: RunFile) -> None:
-    try:
-        file.write()
-    except UnusableFileError as error:
-        raise ConfigurationError(
-            f"the record {file.database.path!r} can't be written: {error.__cause__ or error}"
-        ) from error
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            file.write()
+            return
+        except UnusableFileError as error:
+            if not error.is_locked or time.monotonic() > until:
+                raise ConfigurationError(
+                    f"the record {file.database.path!r} can't be written: {error.__cause__ or error}"
+                ) from error
 
 
 def _release(recorder: _Recorder) -> None:

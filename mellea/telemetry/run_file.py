@@ -4,7 +4,7 @@ Rules:
 
 - A run is a span without a parent and everything below it. The run's id is the id of that span.
 - Ids are numbers that the file gives out, in the order in which spans were written; none is given out twice.
-- A span that is running is in the file, too, and is written again when it has ended.
+- A span that is running stands in the file, too, and is written again when it has ended.
 - A process that writes is a row of `writers`. What stands as running there after its writer has ended, or was killed,
   is `"lost"`: nobody can say how it ended.
 - Where the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run is kept, and so is
@@ -34,7 +34,6 @@ import json
 import os
 import socket
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from mellea._version import __version__
+from mellea.core.processes import has_ended
 from mellea.core.sqlite import Database, UnusableFileError
 from mellea.errors import ConfigurationError, UsageError
 from mellea.telemetry.prompts import PROMPT_TABLES, delete_unused_prompts, read_prompts, write_prompt
@@ -115,12 +115,18 @@ _AGE_SECONDS = 60.0
 
 
 class StoredAt:
-    """Where a span is in the file: 0 and 0 until it was written."""
+    """Where a span is in the file: 0 and 0 until it was written.
 
-    __slots__ = ("id", "run")
+    Attributes:
+        id: its id.
+        run: that of its run.
+        file: which file that is, should one be put in place of another.
+    """
+
+    __slots__ = ("file", "id", "run")
 
     def __init__(self) -> None:
-        self.id = self.run = 0
+        self.id = self.run = self.file = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ class Entry:
     """A span to be written.
 
     Attributes:
-        place: where it is; filled when it was written.
+        place: where it stands; filled when it was written.
         parent: where its parent stands, `None` without one in this record.
         links: where the spans stand that it is linked to.
         columns: the values of `COLUMNS`.
@@ -152,9 +158,11 @@ class RunFile:
         content: whether this process writes what was said.
         max_bytes: how large it may become.
         max_age: how old a run may become, in seconds; `None` for any age.
+        wait: seconds to wait for the lock of somebody else.
 
     Attributes:
         is_full: whether what still runs fills the allowed size alone.
+        times_lost: how often the file was deleted or replaced by another one while it was written.
     """
 
     def __init__(
@@ -164,27 +172,34 @@ class RunFile:
         content: bool = False,
         max_bytes: int | None = None,
         max_age: float | None = None,
+        wait: float = 30.0,
     ) -> None:
-        self.database = Database(path, kind="mellea runs", schema=_SCHEMA, is_durable=False)
+        self.database = Database(path, kind="mellea runs", schema=_SCHEMA, is_durable=False, wait=wait)
         self._content = content
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._looked = float("-inf")
         self._writer = self._process = 0
         self.is_full = False
+        self.times_lost = 0
 
     def write(self, entries: Sequence[Entry] = ()) -> None:
         """Write spans, parents before their children, in one transaction; delete what is too much.
 
         A span whose run was deleted meanwhile is left out, or, if it is a new one, is a run of its own. While the file
-        `is_full`, new spans are left out, but for the first one of a run.
+        `is_full`, new spans are left out, but for the first one of a run. Where the file itself was deleted or
+        replaced, what is written now begins a new one, or goes on in the other.
 
         Raises:
             StateError: the file is no such file, or damaged.
             UnusableFileError: it can't be opened or written.
         """
-        placed: dict[StoredAt, tuple[int, int]] = {}
         process = os.getpid()
+        if self.database.has_moved():
+            self.database.close()  # first: SQLite would else delete the new file's log with the old one
+            self._process = 0
+            self.times_lost += 1
+        placed = _Places(self.times_lost)
         with self.database.write() as connection:
             # A forked child inherits the object, but is a writer of its own.
             writer = self._writer if self._process == process else self._begin_writer(connection)
@@ -201,16 +216,15 @@ class RunFile:
             self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
         # Only now: a transaction that failed leaves the places empty, so that the same entries can be written again.
-        for place, found in placed.items():
-            place.id, place.run = found
+        placed.keep()
 
     def close(self) -> None:
         """Note that this process writes no more, and close the file."""
-        # A forked child must not end its parent's recording.
-        if self._process == os.getpid():
+        # A forked child must not end its parent's recording; and in a file that was deleted nobody reads when it ended.
+        if self._process == os.getpid() and not self.database.has_moved():
             with self.database.write() as connection:
                 connection.execute("UPDATE writers SET ended = ? WHERE id = ?", (time.time(), self._writer))
-            self._process = 0
+        self._process = 0
         self.database.close()
 
     def _begin_writer(self, connection: sqlite3.Connection) -> int:
@@ -250,7 +264,7 @@ _DELETABLE = (
 
 def _end_gone_writers(connection: sqlite3.Connection) -> None:
     found = connection.execute("SELECT id, host, pid FROM writers WHERE ended IS NULL").fetchall()
-    gone = [(time.time(), id) for id, host, pid in found if _is_gone(host, pid)]
+    gone = [(time.time(), id) for id, host, pid in found if has_ended(host, pid)]
     connection.executemany("UPDATE writers SET ended = ? WHERE id = ?", gone)
 
 
@@ -261,47 +275,68 @@ def _rows(
     connection: sqlite3.Connection,
     entries: Sequence[Entry],
     writer: int,
-    placed: dict[StoredAt, tuple[int, int]],
+    placed: _Places,
     *,
     is_full: bool,
 ) -> Iterator[tuple[Any, ...]]:
-    kept = _existing_runs(connection, entries)
+    kept = _existing_runs(connection, entries, placed)
     # From SQLite's own table: the highest id in `spans` may have been deleted, and ids are never given out twice.
     (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'spans'").fetchone()
     for entry in entries:
-        parent = _find(entry.parent, placed)
+        parent = placed.find(entry.parent)
         if parent is not None and parent[1] not in kept:
             # Its run was deleted; the span begins a run of its own rather than hanging on nothing.
             parent = None
-        if entry.place.id:
-            if entry.place.run not in kept:
+        if (known := placed.find(entry.place)) is not None:
+            if known[1] not in kept:
                 # The rest of a deleted run isn't brought back piece by piece.
                 continue
-            found = entry.place.id, entry.place.run
+            found = known
         elif is_full and entry.parent is not None:
             continue
         else:
             last += 1
             found = last, last if parent is None else parent[1]
             kept.add(found[1])
-        placed[entry.place] = found
-        linked = [link[0] for each in entry.links if (link := _find(each, placed)) is not None]
+        placed.note(entry.place, found)
+        linked = [link[0] for each in entry.links if (link := placed.find(each)) is not None]
         links = json.dumps(linked) if linked else None
         above = None if parent is None else parent[0]
         prompt = write_prompt(connection, entry.messages)
         yield found[0], found[1], above, writer, *entry.columns, links, entry.data, prompt
 
 
-def _find(place: StoredAt | None, placed: Mapping[StoredAt, tuple[int, int]]) -> tuple[int, int] | None:
-    if place is None:
-        return None
-    return placed.get(place) or ((place.id, place.run) if place.id else None)
+class _Places:
+    """Where spans stand in a file: what is known, and what a transaction adds.
+
+    Args:
+        file: which file it is.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._new: dict[StoredAt, tuple[int, int]] = {}
+
+    def note(self, place: StoredAt, found: tuple[int, int]) -> None:
+        """Note the ids of a span and of its run, for as long as the transaction isn't committed."""
+        self._new[place] = found
+
+    def find(self, place: StoredAt | None) -> tuple[int, int] | None:
+        """Return the ids of a span and of its run, `None` if it doesn't stand in this file."""
+        if place is None:
+            return None
+        return self._new.get(place) or ((place.id, place.run) if place.id and place.file == self._file else None)
+
+    def keep(self) -> None:
+        """Keep what was noted, after the commit."""
+        for place, (id, run) in self._new.items():
+            place.id, place.run, place.file = id, run, self._file
 
 
-def _existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry]) -> set[int]:
+def _existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry], placed: _Places) -> set[int]:
     """Return which of the runs that entries belong to haven't been deleted meanwhile."""
-    places = [place for entry in entries for place in (entry.place, entry.parent) if place is not None and place.run]
-    asked = list({place.run for place in places})
+    places = [placed.find(place) for entry in entries for place in (entry.place, entry.parent)]
+    asked = list({place[1] for place in places if place is not None})
     found: set[int] = set()
     for first in range(0, len(asked), _ROWS):
         part = asked[first : first + _ROWS]
@@ -327,24 +362,8 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
     return size * (pages if is_free else pages - free)
 
 
-def _is_gone(host: str, pid: int) -> bool:
-    """Whether a process has ended, as far as that can be told: of other machines, and on Windows, it can't."""
-    # Of another machine the process table isn't here; a wrong "gone" would mark spans as lost that still run.
-    if host != socket.gethostname() or sys.platform == "win32":
-        return False
-    try:
-        # Signal 0 only asks whether the process is there.
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        # It is there, and somebody else's.
-        return False
-    return False
-
-
 def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return what is in a record, a dict of JSON values for each run, the newest first.
+    """Return what stands in a record, a dict of JSON values for each run, the newest first.
 
     Each has `id`, `name`, `kind`, `status`, `started` (seconds since the epoch), `spans` and `requests` (how many),
     `content` (whether it was recorded what was said), and, where they are known, `seconds`, `session`, `error_type`,
@@ -494,7 +513,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
 
 def _lost_writers(connection: sqlite3.Connection, *, is_ended_too: bool = False) -> set[int]:
     rows = connection.execute("SELECT id, host, pid, ended FROM writers").fetchall()
-    return {id for id, host, pid, ended in rows if (is_ended_too if ended is not None else _is_gone(host, pid))}
+    return {id for id, host, pid, ended in rows if (is_ended_too if ended is not None else has_ended(host, pid))}
 
 
 def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:

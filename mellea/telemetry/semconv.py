@@ -125,7 +125,7 @@ OPTIONS: Mapping[str, str] = {
 
 PROVIDERS: Mapping[str, str] = {
     "azure": "azure.ai.openai",
-    "compatible": "openai",  # whoever speaks that wire, at an address that no table has
+    "compatible": "openai",  # any server with that wire format, at an address that no table has
     "gemini": "gcp.gemini",
     "mistral": "mistral_ai",
     "moonshot": "moonshot_ai",

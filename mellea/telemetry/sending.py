@@ -1,7 +1,9 @@
-"""Exporters that send OTLP by HTTP, and how they end.
+"""Exporters that send OTLP, by HTTP or gRPC, and how they end.
 
 Rules:
 
+- The protocol is that of `OTEL_EXPORTER_OTLP_PROTOCOL`, or of `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` and
+  `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`; HTTP by default.
 - A collector that is down, or doesn't answer, holds up the end of the program for a few seconds at most. The SDK alone
   would go on for its own time-outs, spans first and then metrics.
 - What the exporters log has no key in it, such as one in the address of the collector.
@@ -9,23 +11,25 @@ Rules:
 
 from __future__ import annotations
 
+import importlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from mellea.core.masking import known_secrets, scrub_text
+from mellea.core.masking import list_known_secrets, scrub_text
+from mellea.errors import ConfigurationError, MissingExtraError
 
-__all__ = ["hiding_keys", "make_providers"]
+__all__ = ["hide_keys_in_logs", "make_providers"]
 
 _END_SECONDS = 3.0
 """How long everything that is still to be sent may take at the end, spans and metrics together."""
@@ -37,8 +41,13 @@ _log = logging.getLogger("mellea")
 
 
 def make_providers() -> tuple[TracerProvider, MeterProvider, Callable[[], None]]:
-    """Return providers that send to the collector of `OTEL_EXPORTER_OTLP_ENDPOINT`, and what ends them."""
-    spans, metrics = OTLPSpanExporter(), OTLPMetricExporter()
+    """Return providers that send to the collector of `OTEL_EXPORTER_OTLP_ENDPOINT`, and what ends them.
+
+    Raises:
+        ConfigurationError: the environment asks for a protocol that there isn't.
+        MissingExtraError: its exporter isn't installed.
+    """
+    spans, metrics = _make_exporter("trace", "OTLPSpanExporter"), _make_exporter("metric", "OTLPMetricExporter")
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(spans))
     meters = MeterProvider([PeriodicExportingMetricReader(metrics)], shutdown_on_exit=False)
@@ -46,6 +55,32 @@ def make_providers() -> tuple[TracerProvider, MeterProvider, Callable[[], None]]
     _add_filter(quiet)
     stops = (spans.shutdown, metrics.shutdown)
     return tracers, meters, partial(_shut_down, (tracers.shutdown, meters.shutdown), stops, quiet)
+
+
+_PACKAGES = {
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http",
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc",
+}
+"""The packages of the exporters, by what the environment calls their protocols."""
+
+
+def _make_exporter(what: str, name: str) -> Any:
+    switch = "OTEL_EXPORTER_OTLP_PROTOCOL"
+    own = f"OTEL_EXPORTER_OTLP_{what.upper()}S_PROTOCOL"
+    switch = own if os.environ.get(own, "").strip() else switch
+    protocol = os.environ.get(switch, "").strip() or "http/protobuf"
+    package = _PACKAGES.get(protocol)
+    if package is None:
+        raise ConfigurationError(f"{switch} takes {' or '.join(map(repr, _PACKAGES))}, not {protocol!r}")
+    try:
+        return getattr(importlib.import_module(f"{package}.{what}_exporter"), name)()
+    except ModuleNotFoundError as error:
+        if protocol != "grpc":
+            raise  # a part of the extra
+        raise MissingExtraError(
+            f"{switch}={protocol} needs {error.name!r}, which isn't installed; pip install "
+            "opentelemetry-exporter-otlp-proto-grpc, or take http/protobuf, which most collectors have on port 4318"
+        ) from error
 
 
 def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], None], ...], quiet: _KeyFilter) -> None:
@@ -86,7 +121,7 @@ def _join(threads: list[threading.Thread], until: float) -> bool:
 
 
 @contextmanager
-def hiding_keys() -> Iterator[None]:
+def hide_keys_in_logs() -> Iterator[None]:
     """Keep keys out of what the exporters log in a `with` block."""
     quiet = _KeyFilter()
     _add_filter(quiet)
@@ -107,13 +142,16 @@ class _KeyFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite a record, and return whether it is logged."""
-        record.msg, record.args = scrub_text(record.getMessage(), known_secrets()), ()
+        record.msg, record.args = scrub_text(record.getMessage(), list_known_secrets()), ()
         # The message says what happened; a traceback would say it again, with the address.
         record.exc_info = record.exc_text = None
         return not self.is_silent
 
 
-_LOGGERS = tuple(logging.getLogger(each.__module__) for each in (OTLPSpanExporter, OTLPMetricExporter))
+_LOGGERS = tuple(
+    logging.getLogger(f"opentelemetry.exporter.otlp.proto.{module}")
+    for module in ("http.trace_exporter", "http.metric_exporter", "grpc.exporter")
+)
 
 
 def _add_filter(quiet: _KeyFilter) -> None:

@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 
 from mellea.core.events import Event
-from mellea.core.masking import known_secrets, scrub_all
+from mellea.core.masking import list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span
 from mellea.core.span_data import describe_end, describe_start
 from mellea.core.surrogates import replace_surrogates_in
@@ -119,7 +119,7 @@ class SpanObserver(Observer):
 
     def _describe(self, span: Span, made: OtelSpan | None, begun: Mapping[str, Any]) -> None:
         operation = begun.get(semconv.OPERATION_NAME)
-        # A span that isn't sampled is made and ended, but describing it would be work for nobody.
+        # A span that isn't sampled is made and ended, but its attributes would be wasted work.
         is_seen = made is not None and made.is_recording()
         if not is_seen and (operation is None or self._histograms is None):
             return
@@ -127,7 +127,7 @@ class SpanObserver(Observer):
         if self._has_content:
             # Only content can hold a key, or half of a surrogate pair, which nobody could encode; numbers and names
             # can't.
-            data = replace_surrogates_in(scrub_all(data, known_secrets()))
+            data = replace_surrogates_in(scrub_all(data, list_known_secrets()))
         attributes = end_attributes(data)
         # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
         if operation is not None and self._histograms is not None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mellea._version import __version__
 from mellea.core.observer import add_observer, end_open_spans, listening, remove_observer
 from mellea.core.runtime import cancel_all
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import ConfigurationError, MissingExtraError, UsageError
 from mellea.telemetry import semconv
 
@@ -67,8 +67,9 @@ def enable(
     """Make OpenTelemetry spans and metrics of all calls from now on; called again, it replaces what was set before.
 
     Args:
-        exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (HTTP), `"console"` writes a
-            line a span to stderr. By default what the program has set up is used, and OTLP if it has set up nothing.
+        exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (by HTTP, or gRPC if
+            `OTEL_EXPORTER_OTLP_PROTOCOL` says so), `"console"` writes a line a span to stderr. By default what the
+            program has set up is used, and OTLP if it has set up nothing.
         content: whether prompts, answers, arguments and results of tools, and reasons of checks are on the spans. By
             default `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
         tracer_provider: makes the spans, in place of an exporter.
@@ -76,7 +77,8 @@ def enable(
 
     Raises:
         UsageError: an argument is wrong, or two contradict each other.
-        MissingExtraError: OpenTelemetry isn't installed.
+        MissingExtraError: OpenTelemetry, or its exporter for gRPC, isn't installed.
+        ConfigurationError: the environment asks for another protocol.
     """
     if exporter not in (None, "otlp", "console"):
         raise UsageError(f"exporter takes 'otlp', 'console' or None, not {exporter!r}")
@@ -96,13 +98,15 @@ def enable(
 
         if exporter is None and not has_providers:
             tracer_provider, meter_provider = get_tracer_provider(), get_meter_provider()
-            # Nobody has set up anything: what stands for a provider that may come is the API's own, not the SDK's.
+            # Nothing is set up: the placeholder for a later provider is the API's own, not the SDK's.
             if isinstance(tracer_provider, ProxyTracerProvider) and _is_of_api(meter_provider):
                 exporter = "otlp"
         ends: list[Callable[[], Any]] = []
         if exporter is not None:
             tracer_provider, meter_provider, shut_down = _set_up(exporter)
             ends.append(shut_down)
+    except MissingExtraError:  # which says more
+        raise
     except ImportError as error:
         raise MissingExtraError(
             f"telemetry needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
@@ -171,7 +175,7 @@ def _format_line(span: Any) -> str:
     seconds = ((span.end_time or span.start_time) - span.start_time) / 1e9
     known = " ".join(f"{name}={value!r}" for name, value in (span.attributes or {}).items())
     # The values are written as Python does it; a name could command the terminal.
-    return f"{visible(span.name)}  {seconds:.3f} s  {known}\n"
+    return f"{make_visible(span.name)}  {seconds:.3f} s  {known}\n"
 
 
 def _replace(observers: list[Any], ends: list[Callable[[], Any]]) -> None:

@@ -28,7 +28,7 @@ class Jinja:
             # Sandboxed: a template may come with somebody's package, and a description may be put together from
             # anything.
             loader=_Loader(),
-            # A name that isn't there would otherwise be an empty text, which nobody notices in a prompt.
+            # A missing name would otherwise be an empty text, which goes unnoticed in a prompt.
             undefined=StrictUndefined,
             # A tag alone on its line leaves no line behind, so templates can be indented without the prompt being so.
             trim_blocks=True,
@@ -108,7 +108,7 @@ def _is_inside(path: str) -> bool:
 class _Environment(ImmutableSandboxedEnvironment):
     def join_path(self, template: str, parent: str) -> str:
         """Name the template that another one includes or extends."""
-        # Looked up beside the including template first, so that a package's templates include each other by short
+        # Looked up next to the including template first, so that a package's templates include each other by short
         # names.
         found = None if ":" in template else find_source(template, parent)
         return template if found is None else f"{found[0].name}:{found[1]}"

@@ -27,7 +27,7 @@ from mellea.core.blocks import Block, CBlock, ImageBlock
 from mellea.core.component import TemplateRepresentation, fields_in, find_component, is_component, walk
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import UsageError
 from mellea.templates.sources import PromptTemplate, find_prompt, is_verbatim
 
@@ -52,7 +52,7 @@ _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
 
 
-@find_quick_value
+@quick_value
 class Rendered:
     """A rendered component.
 
@@ -81,7 +81,7 @@ class _Rendering:
         self.mark = ""  # made when the first text needs it
         self.images: list[ImageBlock] = []
 
-    def text_of(self, block: CBlock) -> str:
+    def render_block(self, block: CBlock) -> str:
         """Return a block's text, with the mark if it is to be cached."""
         return _Kept(block.value, self.make_mark()) if block.cache else block.value
 
@@ -134,7 +134,7 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
     text = _render_representation(representation, rendering).strip()
     if not rendering.mark:
         return Rendered((CBlock(text),) if text else (), tuple(rendering.images))
-    # Only now: templates put texts together in ways that nobody but they know, and the marks go with them.
+    # Only now: how a template joins texts is known only once it is rendered, and the marks go with them.
     *kept, rest = text.split(rendering.mark)
     blocks = [*[CBlock(text, cache=True) for text in kept], CBlock(rest)]
     return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))
@@ -288,7 +288,7 @@ def _prepare(value: Any, rendering: _Rendering) -> Any:
         return [_prepare(item, rendering) for item in value]
     # After the plain types, which nearly all values are.
     if isinstance(value, CBlock):
-        return rendering.text_of(value)
+        return rendering.render_block(value)
     # `str` raises if it isn't computed: half a text must not get into a prompt.
     if isinstance(value, ModelOutputThunk):
         return str(value)

@@ -113,7 +113,7 @@ def _list_files(folder: Any, above: str = "") -> list[str]:
 
 
 def _rank(path: str, file: str, model: list[str]) -> tuple[int, int] | None:
-    """Return how well a template fits: words of the family in the model's name, and how early they stand."""
+    """Return how well a template fits: words of the family in the model's name, and how early they occur."""
     family, _, last = path.rpartition("/")
     if last != file or "/" in family:
         return None

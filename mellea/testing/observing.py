@@ -52,7 +52,7 @@ class RecordingObserver(Observer):
         return draw_tree(self.spans)
 
     def text_of(self, span: Span) -> str:
-        """Return the text that was told of a span as it came; only with `wants_events`."""
+        """Return a span's text as its events reported it; only with `wants_events`."""
         told = [event for kind, about, *more in self.log if kind == "event" and about is span for event in more[0]]
         return "".join([event.chunk for event in told if isinstance(event, TextDelta)])
 

@@ -13,7 +13,7 @@ import anyio
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.options import ModelOption
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.core.structured.prompting import prompt_for_schema
 from mellea.errors import UsageError
 
@@ -42,7 +42,7 @@ class Gate:
 
     async def wait(self) -> None:
         """Wait until the gate is open."""
-        waiter = new_waiter()
+        waiter = create_waiter()
         self._waiters.append(waiter)
         try:
             # Looked at after the waiter is in the list: a gate that opens in between still wakes it.

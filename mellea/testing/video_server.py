@@ -390,11 +390,11 @@ _ROUTES: tuple[tuple[str, Callable[..., None]], ...] = (
     ("GET /v1beta/interactions/*", _Handler.look_omni),
     ("POST /v1beta/interactions/*/cancel", _Handler.cancel_omni),
 )
-"""A star stands for a part of the path, without slashes and colons."""
+"""A star matches a part of the path, without slashes and colons."""
 
 
 def _match(route: str, asked: str) -> list[str] | None:
-    """Return what the stars of a route stand for in a request; `None` if it is for another route."""
+    """Return what the stars of a route match in a request; `None` if it is for another route."""
     names, parts = route.split("/"), asked.split("/")
     if len(names) != len(parts):
         return None

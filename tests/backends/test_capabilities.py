@@ -5,7 +5,7 @@ import pytest
 import mellea
 from mellea.backends import Capabilities, get_backend
 from mellea.backends.built_in import PROVIDERS
-from mellea.backends.registry import providers_with
+from mellea.backends.registry import list_providers_with
 from mellea.core.backend import FEATURES
 from mellea.errors import UnsupportedError
 from mellea.testing import ScriptedBackend
@@ -22,7 +22,7 @@ def test_the_advice_is_true(capability: str, monkeypatch: pytest.MonkeyPatch) ->
         for provider in PROVIDERS
         if getattr(get_backend(provider, MODELS.get(provider, "m")).capabilities, capability)
     }
-    assert set(providers_with(capability)) == able
+    assert set(list_providers_with(capability)) == able
 
 
 def test_an_error_names_who_can() -> None:

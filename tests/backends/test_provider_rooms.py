@@ -14,7 +14,7 @@ import pytest
 import mellea
 from mellea.backends import get_backend
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS
-from mellea.backends.registry import providers, providers_with
+from mellea.backends.registry import list_provider_names, list_providers_with
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.errors import ConfigurationError, UnsupportedError, UsageError
@@ -82,8 +82,8 @@ def test_a_built_in_provider_cannot_be_replaced_from_outside() -> None:
 
 @pytest.mark.usefixtures("acme")
 def test_advice_in_errors_knows_other_packages_and_survives_broken_ones() -> None:
-    assert "acme" in providers_with("files") and "anthropic" in providers_with("files")
-    assert {"acme", "acme_eu", "broken", "groq", *PROVIDERS} <= set(providers())
+    assert "acme" in list_providers_with("files") and "anthropic" in list_providers_with("files")
+    assert {"acme", "acme_eu", "broken", "groq", *PROVIDERS} <= set(list_provider_names())
     with pytest.raises(UnsupportedError, match="use a model of acme, anthropic"):
         file = mellea.user_message(mellea.FileBlock("text/plain", b"x"))
         check_supported(get_backend("llama_cpp"), Request((file,)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,21 +21,41 @@ class Mail:
     urgency: int
 
 
-def _answer(request: Request) -> list[object]:
+def _answer(request: Request) -> list[object] | str:
     word = request.messages[-1].text.split()[-1]
+    note_call(word)
+    if word == "k40":
+        _kill_if_armed()
+    return "no JSON" if word == "wrong" else [Pause(0.01), json.dumps({"kind": word, "urgency": 3})]
+
+
+def note_call(word: str) -> None:
     if log := os.environ.get("MELLEA_TEST_CALLS"):
         with Path(log).open("a") as file:
             file.write(f"{word}\n")
-    marker = os.environ.get("MELLEA_TEST_KILL")
-    if marker and word == "k40" and not Path(marker).exists():
-        Path(marker).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return [Pause(0.01), json.dumps({"kind": word, "urgency": 3})]
 
 
-@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(_answer)))
+def _kill_if_armed() -> None:
+    """Kill the worker, once after each making of the file."""
+    armed = os.environ.get("MELLEA_TEST_KILL")
+    if armed:
+        with suppress(FileNotFoundError):
+            os.rename(armed, f"{armed}-done")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(_answer)), strategy=None)
 def classify(text: str) -> Mail:
     """Classify a mail."""
 
 
 CLASSIFY = f"{__name__}:classify"
+
+
+def shout(word: str, times: int) -> str:
+    note_call(word)
+    return word.upper() * times
+
+
+def make_tuples() -> Iterator[tuple[str, int]]:
+    yield from [("a", 1), ("b", 2), ("c", 3)]

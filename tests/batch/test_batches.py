@@ -87,7 +87,7 @@ async def test_rows_go_in_one_batch_and_cost_half(provider: str, server: BatchSe
     assert len(server.batches) == 1
     assert server.live == 0
     live = make_backend(provider, server.address)
-    whole = mellea.prices.cost(rows[0].usage, live.name, live.model_id)
+    whole = mellea.prices.compute_cost(rows[0].usage, live.name, live.model_id)
     assert rows[0].cost is not None and whole is not None
     assert rows[0].cost == pytest.approx(whole / 2)
     again = await collect(provider, server, [f"mail k{number}" for number in range(30)], tmp_path / "run.db")
@@ -233,6 +233,19 @@ async def test_a_map_that_is_left_finds_its_batch_again(provider: str, server: B
     found = await collect(provider, server, [*texts, "mail new"], tmp_path / "run.db")
     assert [row.error for row in found] == [None] * 9
     assert [len(kept.requests) for kept in server.batches] == [8, 1], "the rows that it had aren't in another one"
+
+
+async def test_a_run_with_fewer_rows_leaves_the_other_answers_of_a_batch_to_the_next(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    texts = await leave_a_batch(provider, server, tmp_path / "run.db")
+    server.looks = 0
+    few = await collect(provider, server, texts[:3], tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in few] == ["k0", "k1", "k2"]
+    rows = await collect(provider, server, [*texts, "mail k8"], tmp_path / "run.db")
+    assert [row.value and row.value.kind for row in rows] == [f"k{number}" for number in range(9)]
+    assert [len(kept.requests) for kept in server.batches] == [8, 1]
+    assert Journal(tmp_path / "run.db").open_batches() == []
 
 
 async def leave_a_batch(provider: str, server: BatchServer, path: Path) -> list[str]:
@@ -399,6 +412,39 @@ async def test_two_programs_at_the_same_time_have_each_its_own_batch(
     assert [row.value and row.value.kind for row in found["a.db"]] == [f"k{number}" for number in range(8)]
     assert [row.value and row.value.kind for row in found["b.db"]] == [f"other{number}" for number in range(8)]
     assert len(server.batches) == 2
+
+
+async def test_a_batch_that_was_not_noted_is_cancelled_by_its_name_or_as_one_of_the_candidates(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.db"
+    texts = await lose_the_note(provider, server, path)
+    theirs = keep_foreign(server, "theirs")
+    backend = make_backend(provider, server.address)
+    [found] = await acancel_batches(path, backend=backend)
+    if provider == "anthropic":  # keeps no name of ours
+        assert (found.id, found.state, sorted(found.candidates)) == (None, "unknown", ["b0", "b1"])
+        assert not any(kept.is_cancelled for kept in server.batches)
+        with pytest.raises(UsageError, match=r"'b7' can't be a batch of the journal .*; candidates are: 'b0', 'b1'"):
+            await acancel_batches(path, backend=backend, ids=["b7"])
+        [found] = await acancel_batches(path, backend=backend, ids=["b0"])
+    assert (found.id or "").endswith("b0")
+    assert found.candidates == ()
+    assert (server.batches[0].is_cancelled, theirs.is_cancelled) == (True, False)
+    server.looks = 0
+    rows = await collect(provider, server, texts, path)
+    assert [row.error for row in rows] == [None] * 8
+    assert len(server.batches) == 2, "what it had answered was fetched"
+
+
+async def test_a_batch_that_was_not_noted_and_has_ended_is_told_by_the_names_of_its_requests(
+    provider: str, server: BatchServer, tmp_path: Path
+) -> None:
+    await lose_the_note(provider, server, tmp_path / "run.db")
+    keep_foreign(server, "theirs")
+    server.looks = -1
+    [found] = await acancel_batches(tmp_path / "run.db", backend=make_backend(provider, server.address))
+    assert (found.id or "").endswith("b0")
 
 
 async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path) -> None:

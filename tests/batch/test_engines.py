@@ -10,104 +10,104 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import mellea
 from mellea.batch import Journal
-from mellea.batch.partition import Partition
+from mellea.batch.partition import Partition, list_rows
 from mellea.errors import UsageError
-from tests.batch.engine_functions import CLASSIFY
+from mellea.testing import ScriptedBackend
+from tests.batch.engine_functions import CLASSIFY, classify, shout
+from tests.batch.engine_program import PLACES, ROWS
 
 ROOT = Path(__file__).parents[2]
 
-ROWS = [{"number": f"T-{number}", "text": f"mail k{number}"} for number in range(60)]
-
-RAY = """
-import sys
-import ray
-from mellea.batch.engines import ray as engine
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-ray.data.DataContext.get_current().enable_progress_bars = False
-rows = ray.data.from_items(ROWS, override_num_blocks=4)
-found = engine.map(CLASSIFY, rows, id="number", journal=sys.argv[1], concurrency=8, batch_size=15).take_all()
-ray.shutdown()
-"""
-DASK = """
-import sys
-from dask.distributed import Client, LocalCluster
-from mellea.batch.engines import dask as engine
-if __name__ == "__main__":
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
-        bag = engine.map(CLASSIFY, ROWS, id="number", journal=sys.argv[1], concurrency=8, partition_size=15)
-        found = bag.compute()
-"""
-SPARK = """
-import sys
-from pyspark.sql import SparkSession
-from mellea.batch.engines import spark as engine
-
-spark = SparkSession.builder.master("local[2,4]").config("spark.driver.host", "127.0.0.1")
-spark = spark.config("spark.ui.enabled", "false").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
-rows = spark.createDataFrame(ROWS).repartition(4)
-found = engine.map(CLASSIFY, rows, id="number", journal=sys.argv[1], concurrency=8).collect()
-spark.stop()
-"""
-HEAD = "import json\nfrom tests.batch.engine_functions import CLASSIFY\nfrom tests.batch.test_engines import ROWS\n"
-TAIL = "\nif __name__ == '__main__':\n    print(json.dumps([dict(each) for each in found]))\n"
-ENGINES = {"ray": ("ray", RAY), "dask": ("distributed", DASK), "spark": ("pyspark", SPARK)}
+PACKAGES = {"ray": "ray", "dask": "distributed", "spark": "pyspark"}
+KINDS = {row["number"]: {"kind": row["text"].split()[-1], "urgency": 3} for row in ROWS}
+WORDS = [kind["kind"] for kind in KINDS.values()]
 
 
-def run(engine: str, journal: Path, folder: Path, *, is_killed: bool = False) -> list[dict[str, Any]]:
-    package, program = ENGINES[engine]
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} isn't installed; the group engines has Ray and Dask")
-    if engine == "spark" and shutil.which("java") is None:
-        pytest.skip("Spark needs Java")
-    path = folder / f"{engine}_program.py"
-    path.write_text(HEAD + program + TAIL)
+@pytest.fixture(scope="module", params=PACKAGES)
+def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `engine_program.py` has tried on a cluster of two workers."""
+    engine: str = request.param
+    if importlib.util.find_spec(PACKAGES[engine]) is None:
+        pytest.skip(f"{PACKAGES[engine]} isn't installed; the group engines has it")
+    if engine == "spark" and shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("Spark needs Java 17 or later")
+    folder = tmp_path_factory.mktemp(engine)
+    # As if a run before had been killed: a part of the rows is committed.
+    list(Partition(CLASSIFY, folder / "begun.db", "number")(ROWS[:20]))
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "MELLEA_TEST_CALLS": str(folder / "calls"),
-        "MELLEA_TEST_KILL": str(folder / "killed") if is_killed else "",
+        "MELLEA_TEST_KILL": str(folder / "kill"),
         "PYSPARK_PYTHON": sys.executable,
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_raylet_start_wait_time_s": "240",  # on a busy machine
     }
-    command = [sys.executable, str(path), str(journal)]
+    command = [sys.executable, "-m", "tests.batch.engine_program", engine, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return list(json.loads(done.stdout.strip().splitlines()[-1]))
+    return dict(json.loads((folder / "tried.json").read_text()))
 
 
-def calls(folder: Path) -> list[str]:
-    path = folder / "calls"
-    return path.read_text().split() if path.exists() else []
+def values(found: list[dict[str, Any]]) -> dict[str, Any]:
+    assert len({row["id"] for row in found}) == len(found)
+    return {row["id"]: json.loads(row["value"]) for row in found}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_an_engine_maps_rows_on_two_workers_and_repeats_nothing(engine: str, tmp_path: Path) -> None:
-    # As if a run before had been killed: a part of the rows is committed.
-    list(Partition(CLASSIFY, tmp_path / "run.db", "number")(ROWS[:20]))
-    found = run(engine, tmp_path / "run.db", tmp_path)
-    assert sorted(row["id"] for row in found) == sorted(row["number"] for row in ROWS)
-    values = {row["id"]: json.loads(row["value"]) for row in found}
-    assert values == {f"T-{number}": {"kind": f"k{number}", "urgency": 3} for number in range(60)}
-    assert sorted(calls(tmp_path)) == sorted(f"k{number}" for number in range(20, 60))
-    assert sum(row["cached"] for row in found) == 20
+def test_an_engine_maps_rows_on_two_workers_and_repeats_nothing(tried: dict[str, Any]) -> None:
+    continued = tried["continued"]
+    assert values(continued["found"]) == KINDS
+    assert sorted(continued["calls"]) == sorted(WORDS[20:])
+    assert sum(row["cached"] for row in continued["found"]) == 20
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill")
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_killed_worker_costs_at_most_what_was_in_flight(engine: str, tmp_path: Path) -> None:
-    found = run(engine, tmp_path / "run.db", tmp_path, is_killed=True)
-    assert sorted(row["id"] for row in found) == sorted(row["number"] for row in ROWS)
-    assert (tmp_path / "killed").exists(), "a worker was killed"
-    made = calls(tmp_path)
-    assert set(made) == {f"k{number}" for number in range(60)}
-    assert len(made) <= 60 + 2 * 8, "both workers' rows in flight, since an engine may stop the other one, too"
+@pytest.mark.parametrize("name", ["killed", "killed in parts"])
+def test_a_killed_worker_costs_at_most_what_was_in_flight(name: str, tried: dict[str, Any]) -> None:
+    assert values(tried[name]["found"]) == KINDS
+    made = Counter(tried[name]["calls"])
+    assert set(made) == set(WORDS)
+    assert made["k40"] == 2, "the worker was killed that had asked for it"
+    assert made.total() <= 60 + 2 * PLACES, "both workers' rows in flight, since an engine may stop the other one, too"
+
+
+def test_what_parts_have_answered_is_found_however_the_rows_are_cut(tried: dict[str, Any]) -> None:
+    again = tried["cut differently"]
+    assert (values(again["found"]), again["calls"]) == (KINDS, [])
+    assert all(row["cached"] for row in again["found"])
+
+
+def test_a_row_that_fails_is_an_outcome_and_the_job_goes_on(tried: dict[str, Any]) -> None:
+    failed = {row["id"]: row for row in tried["failed"]["found"]}
+    assert (failed["T-x"]["value"], failed["T-x"]["error"]) == (None, "ParseError")
+    assert "no JSON" in failed["T-x"]["message"]
+    assert [failed[name]["cached"] for name in ("T-0", "T-1")] == [True, True]
+    assert tried["failed"]["calls"] == ["wrong"]
+
+
+def test_a_function_with_a_session_is_imported_by_the_workers(tried: dict[str, Any]) -> None:
+    assert values(tried["with its session"]["found"]) == {name: KINDS[name] for name in ("T-0", "T-1", "T-2")}
+
+
+def test_rows_of_a_generator_arrive_as_they_are(tried: dict[str, Any]) -> None:
+    first, again = tried["generator"], tried["generator again"]
+    assert values(first["found"]) == values(again["found"]) == {"a": "A", "b": "BB", "c": "CCC"}
+    assert (sorted(first["calls"]), again["calls"]) == (["a", "b", "c"], [])
+
+
+def test_rows_beyond_a_budget_are_told(tried: dict[str, Any]) -> None:
+    budget = tried["budget"]
+    assert sorted(row["id"] for row in budget["found"]) == sorted(row["number"] for row in ROWS[:15])
+    assert {row["error"] for row in budget["found"]} == {"BudgetExceededError"}
+    assert budget["calls"] == []
 
 
 def test_parts_keep_journals_of_their_own_which_are_merged(tmp_path: Path) -> None:
@@ -118,9 +118,58 @@ def test_parts_keep_journals_of_their_own_which_are_merged(tmp_path: Path) -> No
         assert [row["cached"] for row in partition(ROWS[begin : begin + 15])] == [False] * 15
     assert len(list(folder.glob("part-*.db"))) == 4
     assert all(row["cached"] for row in partition(ROWS[:15])), "the same part finds its file again"
+    assert all(row["cached"] for row in partition(ROWS[14::-1])), "in whatever order its rows come"
     whole = Journal(tmp_path / "whole.db")
     assert whole.merge(*sorted(folder.glob("part-*.db"))) == 60
     assert all(row["cached"] for row in Partition(CLASSIFY, tmp_path / "whole.db", "number")(ROWS))
+    assert whole.merge(*folder.glob("part-*.db"), only_new=True) == 0
+
+
+def test_a_job_begins_with_what_all_parts_have_answered(tmp_path: Path) -> None:
+    folder = f"{tmp_path / 'parts'}/"
+    for size in (7, 20, 60):
+        partition = Partition(CLASSIFY, folder, "number")
+        found = [row for begin in range(0, 30, size) for row in partition(ROWS[:30][begin : begin + size])]
+        assert [row["cached"] for row in found] == [size != 7] * 30
+    changed = list(Partition(CLASSIFY, folder, "number", version="2")(ROWS[:30]))
+    assert not any(row["cached"] for row in changed)
+    assert all(row["cached"] for row in Partition(CLASSIFY, folder, "number")(ROWS[:31])) is False
+    assert Journal(tmp_path / "parts" / "all.db").count() == {"tests.batch.engine_functions.classify": (60, 0)}
+
+
+def test_failures_of_parts_are_kept_once(tmp_path: Path) -> None:
+    folder = f"{tmp_path / 'parts'}/"
+    for _ in range(3):
+        list(Partition(CLASSIFY, folder, "number")([ROWS[0], {"number": "T-x", "text": "wrong"}]))
+    Partition(CLASSIFY, folder, "number")
+    whole = Journal(tmp_path / "parts" / "all.db")
+    assert whole.count() == {"tests.batch.engine_functions.classify": (1, 3)}, "each run has asked for it once"
+    assert [row["id"] for row in whole.failures()] == ["T-x"]
+
+
+def test_a_folder_that_a_machine_has_not_is_told(tmp_path: Path) -> None:
+    partition = Partition(CLASSIFY, f"{tmp_path / 'parts'}/", "number")
+    (tmp_path / "parts").rmdir()
+    with pytest.raises(UsageError, match="isn't on this machine"):
+        list(partition(ROWS))
+
+
+def test_a_journal_is_found_from_the_folder_where_a_worker_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    partition = Partition(CLASSIFY, "run.db", "number")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    list(partition(ROWS[:1]))
+    assert (tmp_path / "run.db").exists()
+
+
+def test_a_row_without_an_id_fails_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    found = list(Partition(CLASSIFY, folder, "number")([ROWS[0], {"text": "mail k1"}, ROWS[2]]))
+    assert [row["error"] for row in found] == [None, "UsageError", None]
 
 
 def test_an_outcome_is_made_of_plain_values() -> None:
@@ -134,6 +183,32 @@ def test_an_outcome_is_made_of_plain_values() -> None:
 def test_a_partition_can_be_sent() -> None:
     partition = Partition(CLASSIFY, "run.db", "number", concurrency=3)
     assert pickle.loads(pickle.dumps(partition)) == partition
+    sent = pickle.loads(pickle.dumps(Partition(classify, id="number")))
+    assert [json.loads(row["value"]) for row in sent(ROWS[:2])] == [KINDS["T-0"], KINDS["T-1"]]
+
+
+def test_a_plain_function_is_sent_with_what_identifies_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker on another machine has no source to identify it by."""
+    rows = [{"word": "a", "times": 2}]
+    [first] = mellea.map(shout, rows, id="word", journal=tmp_path / "run.db")
+    sent = pickle.dumps(Partition(shout, tmp_path / "run.db", "word"))
+    monkeypatch.setattr("linecache.getlines", lambda *_: [])
+    [row] = pickle.loads(sent)(rows)
+    assert (json.loads(row["value"]), row["cached"]) == (first.value, True)
+
+
+def test_a_session_can_not_be_sent() -> None:
+    session = mellea.MelleaSession(ScriptedBackend("x"))
+    with pytest.raises(UsageError, match=r"sessions stay in their process.*package\.module:name"):
+        Partition(session.instruct, id="number")
+
+
+def test_rows_for_an_engine_are_those_that_map_takes(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("number,text\nT-0,mail\n")
+    assert list_rows(tmp_path / "rows.csv") == [{"number": "T-0", "text": "mail"}]
+    assert list_rows(row for row in "ab") == ["a", "b"]
+    with pytest.raises(UsageError, match="not one dict"):
+        list_rows({"number": "T-0"})
 
 
 def test_a_partition_takes_an_id_and_a_function() -> None:
@@ -141,5 +216,7 @@ def test_a_partition_takes_an_id_and_a_function() -> None:
         Partition(CLASSIFY)
     with pytest.raises(UsageError, match=r"package\.module:name"):
         Partition("classify", id="number")
+    with pytest.raises(UsageError, match="concurrency="):
+        Partition(CLASSIFY, id="number", concurrency=0)
     with pytest.raises(UsageError, match="nowhere"):
         list(Partition("nowhere:classify", id="number")(ROWS))

@@ -89,7 +89,7 @@ async def test_a_file_is_not_sent_to_another_server(
     backend = make_backend("gemini", whole)
     codec = backend.batches
     assert codec is not None
-    with pytest.raises(WireError, match="another server"):
+    with pytest.raises(WireError, match="server other than its own"):
         await desk.drive(backend, codec.create("i", [codec.encode_item("i-0", {"contents": []}) * 2]), retries=0)
 
 

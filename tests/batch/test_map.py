@@ -195,6 +195,7 @@ def test_a_line_that_is_not_json_ends_the_rows_after_those_before_it(tmp_path: P
     ("text", "message"),
     [
         ("a,b,a\n1,2,3\n", "has the name 'a' twice"),
+        (",text\n0,a\n", "column 1 of .* has no name"),
         ('a,b\n1,"2\n3,4\n5,6\n', "unexpected end of data"),
         ('a,b\n1,"2\n\n"\n3,4,5\n', "line 5 of"),
     ],
@@ -721,6 +722,14 @@ async def test_a_budget_for_the_cost_needs_a_price() -> None:
         prices.reset_prices()
 
 
+async def test_a_budget_that_cannot_be_kept_asks_for_one_row_alone() -> None:
+    backend = ScriptedBackend("no usage")
+    session = mellea.MelleaSession(backend)
+    with pytest.raises(ConfigurationError, match="can't be enforced"):
+        await collect(amap(session.instruct, ["x"] * 50, budget=Budget(tokens=1000)))
+    assert len(backend.requests) == 1
+
+
 # -- ends ---------------------------------------------------------------------------------------------------
 
 
@@ -854,7 +863,7 @@ async def test_rows_that_are_asked_anew_because_of_a_change_are_told_once(
         backend = ScriptedBackend(mail)
         backend.model_id = model
         await collect(amap(make_classify(backend), texts, journal=tmp_path / "run.db"))
-        return len([record for record in caplog.records if "is requested again" in record.message])
+        return len([record for record in caplog.records if "is asked anew" in record.message])
 
     assert await run("small", texts) == 0
     assert await run("small", [*texts, "mail new"]) == 0, "new rows are no change"

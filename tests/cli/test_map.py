@@ -156,6 +156,26 @@ def test_journals_are_compacted_and_merged(run: Run, rows: Path) -> None:
     assert "dropped 1" in run("journal", "compact", "j1.db").stderr
 
 
+def test_a_journal_is_not_merged_into_itself_nor_with_one_that_is_not_there(run: Run, rows: Path) -> None:
+    assert run("map", "mails.py:classify", rows, "--journal", "j.db").code == 0
+    (rows.parent / "link.db").hardlink_to(rows.parent / "j.db")
+    refused = run("journal", "merge", "j.db", "link.db")
+    assert (refused.code, refused.stderr) == (2, "mellea: the journal 'link.db' can't be merged into itself\n")
+    refused = run("journal", "merge", "new.db", "j.db", "none.db")
+    assert (refused.code, refused.stderr) == (2, "mellea: there is no journal 'none.db'\n")
+    assert not (rows.parent / "new.db").exists()
+    assert not (rows.parent / "none.db").exists()
+
+
+def test_answers_of_a_function_that_the_journal_does_not_know_are_refused(run: Run, rows: Path) -> None:
+    assert run("map", "mails.py:classify", rows, "--journal", "j.db").code == 0
+    [job] = Journal(rows.parent / "j.db").count()
+    assert len(lines(run("journal", "export", "j.db", "--job", job).stdout)) > 0
+    refused = run("journal", "export", "j.db", "--job", "clasify")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert f"has no answers of 'clasify'; it has those of: {job!r}" in refused.stderr
+
+
 def test_the_batches_of_a_journal_are_cancelled(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "run.db")
     with serve("gemini", BatchServer(looks=1000)) as server:
@@ -203,6 +223,23 @@ def test_an_output_that_would_overwrite_the_rows_or_the_journal_is_refused(
     assert (refused.code, refused.stdout, rows.read_text()) == (2, "", before)
     assert refused.stderr.startswith(f"mellea: {outputs[-2]} ")
     assert not (rows.parent / "same.db").exists()
+
+
+def test_the_rows_are_no_journal_and_neither_is_a_folder(run: Run, rows: Path) -> None:
+    before = rows.read_text()
+    for more in ([], ["--resume"]):
+        refused = run("map", "mails.py:classify", "rows.jsonl", "--journal", "rows.jsonl", *more)
+        assert (refused.code, rows.read_text()) == (2, before)
+        assert "the journal and the file of rows are the same file" in refused.stderr
+        refused = run("map", "mails.py:classify", "rows.jsonl", "--journal", ".", *more)
+        assert (refused.code, refused.stderr) == (2, "mellea: the journal '.' is a folder; name a file\n")
+
+
+def test_a_file_without_rows_is_told(run: Run, rows: Path) -> None:
+    for name, content in {"empty.csv": "", "header.csv": "text\n", "blank.jsonl": "\n \n"}.items():
+        (rows.parent / name).write_text(content)
+        done = run("map", "mails.py:classify", name)
+        assert (done.code, done.stdout, done.stderr) == (0, "", f"mellea: {name!r} has no rows\n")
 
 
 def test_an_output_that_cannot_be_written_is_told_before_anything_is_asked(run: Run, rows: Path) -> None:

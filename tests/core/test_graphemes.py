@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mellea.core.graphemes import cut_graphemes, grapheme_ends
+from mellea.core.graphemes import cut_graphemes, find_grapheme_ends
 
 WHOLE = {
     "a letter with an accent": "e\u0301",
@@ -72,7 +72,7 @@ def test_the_pieces_are_the_text_and_no_piece_begins_with_a_mark(text: str, size
     for before, piece in itertools.pairwise(pieces):
         is_mark = unicodedata.category(piece[0]) in ("Mn", "Me", "Mc")
         assert not is_mark or unicodedata.category(before[-1]) in ("Cc", "Zl", "Zp")
-    ends = list(grapheme_ends(text))
+    ends = list(find_grapheme_ends(text))
     assert len(pieces) == -(-len(ends) // size)
 
 

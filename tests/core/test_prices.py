@@ -28,7 +28,15 @@ from mellea.core.events import (
 )
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import UsageError
-from mellea.prices import Price, cost, cost_of, cost_of_events, price_of, reset_prices, set_prices
+from mellea.prices import (
+    Price,
+    compute_cost,
+    compute_events_cost,
+    compute_thunk_cost,
+    find_price,
+    reset_prices,
+    set_prices,
+)
 from mellea.stdlib.requirements import req, simple_validate
 from mellea.stdlib.sampling import RejectionSamplingStrategy, SOFAIStrategy
 from mellea.testing import ScriptedBackend
@@ -45,12 +53,12 @@ def _list_prices() -> Iterator[None]:
 def test_each_kind_of_token_has_its_price() -> None:
     set_prices({"x/m": Price(1, 10, 0.1, 2, 20)})
     usage = Usage(input_tokens=100, output_tokens=50, cached_tokens=30, cache_write_tokens=20, reasoning_tokens=10)
-    assert cost(usage, "x", "m") == pytest.approx((50 * 1 + 30 * 0.1 + 20 * 2 + 40 * 10 + 10 * 20) / MILLION)
+    assert compute_cost(usage, "x", "m") == pytest.approx((50 * 1 + 30 * 0.1 + 20 * 2 + 40 * 10 + 10 * 20) / MILLION)
 
 
 def test_reasoning_without_a_price_of_its_own_is_billed_as_output() -> None:
     set_prices({"x/m": Price(1, 10)})
-    assert cost(Usage(0, 50, reasoning_tokens=40), "x", "m") == pytest.approx(500 / MILLION)
+    assert compute_cost(Usage(0, 50, reasoning_tokens=40), "x", "m") == pytest.approx(500 / MILLION)
 
 
 @pytest.mark.parametrize(
@@ -71,25 +79,25 @@ def test_reasoning_without_a_price_of_its_own_is_billed_as_output() -> None:
 )
 def test_a_cost_with_an_unknown_part_is_none(price: Price, usage: Usage | None) -> None:
     set_prices({"x/m": price})
-    assert cost(usage, "x", "m") is None
+    assert compute_cost(usage, "x", "m") is None
 
 
 def test_no_tokens_of_a_kind_need_no_price() -> None:
     set_prices({"x/m": Price(1), "x/n": Price(output=1)})
-    assert cost(Usage(MILLION, 0), "x", "m") == 1
-    assert cost(Usage(0, MILLION), "x", "n") == 1
+    assert compute_cost(Usage(MILLION, 0), "x", "m") == 1
+    assert compute_cost(Usage(0, MILLION), "x", "n") == 1
 
 
 def test_a_batch_has_its_factor_and_without_one_its_cost_is_unknown() -> None:
     set_prices({"x/m": Price(1, 10, 0.1, batch=0.5), "x/n": Price(1, 10)})
-    assert cost(Usage(100, 10), "x", "m", batch=True) == pytest.approx(100 / MILLION)
-    assert cost(Usage(100, 10, cached_tokens=1), "x", "m", batch=True) is None
-    assert cost(Usage(100, 10), "x", "n", batch=True) is None
+    assert compute_cost(Usage(100, 10), "x", "m", batch=True) == pytest.approx(100 / MILLION)
+    assert compute_cost(Usage(100, 10, cached_tokens=1), "x", "m", batch=True) is None
+    assert compute_cost(Usage(100, 10), "x", "n", batch=True) is None
 
 
 def test_long_prompts_have_prices_of_their_own() -> None:
-    assert cost(Usage(200_000, 0), "gemini", "gemini-2.5-pro") == pytest.approx(0.25)
-    assert cost(Usage(200_001, 0), "gemini", "gemini-2.5-pro") == pytest.approx(0.5000025)
+    assert compute_cost(Usage(200_000, 0), "gemini", "gemini-2.5-pro") == pytest.approx(0.25)
+    assert compute_cost(Usage(200_001, 0), "gemini", "gemini-2.5-pro") == pytest.approx(0.5000025)
 
 
 @pytest.mark.parametrize(
@@ -115,20 +123,20 @@ def test_long_prompts_have_prices_of_their_own() -> None:
 )
 def test_a_model_is_found_by_its_name_or_without_its_date(model: str, listed: str | None) -> None:
     provider, _, name = model.partition("/")
-    assert price_of(provider, name) == (None if listed is None else prices.prices()[listed])
+    assert find_price(provider, name) == (None if listed is None else prices.list_prices()[listed])
 
 
 def test_a_dated_model_with_an_entry_of_its_own_has_that_one() -> None:
-    assert cost(Usage(1, 1), "openai", "gpt-4o-2024-05-13") is None
+    assert compute_cost(Usage(1, 1), "openai", "gpt-4o-2024-05-13") is None
 
 
 def test_a_model_on_ones_own_machine_costs_nothing() -> None:
-    assert cost(Usage(1000, 1000, 10, 10, 10), "llama_cpp", "default") == 0.0
-    assert cost(Usage(), "llama_cpp", "default") is None
+    assert compute_cost(Usage(1000, 1000, 10, 10, 10), "llama_cpp", "default") == 0.0
+    assert compute_cost(Usage(), "llama_cpp", "default") is None
 
 
 def test_every_list_price_is_dated_and_complete_enough_to_price_a_plain_call() -> None:
-    for name, price in prices.prices().items():
+    for name, price in prices.list_prices().items():
         if name.endswith("/*"):
             continue
         assert re.fullmatch(r"20\d\d-\d\d(-\d\d)?", price.as_of), name
@@ -139,16 +147,16 @@ def test_every_list_price_is_dated_and_complete_enough_to_price_a_plain_call() -
 
 def test_a_program_adds_and_replaces_prices_by_a_mapping_or_a_file(tmp_path: Path) -> None:
     set_prices({"openai/gpt-4o": {"input": 1, "output": 1}, "x/*": {"input": 2, "output": 2}})
-    assert cost(Usage(MILLION, 0), "openai", "gpt-4o") == 1
-    assert cost(Usage(MILLION, 0), "x", "whatever") == 2
-    assert price_of("openai", "gpt-4o-mini") is not None
+    assert compute_cost(Usage(MILLION, 0), "openai", "gpt-4o") == 1
+    assert compute_cost(Usage(MILLION, 0), "x", "whatever") == 2
+    assert find_price("openai", "gpt-4o-mini") is not None
     file = tmp_path / "prices.json"
     file.write_text(json.dumps({"x/long": {"input": 1, "up_to": 10, "above": {"input": 3, "output": 3}}}))
     set_prices(file, replace=True)
-    assert list(prices.prices()) == ["x/long"]
-    assert cost(Usage(MILLION, 0), "x", "long") == 3
+    assert list(prices.list_prices()) == ["x/long"]
+    assert compute_cost(Usage(MILLION, 0), "x", "long") == 3
     reset_prices()
-    assert cost(Usage(MILLION, 0), "openai", "gpt-4o") == 2.5
+    assert compute_cost(Usage(MILLION, 0), "openai", "gpt-4o") == 2.5
 
 
 @pytest.mark.parametrize(
@@ -165,10 +173,10 @@ def test_a_program_adds_and_replaces_prices_by_a_mapping_or_a_file(tmp_path: Pat
     ],
 )
 def test_wrong_prices_are_refused_and_change_nothing(table: Any, said: str) -> None:
-    before = prices.prices()
+    before = prices.list_prices()
     with pytest.raises(UsageError, match=said):
         set_prices(table)
-    assert prices.prices() is before
+    assert prices.list_prices() is before
 
 
 def test_a_file_that_isnt_json_or_too_big_is_refused(tmp_path: Path) -> None:
@@ -185,32 +193,32 @@ def test_prices_are_set_from_several_threads_and_none_is_lost() -> None:
     def add(number: int) -> None:
         for step in range(20):
             set_prices({f"x/{number}-{step}": Price(number)})
-            assert price_of("x", f"{number}-{step}") == Price(number)
+            assert find_price("x", f"{number}-{step}") == Price(number)
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(name.startswith("x/") for name in prices.prices()) == 160
+    assert sum(name.startswith("x/") for name in prices.list_prices()) == 160
 
 
 def test_each_request_of_a_run_is_priced_by_itself() -> None:
     set_prices({"x/m": Price(1, 1, up_to=1000, above=Price(100, 100))})
     one: list[Event] = [TextDelta("a"), UsageEvent(Usage(600, 1)), UsageEvent(Usage(600, 400)), StreamEnd("stop")]
     steps = [StepStart(1), *one[:-1], ToolResult(ToolOutput("c", "f", 1)), StepEnd(1), StepStart(2), *one]
-    assert cost_of_events(one, "x", "m") == pytest.approx(1000 / MILLION)
-    assert cost_of_events(steps, "x", "m") == pytest.approx(2000 / MILLION), "not as one prompt of 1,200 tokens"
+    assert compute_events_cost(one, "x", "m") == pytest.approx(1000 / MILLION)
+    assert compute_events_cost(steps, "x", "m") == pytest.approx(2000 / MILLION), "not as one prompt of 1,200 tokens"
     attempts = [AttemptStart(1), *steps, AttemptStart(2), *one, AttemptAccepted(2)]
-    assert cost_of_events(attempts, "x", "m") == pytest.approx(3000 / MILLION)
+    assert compute_events_cost(attempts, "x", "m") == pytest.approx(3000 / MILLION)
 
 
 def test_a_run_with_a_request_of_unknown_usage_costs_none() -> None:
     set_prices({"x/m": Price(1, 1)})
     known: list[Event] = [TextDelta("a"), UsageEvent(Usage(1, 1)), StreamEnd("stop")]
-    assert cost_of_events([AttemptStart(1), TextDelta("x"), AttemptStart(2), *known], "x", "m") is None
-    assert cost_of_events([AttemptStart(1), AttemptStart(2), *known], "x", "m") is not None
-    assert cost_of_events(known, "x", "other") is None
+    assert compute_events_cost([AttemptStart(1), TextDelta("x"), AttemptStart(2), *known], "x", "m") is None
+    assert compute_events_cost([AttemptStart(1), AttemptStart(2), *known], "x", "m") is not None
+    assert compute_events_cost(known, "x", "other") is None
 
 
 def _scripted(*replies: Any, model: str = "m") -> ScriptedBackend:
@@ -221,12 +229,12 @@ def _scripted(*replies: Any, model: str = "m") -> ScriptedBackend:
 
 def test_a_thunk_costs_what_its_requests_do_together() -> None:
     set_prices({"scripted/m": Price(1, 1)})
-    assert cost_of(mellea.start_session(_scripted("a")).instruct("x")) == pytest.approx(7 / MILLION)
+    assert compute_thunk_cost(mellea.start_session(_scripted("a")).instruct("x")) == pytest.approx(7 / MILLION)
     long = req("long", validation_fn=simple_validate(lambda text: len(text) > 2))
     m = mellea.start_session(_scripted("a", "bb", "ccc"))
     thunk = m.instruct("x", requirements=[long], strategy=RejectionSamplingStrategy(loop_budget=3))
-    assert cost_of(thunk) == pytest.approx(21 / MILLION)
-    assert cost_of(thunk.sampling.result) == pytest.approx(7 / MILLION)
+    assert compute_thunk_cost(thunk) == pytest.approx(21 / MILLION)
+    assert compute_thunk_cost(thunk.sampling.result) == pytest.approx(7 / MILLION)
 
 
 def test_attempts_of_several_models_each_have_their_price() -> None:
@@ -234,18 +242,18 @@ def test_attempts_of_several_models_each_have_their_price() -> None:
     long = req("long", validation_fn=simple_validate(lambda text: len(text) > 2))
     m = mellea.start_session(_scripted("a", model="fast"))
     thunk = m.instruct("x", requirements=[long], strategy=SOFAIStrategy(_scripted("ccc", model="slow"), loop_budget=1))
-    assert cost_of(thunk) == pytest.approx(77 / MILLION)
+    assert compute_thunk_cost(thunk) == pytest.approx(77 / MILLION)
 
 
 async def _pending_cost() -> float | None:
-    return cost_of(await mellea.start_session(_scripted("a")).ainstruct("x", await_result=False))
+    return compute_thunk_cost(await mellea.start_session(_scripted("a")).ainstruct("x", await_result=False))
 
 
 @pytest.mark.anyio
 async def test_what_isnt_computed_or_has_no_provider_costs_none() -> None:
     set_prices({"scripted/m": Price(1, 1)})
     assert await _pending_cost() is None
-    assert cost_of(ComputedModelOutputThunk("a")) is None
+    assert compute_thunk_cost(ComputedModelOutputThunk("a")) is None
 
 
 def test_a_file_of_prices_that_is_not_there_is_named_with_what_to_give(tmp_path: Path) -> None:

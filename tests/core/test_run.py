@@ -16,7 +16,7 @@ from mellea.core.events import Event, KeepAlive, StreamEnd, TextDelta, ToolEnd, 
 from mellea.core.iterators import Cursor
 from mellea.core.options import Deadlines
 from mellea.core.runtime import Run, needs
-from mellea.core.runtime.loop import current_loop, new_waiter
+from mellea.core.runtime.loop import create_waiter, get_current_loop
 from mellea.core.runtime.waits import Clock
 from mellea.core.state import TRANSITIONS, State
 from mellea.errors import (
@@ -108,7 +108,7 @@ def test_of_many_threads_that_end_a_run_one_wins() -> None:
 
 
 def test_a_run_finished_from_the_start_has_ended() -> None:
-    run = Run.finished(in_state(State.DONE).so_far(), 5, [TextDelta("early")])
+    run = Run.make_finished(in_state(State.DONE).so_far(), 5, [TextDelta("early")])
     assert (run.state, run.is_final, run.is_closed, run.parsed, run.text()) == (State.DONE, True, True, 5, "early")
 
 
@@ -473,15 +473,15 @@ async def test_what_turns_ready_between_the_look_and_the_wait_is_seen(launch) ->
 
     assert await tries(lambda run, looks: run.until(lambda: next(looks))) < 0.5
     run_in_thread = anyio.to_thread.run_sync
-    assert await tries(lambda run, looks: run_in_thread(run.until_blocking, lambda: next(looks))) < 0.5
+    assert await tries(lambda run, looks: run_in_thread(run.wait_until_blocking, lambda: next(looks))) < 0.5
 
 
 @pytest.mark.anyio
 async def test_who_waits_for_the_end_isnt_woken_by_each_delta(launch, monkeypatch) -> None:
     made: list[Any] = []
     thunk = launch(ScriptedBackend([step for _ in range(100) for step in ("a", Pause(0))]))
-    loop = current_loop()
-    monkeypatch.setattr(loop, "make_waiter", lambda: made.append(new_waiter()) or made[-1])
+    loop = get_current_loop()
+    monkeypatch.setattr(loop, "make_waiter", lambda: made.append(create_waiter()) or made[-1])
     await thunk
     assert len(made) == 1
 

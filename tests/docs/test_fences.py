@@ -26,8 +26,8 @@ CHAPTERS = list(
 @pytest.mark.parametrize(("page", "chapter"), CHAPTERS, ids=[f"{_name(page)}: {title}" for page, title in CHAPTERS])
 def test_the_fences_of_a_chapter_run(python: Chapters, page: Path, chapter: str) -> None:
     codes = [fence.code for fence in fences(page) if fence.chapter == chapter]
-    for package, group in {"fastapi": "web", "dbos": "durable"}.items():
-        if any(f"from {package}" in code for code in codes):
+    for package, group in {"fastapi": "web", "dask": "engines", "dbos": "durable"}.items():
+        if any(re.search(rf"\b(from|import) {package}\b", code) for code in codes):
             pytest.importorskip(package, reason=f"the group {group} isn't installed")
     done = python.run(page, chapter, asks_the_model=page.name == "README.md" and page.parent == ROOT)
     assert done.returncode == 0, done.out + done.err

@@ -20,13 +20,15 @@ def test_a_chapter_answers_a_question_and_ends_with_an_exercise(chapter: Path) -
     title, _, question, *_ = text.split("\n")
     assert re.fullmatch(rf"# Chapter {int(chapter.stem[:2])}: .+", title)
     assert re.fullmatch(r"\*.+\?\*", question)
-    assert text.index("```python") < text.index("\n## "), "it begins with a program"
+    assert text.startswith(f"{title}\n\n{question}\n\n```python\n"), "it begins with a program"
     assert text.index("```text") < text.index("\n## "), "and what that prints"
     _, _, exercise = text.partition("\n## Exercise\n")
     solution = re.search(r"<summary>A solution</summary>\n(.*?)</details>", exercise, re.DOTALL)
     assert solution and "```python" in solution[1]
     assert "(../glossary.md)" in exercise
-    assert fences(chapter)[0].language == "python"
+    first = fences(chapter)[0]
+    assert first.language == "python"
+    compile(first.code, chapter.name, "exec")  # a script, which has no `await` outside of a function
 
 
 def test_the_contents_name_every_chapter_with_its_question() -> None:

@@ -139,6 +139,18 @@ def test_two_who_always_say_the_same_thing_show_no_agreement() -> None:
         measure_agreement([True], [])
 
 
+def test_missing_labels_are_neither_agreement_nor_against_it() -> None:
+    known = measure_agreement([True, False, True, False], [True, False, False, False])
+    nan = float("nan")
+    gaps = measure_agreement([True, None, False, nan, True, False, None], [True, None, False, True, False, False, nan])
+    assert gaps == known
+    assert gaps.count == 4
+    with pytest.raises(UsageError, match="nothing that both labelled: of 2 pairs each has a label missing"):
+        measure_agreement([None, True], [True, None])
+    with pytest.raises(UsageError, match=r"a label is a plain value, .* not \['a'\]"):
+        measure_agreement([["a"]], [["a"]])
+
+
 async def test_a_judge_is_compared_with_peoples_labels() -> None:
     judge = ScriptedBackend(
         lambda request: json.dumps(

@@ -151,6 +151,25 @@ def test_scores_have_means_and_comparisons() -> None:
     assert str(found).startswith("'write_more' is better than 'write' at 'rate': a mean score of 0.550 against 0.450")
 
 
+def test_scores_of_a_check_that_gives_none_cannot_be_compared() -> None:
+    def rate(value: str) -> Any:
+        return ValidationResult(True, score=1.0)
+
+    def short(value: str) -> bool:
+        return len(value) < 9
+
+    report = mellea.evaluate({"one": str.upper, "two": str.lower}, ["a", "b"], checks=[short, rate])
+    assert report.compare_scores().check == "rate", "the only one that gives scores"
+    with pytest.raises(
+        UsageError, match=r"the check 'short' gives no scores .* there are: 'rate'\); .*check='short'\)"
+    ):
+        report.compare_scores(check="short")
+    plain = mellea.evaluate({"one": str.upper, "two": str.lower}, ["a", "b"], checks=[short])
+    with pytest.raises(UsageError, match=r"the check 'short' gives no scores .*: none"):
+        plain.compare_scores()
+    assert plain.score("one") is None
+
+
 def test_a_check_without_a_reason_is_named_where_it_failed() -> None:
     report = mellea.evaluate(guess, ["x"], checks=[Requirement("never", lambda context: False)])
     assert "not: never" in str(report)

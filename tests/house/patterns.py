@@ -59,16 +59,28 @@ def _in_file(path: Path) -> Iterator[Pattern]:
         # One that is handed on is used by what is called on some parameter.
         seen = {method} if method != "compile" else used.get(name) or handed_on or {"search", "finditer"}
         methods = tuple(sorted(seen))
-        place = f"{path.relative_to(ROOT).as_posix()}:{name or node.lineno}"
-        yield Pattern(place, ast.unparse(node.args[0]), methods, _compiled(node, constants))
+        place = path.relative_to(ROOT).as_posix()
+        source = ast.unparse(node.args[0])
+        # One out of a dict stands for each that is in it.
+        members = _members(node.args[0], constants)
+        for member in members:
+            yield Pattern(f"{place}:{member}", member, methods, _compiled(node, constants, repr(constants[member])))
+        if not members:
+            yield Pattern(f"{place}:{name or node.lineno}", source, methods, _compiled(node, constants, source))
 
 
-def _compiled(node: ast.Call, constants: dict[str, Any]) -> re.Pattern[Any] | None:
+def _members(source: ast.AST, constants: dict[str, Any]) -> list[str]:
+    if not isinstance(source, ast.Subscript):
+        return []
+    return [name for name in constants if name.startswith(f"{ast.unparse(source.value)}[")]
+
+
+def _compiled(node: ast.Call, constants: dict[str, Any], source: str) -> re.Pattern[Any] | None:
     flags = [arg for arg in node.args[1:] if re.match(r"re\.[A-Z]", ast.unparse(arg))]
     flags += [keyword.value for keyword in node.keywords if keyword.arg == "flags"]
     scope = {"re": re, **constants}
     try:
-        pattern = eval(ast.unparse(node.args[0]), scope)
+        pattern = eval(source, scope)
         value = 0
         for flag in flags:
             value |= eval(ast.unparse(flag), scope)

@@ -1,4 +1,4 @@
-"""`import mellea` is cheap, starts no thread, and loads nothing that isn't used yet."""
+"""`import mellea` is cheap, starts no thread, and loads nothing that isn't used yet; nor does a call for plain text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from typing import Any
 
 LIMIT_SECONDS = 0.1
 NOT_LOADED = ("anyio", "httpx", "jinja2", "pydantic", "trio", "xllamacpp")
+
+NOT_LOADED_FOR_TEXT = (
+    "httpx",
+    "jinja2",
+    "mellea._mellea_08",
+    "mellea.core.progress",
+    "mellea.core.structured",
+    "mellea.stdlib.components.repair",
+    "mellea.stdlib.tools.policy",
+    "mellea.stdlib.tools.tool_loop",
+    "mellea.telemetry",
+    "pydantic",
+)
 
 PROBE = """
 import json, sys, threading, time
@@ -52,3 +65,22 @@ def test_importing_mellea_loads_only_what_it_needs() -> None:
         f"`import mellea` loads {loaded}; `python -X importtime -c 'import mellea'` shows by way of which module. "
         "The front door loads a name on its first use"
     )
+
+
+CALL = """
+import json, sys
+import mellea
+from mellea.backends.openai import OpenAIBackend
+from mellea.errors import BackendError
+m = mellea.MelleaSession(OpenAIBackend("m", base_url="http://127.0.0.1:9/v1", api_key="", retries=0))
+try:
+    m.instruct("Write about {{topic}}.", user_variables={"topic": "a lighthouse"})
+except BackendError:
+    print(json.dumps(list(sys.modules)))
+"""
+
+
+def test_a_call_for_plain_text_loads_only_what_it_needs() -> None:
+    modules = json.loads(_python("-c", CALL).stdout)
+    loaded = [package for package in NOT_LOADED_FOR_TEXT if package in modules]
+    assert not loaded, f"a call for plain text loads {loaded}, which is waited for before the first text"

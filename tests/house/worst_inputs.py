@@ -7,6 +7,7 @@ from __future__ import annotations
 Worst = tuple[str, str, str]
 
 WORST: dict[str, tuple[Worst, ...]] = {
+    r"/v\d": (("", "/v", "x"),),
     r"[ \t\n\r]*+": (("", " ", "\x00"),),
     r'[^"\\]*+': (("", "a", "\\"),),
     r"\\(?:u([0-9a-fA-F]{4})|([^u])|u)": (("", "\\u", ""), ("", "\\", "")),

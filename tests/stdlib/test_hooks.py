@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +12,13 @@ import anyio
 import pytest
 
 import mellea
-from mellea.core import ImageBlock, Message, Request, ToolCall
+from mellea.core import ImageBlock, Message, ModelOption, Request, ToolCall
 from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, ToolEnd
+from mellea.core.options import Deadlines
 from mellea.core.results import EmbeddingResult, ImageResult
-from mellea.errors import OutputError, UsageError
+from mellea.errors import DeadlineError, OutputError, UsageError
 from mellea.stdlib.requirements import check, simple_validate
-from mellea.testing import Pause, ScriptedBackend
+from mellea.testing import Pause, RecordingObserver, ScriptedBackend
 from mellea.traces import Observer, observe
 
 pytestmark = pytest.mark.anyio
@@ -249,3 +251,65 @@ async def test_a_hook_that_chooses_no_backend_is_an_error() -> None:
     m = mellea.MelleaSession(ScriptedBackend("x"))
     with observe(Ask("openai")), pytest.raises(UsageError, match="returns a backend, or None, not 'openai'"):
         await m.ainstruct("Hello")
+
+
+class Slow(Observer):
+    """Takes longer than a provider may be silent."""
+
+    def __init__(self, seconds: float = 0.3) -> None:
+        self.seconds = seconds
+
+    async def before_request(self, request: Request) -> None:
+        await anyio.sleep(self.seconds)
+
+    def choose_backend(self, backend: Any, request: Request) -> None:
+        time.sleep(self.seconds)
+
+    def after_response(self, events: Sequence[Event]) -> None:
+        time.sleep(self.seconds)
+
+
+async def test_a_slow_hook_isnt_taken_for_a_silent_provider_but_a_silent_provider_still_is() -> None:
+    silence = {ModelOption.TIMEOUT: Deadlines(first_byte=0.15, between_bytes=0.15, total=None)}
+    m = mellea.start_session(ScriptedBackend(["a", "b"], [Pause(float("inf"))], ["c"]))
+    with observe(Slow()):
+        assert (await m.ainstruct("x", model_options=silence)).value == "ab"
+        with pytest.raises(DeadlineError, match=r"silent for 0\.15 s"), anyio.fail_after(30):
+            await m.ainstruct("x", model_options=silence)
+    with observe(Slow(float("inf"))), anyio.fail_after(30), pytest.raises(DeadlineError, match=r"not done"):
+        await m.ainstruct("x", model_options={ModelOption.TIMEOUT: Deadlines(total=0.2)})
+
+
+async def test_a_call_that_is_cancelled_in_a_hook_leaves_nothing_behind() -> None:
+    m = mellea.start_session(ScriptedBackend("a"))
+    slow = Slow(float("inf"))
+    with observe(slow), anyio.move_on_after(0.1):
+        await m.ainstruct("x")
+    assert m.backend.requests == []  # type: ignore[attr-defined]
+    with observe(Slow(0)):
+        assert (await m.ainstruct("x")).value == "a"
+
+
+async def test_a_hook_changes_the_options_the_tools_and_the_model_of_a_request() -> None:
+    def look(place: str) -> str:
+        """Look somewhere."""
+        return f"a cat in {place}"
+
+    small = ScriptedBackend("from the small one")
+
+    class Policy(Observer):
+        def before_request(self, request: Request) -> Request:
+            kept = tuple(tool for tool in request.tools if tool.name != "look")
+            return replace(request, tools=kept, options={**request.options, ModelOption.TEMPERATURE: 0.25})
+
+        def choose_backend(self, backend: Any, request: Request) -> Any:
+            return small
+
+    large = ScriptedBackend("from the large one")
+    with observe(RecordingObserver()) as told, observe(Policy()):
+        thunk = await mellea.start_session(large).ainstruct("x", tools=[look], tool_calls="run")
+    assert thunk.value == "from the small one" and not large.requests
+    (request,) = small.requests
+    assert request.tools == () and request.options[ModelOption.TEMPERATURE] == 0.25
+    span = next(span for span in told.spans if span.is_request)
+    assert span.request is not None and span.request.options == request.options and span.request.tools == ()

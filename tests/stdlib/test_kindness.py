@@ -14,7 +14,7 @@ import pytest
 
 import mellea
 from mellea import tools
-from mellea.core import ComputedModelOutputThunk
+from mellea.core import ComputedModelOutputThunk, Requirement, ToolCall, Usage
 from mellea.errors import UsageAttributeError, UsageError, UsageTypeError
 from mellea.stdlib import functional
 from mellea.stdlib.requirements import req
@@ -274,6 +274,10 @@ def test_a_mistake_of_a_newcomer_is_told_with_its_cure(case: str) -> None:
 MELLEA: Any = mellea
 CTX: Any = mellea.ChatContext()
 LIMITS: Any = tools.Limits
+USAGE: Any = Usage(input_tokens=1)
+CALL: Any = ToolCall("1", "weather", {})
+MESSAGE: Any = mellea.Message("user", "x")
+REQUIREMENT: Any = Requirement
 
 WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "mellea.instruct": (lambda: MELLEA.instruct("x"), "it belongs to a session: m = mellea.start_session(…), then m.i"),
@@ -290,6 +294,16 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "tool": (lambda: MELLEA.tool(needs_approval=True), "requires_approval=…"),
     "context with a backend": (lambda: mellea.start_session(BACKEND, context=CTX), "'ctx' here"),
     "context without a backend": (lambda: mellea.start_session(memory=CTX), "'ctx' here"),
+    "provider": (lambda: MELLEA.start_session(provider="openai"), "start_session('provider/model')"),
+    "model_name": (lambda: MELLEA.start_session(model_name="x"), "start_session('provider/model')"),
+    "deltas": (lambda: M.instruct("x").deltas, "iterate over the thunk itself"),  # type: ignore[attr-defined]
+    "usage of a session": (lambda: M.usage, "m.instruct(…).usage"),
+    "prompt_tokens": (lambda: USAGE.prompt_tokens, ".input_tokens are the tokens of the prompt"),
+    "arguments of a call": (lambda: CALL.arguments, ".tool_args are the arguments"),
+    "parts of a message": (lambda: MESSAGE.parts, ".text is the text"),
+    "chunking": (lambda: REQUIREMENT("x", chunking="word"), "scope=… is the unit"),
+    "OpenAI's client": (lambda: M.chat.completions.create(messages=[]), "m.chat(…) says a message, or a list"),
+    "callbacks": (lambda: M.instruct("x", callbacks=[]), "mellea.observe(…)"),
     "a schema as a tool": (lambda: M.instruct("x", tools=[{"type": "function"}]), "pass the function itself"),
     "workers": (lambda: MELLEA.map(len, ["a"], workers=3), "it is 'concurrency' here"),
 }

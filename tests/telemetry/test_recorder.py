@@ -25,7 +25,7 @@ import mellea
 from mellea.backends.openai import OpenAIBackend
 from mellea.core import ToolCall, Usage
 from mellea.core.events import KeepAlive, ToolEnd
-from mellea.core.masking import known_secrets
+from mellea.core.masking import list_known_secrets
 from mellea.core.observer import add_observer, remove_observer
 from mellea.core.sqlite import Database
 from mellea.errors import ConfigurationError, ConnectError, OverloadedError, StateError, UsageError
@@ -211,7 +211,7 @@ def test_the_key_of_a_backend_is_hidden_wherever_it_is_said(file: Path) -> None:
     assert backend.api_key == key and short.api_key == "sesame"
     del backend, short
     gc.collect()
-    assert key not in known_secrets(), "a key is forgotten with its backend"
+    assert key not in list_known_secrets(), "a key is forgotten with its backend"
 
 
 def test_the_standard_switch_decides_about_content(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -766,3 +766,13 @@ def test_a_models_name_may_have_commas(file: Path) -> None:
             m.instruct("x")
     (run,) = read_runs(file)
     assert sorted(run["models"]) == ["one, the first", 'two "quoted"']
+
+
+def test_a_run_of_very_many_different_prompts_can_be_read(file: Path) -> None:
+    m = session(*["a"] * 1200)
+    with record(file, content=True), mellea.traces.start("many"):
+        for number in range(1200):
+            m.instruct(f"row {number}")
+    (run,) = read_runs(file)
+    asked = [span["messages"][-1]["parts"][0]["content"] for span in read_run(file, run["id"]) if span["is_request"]]
+    assert asked == [f"row {number}" for number in range(1200)]

@@ -13,7 +13,7 @@ import pytest
 
 import mellea
 from mellea.core.observer import listening
-from mellea.errors import MissingExtraError, UsageError
+from mellea.errors import ConfigurationError, MissingExtraError, UsageError
 from mellea.testing import ScriptedBackend
 from tests.telemetry.conftest import Seen
 from tests.telemetry.receiver import Receiver
@@ -310,3 +310,16 @@ def test_a_forked_child_traces_what_it_begins_itself() -> None:
         MELLEA_TELEMETRY="console",
     )
     assert [line.split("  ")[0] for line in done.stderr.splitlines()] == ["chat script", "parent"]
+
+
+@pytest.mark.parametrize("switch", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"])
+def test_a_protocol_that_cant_be_spoken_is_said_in_words(monkeypatch: pytest.MonkeyPatch, switch: str) -> None:
+    monkeypatch.setenv(switch, "http/json")
+    with pytest.raises(ConfigurationError, match=f"{switch} takes 'http/protobuf' or 'grpc', not 'http/json'"):
+        mellea.telemetry.enable("otlp")
+    monkeypatch.setenv(switch, "grpc")
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    for module in [name for name in sys.modules if "otlp.proto.grpc" in name]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(MissingExtraError, match="pip install opentelemetry-exporter-otlp-proto-grpc"):
+        mellea.telemetry.enable("otlp")

@@ -161,10 +161,10 @@ class BoundToItsFirstLoop(Broken):
         self._loop: Any = None
 
     async def run(self, request):
-        from mellea.core.runtime.loop import current_loop
+        from mellea.core.runtime.loop import get_current_loop
 
-        self._loop = self._loop or current_loop().native
-        if self._loop is not current_loop().native:
+        self._loop = self._loop or get_current_loop().native
+        if self._loop is not get_current_loop().native:
             raise RuntimeError("attached to a different loop")
         async for event in super().run(request):
             yield event

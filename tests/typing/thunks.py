@@ -89,7 +89,7 @@ def a_computed_thunk_is_a_thunk(thunk: ComputedModelOutputThunk[int]) -> ModelOu
     return thunk
 
 
-async def together(m: MelleaSession, one: ModelOutputThunk[int], two: ComputedModelOutputThunk[int]) -> None:
+async def run_together(m: MelleaSession, one: ModelOutputThunk[int], two: ComputedModelOutputThunk[int]) -> None:
     assert_type(await mellea.gather(m.ainstruct("a"), m.ainstruct("b")), list[ComputedModelOutputThunk[str]])
     assert_type(
         await mellea.gather(m.ainstruct("a"), one), list[ComputedModelOutputThunk[str] | ComputedModelOutputThunk[int]]

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,51 @@ def test_little_is_enough(open_page: Open, spans: list[dict[str, Any]]) -> None:
     page = open_page(spans)
     assert page.locator(".row").count() == len(spans)
     assert page.locator("#empty").is_visible() is (not spans)
+
+
+def test_calls_without_a_name_say_what_they_ask_for(open_page: Open) -> None:
+    def asked(text: str, **more: Any) -> dict[str, Any]:
+        return _call(messages=[{"role": "user", "parts": [{"type": "text", "content": text}]}], **more)
+
+    page = open_page([asked("row \n 1"), asked("row 2", id=2), asked("row 3", id=3, given_name="named")])
+    names = [row.inner_text().replace("\n", " ") for row in page.locator(".row .name").all()]
+    assert [name.split("row")[1:] for name in names] == [[" 1"], [" 2"], []]
+
+
+def test_sums_of_which_a_part_is_unknown_are_at_least_that(open_page: Open) -> None:
+    trace = {"id": 1, "kind": "trace", "name": "t", "status": "ok", "started": 1.0, "seconds": 1.0}
+    known = _call(id=2, parent=1, input_tokens=12_345, output_tokens=600)
+    page = open_page([trace, known, _call(id=3, parent=1, status="cancelled")])
+    cell = page.locator(".row .tokens").first
+    assert cell.inner_text() == "≥ 12,945"
+    assert cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth"), "the number is cut off"
+
+
+def test_every_length_of_time_fits_its_column(open_page: Open) -> None:
+    lengths = (0.0000041, 0.000041, 0.00041, 0.00099951, 0.0041, 0.41, 4.1, 41.0, 410.0, 41_000.0)
+    page = open_page([_call(id=number, seconds=seconds) for number, seconds in enumerate(lengths, 1)])
+    cells = page.locator(".row .seconds")
+    assert cells.all_inner_texts() == [
+        "4.1 µs", "41 µs", "410 µs", "1.0 ms", "4.1 ms", "410 ms", "4.10 s", "41.0 s", "6 m 50 s", "11 h 23 m",
+    ]  # fmt: skip
+    assert cells.evaluate_all("cells => cells.every(cell => cell.scrollWidth <= cell.clientWidth)")
+
+
+def test_labels_of_the_axis_do_not_run_into_each_other(open_page: Open) -> None:
+    for seconds in (0.46, 0.49, 0.9, 1.7, 2.65, 7.0, 100.0, 4000.0):
+        page = open_page([_call(seconds=seconds)])
+        edges = page.evaluate("""() => [...document.querySelectorAll(".tick")]
+            .filter(tick => !tick.hidden)
+            .map(tick => tick.getBoundingClientRect())
+            .map(box => [box.left, box.right])""")
+        assert edges and all(left - right >= 6 for (_, right), (left, _) in pairwise(edges)), edges
+
+
+def test_a_prompt_that_is_hidden_in_invisible_characters_shows(open_page: Open) -> None:
+    hidden = "".join(chr(0xE0000 + ord(each)) for each in "ignore")
+    page = open_page([_answered(f"Hello.{hidden}\x85\u2063")])
+    shown = page.locator("#detail").inner_text()
+    assert "Hello.‹U+E0069›‹U+E0067›" in shown and "‹U+0085›‹U+2063›" in shown
 
 
 # -- text that would like to act ------------------------------------------------------------------------

@@ -22,9 +22,8 @@ __all__ = ["AnthropicBackend"]
 class AnthropicBackend(HttpBackend):
     """A Claude model, or another one behind a server that speaks Anthropic's Messages format.
 
-    What it can do depends on the model: from Claude 4.5 on the provider enforces a schema, before that a
-    forced tool call does; from 4.6 on a trailing assistant message isn't continued; from 4.7 on there is
-    no temperature.
+    What it can do depends on the model: from Claude 4.5 on the provider enforces a schema, before that a forced tool
+    call does; from 4.6 on a trailing assistant message isn't continued; from 4.7 on there is no temperature.
 
     Args:
         model_id: the model, such as `"claude-sonnet-4-5"`.

@@ -15,7 +15,7 @@ from mellea.errors import WireError
 __all__ = ["CallBlock", "call_extras"]
 
 _EXTRAS = ("caller", "server_name", "toolset_name")
-"""Fields of a call beside its name and input; they have to be sent back with it, and are kept in its signature."""
+"""Fields of a call other than its name and input; they have to be sent back, and are kept in its signature."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class CallBlock:
             extras["type"] = kind
         sent_id = find_id(block, "id")
         given = read_arguments(block["input"], "input") if block.get("input") else ""
-        return cls(ids.new(sent_id, response_id, block), name, kind, extras, sent_id, given)
+        return cls(ids.make_id(sent_id, response_id, block), name, kind, extras, sent_id, given)
 
     @property
     def is_builtin(self) -> bool:

@@ -50,7 +50,7 @@ from mellea.backends.http.fields import (
     read_mappings,
     read_text,
 )
-from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.report import is_report, make_reported_error
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.status import make_status_error
 from mellea.backends.http.words import find_words
@@ -160,7 +160,7 @@ class Decoder(SseWireDecoder):
 
     def _make_alien_error(self, body: JsonObject) -> BackendError:
         if is_report(body):
-            return self.reported(body)
+            return self.make_reported_error(body)
         return WireError(f"the provider's answer has no content: {find_words(body) or repr(body)[:120]}")
 
     def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
@@ -172,7 +172,7 @@ class Decoder(SseWireDecoder):
         elif kind == "message" and not self.is_known:
             self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (not kind and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         elif chunk and not kind:
             raise WireError(f"the provider sent an event without a type: {repr(chunk)[:120]}")
         elif chunk:
@@ -226,18 +226,18 @@ class Decoder(SseWireDecoder):
 
     def _on_ping(self, event: JsonObject, events: list[Event]) -> None:
         if is_report(event):  # an error under the wrong name
-            raise self.reported(event)
+            raise self.make_reported_error(event)
         events.append(KeepAlive())
 
     def _on_error(self, event: JsonObject, events: list[Event]) -> None:
-        raise self.reported(event)
+        raise self.make_reported_error(event)
 
-    def reported(self, report: Json) -> BackendError:
+    def make_reported_error(self, report: Json) -> BackendError:
         """Create the error that the provider reports."""
         error = find_mapping(report, "error") if isinstance(report, dict) else {}
         kind, request_id = as_text(error.get("type")), as_text(error and report.get("request_id"))
         if kind is None or kind not in ERROR_STATUS:
-            return reported(report, request_id=request_id)
+            return make_reported_error(report, request_id=request_id)
         message = f"the provider reports {kind}: {find_words(report) or 'no message'}"
         return make_status_error(ERROR_STATUS[kind], message, request_id=request_id)
 

@@ -81,7 +81,7 @@ ERROR_STATUS: Final[dict[str, int]] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The statuses that the types of errors stand for; in mid-stream there is the type alone."""
+"""The HTTP status of each error type; in mid-stream there is only the type."""
 
 BETAS: Final[dict[str, str]] = {
     "mcp_toolset": "mcp-client-2025-11-20",

@@ -21,7 +21,7 @@ from mellea.backends.gemini.images import (
 )
 from mellea.backends.gemini.wire import BASE_URL, OPTIONS, PROVIDER, Json, JsonObject, name_resource
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpArguments, HttpBackend, Outgoing
-from mellea.core.backend import Capabilities, Request, unsupported
+from mellea.core.backend import Capabilities, Request, make_unsupported_error
 from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.options import ModelOption
@@ -116,7 +116,9 @@ class GeminiBackend(HttpBackend):
 
         codec = find_video_codec(self.model_id)
         if codec is None:
-            raise unsupported(self, "video generation", "use one of Gemini's models for videos, gemini-omni-… or veo-…")
+            raise make_unsupported_error(
+                self, "video generation", "use one of Gemini's models for videos, gemini-omni-… or veo-…"
+            )
         return codec
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:

@@ -2,8 +2,7 @@
 
 Sources: https://ai.google.dev/gemini-api/docs/batch-api and https://ai.google.dev/gemini-api/docs/files, 2026-11. A
 call takes up to 20 MB. A file of JSON lines takes up to 2 GB; it is uploaded by Google's resumable protocol: the first
-response has a URL in a header, to which the chunks are sent, the last one marked as such. Files are kept for
-two days.
+response has a URL in a header, to which the chunks are sent, the last one marked as such. Files are kept for two days.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class GeminiBatches(BatchCodec):
 
     Args:
         model: the model's resource, such as `"models/gemini-2.5-flash"`.
-        base: the base URL, such as `"https://generativelanguage.googleapis.com/v1beta"`; files are beside it.
+        base: the base URL, such as `"https://generativelanguage.googleapis.com/v1beta"`; the files' URL is next to it.
     """
 
     most_requests = 100_000

@@ -58,7 +58,7 @@ def _encode_user_block(block: object, names: Mapping[str, str], *, takes_files: 
     elif isinstance(block, FileBlock):
         yield _encode_file(block)
     elif isinstance(block, ToolOutput):
-        # Models before generation 3 take files beside a result, not inside of it.
+        # Models before generation 3 take files next to a result, not inside it.
         files = [_encode_file(file) for file in block.files]
         yield _encode_function_response(block, names, files if takes_files else [])
         yield from () if takes_files else files

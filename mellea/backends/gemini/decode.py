@@ -46,7 +46,7 @@ from mellea.backends.http.fields import (
     read_mappings,
     read_text,
 )
-from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.report import is_report, make_reported_error
 from mellea.backends.http.sse import SseWireDecoder
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
@@ -170,7 +170,7 @@ class Decoder(SseWireDecoder):
             for candidate in self._held:
                 self._read_candidate(candidate, events)
         if not self.is_complete:
-            raise self.interrupted("Gemini's finishReason")
+            raise self.make_interrupted_error("Gemini's finishReason")
         for call in list(self._open_calls.values()):
             self._end_call(call, events, is_whole=self._finish_word == "STOP")
         if self._counts:
@@ -205,7 +205,7 @@ class Decoder(SseWireDecoder):
     def _read_head(self, chunk: JsonObject) -> None:
         """Read a chunk's fields that concern the whole answer."""
         if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         if not _OWN & chunk.keys():
             self.overlook(chunk)
         self.response_id = self.response_id or find_id(chunk, "responseId") or None
@@ -217,9 +217,9 @@ class Decoder(SseWireDecoder):
         if find_mapping(chunk, "promptFeedback").get("blockReason"):
             self.is_known = self._is_blocked = True
 
-    def reported(self, report: Json) -> BackendError:
+    def make_reported_error(self, report: Json) -> BackendError:
         """Make the error of what the provider reports."""
-        error = reported(report)
+        error = make_reported_error(report)
         if isinstance(error, RateLimitError):
             error.retry_after = find_retry_delay(report)
         return error
@@ -318,7 +318,7 @@ class Decoder(SseWireDecoder):
 
     def _make_call_id(self, sent_id: str) -> str:
         """Return the call's id, or a deterministic one if the provider sent none."""
-        return self._ids.new(sent_id, self.response_id, self._chunk_read)
+        return self._ids.make_id(sent_id, self.response_id, self._chunk_read)
 
     # -- what the provider runs itself -------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 `responseJsonSchema` and `parametersJsonSchema` (GenerationConfig in v1beta, as of 2026-11) know the keywords in
 `_KEPT`, and a `$ref` may have no siblings, or the request is refused. So `const` is said as an `enum`, what is
-beside a reference is put around it, and limits and defaults go into the description, where the model reads them;
+next to a reference is put around it, and limits and defaults go into the description, where the model reads them;
 mellea validates the answer in any case.
 """
 
@@ -68,7 +68,7 @@ def _write_part(schema: Json, depth: int) -> Json:
 
 
 def _wrap_reference(schema: JsonObject) -> JsonObject:
-    """Move keywords beside a `$ref` into a schema around it."""
+    """Move keywords next to a `$ref` into a schema around it."""
     beside = {name: value for name, value in schema.items() if not name.startswith("$")}
     if "$ref" not in schema or not beside:
         return schema

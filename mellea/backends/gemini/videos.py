@@ -25,7 +25,7 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.outgoing import JobCall
-from mellea.backends.http.videos import VideoCodec, VideoJob, blocked, failed, read_prompt
+from mellea.backends.http.videos import VideoCodec, VideoJob, make_blocked_error, make_failed_error, read_prompt
 from mellea.core.blocks import ImageBlock
 from mellea.core.events import Usage
 from mellea.core.videos import VideoRequest
@@ -89,14 +89,16 @@ class VeoVideos(VideoCodec):
         if body.get("done") is not True:
             return VideoJob(id, find_text(find_mapping(body, "metadata"), "state") or "in_progress")
         if isinstance(report := body.get("error"), Mapping):
-            return VideoJob(id, "failed", True, error=failed(_with_status(report)))
+            return VideoJob(id, "failed", True, error=make_failed_error(_with_status(report)))
         response = find_mapping(body, "response")
         # Some servers leave the inner object out, as the enterprise platform does.
         made = find_mapping(response, "generateVideoResponse") or response
         videos = [find_mapping(each, "video") or each for each in find_mappings(made, "generatedSamples")]
         videos += find_mappings(made, "videos")
         reasons = [str(reason) for reason in find_list(made, "raiMediaFilteredReasons")]
-        error = blocked(reasons) if not videos and (reasons or find_int(made, "raiMediaFilteredCount")) else None
+        error = (
+            make_blocked_error(reasons) if not videos and (reasons or find_int(made, "raiMediaFilteredCount")) else None
+        )
         places, inline = _read_videos(videos)
         return VideoJob(id, "failed" if error else "done", True, 100.0, error, places, inline)
 
@@ -179,10 +181,10 @@ def _find_error(body: JsonObject, steps: list[JsonObject], made: list[JsonObject
         code = str(reports[0].get("code", ""))
         message = find_text(reports[0], "message")
         is_blocked = "safety" in code.lower() or "blocked" in code.lower() or "prohibited" in code.lower()
-        return blocked([message]) if is_blocked else failed(_with_status(reports[0]))
+        return make_blocked_error([message]) if is_blocked else make_failed_error(_with_status(reports[0]))
     if said:
-        return blocked([said])  # the model explains in its text why it makes none
-    return None if state == "completed" else failed({"message": f"it ended as {state!r}"})
+        return make_blocked_error([said])  # the model explains in its text why it makes none
+    return None if state == "completed" else make_failed_error({"message": f"it ended as {state!r}"})
 
 
 def _read_videos(videos: list[JsonObject]) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:

@@ -1,11 +1,12 @@
-"""A base URL: checked once, and split into what is called, what is shown and what is secret."""
+"""A base URL: checked once, and split into what is requested, what is shown and what is secret."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from mellea.core.values import quick_value
 from mellea.errors import UsageError, WireError
 
 __all__ = ["Address", "find_way"]
@@ -13,22 +14,22 @@ __all__ = ["Address", "find_way"]
 _EXAMPLE = "it looks like 'https://host/v1'"
 _ENDPOINTS = ("/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/api/chat", "/api/generate")
 _HARMLESS = ("version", "alt", "beta", "region", "location", "model", "deployment", "provider")
-"""Parts of the names of query fields whose values aren't keys; any other value may be one, whatever its name."""
+"""Parts of the names of query fields whose values aren't keys; any other value may be one."""
 
 _SHORTEST_SECRET = 6
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Address:
-    """Where a provider's paths begin.
+    """The base of a provider's paths.
 
     Attributes:
         base: without user, query and trailing slash.
         origin: scheme, host and port: what errors show.
         host: the server, without brackets.
         port: of the server; `None` is the scheme's own.
-        query: goes after every path, as some gateways want their API version.
-        authorization: made of a user and password in the URL, so that no log shows them.
+        query: appended to every path, as some gateways need for their API version.
+        authorization: made from user and password in the URL, so that no log shows them.
         password: that password.
     """
 
@@ -42,10 +43,10 @@ class Address:
 
     @classmethod
     def parse(cls, base_url: str) -> Address:
-        """Take a base URL apart.
+        """Parse a base URL.
 
         Raises:
-            UsageError: it isn't an http or https URL with a host, or it has a provider's endpoint in it.
+            UsageError: it isn't an http or https URL with a host, or it includes an endpoint.
         """
         if not isinstance(base_url, str):
             raise UsageError(f"base_url takes a text, not {base_url!r}; {_EXAMPLE}")
@@ -54,7 +55,7 @@ class Address:
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise UsageError(f"base_url is not a valid URL: {error}; {_EXAMPLE}") from None
-        # Behind the last `@`: a password may contain one, and must not be shown.
+        # After the last `@`: a password may contain one, and must not be shown.
         place = parts.netloc.rpartition("@")[2]
         is_clean = place.isprintable() and " " not in place and parts.path.isprintable() and parts.query.isprintable()
         if parts.scheme not in ("http", "https") or not host or not is_clean:
@@ -80,15 +81,15 @@ class Address:
 
     @property
     def is_tls(self) -> bool:
-        """Whether certificates are checked."""
+        """Whether TLS is used."""
         return self.base.startswith("https:")
 
     def join(self, path: str) -> str:
-        """Return the whole URL of a path, which may bring a query of its own, or of an address on the same server.
+        """Return the complete URL of a path, which may have its own query, or of a URL on the same server.
 
         Raises:
-            UsageError: the path, which a model's name may be part of, leads out of the base URL.
-            WireError: the address is that of another server, which would be sent the key.
+            UsageError: the path, which may contain a model's name, leaves the base URL.
+            WireError: the URL is on another server, which would get the key.
         """
         if path.startswith(("http://", "https://")):
             way, url = find_way(path, self)
@@ -97,7 +98,7 @@ class Address:
             return url
         path, _, query = path.partition("?")
         path = path.lstrip("/")
-        # Decoded before it is looked at: `%2e%2e` and `\` are resolved by some servers.
+        # Decoded before the check: some servers resolve `%2e%2e` and `\`.
         names = unquote(path).replace("\\", "/").split("/")
         if "." in names or ".." in names or not path.isprintable() or "#" in path:
             raise UsageError(f"the path {path!r} doesn't stay below {self.base!r}; check model_id")
@@ -106,30 +107,30 @@ class Address:
         return f"{url}?{query}" if query else url
 
     def secrets(self) -> set[str]:
-        """Return what may be a key in the URL: as it is written, as it is meant, and as a server may show it."""
+        """Return possible keys in the URL: raw, decoded, and as a server may show them."""
         fields = parse_qsl(self.query, keep_blank_values=True)
-        # By what is known to be harmless, not by what looks like a key: gateways give their keys any name.
+        # By known harmless names, not by names that look like keys: gateways give their keys any name.
         values = [value for name, value in fields if not any(part in name.lower() for part in _HARMLESS)]
         if self.password is not None:
             values.append(unquote(self.password))
-        # As it was written, too: errors of a server may repeat the URL without decoding it.
+        # The raw value, too: a server's error may repeat the URL undecoded.
         written = [
             part.partition("=")[2] for part in self.query.split("&") if unquote(part.partition("=")[2]) in values
         ]
         found = {*values, *written, *(quote(value, safe="") for value in values), *([self.password or ""])}
-        # Shorter ones would blot out half of an error's words.
+        # Shorter ones would mask half of an error's words.
         return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 
 def find_way(url: str, home: Address) -> tuple[Address | None, str]:
-    """Return the server of a file that a provider names, `None` if it is the provider's own, and the file's address.
+    """Return the server of a provider's file, `None` if it is the provider's own, and the file's URL.
 
     Args:
-        url: what the provider says.
+        url: the URL from the provider.
         home: the provider's own server.
 
     Raises:
-        WireError: it is not an address that may be followed.
+        WireError: it is not a URL that may be followed.
     """
     try:
         parts = urlsplit(url.strip())
@@ -140,7 +141,7 @@ def find_way(url: str, home: Address) -> tuple[Address | None, str]:
     is_clean = url.isprintable() and " " not in url and "@" not in parts.netloc
     if parts.scheme not in ("http", "https") or not host or not is_clean:
         raise WireError(f"the provider names a file at {place!r}, which is not a valid http or https address")
-    # Whoever listens on the way would see the file, and could put another one in its place.
+    # An eavesdropper would see the file, and could replace it.
     if home.is_tls and parts.scheme != "https":
         raise WireError(f"the provider names a file at {place!r} that would be downloaded without encryption")
     address = f"{parts.scheme}://{place}{parts.path}{'?' if parts.query else ''}{parts.query}"

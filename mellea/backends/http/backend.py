@@ -1,4 +1,4 @@
-"""The backend that all providers share: a `Request` goes out over HTTP, and its bytes come back as events.
+"""The base of all HTTP backends: sends a `Request` and decodes the response into events.
 
     class AcmeBackend(HttpBackend):
         name = "acme"
@@ -11,9 +11,9 @@
         def make_decoder(self, request):
             return Decoder(self.model_id, backend=self.name)
 
-The shared part checks what is supported, merges `extra_body` and `extra_headers`, holds the key, retries, makes
-errors of statuses, says what a cut connection means, closes, and fills in an error's backend, model and request id.
-What the bytes are, the decoder finds out. Deadlines other than the connection's are watched by the run.
+The shared part checks what is supported, merges `extra_body` and `extra_headers`, holds the key, retries, turns
+statuses into errors, handles cut connections, closes, and fills in an error's backend, model and request id. The
+decoder interprets the bytes. The run enforces all deadlines but the connection's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import anyio.to_thread
 
 from mellea.backends.http.address import Address, find_way
 from mellea.backends.http.decoding import Decoder
-from mellea.backends.http.exchange import Connector, Exchange, last_events, late_events
+from mellea.backends.http.exchange import Connector, Exchange, read_last_events, read_late_events
 from mellea.backends.http.fields import encode_json
 from mellea.backends.http.httpx_clients import write_form
 from mellea.backends.http.job_answer import read_answer
@@ -40,7 +40,7 @@ from mellea.backends.http.outgoing import HTTP_OPTIONS, FormFile, HttpRequest, J
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
 from mellea.backends.http.secret import Headers, Secret, find_key, make_missing_key_error, strip_secrets
-from mellea.core.backend import Backend, Batches, Request, check_supported, unsupported
+from mellea.core.backend import Backend, Batches, Request, check_supported, make_unsupported_error
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
@@ -72,23 +72,23 @@ _PLAIN: Mapping[str, Any] = {ModelOption.STREAM: False}
 _PLAIN_CALL = JobCall("GET", "")
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""How large one answer may become by default, as it comes over the wire, decompressed."""
+"""The default limit of an answer's size, decompressed."""
 
 _END_SECONDS = 0.25
-"""How long a server may take to end the response after the provider's own end, to keep the connection."""
+"""How long to wait for the end of the response after the provider's end mark, to keep the connection."""
 
 _LATE_SECONDS = 5.0
 """How long to wait after the provider's end mark for what isn't essential, such as the usage."""
 
 _MOST_PATHS = 256
-"""How many whole addresses are remembered."""
+"""How many complete URLs are cached."""
 
 _SHARE = 0.8
-"""How much of the time that a deadline leaves is waited for such things: they must not make it pass."""
+"""The share of a deadline's remaining time to wait for such things, so that it doesn't pass."""
 
 
 class HttpArguments(TypedDict, total=False):
-    """What `HttpBackend` takes by name, for a backend of your own that hands it on."""
+    """The keyword arguments of `HttpBackend`, for backends that forward them."""
 
     base_url: str | None
     api_key: str | None
@@ -105,27 +105,27 @@ class HttpBackend(Backend):
 
     Args:
         model_id: the model, as the provider calls it.
-        base_url: where the provider's paths begin; by default `url_variable` in the environment, else `default_url`.
+        base_url: the base of the provider's paths; by default `url_variable` in the environment, else `default_url`.
         api_key: by default the first of `key_variables` that is set in the environment.
         headers: for every request; they take precedence over the provider's own.
         extra_body: merged into the JSON body of every generation.
         client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here. Without one,
             all backends on an event loop share a client, which is a faster one on asyncio where the extra
             `fast` is installed.
-        retries: how often a request that failed before its first byte is tried again.
-        max_answer_bytes: how large one answer may become, decompressed, before it fails; `None` is no limit.
+        retries: how often a request that fails before its first byte is retried.
+        max_answer_bytes: the size of an answer, decompressed, from which on it fails; `None` is no limit.
         model_options: defaults for every request.
 
-    Pickled, it leaves out all keys: the one of the environment is taken when it is unpickled. A copy keeps them.
+    Pickling drops all keys; unpickling takes the key from the environment. A copy keeps them.
 
     Attributes:
-        default_url: where the provider's paths begin; `""` where each user has an address of their own.
-        url_variable: the environment variable that moves it elsewhere.
+        default_url: the base of the provider's paths; `""` if each account has its own.
+        url_variable: the environment variable that replaces it.
         key_variables: the environment variables that may hold the key, the first one that is set.
-        key_header: the header that takes the key; `authorization` takes it as a bearer token.
-        requires_key: whether the provider at `default_url` refuses a request without a key.
-        models_path: where the provider lists its models.
-        limit_headers: the headers that tell its limits.
+        key_header: the header for the key; `authorization` sends it as a bearer token.
+        requires_key: whether the provider at `default_url` rejects requests without a key.
+        models_path: the path of the provider's list of models.
+        limit_headers: the names of its rate limit headers.
 
     Raises:
         UsageError: an argument has a bad value.
@@ -169,11 +169,11 @@ class HttpBackend(Backend):
         self._address = Address.parse(self.find_url(base_url))
         self._server = self._address.host, self._address.port or (443 if self._address.is_tls else 80)
         self._key = Secret(api_key if api_key is not None else find_key(self.key_variables))
-        self._extra_headers = Headers.checked(headers)
+        self._extra_headers = Headers.check(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
         self._limits = LimitNotes(self.limit_headers)
-        self._missing: tuple[str, ...] = ()  # what was left out when this was pickled
+        self._missing: tuple[str, ...] = ()  # what was dropped when this was pickled
 
     # -- what a provider fills in: `encode` and `make_decoder` always, the others where the defaults don't fit ---
 
@@ -182,18 +182,18 @@ class HttpBackend(Backend):
         """Return the path, the JSON body and the headers to send; called for each request, and does no I/O.
 
         Raises:
-            UnsupportedError: the provider has no way to say this; nothing has been sent yet.
+            UnsupportedError: the provider doesn't support it; nothing has been sent yet.
         """
 
     @abstractmethod
     def make_decoder(self, request: Request) -> Decoder:
-        """Return a new decoder for the answer to a request; it may come as a stream or as one JSON body."""
+        """Return a new decoder for the answer to a request, which may be a stream or one JSON body."""
 
     def make_headers(self) -> dict[str, str]:
         """Return the provider's own headers: the key, where there is one.
 
         Raises:
-            AuthError: the key is missing, and the provider wants one (`is_key_needed`).
+            AuthError: the key is missing, and the provider needs one (`is_key_needed`).
         """
         key = self._key.revealed
         if key is not None:
@@ -212,14 +212,14 @@ class HttpBackend(Backend):
         )
 
     def advise_on_key(self) -> str:
-        """Return another way to the model for somebody without a key, `""` where there is none."""
+        """Return another way to reach the model without a key, or `""`."""
         return ""
 
     def find_url(self, base_url: str | None) -> str:
-        """Return where the provider's paths begin: the argument, else the environment's, else `default_url`.
+        """Return the base URL: the argument, else the environment's, else `default_url`.
 
         Raises:
-            ConfigurationError: none of them says, and a variable could.
+            ConfigurationError: there is none, though a variable could set it.
         """
         if base_url is not None:
             return base_url
@@ -232,20 +232,20 @@ class HttpBackend(Backend):
         return url
 
     def explain_error(self, error: BackendError, body: bytes) -> BackendError:
-        """Return the error of a refused request; a better one than the status gives, where the body says more.
+        """Return the error of a rejected request, with more detail than the status if the body has some.
 
         Args:
-            error: what follows from the status, with the server's own words in it.
-            body: what the server sent; not JSON, often enough.
+            error: derived from the status, with the server's message.
+            body: what the server sent; often not JSON.
         """
         return error
 
     def read_models(self, listing: Any) -> list[str]:
-        """Return the names in the answer of `models_path`.
+        """Return the names in the response of `models_path`.
 
         A `KeyError`, `TypeError`, `IndexError` or `AttributeError` says that it has another form.
         """
-        models = listing if isinstance(listing, list) else listing["data"]  # some servers leave the object out
+        models = listing if isinstance(listing, list) else listing["data"]  # some servers omit the object
         return [str(model["id"]) for model in models]
 
     # -- for users, and for the other parts of a provider -------------------------------------------------
@@ -257,7 +257,7 @@ class HttpBackend(Backend):
 
     @property
     def base_url(self) -> str:
-        """Where the provider's paths begin."""
+        """The base URL of the provider's paths."""
         return self._address.base
 
     @property
@@ -272,15 +272,15 @@ class HttpBackend(Backend):
 
     @property
     def rate_limits(self) -> RateLimitState | None:
-        """What the headers of the last response said about limits."""
+        """The rate limits from the headers of the last response."""
         return self._limits.read()
 
     def run(self, request: Request) -> AsyncIterator[Event]:
-        """Send the request and yield what the model says; closing the iterator closes the connection.
+        """Send the request and yield the model's events; closing the iterator closes the connection.
 
         Raises:
             UnsupportedError: the request asks for what this backend can't do; nothing was sent.
-            BackendError: the provider refuses the request, can't be reached, or sends nonsense.
+            BackendError: the provider rejects the request, can't be reached, or sends an invalid response.
             InterruptedStreamError: the connection broke before the provider's own end.
         """
         return Batches(self._read_batches(request))
@@ -305,7 +305,7 @@ class HttpBackend(Backend):
                         events = feed(data)
                         yield events or [_ALIVE]  # nothing: a comment, or part of an event
                         has_ended = bool(events) and type(events[-1]) is StreamEnd
-                        # After an error, or the end mark, the connection may stay open, and silent.
+                        # After an error or the end mark the connection may stay open without data.
                         if has_ended or decoder.error is not None or decoder.is_complete:
                             break
                 except MelleaError:
@@ -313,10 +313,12 @@ class HttpBackend(Backend):
                 except response.errors as error:
                     cut = error
                 if not has_ended and cut is None and decoder.is_complete:
-                    yield await late_events(response, decoder, _find_patience(request.deadlines, began, _LATE_SECONDS))
+                    yield await read_late_events(
+                        response, decoder, _find_patience(request.deadlines, began, _LATE_SECONDS)
+                    )
                     has_ended = True
                 elif not has_ended:
-                    yield last_events(decoder, cut)
+                    yield read_last_events(decoder, cut)
             finally:
                 await response.aclose(_find_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
         except MelleaError as error:
@@ -360,7 +362,7 @@ class HttpBackend(Backend):
     # -- videos ---------------------------------------------------------------------------------------------
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
-        """Begin a job that makes a video, wait for it, and fetch what it made.
+        """Start a video job, wait for it, and download the result.
 
         Raises:
             UnsupportedError: the backend makes no videos, or can't do what is asked for.
@@ -368,24 +370,24 @@ class HttpBackend(Backend):
         """
         codec = self.find_video_codec()
         if codec is None:
-            raise unsupported(self, "video generation")
+            raise make_unsupported_error(self, "video generation")
         from mellea.backends.http.video_jobs import make_video  # lazy: few programs make videos
 
         return await make_video(self, codec, request)
 
     def find_video_codec(self) -> VideoCodec | None:
-        """Return what the provider's jobs for videos look like; `None` if the model makes none."""
+        """Return the codec of the provider's video jobs; `None` if the model makes none."""
         return None
 
     def open_file(self, place: str, headers: Mapping[str, str]) -> Exchange:
-        """Return the exchange that fetches a file: from another server than the provider's, without its key.
+        """Return the exchange that downloads a file, without the key if it is on another server.
 
         Args:
             place: a path relative to the base URL, or a whole address.
             headers: for this request.
 
         Raises:
-            WireError: the address isn't one that a provider may send us to.
+            WireError: the URL isn't one that a provider may redirect to.
         """
         if "://" not in place:
             return self._make_exchange("GET", Outgoing(place, {}, headers), {}, _SLOW)
@@ -403,7 +405,7 @@ class HttpBackend(Backend):
 
     @property
     def batches(self) -> BatchCodec | None:
-        """What the provider's batches look like; `None` if it has none."""
+        """The codec of the provider's batches; `None` if it has none."""
         return None
 
     def encode_for_batch(self, key: str, request: Request) -> bytes | None:
@@ -420,10 +422,10 @@ class HttpBackend(Backend):
         return self.batches.encode_item(key, outgoing.payload)
 
     def decode_from_batch(self, request: Request, body: bytes) -> list[Event]:
-        """Return the events of an answer that came in a batch, as one JSON body.
+        """Return the events of an answer from a batch, which is one JSON body.
 
         Raises:
-            BackendError: the answer makes no sense.
+            BackendError: the answer is invalid.
         """
         decoder = self.make_decoder(request)
         decoder.media_type = "application/json"
@@ -431,7 +433,7 @@ class HttpBackend(Backend):
         return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
     async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = _SLOW) -> Any:
-        """Make a call about a job, and return what it wants: a JSON value, bytes, or headers.
+        """Make a call about a job, and return what it requests: a JSON value, bytes, or headers.
 
         Raises:
             BackendError: as for `run`.
@@ -471,7 +473,7 @@ class HttpBackend(Backend):
                 f"this backend was pickled, which drops {', '.join(self._missing)}; create it again in this process"
                 + (f", or set {' or '.join(names)}" if (names := self.key_variables) else "")
             )
-        Headers.checked(self.make_headers())
+        Headers.check(self.make_headers())
 
     def wire_payload(self, request: Request) -> Mapping[str, Any]:
         """Return the JSON body that `run` sends for a request, without keys."""
@@ -503,7 +505,7 @@ class HttpBackend(Backend):
 
     def _make_outgoing(self, request: Request) -> Outgoing:
         outgoing, extra = self.encode(request), request.options.get(ModelOption.EXTRA_BODY)
-        return outgoing.extended(self._extra_body, extra or {}) if self._extra_body or extra else outgoing
+        return outgoing.merge_extras(self._extra_body, extra or {}) if self._extra_body or extra else outgoing
 
     def _make_exchange(
         self,
@@ -516,7 +518,7 @@ class HttpBackend(Backend):
         if self._missing:
             self.check_access()
         body = None
-        # A compressor on the way would hold small events back.
+        # A compressing proxy would hold small events back.
         encoding = "identity" if options.get(ModelOption.STREAM, True) else "gzip, deflate"
         headers = {"accept": "*/*", "accept-encoding": encoding, "user-agent": _make_user_agent()}
         if method == "POST":
@@ -526,17 +528,17 @@ class HttpBackend(Backend):
             headers["authorization"] = self._address.authorization
         way, own = self._connector, self.make_headers()
         if own != way.headers[0]:
-            way.headers = Headers(own), Headers.checked(own)
+            way.headers = Headers(own), Headers.check(own)
         headers |= way.headers[1] | self._extra_headers
         for more in (outgoing.headers, options.get(ModelOption.EXTRA_HEADERS)):
             if more:
-                headers |= Headers.checked(more)
+                headers |= Headers.check(more)
         url = way.urls.get(outgoing.path)
         if url is None:
             if len(way.urls) >= _MOST_PATHS:
                 way.urls.clear()
             url = way.urls[outgoing.path] = self._address.join(outgoing.path)
-        # A whole address may be one that lets whoever knows it upload a file.
+        # An absolute URL may be a secret that allows uploads.
         endpoint = "" if "://" in outgoing.path else outgoing.path
         sent = HttpRequest(
             method, url, self._address.origin, Headers(headers), body, deadlines.connect, endpoint=endpoint

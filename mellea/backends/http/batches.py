@@ -1,7 +1,7 @@
-"""What a provider's batches look like, without any I/O: the same requests as ever, many at once, for half the price.
+"""The codec of a provider's batches, without I/O: the usual requests, many at once, at half the price.
 
-Each exchange with the provider is a generator: it yields the calls to make, is sent what each came to, and returns what
-it was for. Whoever drives it decides how, and with which retries.
+Each exchange with the provider is a generator: it yields the calls to make, is sent their results, and returns its own.
+Its driver decides how to make them, and with which retries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 MOST_RESULT_BYTES = 8 * 1024**3
-"""How large a file of results may become: a batch has up to 2 GB, and answers may be longer than what was asked."""
+"""The largest file of results: a batch has up to 2 GB, and answers may be longer than requests."""
 
 Calls = Generator[JobCall, Any, T]
 
@@ -34,11 +34,11 @@ class BatchStatus:
 
     Attributes:
         id: the provider's name of it.
-        is_over: whether there will be no more answers; what was answered can be fetched then.
-        state: the provider's word for it.
-        total: how many requests it has, as far as the provider tells.
-        intent: what it was called when it was made, as far as the provider tells.
-        made: when it was made, in seconds since 1970, as far as the provider tells.
+        is_over: whether there will be no more answers, so that they can be fetched.
+        state: the provider's name for it.
+        total: how many requests it has, if the provider reports it.
+        intent: its name from its creation, if the provider reports it.
+        made: when it was created, in seconds since 1970, if the provider reports it.
         places: where its results are.
     """
 
@@ -53,7 +53,7 @@ class BatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
-    """What one request of a batch came to.
+    """The outcome of one request of a batch.
 
     Attributes:
         key: the request's own.
@@ -83,7 +83,7 @@ class BatchCodec(ABC):
 
     @abstractmethod
     def create(self, intent: str, items: Sequence[bytes]) -> Calls[BatchStatus]:
-        """Make a batch that can be found again by its intent."""
+        """Create a batch that can be found again by its intent."""
 
     @abstractmethod
     def look(self, id: str) -> Calls[BatchStatus]:
@@ -91,27 +91,27 @@ class BatchCodec(ABC):
 
     @abstractmethod
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
-        """List the batches that were made since then, in seconds since 1970, and perhaps some older ones."""
+        """List the batches created since then, in seconds since 1970, and perhaps some older ones."""
 
     @abstractmethod
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
-        """Fetch what the requests of a batch that is over came to; those without an outcome weren't answered."""
+        """Fetch the outcomes of a finished batch's requests; those without an outcome weren't answered."""
 
     def fetch_name(self, status: BatchStatus) -> Calls[str | None]:
-        """Fetch the key of one of the requests of a batch that is over, by which its maker knows it again."""
+        """Fetch the key of one request of a finished batch, by which its creator recognises it."""
         outcomes = yield from self.fetch(status)
         return next((outcome.key for outcome in outcomes), None)
 
     @abstractmethod
     def cancel(self, id: str) -> Calls[BatchStatus]:
-        """Cancel a batch; what was answered can be fetched all the same."""
+        """Cancel a batch; existing answers can still be fetched."""
 
 
 def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
     """Yield the objects of a file of JSON lines.
 
     Raises:
-        WireError: a line is none.
+        WireError: a line isn't an object.
     """
     # By `\n` alone: `splitlines` also breaks at characters that may be inside a JSON text.
     for line in data.split(b"\n"):
@@ -121,7 +121,7 @@ def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:
             found = from_json(line)
         except ValueError as error:
             raise WireError(f"a line of the batch's results is not JSON: {error}") from None
-        # Other values are of no request, and a later version of the provider may add them.
+        # Other values belong to no request; a later version of the API may add them.
         if isinstance(found, dict):
             yield found
 

@@ -1,4 +1,4 @@
-"""Ids of calls: unique within an answer and between answers, and of the shape that the next provider takes."""
+"""Ids of calls: unique within and between answers, in the format that the next provider accepts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from mellea.core.blocks import Block, ToolCall, ToolOutput
 from mellea.core.messages import Message
+from mellea.core.values import quick_value
 
 __all__ = ["ANY_ID", "CallIds", "IdShape", "fit_ids"]
 
 
 class CallIds:
-    """Gives each call of one answer an id of its own: the provider's, where it sent one that isn't taken.
+    """Gives each call of one answer a unique id: the provider's, if it sent one that isn't used yet.
 
-    An id of our own making is the same whenever these bytes are read, and another in the next answer.
+    A generated id is the same whenever these bytes are read, and different in the next answer.
     """
 
     __slots__ = ("_taken",)
@@ -26,13 +27,13 @@ class CallIds:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def new(self, sent: str, *known: Any) -> str:
+    def make_id(self, sent: str, *known: Any) -> str:
         """Return the id of the next call.
 
         Args:
             sent: the provider's id, `""` if there is none.
-            known: what tells this answer from others: its id, its time, in the end the frame itself; the first that
-                says something counts.
+            known: what distinguishes this answer: its id, its time, finally the frame itself; the first non-empty
+                one counts.
         """
         number = len(self._taken)
         call_id = sent or f"call_{_make_token(known)}_{number}"
@@ -42,14 +43,14 @@ class CallIds:
         return call_id
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class IdShape:
-    """What a provider takes as the id of a call.
+    """The format of a provider's call ids.
 
     Attributes:
         pattern: what an id has to match from end to end.
-        length: how long one of our own making is.
-        alphabet: what it is made of.
+        length: the length of a generated id.
+        alphabet: its characters.
     """
 
     pattern: re.Pattern[str]
@@ -57,11 +58,11 @@ class IdShape:
     alphabet: str = "0123456789abcdef"
 
     def fits(self, call_id: str) -> bool:
-        """Return whether the provider takes an id as it is."""
+        """Return whether the provider accepts an id."""
         return self.pattern.fullmatch(call_id) is not None
 
-    def made(self, seed: str) -> str:
-        """Return an id that follows from the seed."""
+    def make(self, seed: str) -> str:
+        """Return an id derived from the seed."""
         number = int.from_bytes(hashlib.blake2s(seed.encode("utf-8", "surrogatepass")).digest())
         digits: list[str] = []
         for _ in range(self.length):
@@ -71,29 +72,29 @@ class IdShape:
 
 
 ANY_ID = IdShape(re.compile(r"[\x21-\x7e]{1,256}"))
-"""The shape for a provider that takes any id; blanks and letters beyond ASCII are asking for trouble everywhere."""
+"""The format for a provider that accepts any id; blanks and non-ASCII letters cause trouble everywhere."""
 
 
 def fit_ids(messages: Sequence[Message], shape: IdShape = ANY_ID) -> Sequence[Message]:
-    """Return the messages with ids of calls that the provider takes, each used for one call.
+    """Return the messages with call ids that the provider accepts, each used for one call.
 
-    A call and its result keep to each other. What a conversation's beginning becomes doesn't change as it grows, so
-    that a provider's cache of prompts still knows it. Calls of a provider's own tools are left as they are. It is for
-    conversations with calls (`has_calls`), and looks at each block.
+    A call and its result stay together. The beginning of a conversation is always converted in the same way, so
+    that a provider's prompt cache recognises it. Calls of a provider's own tools are left unchanged. It is for
+    conversations with calls (`has_calls`), and visits each block.
     """
     ids = _Ids(shape)
     fit = [ids.message(message) for message in messages]
     return fit if ids.has_changed else messages
 
 
-@dataclass(slots=True)
 class _Ids:
-    shape: IdShape
-    has_changed: bool = False
-    taken: set[str] = field(default_factory=set)
-    open: dict[str, list[str]] = field(default_factory=dict)  # the ids sent for calls that have no result yet
-    last: dict[str, str] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)  # the own ids of the message at hand
+    def __init__(self, shape: IdShape) -> None:
+        self.shape = shape
+        self.has_changed = False
+        self.taken: set[str] = set()
+        self.open: dict[str, list[str]] = {}  # the ids sent for calls that have no result yet
+        self.last: dict[str, str] = {}
+        self.fresh: set[str] = set()  # the own ids of the message at hand
 
     def message(self, message: Message) -> Message:
         self.fresh.clear()
@@ -117,9 +118,9 @@ class _Ids:
         sent, number = self._fit(own), 1
         while sent in self.taken:
             number += 1
-            sent = self.shape.made(f"{own}#{number}")
+            sent = self.shape.make(f"{own}#{number}")
         self.taken.add(sent)
-        if own not in self.fresh:  # what an earlier message asked for under this id gets no result any more
+        if own not in self.fresh:  # the earlier call with this id gets no result any more
             self.fresh.add(own)
             self.open[own] = []
         self.open[own].append(sent)
@@ -127,11 +128,11 @@ class _Ids:
         return sent
 
     def _fit(self, own: str) -> str:
-        return own if self.shape.fits(own) else self.shape.made(own)
+        return own if self.shape.fits(own) else self.shape.make(own)
 
 
 def _make_token(known: Sequence[Any]) -> str:
-    """Return a short text that stands for what is known of an answer."""
+    """Return a short token for what is known of an answer."""
     for value in known:
         if isinstance(value, str) and re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", value):
             return value

@@ -2,13 +2,12 @@
 
 Rules:
 
-- A client is made at the first request on a loop. What takes long (imports, 37 ms worth of TLS context, the system's
-  proxies) happens in a worker thread, once in a process where that will do.
-- A client has connections and nothing around them: no cookies, hooks, authentication, or lines in the log that show
-  addresses.
-- An async generator holds the client, which the loop itself finishes when it shuts down, so that the client dies with
-  its loop.
-- A proxy that can't be used stops only those who have to go through it.
+- A client is created at the first request on a loop. Slow work (imports, 37 ms for a TLS context, the system's
+  proxies) runs in a worker thread, once in a process where possible.
+- A client only has connections: no cookies, hooks, authentication, or log lines that show URLs.
+- An async generator holds the client. The loop closes the generator at its shutdown, so that the client ends with its
+  loop.
+- An unusable proxy only affects requests that have to go through it.
 - Where `httpx-aiohttp` is installed (the extra `fast`), clients on asyncio use it; on trio, and through SOCKS, they are
   of the stock kind (`pool.py`).
 """
@@ -31,7 +30,7 @@ from mellea.backends.http.address import Address
 from mellea.backends.http.httpx_clients import FastTransport, has_fast, split_url
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.proxies import Proxy, find_proxies, find_proxy, is_loopback
-from mellea.core.runtime.loop import Loop, current_loop
+from mellea.core.runtime.loop import Loop, get_current_loop
 
 if TYPE_CHECKING:
     import ssl
@@ -47,11 +46,12 @@ class Client(Protocol):
         """What sending a request, and reading its response, may raise."""
 
     async def send(self, request: HttpRequest, url: str) -> Any:
-        """Send a request and return the response, of httpx's shape, once its head is there; it must be closed.
+        """Send a request and return the response, with httpx's interface, once its headers have arrived; it must be
+        closed.
 
         Args:
             request: what is sent.
-            url: where; a redirect leads elsewhere than the request says.
+            url: the URL, which differs from the request's after a redirect.
         """
 
     async def aclose(self) -> None:
@@ -60,7 +60,7 @@ class Client(Protocol):
 
 @dataclass(slots=True, eq=False)
 class SharedClient:
-    """A client on one loop, the connectors that use it, and how many requests and responses are under way.
+    """A client on one loop, the connectors that use it, and the number of open requests and responses.
 
     Attributes:
         client: sends the requests.
@@ -75,20 +75,20 @@ class SharedClient:
     active: int = 0
 
     def release(self) -> None:
-        """Say that a request is over."""
+        """Register the end of a request."""
         self.active -= 1
 
 
 clients_by_loop: dict[tuple[Any, str], SharedClient] = {}
-"""The clients that there are, by the loop and the server's address."""
+"""The existing clients, by loop and server."""
 
-_making: dict[tuple[Any, str], anyio.Event] = {}  # so that a thousand first requests don't ask for a thread each
+_making: dict[tuple[Any, str], anyio.Event] = {}  # so that a thousand first requests don't need a thread each
 _preparing = threading.Lock()
 
 
 def find_client(origin: str) -> SharedClient | None:
     """Return the running loop's client for a server, if there is one."""
-    return clients_by_loop.get((current_loop().native, origin))
+    return clients_by_loop.get((get_current_loop().native, origin))
 
 
 def find_clients(origin: str) -> list[SharedClient]:
@@ -97,12 +97,12 @@ def find_clients(origin: str) -> list[SharedClient]:
 
 
 async def open_client(address: Address) -> SharedClient:
-    """Return the running loop's client for a server; it is made if need be.
+    """Return the running loop's client for a server, creating it if necessary.
 
     Raises:
         ConfigurationError: the server has to be reached through a proxy that can't be used.
     """
-    loop = current_loop()
+    loop = get_current_loop()
     key = loop.native, address.origin
     if (before := _making.get(key)) is not None:
         await before.wait()
@@ -112,7 +112,7 @@ async def open_client(address: Address) -> SharedClient:
     try:
         proxy = await anyio.to_thread.run_sync(_prepare, address)
         return clients_by_loop.get(key) or await _make(loop, address, proxy)
-    finally:  # also where it failed: those who wait make one themselves then
+    finally:  # also if it failed: waiting requests then create one themselves
         _making.pop(key, None)
         made.set()
 
@@ -130,7 +130,7 @@ async def _make(loop: Loop, address: Address, proxy: Proxy | None) -> SharedClie
 
 
 async def _live(made: SharedClient) -> AsyncGenerator[None, None]:
-    """Stay until somebody, at the latest the loop's own shutdown, closes this generator."""
+    """Wait until this generator is closed, by the loop's shutdown if not before."""
     try:
         yield
     finally:
@@ -145,7 +145,7 @@ def _forget(gone: SharedClient) -> None:
 
 
 def _prepare(address: Address) -> Proxy | None:
-    """Do what takes long, in a thread: imports, certificates, the system's proxies. Returns the way's proxy."""
+    """Do the slow work in a thread: imports, certificates, the system's proxies. Returns the proxy."""
     import mellea.backends.http.pool  # noqa: F401  # lazy: imports httpcore and h11, 50 ms
 
     with _preparing:
@@ -169,7 +169,7 @@ def _make_ssl_context() -> ssl.SSLContext:
         return ssl.create_default_context(cafile=file)
     if folder := os.environ.get("SSL_CERT_DIR"):
         return ssl.create_default_context(capath=folder)
-    import certifi  # lazy: for TLS alone; httpx brings it
+    import certifi  # lazy: only for TLS; httpx depends on it
 
     return ssl.create_default_context(cafile=certifi.where())
 
@@ -186,11 +186,11 @@ def _make_client(is_tls: bool, proxy: Proxy | None, *, is_asyncio: bool) -> Clie
 
 
 def _do_nothing() -> None:
-    """Do nothing; posted to see whether a loop still takes posts."""
+    """Do nothing; posted to see whether a loop still accepts callbacks."""
 
 
 def _forget_parent() -> None:
-    """After a fork, let go of the lock that another thread of the parent may have held, and of what it was making."""
+    """After a fork, drop the lock that another thread of the parent may have held, and the unfinished clients."""
     global _preparing
     _preparing = threading.Lock()
     _making.clear()

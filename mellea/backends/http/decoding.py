@@ -1,15 +1,15 @@
-"""What the decoders of all wires share; a wire adds how its own frames become events.
+"""The shared base of all decoders; each wire adds how its frames become events.
 
-Rules, which every wire keeps to by standing on this class:
+Rules, which every wire follows by deriving from this class:
 
-- The bytes decide what they are, not the content type: server-sent events, JSON (one body, a list, or several values),
-  lines of JSON, or something that is not an answer at all.
+- The bytes decide the format, not the content type: server-sent events, JSON (one body, a list, or several values),
+  lines of JSON, or no answer at all.
 - The events that come before an error in one read are returned; the error is raised by the next call.
-- Essential words are read strictly. What is beside the point never fails an answer, and null is the same as absent.
-- Once the provider has said that the answer is complete (`is_complete`), nothing fails it any more: what is wrong
-  after that is logged and skipped.
+- Essential fields are read strictly. Other fields never fail an answer, and null is the same as absent.
+- Once the provider has said that the answer is complete (`is_complete`), nothing fails it: later faults are
+  logged and skipped.
 - An answer in which nothing was recognised is an error that shows what came, never an empty success.
-- Halves of characters are joined, thoughts in tags become reasoning; a wire may add filters of its own.
+- Split characters are joined, thoughts in tags become reasoning; a wire may add its own filters.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic_core import from_json
 
-from mellea.backends.http.halves import Halves, decoded, parse_odd
+from mellea.backends.http.halves import Halves, decode_text, parse_odd
 from mellea.backends.http.outgoing import MOST_BODY_BYTES
-from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.report import is_report, make_reported_error
 from mellea.backends.http.words import LONGEST, read_words
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
 __all__ = ["Decoder", "Filter", "WireDecoder"]
@@ -42,21 +42,21 @@ _EMPTY = (StreamEnd, UsageEvent, SourceEvent, KeepAlive)
 
 
 class Filter(Protocol):
-    """Changes events on their way out.
+    """Changes events before they are returned.
 
-    What it holds back comes before the `StreamEnd`. If that never comes, it is lost on purpose: what isn't decided yet,
-    such as the beginning of a tag, would be no beginning of the whole answer.
+    What it holds back is returned before the `StreamEnd`. Without an end it is dropped on purpose: undecided text, such
+    as the beginning of a tag, might not be part of the answer.
     """
 
     def feed(self, events: Sequence[Event]) -> list[Event]:
-        """Return the events as they leave."""
+        """Return the changed events."""
 
 
 class Decoder(Protocol):
     """Turns one response's bytes into events, wherever the bytes are split; it never sees a socket.
 
     Attributes:
-        media_type: what the server called the answer, for errors; set before the first bytes.
+        media_type: the response's content type, for errors; set before the first bytes.
     """
 
     media_type: str
@@ -67,7 +67,7 @@ class Decoder(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the provider has said that the answer is complete; nothing that follows is waited for long."""
+        """Whether the provider has said that the answer is complete; there is no long wait for anything after it."""
 
     def feed(self, data: bytes) -> list[Event]:
         """Take more bytes and return the events that they complete.
@@ -75,15 +75,15 @@ class Decoder(Protocol):
         Events that come before an error in the same bytes are returned first; the next call raises.
 
         Raises:
-            BackendError: the provider reports an error, or its bytes make no sense.
+            BackendError: the provider reports an error, or its bytes are invalid.
         """
 
     def close(self) -> list[Event]:
-        """Say that no more bytes will come; returns the last events.
+        """Signal the end of the bytes; returns the last events.
 
         Raises:
-            InterruptedStreamError: the provider's own end of the stream hasn't come.
-            BackendError: an error that the last bytes held.
+            InterruptedStreamError: the provider's end mark is missing.
+            BackendError: an error in the last bytes.
         """
 
 
@@ -92,17 +92,17 @@ class WireDecoder:
 
     Args:
         model: the model that was asked for, until the provider names the one that answers.
-        backend: name of the service, for errors and in front of what it signs.
-        filters: what the events go through, in this order, after the one that joins halves of characters; a filter
+        backend: name of the service, for errors and as the prefix of signatures.
+        filters: applied to the events in this order, after the one that joins split characters; a filter
             with a true `is_over` is left out from then on.
 
     Attributes:
         error: what `feed` would raise now.
         model: the model that answers; `response_id`: the answer's id. A wire sets both where the provider says so.
-        is_known: whether something of the wire's own format has come; true with the first event, at the latest.
+        is_known: whether anything in the wire's own format has arrived; true from the first event on.
         is_lines: whether the wire's frames are lines of JSON, not server-sent events.
-        end_mark: what the provider ends an answer with, for the error of a stream that was cut.
-        media_type: what the server called the answer, for errors.
+        end_mark: the provider's end of an answer, for the error of a cut stream.
+        media_type: the response's content type, for errors.
     """
 
     is_lines: ClassVar[bool] = False
@@ -115,16 +115,16 @@ class WireDecoder:
         self._backend = backend
         self.error: BackendError | None = None
         self.media_type = ""
-        self._has_ended = False  # its StreamEnd is out
-        self.is_known = False  # something of the wire's own format has come
+        self._has_ended = False  # its StreamEnd has been returned
+        self.is_known = False  # something in the wire's own format has arrived
         self._filters = list(filters)
-        self._halves: Halves | None = None  # there is one with the first half
+        self._halves: Halves | None = None  # set once there is a first half
         self._has_halves = False
         self._said: list[str] = []  # the text, for an error's partial
         self._has_content = False  # text, thoughts, calls, files
         self._beginning = b""
         self._overlooked = ""
-        self._odd = bytearray()  # data that are no JSON: heartbeats, or words
+        self._odd = bytearray()  # data that isn't JSON: heartbeats, or text
         self._undecided: bytes | None = b""
         self._is_quick = False
         self._body: bytearray | None = None
@@ -136,45 +136,45 @@ class WireDecoder:
         """Append the events of one frame's JSON object; the last one of an answer is its `StreamEnd`.
 
         Raises:
-            BackendError: the chunk reports a failure (`raise self.reported(chunk)`), or an essential word in it has
-                another type than it should.
+            BackendError: the chunk reports a failure (`raise self.make_reported_error(chunk)`), or an essential
+                field has a wrong type.
         """
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
-        """Append the events of an answer that came as one JSON object, with its end; by default as of one chunk.
+        """Append the events of an answer in one JSON object, including its end; by default as for one chunk.
 
         Raises:
-            BackendError: as for `read_chunk`; or it is no answer (`raise self.alien(...)`).
+            BackendError: as for `read_chunk`; or it isn't an answer (`raise self.make_alien_error(...)`).
         """
         self.read_chunk(body, events)
         if not events and not self.is_known:
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
         if not self.has_end(events):
             self.end_answer(events)
 
     def end_answer(self, events: list[Event]) -> None:
-        """End the answer where its bytes end: append what is left, `StreamEnd` last; by default it can't end there.
+        """End the answer at the end of its bytes: append what is left, `StreamEnd` last; by default it can't end there.
 
         Raises:
-            InterruptedStreamError: the provider's own end hasn't come (`raise self.interrupted(...)`).
+            InterruptedStreamError: the provider's end mark is missing (`raise self.make_interrupted_error(...)`).
         """
-        raise self.interrupted(self.end_mark)
+        raise self.make_interrupted_error(self.end_mark)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the provider has said that the answer is complete; what follows can only be beside the point."""
+        """Whether the provider has said that the answer is complete; nothing essential can follow."""
         return self._has_ended
 
     @abstractmethod
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Take bytes of a stream: split them into frames, and append the events of each."""
+        """Split the bytes of a stream into frames, and append the events of each."""
 
     @abstractmethod
     def read_last_frame(self, events: list[Event]) -> None:
-        """Take the last frame of a stream, if only its own end is missing."""
+        """Handle the last frame of a stream, if only its terminator is missing."""
 
-    def stray(self) -> bytes:
-        """Return what came between the frames."""
+    def find_stray(self) -> bytes:
+        """Return the text between the frames."""
         return b""
 
     # -- what a user of a decoder calls ---------------------------------------------------------------------
@@ -183,11 +183,11 @@ class WireDecoder:
         """Take more bytes and return the events that they complete.
 
         Raises:
-            BackendError: the provider reports an error, or its bytes make no sense.
+            BackendError: the provider reports an error, or its bytes are invalid.
         """
         events: list[Event] = []
         failure: BackendError | None = None
-        if self._is_quick:  # nearly always: a stream that has begun, and nothing that looks at its events
+        if self._is_quick:  # nearly always: a stream that has started, and no filters
             try:
                 self.read_stream(data, events)
             except BackendError as error:
@@ -215,11 +215,11 @@ class WireDecoder:
         return self._let_out(events, failure)
 
     def close(self) -> list[Event]:
-        """Say that no more bytes will come; returns the last events.
+        """Signal the end of the bytes; returns the last events.
 
         Raises:
-            InterruptedStreamError: the provider's own end of the stream hasn't come.
-            BackendError: an error that the last bytes held.
+            InterruptedStreamError: the provider's end mark is missing.
+            BackendError: an error in the last bytes.
         """
         if self.error is not None:
             raise self.error
@@ -231,17 +231,17 @@ class WireDecoder:
             self._take_rest(events)
         except BackendError as error:
             failure = error
-            events = []  # a frame without its end doesn't count, unless it ends the answer
+            events = []  # a frame without a terminator only counts if it ends the answer
         events = self._let_out(events, failure)
         if self.error is not None:
             raise self.error
         return events
 
     def decode_body(self, body: bytes) -> list[Event]:
-        """Return the events of an answer that is there as a whole.
+        """Return the events of a complete answer.
 
         Raises:
-            BackendError: the body holds an error, or makes no sense.
+            BackendError: the body has an error, or is invalid.
         """
         events = self.feed(body)
         return events + self.close()
@@ -249,7 +249,7 @@ class WireDecoder:
     # -- for the wires ----------------------------------------------------------------------------------------
 
     def read_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
-        """Take the data of one frame, whatever they are; `kind` is the type in the event line."""
+        """Handle the data of one frame; `kind` is the type in the event line."""
         try:
             chunk = from_json(data)
         except ValueError:
@@ -258,7 +258,7 @@ class WireDecoder:
         self.read_value(_check_type(chunk, kind), data, events)
 
     def read_value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
-        """Take one frame's JSON value; after the end mark nothing of it can do harm."""
+        """Handle one frame's JSON value; after the end mark it can't fail the answer."""
         try:
             if type(chunk) is dict:
                 self.read_chunk(chunk, events)
@@ -275,14 +275,16 @@ class WireDecoder:
             _log.debug("ignored after the end of an answer: %s", error)
 
     def _parse_odd(self, data: bytes) -> Any:
-        """Return the JSON value in data that the strict parser refused; `None` says that they are skipped."""
+        """Return the JSON value in data that the strict parser rejected; `None` means that it is skipped."""
         try:
             value = parse_odd(data)
         except ValueError as error:
             if self.is_complete or data.lstrip()[:1] not in (b"{", b"["):
-                self._set_aside(data)  # a heartbeat; or words, which are shown if the end doesn't come
+                self._set_aside(data)  # a heartbeat; or text, which is shown if the end is missing
                 return None
-            raise WireError(f"the provider sent invalid JSON ({error}): {visible(decoded(data[:200]))!r}") from error
+            raise WireError(
+                f"the provider sent invalid JSON ({error}): {make_visible(decode_text(data[:200]))!r}"
+            ) from error
         self._has_halves = True
         return value
 
@@ -291,21 +293,21 @@ class WireDecoder:
             self._odd += data[:_STRAY_BYTES] + b"\n"
 
     def overlook(self, what: Any) -> None:
-        """Note a part of the answer that holds something, and isn't known: shown if nothing else comes."""
+        """Record an unknown part of the answer, which is shown if nothing else arrives."""
         if not self._overlooked:
             try:
                 text = json.dumps(what, ensure_ascii=False, default=repr)
             except (ValueError, RecursionError):
                 text = "something nested very deeply"
-            self._overlooked = visible(text[: 2 * LONGEST])[:LONGEST]
+            self._overlooked = make_visible(text[: 2 * LONGEST])[:LONGEST]
 
-    def reported(self, report: Any) -> BackendError:
-        """Make the error of what the provider reports."""
-        return reported(report)
+    def make_reported_error(self, report: Any) -> BackendError:
+        """Create the error that the provider reports."""
+        return make_reported_error(report)
 
-    def interrupted(self, missing: str) -> InterruptedStreamError:
+    def make_interrupted_error(self, missing: str) -> InterruptedStreamError:
         """Make the error of a stream that ended without the provider's end mark."""
-        said = read_words(self.stray() or bytes(self._odd))
+        said = read_words(self.find_stray() or bytes(self._odd))
         words = f"; the server said: {said}" if said else ""
         is_sentence = " " in said  # and not a heartbeat
         return InterruptedStreamError(
@@ -315,7 +317,7 @@ class WireDecoder:
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _take_undecided(self, data: bytes, events: list[Event]) -> None:
-        """Take bytes while it isn't decided what they are, or since they are a body."""
+        """Handle bytes while their format is undecided, or if they are a body."""
         if self._body is not None:
             self._body += data
             if len(self._body) > MOST_BODY_BYTES:
@@ -326,7 +328,7 @@ class WireDecoder:
         head = data.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE)
         if not head or _BYTE_ORDER_MARK.startswith(data):
             if len(data) > _STRAY_BYTES:
-                self._undecided = data[-1:]  # white space without end
+                self._undecided = data[-1:]  # endless white space
             return
         if self.is_lines and not self._has_line(head):
             return
@@ -342,8 +344,8 @@ class WireDecoder:
         return b"\n" in head or len(head) > _STRAY_BYTES
 
     def _take_rest(self, events: list[Event]) -> None:
-        """Take what is left at the end of the bytes, and end the answer."""
-        if self._undecided is not None:  # nothing, or one line without its end
+        """Handle what is left at the end of the bytes, and end the answer."""
+        if self._undecided is not None:  # nothing, or one line without its terminator
             head, self._undecided = self._undecided.removeprefix(_BYTE_ORDER_MARK).lstrip(_SPACE), None
             self._body = bytearray(head) if head else None
         if self._body is not None:
@@ -356,7 +358,8 @@ class WireDecoder:
             self.end_answer(events)
 
     def read_unended(self, data: bytes, events: list[Event], kind: str = "message") -> None:
-        """Take a frame without its own end: it counts if it is whole, and ends the answer or reports a failure."""
+        """Handle a frame without a terminator: it counts if it is complete, and ends the answer or reports a
+        failure."""
         found: list[Event] = []
         try:
             chunk = parse_odd(data)
@@ -369,7 +372,7 @@ class WireDecoder:
             events += found
 
     def _take_body(self, body: bytes, events: list[Event]) -> None:
-        """Take an answer that came as JSON: one value, a list of chunks, or one value after another."""
+        """Handle a JSON answer: one value, a list of chunks, or several values in a row."""
         values: list[Any] | None
         try:
             values = [from_json(body)]
@@ -384,14 +387,14 @@ class WireDecoder:
         for value in values:
             self.read_value(value, body, events)
         if not self.is_known and not self.is_complete:
-            raise self.alien(body)
+            raise self.make_alien_error(body)
         if not self.has_end(events):
             self.end_answer(events)
 
     def _parse_body(self, body: bytes) -> list[Any] | None:
         """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
         try:
-            values = _parse_values(decoded(body))
+            values = _parse_values(decode_text(body))
         except ValueError:
             return None
         self._has_halves = True
@@ -399,37 +402,37 @@ class WireDecoder:
 
     def _make_unreadable_error(self, body: bytes, error: ValueError) -> BackendError:
         if body[:1] in (b"{", b"[") and "EOF" in str(error):
-            return self.interrupted("the end of its JSON")
-        return self.alien(body)
+            return self.make_interrupted_error("the end of its JSON")
+        return self.make_alien_error(body)
 
     def _check_words(self, events: list[Event]) -> None:
-        """Look at what came between the frames: a server's words, or a body after comments."""
-        said = (self.stray() or bytes(self._odd)).strip()
+        """Check the text between the frames: a server's message, or a body after comments."""
+        said = (self.find_stray() or bytes(self._odd)).strip()
         if said[:1] in (b"{", b"[") and not self.is_known:
             self._take_body(said, events)
-        elif said and not self.is_known and (self.stray() or b" " in said):  # more than a heartbeat
-            raise self.alien(said)
+        elif said and not self.is_known and (self.find_stray() or b" " in said):  # more than a heartbeat
+            raise self.make_alien_error(said)
         elif said and is_report(value := _parse_json(said)):
-            raise self.reported(value)
+            raise self.make_reported_error(value)
         elif not self.is_known and self._beginning.strip(_SPACE):
             beginning = read_words(self._beginning[:1024])
-            raise self.interrupted(f"anything that is part of an answer; it began with {beginning!r}")
+            raise self.make_interrupted_error(f"anything that is part of an answer; it began with {beginning!r}")
 
-    def alien(self, body: bytes) -> BackendError:
-        """Make the error of bytes that are no answer."""
+    def make_alien_error(self, body: bytes) -> BackendError:
+        """Create the error for bytes that aren't an answer."""
         kind = f"{self.media_type!r}" if self.media_type else "something"
         if is_report(value := _parse_json(body)):
-            return self.reported(value)
+            return self.make_reported_error(value)
         return WireError(
             f"the server sent {kind} that is not a model's answer; check base_url. It begins: {read_words(body)!r}"
         )
 
     def has_end(self, events: list[Event]) -> bool:
-        """Return whether the answer has ended, in what went out or in these events."""
+        """Return whether the answer has ended, in earlier events or in these."""
         return self._has_ended or (bool(events) and type(events[-1]) is StreamEnd)
 
     def _let_out(self, events: list[Event], failure: BackendError | None) -> list[Event]:
-        """Send events through the filters and keep them; a failure comes after them."""
+        """Pass events through the filters and keep them; a failure comes after them."""
         if events and type(events[-1]) is StreamEnd and failure is None:
             if self._overlooked and not self._has_content and all(isinstance(event, _EMPTY) for event in events):
                 events, failure = [], self._make_unread_error()
@@ -471,7 +474,7 @@ class WireDecoder:
 
 
 def _parse_values(text: str) -> list[Any]:
-    """Return the JSON values that a text holds one after another; an SSE end mark after them is none.
+    """Return consecutive JSON values in a text, without an SSE end mark after them.
 
     Raises:
         ValueError: it isn't JSON.
@@ -489,7 +492,7 @@ def _parse_values(text: str) -> list[Any]:
 
 
 def _check_type(chunk: Any, kind: str) -> Any:
-    """Return an event with its type, which some gateways leave to the event line alone."""
+    """Return an event with its type, which some gateways only send in the event line."""
     if kind != "message" and type(chunk) is dict and chunk.get("type") is None:
         return {**chunk, "type": kind}
     return chunk

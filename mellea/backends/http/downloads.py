@@ -1,12 +1,12 @@
-"""Fetches a large file of a provider's, into memory or into a file beside its place, which is renamed at the end.
+"""Downloads a large file from a provider, into memory or into a temporary file that is renamed at the end.
 
 Rules:
 
-- The key goes to the provider's own server alone. A file elsewhere, or a redirect to one, is fetched without any header
-  of ours, and never over plain HTTP where the provider itself is reached by TLS.
-- A connection that breaks is made again, from where it broke if the server can (`Range`, RFC 9110, section 14), else
-  from the beginning: as often as a request is tried again. What is left then is an error, never half a file.
-- What has arrived is counted, not what the server announces.
+- The key is only sent to the provider's own server. A file elsewhere, or a redirect to one, is fetched without our
+  headers, and never over plain HTTP if the provider uses TLS.
+- A broken download is resumed if the server supports it (`Range`, RFC 9110, section 14), else restarted, as often as
+  requests are retried. After that it is an error, never half a file.
+- The limit applies to what has arrived, not to what the server announces.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SILENCE = 60.0
 
 
 class FileHost(Protocol):
-    """Whose file it is: what is needed of a backend to fetch it."""
+    """The owner of a file: what a backend needs for downloads."""
 
     retries: int
 
@@ -53,12 +53,12 @@ class FileHost(Protocol):
         """Scheme, host and port of the provider's own server."""
 
     def open_file(self, place: str, headers: Mapping[str, str]) -> Exchange:
-        """Return the exchange that fetches a file."""
+        """Return the exchange that downloads a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that was fetched: its media type, and its bytes or its place."""
+    """A downloaded file: its media type, and its bytes or its path."""
 
     media_type: str
     data: bytes | None = field(default=None, repr=False)
@@ -71,14 +71,14 @@ async def fetch_file(
     """Fetch a file.
 
     Args:
-        backend: whose file it is.
+        backend: the owner of the file.
         place: a path relative to the base URL, or a whole address.
-        to: where it is put; `None` for memory.
-        max_bytes: how large it may be.
-        report: told how many bytes have arrived, and of how many.
+        to: where to write it; `None` for memory.
+        max_bytes: its largest size.
+        report: called with the number of bytes so far, and in total.
 
     Raises:
-        BackendError: it isn't there any more, is too large, or the connection broke too often.
+        BackendError: it doesn't exist any more, is too large, or the connection broke too often.
         UsageError: the file can't be written.
     """
     sink = _Sink(max_bytes)
@@ -105,7 +105,7 @@ async def fetch_file(
 
 
 class _Sink:
-    """Where the bytes go; it can be restarted."""
+    """The destination of the bytes; it can be restarted."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -146,7 +146,7 @@ class _Fetch:
     def __init__(self, backend: FileHost, place: str, sink: _Sink, report: Callable[[int, int | None], None]) -> None:
         self._backend, self._place, self._sink, self._report = backend, place, sink, report
         self._reported = 0.0
-        self._tag = ""  # of what has arrived so far: another one is another file
+        self._tag = ""  # of the bytes so far: a different one means a different file
 
     async def run(self) -> None:
         attempts = Attempts(self._backend.retries)
@@ -185,10 +185,11 @@ class _Fetch:
         finally:
             await response.aclose()
             if exchange.request.origin != self._backend.origin:
-                await exchange.connector.aclose()  # nobody else will want that server on this loop
+                await exchange.connector.aclose()  # no other request will use that server on this loop
 
     async def _begin(self, response: Response) -> int | None:
-        """Take the head of a response: start over, unless it goes on where the last one broke. Returns the size."""
+        """Handle the headers of a response: start over, unless it continues where the last one broke. Returns the
+        size."""
         headers, sink = response.headers, self._sink
         if response.status == 206:
             start, total = _read_range(headers.get("content-range", ""))
@@ -229,7 +230,7 @@ class _Fetch:
 
 
 def _read_range(text: str) -> tuple[int | None, int | None]:
-    """Return where a part of a file begins, and how large the file is: `bytes 100-199/200` (RFC 9110, 14.4)."""
+    """Return the offset of a part of a file, and the size of the file: `bytes 100-199/200` (RFC 9110, 14.4)."""
     unit, _, rest = text.partition(" ")
     place, _, size = rest.partition("/")
     start = place.partition("-")[0]

@@ -1,11 +1,11 @@
-"""One request on its way: its attempts, the connection it takes, its response, and the end of its answer.
+"""One request: its attempts, its connection, its response, and the end of its answer.
 
 Rules:
 
-- A request is tried again before its first byte only, after a pause that the provider may choose.
-- A caller's own client may come from httpx, from httpx2, or be anything of the same shape. It is never closed here, and
-  belongs to the event loop that uses it first.
-- A redirect is followed to the same scheme, host and port alone, with the method and the body as they are.
+- A request is only retried before its first byte, after a pause that the provider may choose.
+- A caller's own client may come from httpx, httpx2, or have the same interface. It is never closed here, and belongs to
+  the event loop that uses it first.
+- A redirect is only followed to the same scheme, host and port, with method and body unchanged.
 - Nothing that a client raises leaves this file: it holds the request, and the request holds the key.
 - An answer is complete with its end mark: nothing that happens after it fails it.
 """
@@ -38,7 +38,7 @@ from mellea.backends.http.secret import Headers, scrub_error
 from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
 from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
-from mellea.core.runtime.loop import current_loop
+from mellea.core.runtime.loop import get_current_loop
 from mellea.errors import (
     BackendError,
     DeadlineError,
@@ -57,9 +57,9 @@ __all__ = [
     "Exchange",
     "Response",
     "find_nap",
-    "last_events",
-    "late_events",
     "parse_retry_after",
+    "read_last_events",
+    "read_late_events",
 ]
 
 _log = logging.getLogger("mellea")
@@ -75,14 +75,14 @@ class Exchange:
     """One request of a backend.
 
     Args:
-        connector: the way to the server.
-        request: what is sent.
+        connector: the connector to the server.
+        request: the request to send.
         retries: how many attempts may follow the first one.
-        deadlines: those of the run that waits for the answer and wants signs of life; `None` if none waits.
+        deadlines: those of the waiting run, which needs signs of life; `None` without one.
         backend: name of the backend, for errors.
         model: id of the model, for errors.
-        refine: makes a better error of one that follows from a status, and the body.
-        notes: keep what the responses say about limits.
+        refine: improves an error derived from a status, given the body.
+        notes: records the responses' rate limits.
     """
 
     connector: Connector
@@ -94,16 +94,16 @@ class Exchange:
     refine: Callable[[BackendError, bytes], BackendError]
     notes: LimitNotes
     _headers: Mapping[str, str] = field(default_factory=dict, init=False)  # of the last response
-    _attempts: Attempts | None = field(default=None, init=False)  # there are some with the first failure
+    _attempts: Attempts | None = field(default=None, init=False)  # set by the first failure
     _resumes: float | None = field(default=None, init=False)  # when the pause before the next attempt is over
 
     @property
     def location(self) -> str:
-        """Where the last response redirects to, `""` if it doesn't."""
+        """The target of the last response's redirect, `""` if there is none."""
         return self._headers.get("location", "").strip()
 
     async def open(self) -> Response | None:
-        """Return the open response; `None` says that an attempt failed, and asks to be called again for the next.
+        """Return the open response; `None` means that an attempt failed, and the next call makes another.
 
         Raises:
             BackendError: there is no next attempt.
@@ -130,7 +130,7 @@ class Exchange:
                 del failure  # it holds this frame by its traceback
 
     def _plan_next(self, failure: BackendError, asked: float | None) -> None:
-        """Set when the next attempt begins, or raise the failure if there is none."""
+        """Schedule the next attempt, or raise the failure if there is none."""
         if self._attempts is None:
             self._attempts = Attempts(self.retries)
         pause = self._attempts.pause(failure, asked)
@@ -148,7 +148,7 @@ class Exchange:
             self._resumes = None
 
     def describe(self, error: MelleaError) -> None:
-        """Fill in what an error of the request doesn't say itself, and take the keys out of it."""
+        """Fill in the missing fields of a request's error, and remove keys from it."""
         if isinstance(error, BackendError):
             error.backend = error.backend or self.backend
             error.model = error.model or self.model
@@ -177,6 +177,7 @@ class Exchange:
                 body,
                 self.request.origin,
                 endpoint=self.request.endpoint,
+                path=urlsplit(self.request.url).path,
                 is_used_up=used_up,
                 had_key=bool(self.request.headers.secrets() | self.connector.secrets()),
                 long_pause=asked if asked is not None and asked > LONGEST_PAUSE else None,
@@ -189,7 +190,7 @@ class Exchange:
         return error, asked
 
 
-# -- when a request is tried again ------------------------------------------------------------------------
+# -- when a request is retried ------------------------------------------------------------------------
 
 
 LONGEST_PAUSE = 60.0
@@ -215,7 +216,7 @@ class Attempts:
         """Return how many seconds to wait before the next attempt, `None` if there is none.
 
         Args:
-            error: how the last one failed.
+            error: the error of the last one.
             asked: the pause that the provider asks for.
         """
         is_over = isinstance(error, DeadlineError) or not error.is_retryable
@@ -224,12 +225,12 @@ class Attempts:
         own = min(_FIRST_PAUSE * 2.0**self._failed, _LONGEST_OWN_PAUSE)
         self._left -= 1
         self._failed += 1
-        # Jitter keeps many clients from coming back at once; never earlier than the provider asks for.
+        # Jitter keeps many clients from returning at once; never earlier than the provider asks for.
         return own * random.uniform(0.5, 1.0) if asked is None else asked + own * random.uniform(0.0, 0.2)
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a provider asks to wait, `None` if it says nothing that can be read.
+    """Return the seconds that a provider asks to wait, `None` if it sends no valid value.
 
     RFC 9110, section 10.2.3: `Retry-After` holds seconds or a date. OpenAI and Azure send milliseconds too.
     """
@@ -260,11 +261,11 @@ def _parse_number(value: str | None) -> float | None:
 
 
 def find_nap(deadlines: Deadlines) -> float:
-    """Return how long a pause may last before a run wants a sign of life: well before it gives up."""
+    """Return how long a pause may last before the run needs a sign of life: well before its deadline."""
     return float("inf") if deadlines.first_byte is None else max(deadlines.first_byte / 2, _SHORTEST_NAP)
 
 
-# -- a backend's way to its server -------------------------------------------------------------------------
+# -- a backend's connector -------------------------------------------------------------------------
 
 
 _MAX_REDIRECTS = 3
@@ -275,18 +276,18 @@ _REDIRECTS = (301, 302, 303, *_KEEPING)
 
 
 class Connector:
-    """A backend's way to its server, on any event loop.
+    """Connects a backend to its server, on any event loop.
 
     Args:
         client: the caller's own, or `None`.
         address: where the server is.
 
     Attributes:
-        urls: the whole addresses of paths, which are the same for nearly all requests.
-        headers: the provider's own headers, and the same checked: a key rarely changes.
+        urls: the complete URLs of paths, which are the same for nearly all requests.
+        headers: the provider's own headers, raw and checked: a key rarely changes.
 
     Raises:
-        UsageError: the client has another shape than `httpx.AsyncClient`.
+        UsageError: the client hasn't the interface of `httpx.AsyncClient`.
     """
 
     def __init__(self, client: Any, address: Address) -> None:
@@ -302,24 +303,26 @@ class Connector:
         return self._foreign is not None
 
     async def send(self, request: HttpRequest) -> Response:
-        """Send the request and return the response once its head is there; it must be closed.
+        """Send the request and return the response once its headers have arrived; it must be closed.
 
         Raises:
-            ConnectError: no connection, or one that broke before the response began.
+            ConnectError: no connection, or it broke before the response started.
             DeadlineError: the connection took too long.
-            WireError: what listens there doesn't speak HTTP.
+            WireError: the server doesn't speak HTTP.
             UsageError: the request can't be sent at all, or the caller's client belongs to another event loop.
             ConfigurationError: the proxy that the environment names can't be used.
         """
         address = self._address
         one = (
-            self._foreign or clients_by_loop.get((current_loop().native, address.origin)) or await open_client(address)
+            self._foreign
+            or clients_by_loop.get((get_current_loop().native, address.origin))
+            or await open_client(address)
         )
         is_ours = self._foreign is None
         if is_ours:
             one.users.add(self)
         elif one.loop is None:
-            one.loop = current_loop()
+            one.loop = get_current_loop()
         failure: BaseException
         one.active += 1
         try:
@@ -338,7 +341,7 @@ class Connector:
             del failure  # it holds this frame by its traceback
 
     def _make_failure(self, error: BaseException, one: SharedClient, request: HttpRequest) -> BaseException:
-        """Return what to raise in place of what a client raised."""
+        """Convert a client's exception."""
         is_known = isinstance(error, one.client.errors)
         is_elsewhere = self._foreign is not None and one.loop is not None and not one.loop.is_current()
         if is_elsewhere and (is_known or isinstance(error, Exception)) and not isinstance(error, MelleaError):
@@ -366,7 +369,7 @@ class Connector:
 
 
 async def _follow(one: SharedClient, request: HttpRequest, response: Any) -> Any:
-    """Return what a redirect leads to, or the redirect itself if it may not be followed."""
+    """Follow a redirect, or return it unchanged if it may not be followed."""
     for _ in range(_MAX_REDIRECTS):
         if response.status_code not in _REDIRECTS or (url := _find_next_url(response, request.method)) is None:
             break
@@ -376,7 +379,7 @@ async def _follow(one: SharedClient, request: HttpRequest, response: Any) -> Any
 
 
 def _find_next_url(response: Any, method: str) -> str | None:
-    """Return the address that a redirect leads to, if it may be followed: the same server gets the same request."""
+    """Return a redirect's target, if it may be followed: the same server gets the same request."""
     url = str(response.url)
     location = response.headers.get("location", "").strip()
     if not location or (method != "GET" and response.status_code not in _KEEPING):
@@ -409,16 +412,16 @@ class Response:
 
     Args:
         response: the client's own.
-        errors: what that raises.
+        errors: the exceptions of its client.
         release: called once, when the response has been closed.
-        is_ours: it comes from a client of ours, whose body is read without a copy.
+        is_ours: whether it comes from our own client, whose body is read without a copy.
 
     Attributes:
         status: the HTTP status.
-        headers: a mapping that doesn't mind case.
-        errors: what reading may raise; whoever reads makes an error of mellea's of it.
+        headers: a case-insensitive mapping.
+        errors: what reading may raise; the reader converts it.
         media_type: the content type without its parameters, in lower case.
-        reads: iterates over what the network brings, decompressed; once.
+        reads: iterates over the decompressed bytes as they arrive; once.
     """
 
     __slots__ = ("_inflated", "_raw", "_release", "_response", "errors", "headers", "media_type", "reads", "status")
@@ -440,12 +443,12 @@ class Response:
         self.headers: Mapping[str, str] = response.headers
         self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._raw: AsyncIterator[bytes]
-        # One that came with its body, as from a mock, has no raw bytes any more; other codings are left to the client.
+        # A response that already has its body, as from a mock, has no raw bytes; the client handles other codings.
         if response.is_stream_consumed or not (is_ours or ASKED.issuperset(codings)):
             self._raw = response.aiter_bytes()
             codings = [] if response.is_stream_consumed else codings[:1]
         elif is_ours and self.media_type in _STREAMS:
-            self._raw = aiter(response.stream)  # what `aiter_raw` cuts into pieces, at 400 ns each
+            self._raw = aiter(response.stream)  # the source of `aiter_raw`, which costs 400 ns a piece
         else:
             self._raw = response.aiter_raw()
         self._inflated: Inflated | None = None
@@ -454,7 +457,7 @@ class Response:
             self.reads = self._inflated = Inflated(self.reads, coding)
 
     async def read(self, limit: int, seconds: float | None = None) -> tuple[bytes, bool]:
-        """Return the body, and whether it is whole: not cut by `limit`, by `seconds` or by the network."""
+        """Return the body, and whether it is complete: not cut by `limit`, by `seconds` or by the network."""
         body = bytearray()
         try:
             with anyio.move_on_after(seconds):
@@ -484,17 +487,19 @@ class Response:
 
     async def _end(self, grace: float) -> None:
         try:
-            if not grace:  # a loop that shuts down is about to end the iterator, too, and complains if it is being read
+            if (
+                not grace
+            ):  # a loop at its shutdown is about to close the iterator, too, and complains if it is being read
                 await anyio.lowlevel.cancel_shielded_checkpoint()
-            # Read to its end, or ended by a cancellation, the iterator has no frame any more. A loop that shuts down
-            # ends all generators at once, this one as well as those that read it.
+            # Read to its end, or cancelled, the iterator has no frame. A loop at its shutdown closes all generators
+            # at once, this one as well as those that read it.
             if getattr(self._raw, "ag_frame", self) is not None and not getattr(self._raw, "ag_running", False):
                 with anyio.move_on_after(grace, shield=True):
-                    # A client's iterator is a chain of generators. An exception out of the innermost one, which the
-                    # scope sends, ends all of them; closing the outermost would leave the others to the collector.
+                    # A client's iterator is a chain of generators. An exception from the innermost one, which the scope
+                    # raises, ends all of them; closing the outermost would leave the others to the garbage collector.
                     async for _ in self._raw:
                         pass
-                    if grace:  # at its proper end nothing is left to wait for
+                    if grace:  # after a proper end there is nothing to wait for
                         await self._response.aclose()
         finally:
             if not self._response.is_closed:
@@ -505,14 +510,14 @@ class Response:
 # -- what is read after an answer's end mark, and what it means when the connection breaks ------------------
 
 
-async def late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
-    """Read on after the answer's end mark, for the usage and similar, and return the events that end the answer.
+async def read_late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
+    """Read on after the answer's end mark, for the usage for example, and return the events that end the answer.
 
-    The answer is complete: nothing that happens here fails it.
+    The answer is complete: nothing here can fail it.
 
     Args:
-        response: has been read up to the end mark.
-        decoder: has been fed all that came.
+        response: read up to the end mark.
+        decoder: fed with everything so far.
         seconds: how long it may take.
     """
     events: list[Event] = []
@@ -528,19 +533,19 @@ async def late_events(response: Response, decoder: Decoder, seconds: float) -> l
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 
-def last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
+def read_last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
     """Return the events that end an answer.
 
     Args:
-        decoder: has been fed all that came.
-        cut: what broke the connection, if anything did.
+        decoder: fed with everything so far.
+        cut: the error that broke the connection, if any.
 
     Raises:
-        InterruptedStreamError: the provider's own end hasn't come.
+        InterruptedStreamError: the provider's end mark is missing.
     """
     if cut is None:
         return decoder.close()
-    with suppress(InterruptedStreamError, WireError):  # half a line is no fault of the provider's then
+    with suppress(InterruptedStreamError, WireError):  # half a line is not the provider's fault then
         return decoder.close()
     root = find_root(cut)
     raise InterruptedStreamError(

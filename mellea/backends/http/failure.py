@@ -1,11 +1,13 @@
-"""From what an HTTP client raises to an error of mellea's.
+"""Converts an HTTP client's exceptions to mellea's errors.
 
-The kinds are told apart by the names of their classes, which httpx, httpx2 and their transports share, so
-that no client library has to be imported. The error gets no part of the client's own error but its root:
-that one holds the request, and the request holds the key.
+The kinds are distinguished by class names, which httpx, httpx2 and their transports share, so that no
+client library has to be imported. Only the root cause of the client's error is kept: the error itself holds the
+request, and the request holds the key.
 """
 
 from __future__ import annotations
+
+import socket
 
 from mellea.backends.http.proxies import Proxy
 from mellea.errors import BackendError, ConnectError, DeadlineError, MelleaError, UsageError, WireError
@@ -21,10 +23,10 @@ def make_failure_error(
     """Return the error for a request that got no answer.
 
     Args:
-        error: what the client raised.
-        origin: the server's address, without anything secret.
+        error: the client's exception.
+        origin: the server's URL, without secrets.
         seconds: the deadline for the connection.
-        proxy: what the request went through.
+        proxy: the proxy of the request.
     """
     if proxy is not None:
         origin = f"{origin} through the proxy {proxy.place!r} of {proxy.variable}"
@@ -38,15 +40,15 @@ def make_failure_error(
 
 
 def find_root(error: BaseException) -> BaseException:
-    """Return what an error came from: the system's own error, if there is one among its causes."""
+    """Return an error's root cause: the operating system's error, if there is one."""
     chain: list[BaseException] = []
     before: BaseException | None = error
     while before is not None and before not in chain:
         chain.append(before)
         before = before.__cause__ or before.__context__
         if isinstance(before, BaseExceptionGroup):
-            before = before.exceptions[0]  # one of a host's several addresses stands for all
-    # A time-out comes from a cancellation, which isn't an `Exception` and says nothing.
+            before = before.exceptions[0]  # one of a host's addresses represents all
+    # A time-out is caused by a cancellation, which isn't an `Exception` and has no message.
     kinds: tuple[type[Exception], ...] = (OSError, Exception)
     return next((cause for kind in kinds for cause in reversed(chain) if isinstance(cause, kind)), error)
 
@@ -69,12 +71,17 @@ def _make_failure(
         return ConnectError(f"the certificate of {origin} is not trusted: {said}; SSL_CERT_FILE names your own")
     if isinstance(root, ConnectionRefusedError):
         return ConnectError(f"nothing listens at {origin}: {said}; is the server running?", is_retryable=True)
-    return ConnectError(f"no answer from {origin}: {said}", is_retryable=True)
+    if isinstance(root, socket.gaierror):
+        advice = "is there a network, and is the name right?"
+        return ConnectError(f"{origin} can't be found: {said}; {advice}", is_retryable=True)
+    is_handshake = type(root).__name__.startswith("SSL") and "ConnectError" in names
+    advice = "; does it speak https, or only http://?" if is_handshake else ""
+    return ConnectError(f"no answer from {origin}: {said}{advice}", is_retryable=True)
 
 
 def _is_slow(root: BaseException) -> bool:
-    # The adapter of aiohttp calls a broken connection a time-out too.
-    # A handshake that was cut short by the deadline says that it wants to read.
+    # aiohttp's adapter reports a broken connection as a time-out, too.
+    # A handshake interrupted by the deadline reports that it wants to read.
     if isinstance(root, TimeoutError) or type(root).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
         return True
     return not (isinstance(root, OSError) or type(root).__module__[:7] == "aiohttp")

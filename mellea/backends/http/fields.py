@@ -1,8 +1,8 @@
-"""A provider's JSON, written and read: strict looks for an answer's essential words, tolerant ones for all the rest.
+"""Reads and writes a provider's JSON: strictly for an answer's essential fields, tolerantly for the rest.
 
-A strict look gives what should be there, or what stands for nothing where the field is absent or null, and raises
-`WireError` at anything else: a wrong value must not become an answer. A tolerant look (`known_…`) skips what
-hasn't the known shape: the count of tokens in another type is no reason to lose the text beside it.
+A strict function (`read_…`) returns the value, or an empty one if the field is absent or null, and raises
+`WireError` for anything else: a wrong value must not become an answer. A tolerant function (`find_…`) ignores values of
+an unknown shape: a token count of a wrong type is no reason to lose the text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from mellea.backends.http.halves import parse_odd
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 from mellea.errors import UsageError, WireError
 
 __all__ = [
@@ -50,10 +50,10 @@ def encode_json(payload: Mapping[str, Any]) -> bytes:
     """Return the payload as JSON.
 
     Raises:
-        UsageError: a value has no form in JSON.
+        UsageError: a value has no JSON form.
     """
     try:
-        # By pydantic's serialiser, which writes bytes directly and refuses halves of characters.
+        # By pydantic's serialiser, which writes bytes directly and rejects lone surrogates.
         return to_json(payload, fallback=_make_dict)
     except (PydanticSerializationError, ValueError) as error:
         raise UsageError(
@@ -100,7 +100,7 @@ def read_text(mapping: dict[str, Any], name: str) -> str:
 
 
 def read_int(mapping: dict[str, Any], name: str) -> int | None:
-    """Return a whole number, also one that is written as a text; `None` where there is none.
+    """Return an integer, even if it is written as a string; `None` if there is none.
 
     Raises:
         WireError: it is something else.
@@ -159,7 +159,7 @@ def read_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def read_arguments(value: Any, name: str = "arguments") -> str:
-    """Return a call's arguments as JSON text: they come as that, or as the object itself.
+    """Return a call's arguments as JSON text: they are sent as text, or as an object.
 
     PHP writes an empty object as an empty list.
 
@@ -170,7 +170,7 @@ def read_arguments(value: Any, name: str = "arguments") -> str:
         return ""
     if type(value) is str:
         return value
-    # Servers that were written against another format send the object itself.
+    # Servers written for another format send the object itself.
     if type(value) is dict:
         return json.dumps(value, ensure_ascii=False)
     if value == []:
@@ -179,7 +179,7 @@ def read_arguments(value: Any, name: str = "arguments") -> str:
 
 
 def decode_base64(text: str, name: str) -> bytes:
-    """Return what a text in base64 stands for; what isn't of its alphabet, such as line ends, is skipped.
+    """Decode base64; characters outside its alphabet, such as line ends, are skipped.
 
     Raises:
         WireError: it is not base64.
@@ -191,11 +191,11 @@ def decode_base64(text: str, name: str) -> bytes:
 
 
 def make_type_error(name: str, wanted: str, value: Any) -> WireError:
-    """Make the error of an essential field that holds something else."""
+    """Create the error for an essential field with a wrong value."""
     return WireError(f"the provider's {name!r} should be {wanted}, not {_show(value)}")
 
 
-# -- read, beside the point -------------------------------------------------------------------------------------
+# -- read, not essential -------------------------------------------------------------------------------------
 
 
 def find_text(mapping: dict[str, Any], name: str) -> str:
@@ -203,24 +203,24 @@ def find_text(mapping: dict[str, Any], name: str) -> str:
     value = mapping.get(name)
     if type(value) is not str:
         return ""
-    # An escape in the JSON may be half a character, which could be neither printed nor saved.
+    # An escape in the JSON may be a lone surrogate, which could be neither printed nor saved.
     return value if value.isascii() else replace_surrogates(value)
 
 
 def find_id(mapping: dict[str, Any], name: str) -> str:
-    """Return an id, which some write as a number; `""` for anything else."""
+    """Return an id, which some servers write as a number; `""` for anything else."""
     value = mapping.get(name)
     return str(value) if type(value) is int else find_text(mapping, name)
 
 
 def find_int(mapping: dict[str, Any], name: str) -> int | None:
-    """Return a whole number, also one written as a text or as `12.0`; `None` for anything else."""
+    """Return an integer, even if it is written as a string or as `12.0`; `None` for anything else."""
     value = mapping.get(name)
     if type(value) is int:
         return value
     if type(value) is float:
         return int(value) if math.isfinite(value) and value.is_integer() else None
-    # `isdecimal` alone lets through the digits of all scripts; 18 of them fit into 64 bits.
+    # `isdecimal` alone accepts the digits of all scripts; 18 of them fit into 64 bits.
     if type(value) is str and len(value) <= 18 and value.isascii() and value.isdecimal():
         return int(value)
     return None
@@ -244,7 +244,7 @@ def find_mappings(mapping: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def find_bytes(text: str) -> bytes | None:
-    """Return what a text in base64 stands for, `None` if it is not base64."""
+    """Decode base64, `None` if it is invalid."""
     try:
         return base64.b64decode(text)
     except (binascii.Error, ValueError):
@@ -259,5 +259,5 @@ def _parse_odd(data: bytes) -> Any:
 
 
 def _show(value: Any) -> str:
-    text = visible(repr(value))
+    text = make_visible(repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

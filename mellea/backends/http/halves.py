@@ -1,7 +1,7 @@
-"""JSON that holds halves of characters, and the filter that joins the halves of neighbouring deltas.
+"""Handles JSON with split characters: lone surrogates, and a filter that joins halves in adjacent deltas.
 
-Seen from OpenRouter and others, which cut a model's text between the two escapes of an emoji. A parser that keeps to
-the letter refuses such a chunk, and the whole answer with it.
+Seen from OpenRouter and others, which cut a model's text between the two escapes of an emoji. A strict parser
+rejects such a chunk, and the whole answer with it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pydantic_core import from_json
 from mellea.core.events import Event, ReasoningDelta, SourceEvent, TextDelta, ToolDelta, ToolEnd, UsageEvent
 from mellea.core.surrogates import is_high, replace_surrogates, replace_surrogates_in
 
-__all__ = ["Halves", "decoded", "parse_odd"]
+__all__ = ["Halves", "decode_text", "parse_odd"]
 
 _DELTAS = (TextDelta, ReasoningDelta, ToolDelta)
 _BESIDE = (SourceEvent, UsageEvent)
 
 
-def decoded(data: bytes) -> str:
-    """Return bytes as a text: halves that are written as bytes stay halves, what is not a character is U+FFFD."""
+def decode_text(data: bytes) -> str:
+    """Decode bytes as text: encoded surrogates stay surrogates, other invalid bytes become U+FFFD."""
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -30,7 +30,7 @@ def decoded(data: bytes) -> str:
 
 
 def parse_odd(data: bytes) -> Any:
-    """Parse JSON that the strict parser refused, in case that bytes or escapes which are no characters are the reason.
+    """Parse JSON that the strict parser rejected, in case invalid bytes or escapes are the reason.
 
     Raises:
         ValueError: that isn't the reason.
@@ -38,29 +38,29 @@ def parse_odd(data: bytes) -> Any:
     if data.isascii() and b"\\u" not in data:
         return from_json(data)  # raises the error that says where
     try:
-        return json.loads(decoded(data))
+        return json.loads(decode_text(data))
     except (ValueError, RecursionError):
         return from_json(data)
 
 
 class Halves:
-    """Joins the halves in neighbouring deltas of one kind: text, reasoning, and the arguments of each call.
+    """Joins split characters in adjacent deltas of one kind: text, reasoning, and the arguments of each call.
 
-    A half at the end of a delta waits for the next one of its kind; what comes between them, of another kind, doesn't
-    part them, but a call, a file or the answer's end does.
+    A half at the end of a delta waits for the next delta of its kind; deltas of other kinds in between don't matter,
+    but a call, a file or the answer's end does.
     """
 
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held: dict[Any, str] = {}  # the first half that waits, by the kind of delta or the call's id
+        self._held: dict[Any, str] = {}  # the waiting first half, by the kind of delta or the call's id
 
     def __bool__(self) -> bool:
         """Whether a half is waiting."""
         return bool(self._held)
 
     def feed(self, events: Sequence[Event]) -> list[Event]:
-        """Return the events without halves."""
+        """Return the events without split characters."""
         out: list[Event] = []
         for event in events:
             if isinstance(event, _DELTAS):

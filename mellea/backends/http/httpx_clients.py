@@ -1,7 +1,7 @@
-"""Clients of httpx's shape: the caller's own, and the faster transport that the extra `fast` brings.
+"""Clients with httpx's interface: the caller's own, and the faster transport of the extra `fast`.
 
-The only file that names httpx. A caller's own client may come from httpx, from httpx2, or be anything of the same
-shape. Our stock transport needs no httpx, which takes 50 ms to import: see `pool.py`.
+The only file that names httpx. A caller's own client may come from httpx, httpx2, or have the same
+interface. Our stock transport needs no httpx, which takes 50 ms to import: see `pool.py`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["CallersClient", "FastTransport", "has_fast", "list_errors", "split_url", "write_form"]
 
 _READ_BYTES = 64 * 1024
-"""How much of what has arrived is read at once: as much as aiohttp keeps before it stops the server."""
+"""How many bytes are read at once: as many as aiohttp buffers before it pauses the server."""
 
 
 @cache
 def has_fast() -> bool:
-    """Return whether the extra `fast` is installed; what it brings is imported then."""
+    """Return whether the extra `fast` is installed; its packages are imported then."""
     if importlib.util.find_spec("httpx_aiohttp") is None:
         return False
     import httpx_aiohttp  # type: ignore[import-not-found, unused-ignore]  # optional: the extra `fast`
@@ -41,15 +41,15 @@ def write_form(fields: Mapping[str, str], files: Sequence[FormFile]) -> tuple[by
     import httpx  # lazy: costs 50 ms
 
     parts: list[Any] = [(field, (name, data, media_type)) for field, name, data, media_type in files]
-    # As parts without a file name: without any part httpx would make a form of the other kind, which not all servers
-    # take that take files.
+    # As parts without a file name: without any part httpx would send a urlencoded form, which not all of these
+    # servers accept.
     parts = [(field, (None, value)) for field, value in fields.items()] + parts
     request = httpx.Request("POST", "http://form", files=parts)
     return request.read(), request.headers["content-type"]
 
 
 def split_url(url: str) -> tuple[bytes, bytes, int | None, bytes]:
-    """Return an address as it is sent: scheme, host, port, and path with query; letters beyond ASCII are escaped.
+    """Split a URL as it is sent: scheme, host, port, and path with query; non-ASCII letters are escaped.
 
     Raises:
         UsageError: it is not a valid address.
@@ -62,13 +62,13 @@ class CallersClient:
     """A client that was given to a backend.
 
     Args:
-        client: an `httpx.AsyncClient`, or one of its shape.
+        client: an `httpx.AsyncClient`, or an object with its interface.
 
     Attributes:
         headers: those that it adds to each request.
 
     Raises:
-        UsageError: the client has another shape.
+        UsageError: the client has a different interface.
     """
 
     def __init__(self, client: Any) -> None:
@@ -105,19 +105,19 @@ class FastTransport:
     """The transport of `httpx-aiohttp`, for asyncio.
 
     Args:
-        context: for TLS; `None` where the server is reached without.
-        proxy: what stands between here and the server.
+        context: for TLS; `None` if the server doesn't use it.
+        proxy: the proxy to the server, if any.
     """
 
     def __init__(self, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
         import httpx  # lazy: costs 50 ms
         import httpx_aiohttp  # optional: the extra `fast`
 
-        # aiohttp takes no number as a hundred, and 0 as no limit.
+        # For aiohttp, no number means a hundred, and 0 means no limit.
         limits = httpx.Limits(max_connections=0, max_keepalive_connections=20, keepalive_expiry=30.0)
-        # As a header, since aiohttp deprecates its other way, which the adapter takes.
+        # As a header, since aiohttp deprecates the other way, which the adapter uses.
         through = None if proxy is None else httpx.Proxy(proxy.place, headers=proxy.headers())
-        # Without TLS the proxy reads the request itself, and aiohttp adds nothing to that.
+        # Without TLS the proxy reads the request itself, and aiohttp doesn't add it there.
         self._headers = {} if proxy is None or context is not None else proxy.headers()
         self._transport = httpx_aiohttp.AiohttpTransport(verify=context or False, limits=limits, proxy=through)
         self._library = httpx
@@ -155,20 +155,20 @@ def _parse_url(url: str) -> Any:
 
 
 def list_errors(kind: type) -> tuple[type[BaseException], ...]:
-    """Return what a kind of client raises: the errors of the library that it, or one of its bases, comes from."""
+    """Return the exceptions of a client: the error class of its library, or of a base class's."""
     found: list[type[BaseException]] = [OSError]
     for base in kind.__mro__:
         library = sys.modules.get(base.__module__.partition(".")[0])
         names = ("HTTPError", "StreamError", "InvalidURL") if library is not None else ()
         found += [getattr(library, name) for name in names if isinstance(getattr(library, name, None), type)]
-    aiohttp = sys.modules.get("aiohttp")  # its errors pass its adapter in part
+    aiohttp = sys.modules.get("aiohttp")  # some of its errors pass through its adapter
     if aiohttp is not None:
         found.append(aiohttp.ClientError)
     return tuple(dict.fromkeys(found))
 
 
 def _make_whole(request: Any, body: bytes | None) -> Any:
-    """Have the body sent by an iterator that nobody has to close."""
+    """Send the body through an iterator that needn't be closed."""
     stream: Any = getattr(request, "stream", None)
     if body and hasattr(stream, "__aiter__"):
         kind: Any = type(stream)

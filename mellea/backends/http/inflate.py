@@ -1,12 +1,12 @@
-"""Compressed responses: what gzip and deflate hold, as it arrives, and never more of it at once than is wanted.
+"""Decompresses gzip and deflate responses as they arrive, never more at once than is requested.
 
 Rules:
 
-- A piece has at most `PIECE_BYTES`, and between two pieces of one read others get the loop: a megabyte on the wire may
-  stand for a gigabyte.
-- A gzip body may have several members (RFC 1952, section 2.2). "deflate" is zlib's form (RFC 9110, section 8.4.1.2),
-  but many servers send the bare one.
-- A body that is text where the header says it is compressed is taken as it is.
+- A piece has at most `PIECE_BYTES`, and the loop is released between two pieces of one read: a megabyte on the wire
+  may inflate to a gigabyte.
+- A gzip body may have several members (RFC 1952, section 2.2). "deflate" means the zlib format (RFC 9110, section
+  8.4.1.2), but many servers send raw deflate.
+- A body that is plain text despite its header is returned unchanged.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from mellea.errors import WireError
 __all__ = ["ASKED", "PIECE_BYTES", "Inflated", "list_codings"]
 
 PIECE_BYTES = 64 * 1024
-"""How much is inflated at once."""
+"""How many bytes are inflated at once."""
 
 _PLAIN = frozenset({"", "identity", "none", "utf-8", "utf8", "binary"})
 ASKED = frozenset({"gzip", "x-gzip", "deflate"})
-"""The content codings that are asked for and understood."""
+"""The content codings that are accepted."""
 
 _GZIP, _ZLIB, _BARE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _MAGIC = b"\x1f\x8b"
 _OPENINGS = (b"{", b"[", b"<", b":", b'"', b"data:", b"event:", b"id:", b"retry:")
-"""How what is sent here begins, if it isn't compressed."""
+"""The first bytes of uncompressed bodies."""
 
 _ENOUGH = max(map(len, _OPENINGS))
 
 
 def list_codings(header: str) -> list[str]:
-    """Return the content codings that a header names, the one that was applied last first.
+    """Return the content codings in a header, the one that was applied last first.
 
-    Those that mean "as it is" are left out.
+    `identity` is left out.
     """
     names = [name.strip().lower() for name in header.split(",")]
     return [name for name in reversed(names) if name not in _PLAIN]
@@ -50,7 +50,7 @@ class Inflated:
 
     Args:
         reads: the compressed ones.
-        coding: how they are compressed. Of one that isn't known only text can be read.
+        coding: how they are compressed. With an unknown one only plain text can be read.
     """
 
     def __init__(self, reads: AsyncIterator[bytes], coding: str = "gzip") -> None:
@@ -67,14 +67,14 @@ class Inflated:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the compressed data came to their own end."""
+        """Whether the compressed data ended properly."""
         return self._inflate is None or bool(self._inflate.eof)
 
     async def __anext__(self) -> bytes:
         is_first = True
         while True:
             if self._has_more:
-                if is_first:  # the piece before was of the same read
+                if is_first:  # the previous piece came from the same read
                     await anyio.lowlevel.checkpoint()
             else:
                 try:
@@ -90,7 +90,7 @@ class Inflated:
                 return plain
 
     def _begin(self, data: bytes) -> bytes:
-        """Look at the first bytes: they say what they are."""
+        """Detect the format from the first bytes."""
         if self._coding in ASKED and data.startswith(_MAGIC):
             return self._open(data, _GZIP)
         if len(data) < _ENOUGH and not self._is_over:
@@ -112,7 +112,7 @@ class Inflated:
         return self._inflate_next(data)
 
     def _inflate_next(self, data: bytes) -> bytes:
-        """Inflate some of what is waiting."""
+        """Inflate some of the waiting bytes."""
         try:
             plain: bytes = self._inflate.decompress(data, PIECE_BYTES)
         except zlib.error as error:
@@ -125,7 +125,7 @@ class Inflated:
         return plain
 
     def _inflate_further(self, data: bytes) -> bytes:
-        """Go on with the next member, if there is one; what else may follow is padding."""
+        """Continue with the next member, if there is one; anything else is padding."""
         if not data.startswith(_MAGIC[: len(data)]):
             self._step = _drop
         elif len(data) < len(_MAGIC) and not self._is_over:

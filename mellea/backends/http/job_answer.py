@@ -1,4 +1,4 @@
-"""What comes back of a call about a job: its JSON value, its bytes, or its headers, and never half of them."""
+"""Reads the response to a call about a job: its JSON value, its bytes, or its headers, but never part of them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["read_answer"]
 
 
 async def read_answer(response: Response, call: JobCall, origin: str) -> Any:
-    """Read a response, and return what the call wants of it.
+    """Read a response, and return what the call requests.
 
     Args:
         response: closed by this.
-        call: what was asked.
+        call: the call.
         origin: the server, as errors show it.
 
     Raises:
@@ -33,7 +33,7 @@ async def read_answer(response: Response, call: JobCall, origin: str) -> Any:
     if call.wants == "headers":
         return response.headers
     if not is_whole and call.wants != "start":
-        # At the limit it was cut by us, and would be again.
+        # At the limit we cut it, and would cut it again.
         if len(body) >= call.most_bytes:
             raise WireError(f"{origin} answered with more than {call.most_bytes:,} bytes")
         raise InterruptedStreamError(

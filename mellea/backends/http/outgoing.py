@@ -1,4 +1,4 @@
-"""What goes to a provider: a path, a JSON body, headers; and the HTTP request that is made of them."""
+"""Outgoing requests: path, JSON body and headers, and the HTTP request made from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mellea.backends.http.secret import Headers
 from mellea.core.options import ModelOption
+from mellea.core.values import quick_value
 
 __all__ = ["HTTP_OPTIONS", "MOST_BODY_BYTES", "FormFile", "HttpRequest", "JobCall", "Outgoing"]
 
@@ -21,7 +22,7 @@ HTTP_OPTIONS = frozenset(map(str, (ModelOption.STREAM, ModelOption.EXTRA_BODY, M
 """The options that every HTTP backend takes; put them into `Capabilities.options`."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Outgoing:
     """One request in a provider's wire format.
 
@@ -37,16 +38,16 @@ class Outgoing:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = field(default=None, repr=False)
 
-    def extended(self, *extras: Mapping[str, Any]) -> Outgoing:
-        """Return this with `extras` merged into the payload; a later one takes precedence over an earlier one."""
+    def merge_extras(self, *extras: Mapping[str, Any]) -> Outgoing:
+        """Return this with `extras` merged into the payload; later ones take precedence."""
         payload = self.payload
         for extra in extras:
-            # Nothing is copied for an option that isn't given, as most aren't.
+            # Nothing is copied for options that aren't given, as usual.
             payload = _merge(payload, extra) if extra else payload
         return replace(self, payload=payload)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class JobCall:
     """One HTTP call about a job that runs at the provider: a batch, or a video.
 
@@ -57,8 +58,9 @@ class JobCall:
         files: those of a form, which may have none; `None` for a JSON body.
         body: the body, if it is written already.
         headers: for this call alone.
-        wants: what is wanted of the answer: its JSON value, its bytes, the first `most_bytes` of them, or its headers.
-        most_bytes: how large the answer may become.
+        wants: the requested part of the response: its JSON value, its bytes, the first `most_bytes` of them, or its
+            headers.
+        most_bytes: the largest response.
     """
 
     method: str
@@ -81,7 +83,7 @@ class HttpRequest:
         origin: the address as errors show it, without anything secret.
         headers: all of them, the key included, but those that the connection sets.
         body: of a POST.
-        connect: seconds until the connection has to stand.
+        connect: seconds until the connection has to be open.
         read: seconds between two reads; a run watches its own deadlines and needs none.
         endpoint: the path relative to the base URL, as errors show it; `""` for a file elsewhere.
     """
@@ -97,10 +99,10 @@ class HttpRequest:
 
 
 def _merge(payload: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the payload with `extra` laid over it; mappings inside are merged, other values replaced."""
+    """Merge `extra` into the payload; mappings inside are merged, other values replaced."""
     result = dict(payload)
     for name, value in extra.items():
         old = result.get(name)
-        # Merged inside as well, so that `extra_body` can add one field to an object that the codec wrote.
+        # Deep merge, so that `extra_body` can add one field to an object that the codec wrote.
         result[name] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result

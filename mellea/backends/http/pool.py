@@ -1,18 +1,18 @@
-"""A pool of connections to one server: what a request costs doesn't grow with their number.
+"""A pool of connections to one server: the cost of a request doesn't grow with their number.
 
 The only file that names httpcore. Rules:
 
-- The connections are httpcore's: direct, or for plain HTTP through an HTTP proxy. httpcore's own pool looks through all
-  of its connections at each request and at each end of one, which makes 2,000 streams at once four times as slow.
-- A direct connection is opened here, before its first request: httpcore's way to open it there takes a lock, and with
-  that a turn of the loop, at each request.
-- Tunnels through proxies are made below them, while a connection is being opened (`tunnel.py`): httpcore's own keep no
-  deadline for connecting, and its SOCKS leaves the connection open where the handshake fails.
-- A request takes the idle connection that was used last, so that a program which sends one request after another keeps
-  one connection warm; where none is idle it opens a new one at once. No request waits for another one.
-- A connection is either in use, idle, or closed. It becomes idle only when its response came to a proper end.
-- Idle connections are closed when they have been idle for `IDLE_SECONDS`, when there are more than `MOST_IDLE` of them,
-  and when the server has hung up; this is looked at when a request is sent or ends.
+- The connections are httpcore's: direct, or for plain HTTP through an HTTP proxy. httpcore's own pool searches all its
+  connections at the start and end of each request, which makes 2,000 concurrent streams four times as slow.
+- A direct connection is opened here, before its first request: httpcore would take a lock, and with that a turn of
+  the loop, at each request.
+- Tunnels through proxies are made while a connection is being opened (`tunnel.py`): httpcore's own have no connect
+  deadline, and its SOCKS leaves the connection open if the handshake fails.
+- A request takes the most recently used idle connection, so that a program with sequential requests keeps one
+  connection warm; without an idle one it opens a new one at once. No request waits for another.
+- A connection is either in use, idle, or closed. It only becomes idle if its response ended properly.
+- Idle connections are closed after `IDLE_SECONDS`, when there are more than `MOST_IDLE` of them, and when the server
+  has hung up; this is checked when a request is sent or ends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ IDLE_SECONDS = 30.0
 """How long a connection is kept after its last request."""
 
 MOST_IDLE = 100
-"""How many connections are kept; the one that was used longest ago goes first."""
+"""How many connections are kept; the least recently used is closed first."""
 
 ERRORS: tuple[type[BaseException], ...] = (
     OSError,
@@ -65,23 +65,23 @@ _PLAIN = re.compile(
 
 
 def is_plain(url: str) -> bool:
-    """Return whether an address can be sent as it is; any other one has to be split and escaped first."""
+    """Return whether a URL can be sent unchanged; others have to be split and escaped first."""
     return _PLAIN.fullmatch(url) is not None and "/." not in url
 
 
 Split = Callable[[str], tuple[bytes, bytes, int | None, bytes]]
-"""Splits an address that isn't plain into scheme, host, port and target, as they are sent."""
+"""Splits a URL that isn't plain into scheme, host, port and target, as they are sent."""
 
 
 class Pool:
     """The connections to one server.
 
     Args:
-        context: for TLS with the server; `None` where it is reached without.
-        split: splits an address that isn't plain.
-        proxy: what stands between here and the server.
+        context: for TLS with the server; `None` if it doesn't use it.
+        split: splits a URL that isn't plain.
+        proxy: the proxy in front of the server.
         proxy_context: for TLS with the proxy.
-        has_tunnel: whether the proxy makes a connection to the server, or else is sent the requests.
+        has_tunnel: whether the proxy connects to the server; if not, it gets the requests.
 
     Attributes:
         errors: what sending a request, and reading its response, may raise.
@@ -102,26 +102,26 @@ class Pool:
         self._urls: dict[str, tuple[httpcore.URL, bytes]] = {}
         self._context = context
         self._network = _Network(proxy if has_tunnel else None, proxy_context)
-        # Of httpcore's pool only the part is used that makes the connections to an HTTP proxy.
+        # Of httpcore's pool only the part that connects to an HTTP proxy is used.
         self._forwarding: httpcore.AsyncConnectionPool | None = None
         if proxy is not None and not has_tunnel:
             through = httpcore.Proxy(self._parse(proxy.place)[0], auth=proxy.credentials(), ssl_context=proxy_context)
             self._forwarding = httpcore.AsyncConnectionPool(
                 proxy=through, keepalive_expiry=IDLE_SECONDS, network_backend=self._network
             )
-        self._idle: deque[httpcore.AsyncConnectionInterface] = deque()  # the one that was used last at the end
+        self._idle: deque[httpcore.AsyncConnectionInterface] = deque()  # the most recently used one last
         self._used: set[httpcore.AsyncConnectionInterface] = set()
         self._is_closed = False
 
     async def send(self, request: HttpRequest, url: str) -> PooledResponse:
-        """Send a request and return the response once its head is there; it must be closed.
+        """Send a request and return the response once its headers have arrived; it must be closed.
 
         Args:
             request: what is sent.
             url: where; a redirect leads elsewhere than the request says.
         """
         target, host = self._urls.get(url) or self._parse(url)
-        # No limit for writing: a body of many megabytes on a slow line is no failure.
+        # No write time-out: a body of many megabytes on a slow line isn't a failure.
         timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
         sent = httpcore.Request(
             request.method,
@@ -134,7 +134,7 @@ class Pool:
             connection = await self._find_idle() if self._idle else None
             if connection is None:
                 connection = await self._connect(target.origin, request.connect)
-            # Before the request is sent, so that closing the pool finds it whatever happens.
+            # Before the request is sent, so that closing the pool always finds it.
             self._used.add(connection)
             try:
                 response = await connection.handle_async_request(sent)
@@ -150,11 +150,11 @@ class Pool:
 
     async def _find_idle(self) -> httpcore.AsyncConnectionInterface | None:
         idle = self._idle
-        # Only the oldest one is looked at, so taking a connection costs the same however many there are.
+        # Only the oldest one is checked, so taking a connection costs the same however many there are.
         while len(idle) > 1 and idle[0].has_expired():
             await _close(idle.popleft())
         while idle:
-            # The one that was used last: it is the least likely to have been closed by the server meanwhile.
+            # The most recently used one: the server is least likely to have closed it meanwhile.
             connection = idle.pop()
             if connection.is_available() and not connection.has_expired():
                 return connection
@@ -172,9 +172,9 @@ class Pool:
         return httpcore.AsyncHTTP11Connection(origin, stream, IDLE_SECONDS)
 
     async def release(self, connection: httpcore.AsyncConnectionInterface) -> None:
-        """Take a connection back whose response has been closed."""
+        """Take back a connection whose response has been closed."""
         self._used.discard(connection)
-        # A response that wasn't read to its end leaves a connection that nothing else can be sent on.
+        # After a response that wasn't read to its end, nothing else can be sent on the connection.
         if self._is_closed or not connection.is_available():
             if not connection.is_closed():
                 await _close(connection)
@@ -192,13 +192,13 @@ class Pool:
             await _close(connection)
 
     def _parse(self, url: str) -> tuple[httpcore.URL, bytes]:
-        """Return an address in its parts, and the host as the header says it; the last few are remembered."""
+        """Split a URL, and return the host as in the header; the last few are cached."""
         if is_plain(url):
             parsed = httpcore.URL(url)
         else:
             scheme, host, port, target = self._split(url)
             parsed = httpcore.URL(scheme=scheme, host=host, port=port, target=target)
-        # All at once, rather than the oldest one: a program has a handful of addresses, or they are endless.
+        # Clear all, rather than the oldest: a program has a handful of URLs, or endless ones.
         if len(self._urls) >= _MOST_URLS:
             self._urls.clear()
         found = self._urls[url] = parsed, _write_host(parsed)
@@ -206,10 +206,9 @@ class Pool:
 
 
 class Body(AsyncIterator[bytes]):
-    """A body in one piece, in an iterator that nobody has to close, and that a second connection can start over.
+    """A body in one piece, as an iterator that needn't be closed, and that a second connection can start over.
 
-    An async generator, as httpx and httpcore make of it, is left unfinished by a request that is cancelled while it is
-    sent, and trio warns of that.
+    A cancelled request would leave the async generator of httpx and httpcore unfinished, and trio warns about that.
     """
 
     __slots__ = ("_body", "_rest")
@@ -222,7 +221,7 @@ class Body(AsyncIterator[bytes]):
         return self
 
     async def __anext__(self) -> bytes:
-        # Once: the next call ends the body, and `__aiter__` begins it again for a second connection.
+        # Once: the next call ends the body, and `__aiter__` restarts it for a second connection.
         body, self._rest = self._rest, None
         if not body:
             raise StopAsyncIteration
@@ -230,13 +229,13 @@ class Body(AsyncIterator[bytes]):
 
 
 class PooledResponse:
-    """A response, with as much of the shape of `httpx.Response` as is used here.
+    """A response with the part of `httpx.Response`'s interface that is used here.
 
     Attributes:
         status_code: the HTTP status.
-        headers: under their names in lower case; values of one name are joined by commas.
-        url: where the request went.
-        stream: the body, as it comes from the network.
+        headers: by lower-case name; repeated values are joined by commas.
+        url: the URL of the request.
+        stream: the body, as it arrives from the network.
         is_closed: whether it has been closed.
         is_stream_consumed: whether the body has been read already.
     """
@@ -257,11 +256,11 @@ class PooledResponse:
         self.is_closed = False
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
-        """Return the iterator over the body as it comes from the network; there is one."""
+        """Return the iterator over the body as it arrives from the network; always the same one."""
         return aiter(self.stream)
 
     async def aclose(self) -> None:
-        """Give the connection back if the body has been read to its end, else close it."""
+        """Return the connection to the pool if the body has been read to its end, else close it."""
         if not self.is_closed:
             self.is_closed = True
             try:
@@ -271,7 +270,7 @@ class PooledResponse:
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """Connects by anyio on every loop; a read or write without a deadline enters no cancel scope.
+    """Connects with anyio on every loop; a read or write without a deadline enters no cancel scope.
 
     Args:
         proxy: connects to the server, if there is one.
@@ -308,8 +307,8 @@ class _Network(httpcore.AsyncNetworkBackend):
 class _Stream(httpcore.AsyncNetworkStream):
     """A connection's bytes.
 
-    What is written waits until something is read, so that the head of a request and its body leave by one call of the
-    system; every protocol that is spoken here reads when it has written what it wants to say.
+    Writes are buffered until the next read, so that the headers and the body of a request are sent by one system
+    call; every protocol used here reads after it has written its message.
     """
 
     def __init__(self, stream: ByteStream) -> None:
@@ -319,7 +318,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._unsent:
-            # A server may refuse a request before it has all of it, and hang up; then its answer counts.
+            # A server may reject a request before it has all of it, and hang up; then its response counts.
             with suppress(httpcore.WriteError):
                 await self._send(b"", timeout)
         try:
@@ -328,7 +327,7 @@ class _Stream(httpcore.AsyncNetworkStream):
             with anyio.fail_after(timeout):
                 return await self._stream.receive(max_bytes)
         except anyio.EndOfStream:
-            # The end of the stream, in httpcore's terms; whether that is too soon is for its parser to say.
+            # The end of the stream for httpcore, whose parser decides whether that is too soon.
             return b""
         except TimeoutError as error:
             raise httpcore.ReadTimeout(error) from error
@@ -336,14 +335,14 @@ class _Stream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(error) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # Large bodies go out at once: collecting them would hold them twice.
+        # Large bodies are sent at once: buffering would hold them twice.
         if len(self._unsent) + len(buffer) <= _MOST_UNSENT:
             self._unsent += buffer
         else:
             await self._send(buffer, timeout)
 
     async def _send(self, buffer: bytes, timeout: float | None) -> None:
-        # Taken first: if the write fails or is cancelled, nothing is sent a second time.
+        # Cleared first: if the write fails or is cancelled, nothing is sent twice.
         unsent, self._unsent = self._unsent, b""
         try:
             with nullcontext() if timeout is None else anyio.fail_after(timeout):

@@ -1,4 +1,4 @@
-"""Whether a model can be reached, and why not."""
+"""Checks whether a model can be reached, and why not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def probe(model: str, list_models: Callable[[], Awaitable[list[str]]]) -> 
         return Probe(False, str(error))
     if model in models:
         return Probe(True)
-    import difflib  # lazy: for a name that isn't in the list alone
+    import difflib  # lazy: only for a name that isn't in the list
 
     near = difflib.get_close_matches(model, models, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

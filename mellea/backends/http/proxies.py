@@ -1,12 +1,11 @@
-"""Which proxy of the environment stands between here and a server, if any; no I/O, no client library.
+"""Finds the environment's proxy for a server, if any; no I/O, no client library.
 
 Rules, which are curl's and those of Python's `urllib` (as of 2026-11), where they agree:
 
 - `<scheme>_proxy` takes precedence over `all_proxy`, lower case before upper case.
-- A server on this machine (loopback) is never reached through a proxy, whatever the environment says.
+- A server on this machine (loopback) is never reached through a proxy.
 - `NO_PROXY` holds hosts, domains (with or without a dot or `*.` in front), addresses, networks (`10.0.0.0/8`), each
-  with or without a port, divided by commas or white space; `*` is everything. An entry that can't be read matches
-  nothing.
+  with or without a port, separated by commas or white space; `*` is everything. An invalid entry matches nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
+from mellea.core.values import quick_value
 from mellea.errors import ConfigurationError
 
 __all__ = ["Proxy", "ProxyRefusedError", "find_proxies", "find_proxy", "is_loopback"]
@@ -29,9 +29,9 @@ _PORTS = {"http": 80, "https": 443}
 _PROXY_PORTS = {**_PORTS, "socks5": 1080, "socks5h": 1080}
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Proxy:
-    """A proxy of the environment.
+    """A proxy from the environment.
 
     Attributes:
         url: with user and password, if there are any.
@@ -49,31 +49,31 @@ class Proxy:
         return self.url.startswith("socks")
 
     def split_host(self) -> tuple[str, int]:
-        """Return where it listens."""
+        """Return its host and port."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or _PROXY_PORTS[parts.scheme]
 
     def credentials(self) -> tuple[bytes, bytes] | None:
-        """Return user and password, if its address holds them."""
+        """Return user and password, if its URL has them."""
         parts = urlsplit(self.url)
         if parts.username is None:
             return None
         return unquote(parts.username).encode(), unquote(parts.password or "").encode()
 
     def headers(self) -> dict[str, str]:
-        """Return the header that tells the proxy who asks, if its address says so."""
+        """Return the proxy's authorization header, if its URL has credentials."""
         if (pair := self.credentials()) is None:
             return {}
         return {"proxy-authorization": f"Basic {base64.b64encode(b':'.join(pair)).decode('ascii')}"}
 
     def secrets(self) -> set[str]:
-        """Return the password, as it is written and as it is meant."""
+        """Return the password, raw and decoded."""
         password = urlsplit(self.url).password
         return set() if not password else {password, unquote(password)}
 
 
 class ProxyRefusedError(Exception):
-    """A proxy refuses to connect to a server, or doesn't speak the protocol that its address says."""
+    """A proxy refuses to connect to a server, or doesn't speak its URL's protocol."""
 
 
 def find_proxy(scheme: str, host: str, port: int | None, system: Mapping[str, str]) -> Proxy | None:
@@ -88,7 +88,7 @@ def find_proxy(scheme: str, host: str, port: int | None, system: Mapping[str, st
     Raises:
         ConfigurationError: what the environment names can't be used as a proxy.
     """
-    # Never through a proxy, whatever the environment says: it would look on its own machine.
+    # Never through a proxy, which would connect to its own machine.
     if is_loopback(host):
         return None
     # As curl and urllib do: the scheme's own variable takes precedence over `ALL_PROXY`.
@@ -100,14 +100,14 @@ def find_proxy(scheme: str, host: str, port: int | None, system: Mapping[str, st
 
 
 def find_proxies() -> Mapping[str, str]:
-    """Return the addresses of proxies by what they are for, such as `"https"` and `"all"`; `"no"` has the exceptions.
+    """Return the URLs of proxies by scheme, such as `"https"` and `"all"`; `"no"` has the exceptions.
 
-    They are the environment's; on macOS and Windows, where that has none, those of the system's settings.
+    They come from the environment, else, on macOS and Windows, from the system's settings.
     """
     found: dict[str, str] = {}
-    # Lower case last, since it counts where there are both; an empty one takes the other away.
+    # Lower case last, since it wins if both are set; an empty one removes the other.
     for name in sorted(os.environ, key=lambda name: name.endswith("_proxy")):
-        # In a CGI script `HTTP_PROXY` is a header of the request, and anybody's (CVE-2016-1000110).
+        # In a CGI script `HTTP_PROXY` is a header that any client can send (CVE-2016-1000110).
         if name.lower().endswith("_proxy") and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
             found[name.lower().removesuffix("_proxy")] = os.environ[name]
     found = {kind: url for kind, url in found.items() if url}
@@ -119,7 +119,7 @@ def find_proxies() -> Mapping[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this very machine."""
+    """Return whether a host is this machine."""
     host = _strip_brackets(host)
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
@@ -140,7 +140,7 @@ def _check(url: str, variable: str) -> Proxy:
             f"{variable} in the environment, {place!r}, is not a proxy that can be used; it takes "
             f"{', '.join(f'{scheme}://' for scheme in _SCHEMES)} with a host; {_CURE}"
         )
-    del port  # it was only to be read, since a bad one raises
+    del port  # only accessed because an invalid one raises
     return Proxy(url, variable, place)
 
 
@@ -148,9 +148,9 @@ _CURE = "change it, or name the server in NO_PROXY"
 
 
 def _name_variable(kind: str, value: str) -> str:
-    """Return the name of the variable that holds a proxy; on some systems it comes from the settings instead."""
+    """Return the name of the variable with a proxy; on some systems it comes from the settings instead."""
     names = [name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name] == value]
-    # The lower-case name where both are set, as it is the one that counts.
+    # The lower-case name if both are set, since that one wins.
     return min(names, key=str.isupper, default=f"the system's {kind} proxy")
 
 
@@ -169,7 +169,7 @@ def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool
     scheme, divider, rest = entry.partition("://")
     if divider:
         entry = rest.rstrip("/")
-        # An address in NO_PROXY, which people paste there, means its port as well.
+        # A URL in NO_PROXY, which people paste there, includes its port.
         if scheme in _PORTS and _split_port(entry)[1] is None and _PORTS[scheme] != port:
             return False
     if "/" in entry:
@@ -178,11 +178,11 @@ def _matches(entry: str, host: str, port: int, address: _Address | None) -> bool
     if wanted is not None and wanted != port:
         return False
     name = _strip_brackets(name)
-    # Addresses are compared as numbers: `127.1` and `127.0.0.1` are the same.
+    # IP addresses are compared as numbers: `127.1` and `127.0.0.1` are the same.
     if address is not None:
         return _parse_address(name) == address
     name = name.removeprefix("*").removeprefix(".")
-    # At a dot: `example.com` doesn't except `badexample.com`.
+    # At a dot: `example.com` doesn't match `badexample.com`.
     return bool(name) and (host == name or host.endswith(f".{name}"))
 
 
@@ -194,7 +194,7 @@ def _is_within(address: _Address, network: str) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
-    """Return an entry's host and port; an address of version 6 has a port only after brackets."""
+    """Return an entry's host and port; an IPv6 address only has a port after brackets."""
     host, divider, port = entry.rpartition(":")
     if divider and port.isdecimal() and len(port) <= 5 and (":" not in host or host.endswith("]")):
         return host, int(port)
@@ -207,7 +207,7 @@ def _strip_brackets(host: str) -> str:
 
 
 def _parse_address(host: str) -> _Address | None:
-    """Return a host as an address, in any form that the system takes for one; `None` for a name."""
+    """Return a host as an IP address, in any form that the system accepts; `None` for a name."""
     try:
         address: _Address = ipaddress.ip_address(host)
     except ValueError:

@@ -1,20 +1,20 @@
-"""What responses say about limits, as headers; read when somebody asks for it."""
+"""Rate limits from response headers, parsed on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mellea.core.results import RateLimitState
+from mellea.core.values import quick_value
 
 __all__ = ["LimitHeaders", "LimitNotes"]
 
 _TOO_MANY = frozenset({429, 503, 529})
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class LimitHeaders:
-    """The names of a provider's headers; of several for one number the first is taken that is there.
+    """The names of a provider's headers; of several for one number the first that is present is used.
 
     The defaults are OpenAI's, which most services with its format send as well
     (https://platform.openai.com/docs/guides/rate-limits, 2026-11).
@@ -27,7 +27,7 @@ class LimitHeaders:
 
 
 class LimitNotes:
-    """What a backend's last response said, and how many were refused.
+    """The headers of a backend's last response, and the number of rejected requests.
 
     Attributes:
         headers: of the last response; set by each one.
@@ -44,18 +44,18 @@ class LimitNotes:
         self._state: RateLimitState | None = None
 
     def note_refusal(self, status: int, retry_after: float | None) -> None:
-        """Count a response that refused the request, if it did so because there were too many."""
-        # Of a refusal for another reason (a wrong key) nobody has to slow down.
+        """Count a response that rejected the request because there were too many."""
+        # A rejection for another reason (a wrong key) is no reason to slow down.
         if status in _TOO_MANY:
             self._refusals += 1
             self._retry_after, self._state = retry_after, None
 
     def read(self) -> RateLimitState | None:
-        """Return what the last response said; the same object until there is another response."""
+        """Return the last response's limits; the same object until there is another response."""
         names, headers = self._names, self.headers
         if headers is None:
             return None
-        # Parsed when it is asked for: most programs never ask, and each response would pay.
+        # Parsed on demand: most programs never ask, and each response would pay.
         if self._state is None or self._seen is not headers:
             self._seen = headers
             self._state = RateLimitState(
@@ -72,7 +72,7 @@ class LimitNotes:
 def _read_number(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
     for name in names:
         try:
-            # Headers come from outside; `inf` and `nan` are numbers for `float`, too.
+            # Headers are untrusted; `float` also accepts `inf` and `nan`.
             number = float(headers.get(name) or "")
         except ValueError:
             continue

@@ -1,7 +1,7 @@
-"""From a failure that a server reports inside an answer, under status 200 or in mid-stream, to a typed error.
+"""Converts failures that a server reports inside a response, under status 200 or in mid-stream, to typed errors.
 
-The error's kind follows from the status that the report names or means. Without one nothing is known of whether the
-same request may succeed later, so it isn't tried again.
+The error's kind follows from the status that the report names or implies. Without one it is unknown whether the
+same request may succeed later, so it isn't retried.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mellea.backends.http.status import is_retryable_status, make_status_error
 from mellea.backends.http.words import WORDS, find_words, read_words
 from mellea.errors import BackendError, ErrorFields
 
-__all__ = ["find_status", "is_hopeless", "is_report", "is_used_up", "reported"]
+__all__ = ["find_status", "is_hopeless", "is_report", "is_used_up", "make_reported_error"]
 
 _STATUS = {
     "api_error": 500,
@@ -72,6 +72,9 @@ _USED_UP = (
 _BY_CHANCE = frozenset({"tool_use_failed"})
 """The model wrote what its provider refuses (Groq); it may do better the next time."""
 
+_NO_ENDPOINT = "unexpected endpoint"
+"""LM Studio answers with status 200 where its API isn't: "Unexpected endpoint or method. (POST /chat/completions)"."""
+
 _FINE = frozenset({"", "0", "ok", "success", "succeeded", "200"})
 
 _TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
@@ -80,8 +83,8 @@ _TELLING = frozenset(WORDS) - {"description", "details", "reason", "title"}
 _NAMES = ("code", "type", "status", "error_code")
 
 
-def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
-    """Make the typed error of what a server reports: its own words, its code, and whether to try again.
+def make_reported_error(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
+    """Create the typed error for a server's report: its message, its code, and whether to retry.
 
     Args:
         report: the object that the server sent, with or without an `error` around it, or a text.
@@ -96,12 +99,14 @@ def reported(report: Any, **fields: Unpack[ErrorFields]) -> BackendError:
     if written := said.get("failed_generation"):
         text = f"{text}; the model wrote {str(written)[:200]!r}"
     status = find_status(report)
+    if words.lower().startswith(_NO_ENDPOINT):
+        status, text = 404, f"{text.rstrip('.')}; does base_url end with '/v1'?"
     # The code takes precedence over the status here: a used-up quota comes with 429, which says "try again".
     is_by_chance = any(said.get(name) in _BY_CHANCE for name in _NAMES if isinstance(said.get(name), str))
     if is_by_chance or is_hopeless(said):
         fields["is_retryable"] = is_by_chance
     elif status is None or not is_retryable_status(status):
-        # Under status 200 nothing speaks for another try, unless the report itself does.
+        # Under status 200 there is no reason to retry, unless the report says so.
         fields.setdefault("is_retryable", said.get("retryable") is True or said.get("is_retryable") is True)
     return BackendError(text, **fields) if status is None else make_status_error(status, text, **fields)
 
@@ -117,24 +122,24 @@ def is_report(value: Any) -> bool:
         return True
     base = value.get("base_resp")
     if isinstance(base, dict):
-        # MiniMax and its like: every answer has the object, and 0 is success.
+        # MiniMax and others: every response has the object, and 0 is success.
         return base.get("status_code") not in (None, 0)
     return any(_says(value[name]) for name in value if isinstance(name, str) and name.lower() in _TELLING)
 
 
 def is_hopeless(error: Any) -> bool:
-    """Return whether an error won't go away by trying again, whatever its status says."""
+    """Return whether retrying can't help, whatever the status says."""
     return isinstance(error, dict) and any(
         isinstance(error.get(name), str) and error[name] in _HOPELESS for name in _NAMES
     )
 
 
 def is_used_up(status: int, body: bytes) -> bool:
-    """Return whether a refusal means that what was paid for is used up; that doesn't go away as a rate limit does.
+    """Return whether a rejection means that the paid quota is used up, which doesn't pass like a rate limit.
 
     Args:
         status: the HTTP status.
-        body: what the server says. One that says when to come back means a rate limit, whatever its words are.
+        body: the server's body. One with a retry delay means a rate limit, whatever its message.
     """
     if status not in (400, 402, 403, 429):
         return False
@@ -144,12 +149,12 @@ def is_used_up(status: int, body: bytes) -> bool:
         said = {}
     if status == 402 or is_hopeless(said):
         return True
-    # Google says "quota exceeded" of a limit per minute, too, but then names the seconds to wait.
+    # Google also says "quota exceeded" for a limit per minute, but then names the seconds to wait.
     return b"RetryInfo" not in body and any(words in read_words(body).lower() for words in _USED_UP)
 
 
 def find_status(report: Any) -> int | None:
-    """Return the HTTP status that a report names or means, `None` if it does neither."""
+    """Return the HTTP status that a report names or implies, or `None`."""
     for said in (_find_inner(report), report):
         if not isinstance(said, dict):
             continue

@@ -1,4 +1,4 @@
-"""Keys: kept where nothing prints them, and taken out of every message."""
+"""Keys: stored where nothing prints them, and removed from every message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from mellea.backends.http.address import Address
 from mellea.core.masking import HIDDEN, hold_secret, is_sensitive, scrub
 from mellea.core.options import MAY_HOLD_KEYS
-from mellea.core.terminal import visible_lines
+from mellea.core.terminal import make_lines_visible
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
 __all__ = ["Headers", "Secret", "find_key", "make_missing_key_error", "scrub_error", "strip_secrets"]
@@ -33,22 +33,22 @@ smuggling."""
 
 
 class Secret:
-    """A key that shows itself only when asked.
+    """A key that is only shown on request.
 
     Attributes:
-        revealed: the key, `None` if there is none or an empty one.
+        revealed: the key, `None` if there is none or it is empty.
     """
 
     __slots__ = ("__weakref__", "revealed")
 
     def __init__(self, text: str | None) -> None:
-        # A key that comes out of a file often brings its line end.
+        # A key from a file often has a trailing line end.
         self.revealed = (text.strip() if text else None) or None
         if self.revealed:
             hold_secret(self)
 
     def secrets(self) -> set[str]:
-        """Return the key if there is one and it can't be a word of any text, as what local servers are given may be."""
+        """Return the key, unless it could be an ordinary word, like the dummies for local servers."""
         return {self.revealed} if self.revealed and len(self.revealed) >= _SHORTEST else set()
 
     def __repr__(self) -> str:
@@ -56,12 +56,12 @@ class Secret:
 
 
 def find_key(variables: Iterable[str]) -> str | None:
-    """Return the key that the first of the environment's variables holds which is set, `None` if none is."""
+    """Return the key from the first of these environment variables that is set, `None` if none is."""
     return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
 
 
 def make_missing_key_error(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
-    """Make the error for a missing key that the provider requires."""
+    """Create the error for a missing key that the provider requires."""
     named = " or ".join(variables) or "no variable"
     way = f"; or {other_way}" if other_way else ""
     return AuthError(
@@ -72,7 +72,7 @@ def make_missing_key_error(provider: str, model: str, variables: Iterable[str], 
 
 
 class Headers(dict[str, str]):
-    """HTTP headers under names in lower case, which show no values."""
+    """HTTP headers by lower-case name, whose values aren't shown."""
 
     __slots__ = ()
 
@@ -80,8 +80,8 @@ class Headers(dict[str, str]):
         return f"Headers({', '.join(self)})"
 
     @classmethod
-    def checked(cls, headers: Mapping[str, str] | None) -> Headers:
-        """Take a caller's headers.
+    def check(cls, headers: Mapping[str, str] | None) -> Headers:
+        """Check a caller's headers.
 
         Raises:
             UsageError: one can't be sent; its value isn't shown.
@@ -104,7 +104,8 @@ class Headers(dict[str, str]):
         return found
 
     def secrets(self) -> set[str]:
-        """Return the values that are keys, and their words, but no scheme: `"Bearer …"` holds two texts and one key."""
+        """Return the values that are keys, and their words, without the scheme: `"Bearer …"` holds two texts and one
+        key."""
         values = {value for name, value in self.items() if _SENSITIVE.search(name)}
         texts = {text for value in values for text in (value, *value.split()) if len(text) >= _SHORTEST}
         return {text for text in texts if text.lower() not in _SCHEMES}
@@ -112,12 +113,12 @@ class Headers(dict[str, str]):
 
 def _show(text: str, secrets: Iterable[str]) -> str:
     text = scrub(text, secrets)
-    # Words of a server come to errors on many ways; none of them may bring what a terminal obeys.
-    return text if text.isprintable() else visible_lines(text)
+    # A server's text reaches errors in many ways; none may contain terminal control sequences.
+    return text if text.isprintable() else make_lines_visible(text)
 
 
 def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
-    """Take the secrets, and what a terminal would obey, out of an error and of all that it came from."""
+    """Remove secrets and terminal control sequences from an error and its causes."""
     secrets, seen = set(secrets), set[int]()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -135,9 +136,9 @@ def scrub_error(error: BaseException, secrets: Iterable[str]) -> None:
 
 
 def strip_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a backend as they are pickled.
+    """Return the attributes of a backend for pickling.
 
-    `_missing` names what was left out, as the arguments that bring it back; `"api_key="` is the first of them.
+    `_missing` names what was dropped, as the arguments that restore it, `"api_key="` first.
     """
     kept, missing = dict(state), dict.fromkeys(state["_missing"])
     key: str | None = state["_key"].revealed
@@ -162,7 +163,7 @@ def strip_secrets(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any], name: str, missing: dict[str, None], key: str | None) -> dict[str, Any]:
-    """Return the fields that hold no key: by their name, or since the backend's own is in them."""
+    """Return the fields that hold no key, judging by their names, or because they contain the backend's own."""
     plain = {field: value for field, value in values.items() if not _may_hold_key(field, value, key)}
     if len(plain) < len(values):
         missing[name] = None

@@ -38,10 +38,10 @@ class _Stream(Protocol):
 
 
 async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[bytes, bytes] | None) -> None:
-    """Have a proxy connect the stream to a server.
+    """Make a proxy connect the stream to a server.
 
     Args:
-        stream: a connection to the proxy; what is sent afterwards goes to the server.
+        stream: a connection to the proxy; later data goes to the server.
         host: name or address of the server.
         port: of the server.
         credentials: user and password for the proxy.
@@ -49,7 +49,7 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
     Raises:
         ProxyRefusedError: the proxy refuses, or doesn't speak SOCKS 5.
     """
-    # Signing in is only offered where there is something to sign in with.
+    # Authentication is only offered if there are credentials.
     ways = bytes([_OPEN] if credentials is None else [_OPEN, _SIGN_IN])
     await stream.send(bytes([_VERSION, len(ways)]) + ways)
     version, way = await _read_exactly(stream, 2)
@@ -63,7 +63,7 @@ async def shake_hands(stream: _Stream, host: str, port: int, credentials: tuple[
         await stream.send(bytes([_SIGN_IN_VERSION]) + b"".join(_encode_counted(part) for part in credentials))
         if (await _read_exactly(stream, 2))[1] != 0:
             raise ProxyRefusedError("the proxy refuses the user or the password")
-    # The name goes to the proxy as it is: it may be one that only resolves on its side.
+    # The name is sent unresolved: it may only resolve at the proxy.
     await stream.send(bytes([_VERSION, _CONNECT, 0]) + _encode_address(host) + port.to_bytes(2, "big"))
     version, refusal, _, kind = await _read_exactly(stream, 4)
     if version != _VERSION or kind not in (_IPV4, _NAME, _IPV6):

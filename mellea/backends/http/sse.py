@@ -1,8 +1,8 @@
 """Server-sent events, sans-I/O: bytes in, events out, wherever the bytes are split.
 
 Follows the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream" (as of 2026-10): lines end in
-CR, LF or CRLF; a leading byte order mark is dropped; an event that isn't ended by an empty line isn't
-dispatched. The data stay bytes, since a JSON parser takes them as they are.
+CR, LF or CRLF; a leading byte order mark is dropped; an event without a final empty line isn't
+dispatched. The data stays bytes, since JSON parsers accept them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ServerSentEvent:
 
 
 class SseDecoder:
-    """Splits a byte stream into events; `is_empty` tells at its end whether something was left over."""
+    """Splits a byte stream into events; `is_empty` says at the end whether something was left over."""
 
     __slots__ = ("_data", "_event", "_has_begun", "_id", "_rest", "_size", "_skips_lf", "_stray")
 
@@ -69,13 +69,13 @@ class SseDecoder:
         return events
 
     def payloads(self, data: bytes) -> list[bytes]:
-        """Take more bytes and return the data alone of the events that are complete now; instead of `feed`.
+        """Take more bytes and return only the data of the events that are complete now; instead of `feed`.
 
         Raises:
             WireError: an event grows beyond `MAX_EVENT_BYTES`.
         """
         is_clean = not (self._rest or self._data or self._skips_lf or 13 in data)
-        # One event in one line: what a read is where the network is faster than the model.
+        # One event in one line: the usual read if the network is faster than the model.
         if is_clean and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data[-1] == 10:
             self._has_begun = True
             return [data[6:-2]]
@@ -86,12 +86,12 @@ class SseDecoder:
         return [event.data for event in self.feed(head + blank)] + self._read_payloads(tail)
 
     def _read_payloads(self, data: bytes) -> list[bytes]:
-        """Take bytes apart that begin with an event; a row of single lines by one split in C."""
+        """Split bytes that start with an event; a row of single lines by one split in C."""
         found: list[bytes] = []
         end = data.rfind(b"\n\n")
         if end > 0 and data.startswith(b"data: ") and 13 not in data and not self._skips_lf:
             payloads = data[6:end].split(b"\n\ndata: ")
-            if not [payload for payload in payloads if 10 in payload]:  # `count` looks at each byte by itself
+            if not [payload for payload in payloads if 10 in payload]:  # `count` examines each byte
                 self._has_begun = True
                 found = payloads
                 data = data[end + 2 :]
@@ -103,7 +103,7 @@ class SseDecoder:
         """Return the last event, if only the empty line after it is missing."""
         line = b"".join(self._rest)
         if any(name.startswith(line) for name in _FIELDS) and line:
-            self._rest.clear()  # a cut, and no word of anybody's
+            self._rest.clear()  # a cut, not a message
         return self.feed(b"\n\n") if self._rest or self._data else []
 
     @property
@@ -116,7 +116,7 @@ class SseDecoder:
         return not self._rest and not self._data
 
     def _split(self, data: bytes) -> list[bytes]:
-        """Return the lines of a stream that uses CR, or has just done so."""
+        """Return the lines of a stream that uses CR, or has just used it."""
         if not data:
             return [b""]
         if self._skips_lf and data[0] == 10:
@@ -125,7 +125,7 @@ class SseDecoder:
         return _LINE_END.split(data)
 
     def _read_first(self, line: bytes) -> bytes:
-        """Return the first complete line of a read, with what earlier reads held of it."""
+        """Return the first complete line of a read, including its part in earlier reads."""
         line = b"".join([*self._rest, line])
         self._rest.clear()
         if not self._has_begun:
@@ -163,7 +163,7 @@ class SseDecoder:
             self._stray += line[:_STRAY_BYTES] + b"\n"
 
     def _watch(self, size: int, lines: list[bytes]) -> None:
-        # What is kept is measured only where it was begun in this very read, so that the cost stays linear.
+        # The kept part is only measured if it started in this read, so that the cost stays linear.
         if b"" in lines:
             size = sum(map(len, self._data)) + sum(map(len, self._rest))
             self._size = 0
@@ -191,6 +191,6 @@ class SseWireDecoder(WireDecoder):
         for sse in self._sse.close():
             self.read_unended(sse.data, events, sse.event)
 
-    def stray(self) -> bytes:
+    def find_stray(self) -> bytes:
         """Return the lines without a known field, usually a server's error."""
         return self._sse.stray

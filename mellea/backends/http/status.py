@@ -1,7 +1,8 @@
-"""From an error status to a typed error with the provider's own message."""
+"""Converts an error status to a typed error with the provider's message."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Unpack
 from urllib.parse import urlsplit
@@ -38,6 +39,8 @@ _ADVICE = {
     429: "slow down, or raise retries=",
 }
 
+_VERSION = re.compile(r"/v\d")
+
 _USED_UP_ADVICE = "the quota is used up, so trying again won't help: check the plan and the billing of the account"
 
 _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
@@ -45,18 +48,18 @@ _REQUEST_ID = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-
 
 def is_retryable_status(status: int) -> bool:
     """Return whether the same request may succeed later."""
-    # 408 and 409: the server gave up waiting, or a lock was held; the request itself is right.
+    # 408 and 409: the server timed out, or a lock was held; the request itself is valid.
     return status in (408, 409, 429) or status >= 500
 
 
 def make_status_error(
     status: int, message: str, *, retry_after: float | None = None, **fields: Unpack[ErrorFields]
 ) -> StatusError:
-    """Make the error of a status, also for a provider's error event in mid-stream that names or means one.
+    """Create the error for a status, or for a provider's error event in mid-stream that names or implies one.
 
     Args:
-        status: the HTTP status, or the one that the provider's own error type stands for.
-        message: what is shown.
+        status: the HTTP status, or the one that the provider's error type implies.
+        message: the text to show.
         retry_after: seconds that the provider asks to wait; only a `RateLimitError` has it.
         fields: of the error, such as `request_id`.
     """
@@ -73,42 +76,54 @@ def make_message(
     origin: str,
     *,
     endpoint: str = "",
+    path: str = "",
     is_used_up: bool = False,
     had_key: bool = True,
     long_pause: float | None = None,
 ) -> str:
-    """Return what an error with this status and body says, in one line.
+    """Return the message for this status and body, in one line.
 
     Args:
         status: the HTTP status.
-        body: what the server says.
+        body: the server's body.
         origin: the server.
-        endpoint: what was asked for there, a path.
-        is_used_up: whether it says that what was paid for is used up.
+        endpoint: the requested path, after the base URL.
+        path: the whole path at that server.
+        is_used_up: whether the paid quota is used up.
         had_key: whether a key was sent.
-        long_pause: seconds that it asks to wait, if nobody waits for so long by themselves.
+        long_pause: seconds that it asks to wait, if that is too long to wait automatically.
     """
-    # Only what the body says in words; a page of HTML would fill the terminal.
+    # Only the body's message; a page of HTML would fill the terminal.
     said = read_words(body) or "it gives no reason"
     advice = _ADVICE.get(status, "")
     if is_used_up:
         advice = _USED_UP_ADVICE
     elif status == 401 and not had_key:
         advice = "no key was sent: pass api_key=, or set the provider's variable in the environment"
-    elif status == 404:
-        # A server that speaks only a part of an API answers the same as one that lacks the model, in fewer words.
-        there = f", and whether the server has {endpoint!r}" if endpoint and "model" not in said.lower() else ""
-        advice = f"check the model's name and base_url{there}"
+    elif status in (404, 405):
+        advice = _advise_on_address(said, origin, endpoint, path)
     elif status == 429 and long_pause is not None:
         advice = f"it asks to wait {long_pause:.0f} s, so it wasn't asked again"
-    return f"{origin} answered with status {status}: {said}{'; ' if advice else ''}{advice}"
+    end = f"; {advice}" if advice else ""
+    return f"{origin} answered with status {status}: {said.rstrip('.') if advice else said}{end}"
+
+
+def _advise_on_address(said: str, origin: str, endpoint: str, path: str) -> str:
+    # A server that speaks only a part of an API answers the same as one that lacks the model, in fewer words.
+    if not endpoint or "model" in said.lower():
+        return "check the model's name and base_url"
+    base = path.removesuffix(endpoint).rstrip("/")
+    # Of all that is wrong with an address this is the most frequent. Ollama's own API has no version.
+    if path and not _VERSION.search(path) and not endpoint.startswith("api/"):
+        return f"{path!r} has no version in it, and most servers have one: try base_url={f'{origin}{base}/v1'!r}"
+    return f"check the model's name and base_url, and whether the server has {endpoint!r}"
 
 
 def make_redirect_message(origin: str, location: str) -> str:
-    """Return what an error says about a redirect that isn't followed."""
+    """Return the message for a redirect that isn't followed."""
     try:
         parts = urlsplit(location)
-        # User, password and query of the new address may be secrets as well.
+        # User, password and query of the new URL may be secrets, too.
         place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
     except ValueError:
         place = location.partition("?")[0].rpartition("@")[2]
@@ -117,5 +132,5 @@ def make_redirect_message(origin: str, location: str) -> str:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the provider's id of a request."""
-    # Cloudflare's comes last: it is in front of many of them, and its id means nothing to the provider.
+    # Cloudflare's comes last: it is a proxy of many providers, to whom its id means nothing.
     return next((value for name in _REQUEST_ID if (value := headers.get(name))), None)

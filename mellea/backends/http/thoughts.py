@@ -1,12 +1,12 @@
-"""Thoughts that a model writes into its text, in tags at the beginning: they become `ReasoningDelta`.
+"""Converts thoughts in tags at the beginning of a model's text to `ReasoningDelta`.
 
-Many open models think in the open, and many servers of chat completions, Ollama and the embedded engine pass it on as
-they wrote it. Where the server has a field for reasoning and uses it, the text is taken as it is.
+Many open models write their thoughts into the text, and many chat completions servers, Ollama and the embedded engine
+pass them on. If the server uses its field for reasoning, the text is left unchanged.
 
     start ──tag──▶ thinking ──closing tag──▶ start        white space in between belongs to nothing
     start ──anything else, or reasoning in a field──▶ text, for good
 
-What isn't closed is all reasoning. The decisions fall at a character, however the text is cut into deltas.
+Unclosed thoughts are all reasoning. The result doesn't depend on how the text is split into deltas.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 class ThoughtTags:
     """A filter of events; once `is_over` nothing more will change, and it may be left out.
 
-    White space around the thoughts, and between them and the text, belongs to neither.
+    White space around the thoughts is dropped.
     """
 
     __slots__ = ("_closing", "_has_thought", "_held", "_space", "_was_thinking", "is_over")
@@ -42,13 +42,13 @@ class ThoughtTags:
     def __init__(self) -> None:
         self.is_over = False
         self._held = ""  # what may be the beginning of a tag
-        self._space: list[str] = []  # white space before it, which what follows decides on
-        self._closing = ""  # the tag that ends the thoughts which are being written
-        self._has_thought = False  # something but white space, in these tags
+        self._space: list[str] = []  # white space before it, still undecided
+        self._closing = ""  # the closing tag of the current thoughts
+        self._has_thought = False  # whether there is more than white space in these tags
         self._was_thinking = False
 
     def feed(self, events: Sequence[Event]) -> list[Event]:
-        """Return the events with thoughts in their place."""
+        """Return the events with thoughts as reasoning."""
         out: list[Event] = []
         for event in events:
             if self.is_over or isinstance(event, _BESIDE):
@@ -66,7 +66,7 @@ class ThoughtTags:
         out.append(event)
 
     def _release(self) -> list[Event]:
-        """Return what was held back, now that the text is over or something else came."""
+        """Return what was held back, at the end of the text or before another event."""
         out: list[Event] = []
         if self._closing:
             self._think(self._held, out)
@@ -109,7 +109,7 @@ class ThoughtTags:
         return bare if self._was_thinking else "".join([*self._space, text])
 
     def _read_inside(self, text: str, out: list[Event]) -> str:
-        """Take thoughts up to the closing tag; returns what comes after it."""
+        """Read thoughts up to the closing tag; returns the text after it."""
         end = text.find(self._closing)
         if end < 0:
             end = len(text) - _measure_overlap(text, self._closing)

@@ -1,7 +1,6 @@
-"""Connections that lead through a proxy to a server: by SOCKS, or by the method CONNECT (RFC 9110, section 9.3.6).
+"""Connections to a server through a proxy: by SOCKS, or by the method CONNECT (RFC 9110, section 9.3.6).
 
-Whoever opens one sets a deadline around all of it. Where the proxy refuses, or the wait for it is cancelled, its
-connection is closed.
+The caller sets a deadline for all of it. If the proxy refuses, or the wait is cancelled, its connection is closed.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: ([^\r\n]*))?\r?\n")
 
 
 async def open_tunnel(proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None) -> ByteStream:
-    """Return a connection to a server that a proxy has made.
+    """Open a connection to a server through a proxy.
 
     Args:
         proxy: the proxy.
         host: name or address of the server.
         port: of the server.
-        context: for TLS with the proxy, if its address says `https`.
+        context: for TLS with the proxy, if its URL is `https`.
 
     Raises:
         ProxyRefusedError: the proxy refuses, or doesn't speak its protocol.
@@ -62,14 +61,14 @@ async def _ask(stream: ByteStream, place: str, headers: dict[str, str]) -> None:
     await stream.send("\r\n".join([*lines, "", ""]).encode("ascii"))
     head = b""
     while b"\r\n\r\n" not in head and b"\n\n" not in head:
-        # A server that isn't a proxy may send without end.
+        # A server that isn't a proxy may send endlessly.
         if len(head) > _MOST_HEAD:
             raise ProxyRefusedError("it doesn't speak HTTP")
         head += await stream.receive(4096)
     status = _STATUS.match(head)
     if status is None:
         raise ProxyRefusedError("it doesn't speak HTTP")
-    # Any 2xx means that the tunnel stands (RFC 9110, section 9.3.6).
+    # Any 2xx means that the tunnel is open (RFC 9110, section 9.3.6).
     if not status[1].startswith(b"2"):
         said = b" ".join(filter(None, status.groups())).decode("latin-1")
         raise ProxyRefusedError(f"the proxy says {said!r}")

@@ -1,13 +1,13 @@
-"""Has a provider make a video: begins the job, looks how it gets on, and fetches what it made.
+"""Generates a video: starts the provider's job, polls it, and downloads the result.
 
 Rules:
 
-- Beginning a job is never repeated where the first try may have begun one: each costs money. It isn't cancelled half
-  way either, since a job without a known id can't be ended: whoever leaves waits for the answer, 20 s at most.
-- While a job is under way, a look that fails but may succeed later is repeated until the time is over: the job itself
-  goes on. After ten such looks in a row the error is raised, and the job left as it is.
-- If the wait is cancelled, the time is over or the caller's function for progress fails, the job is ended at the
-  provider. If it is done already, it stays: `job_id=` fetches it again.
+- Starting a job isn't retried if the first attempt may have succeeded: each job costs money. It isn't interrupted
+  either, since a job with an unknown id can't be cancelled: a cancelled caller waits up to 20 s for the response.
+- While a job is running, a poll that fails with a retryable error is repeated until the time-out, since the job
+  itself goes on. After ten failures in a row the error is raised, and the job left running.
+- If the wait is cancelled or times out, or the caller's progress function fails, the job is cancelled at the
+  provider. If it is already done, it stays: `job_id=` downloads it again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mellea.backends.http.outgoing import JobCall
 from mellea.backends.http.videos import VideoCodec, VideoJob
 from mellea.core.events import Usage
 from mellea.core.options import Deadlines
-from mellea.core.prices import cost
+from mellea.core.prices import compute_cost
 from mellea.core.progress import Reporter
 from mellea.core.videos import Video, VideoRequest, VideoResult
 from mellea.errors import (
@@ -63,20 +63,20 @@ _END_SECONDS = 5.0
 
 
 class JobHost(FileHost, Protocol):
-    """Where the job runs: what is needed of a backend."""
+    """What a job needs from a backend."""
 
     name: str
     model_id: str
 
     async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = ...) -> Any:
-        """Make a call about a job, and return what comes back."""
+        """Make a call about a job, and return the result."""
 
 
 async def make_video(backend: JobHost, codec: VideoCodec, request: VideoRequest) -> VideoResult:
-    """Have a provider make a video.
+    """Generate a video.
 
     Raises:
-        BackendError: the provider refused, failed or blocked it, or its time is over.
+        BackendError: the provider rejected, failed or blocked it, or it timed out.
         UsageError: the file can't be written.
     """
     if request.to is not None and not (request.to if request.to.is_dir() else request.to.parent).is_dir():
@@ -85,16 +85,16 @@ async def make_video(backend: JobHost, codec: VideoCodec, request: VideoRequest)
         work = _Work(backend, codec, request, reporter)
         with anyio.move_on_after(request.timeout):
             return await work.run()
-        raise work.overdue()
+        raise work.make_overdue_error()
 
 
 class _Work:
-    """One job, from its beginning to the files that it made."""
+    """One job, from its start to the files that it made."""
 
     def __init__(self, backend: JobHost, codec: VideoCodec, request: VideoRequest, reporter: Reporter) -> None:
         self._backend, self._codec, self._request, self._reporter = backend, codec, request, reporter
         self._job: VideoJob | None = None
-        self._fate = ""  # what became of a job that nobody waits for any more
+        self._fate = ""  # the outcome of a job that isn't awaited any more
 
     async def run(self) -> VideoResult:
         try:
@@ -104,7 +104,7 @@ class _Work:
             self._describe(error)
             raise
         except BaseException:
-            # Cancelled, over time, interrupted, or a failure of the caller's own function: nobody waits any more.
+            # Cancelled, timed out, interrupted, or the caller's function failed: nothing waits any more.
             await self._end()
             raise
         try:
@@ -113,7 +113,7 @@ class _Work:
             error.add_note(f"the job {job.id!r} is done; generate_video(job_id={job.id!r}) tries to fetch it again")
             raise
 
-    def overdue(self) -> DeadlineError:
+    def make_overdue_error(self) -> DeadlineError:
         """Return the error for a job that took too long."""
         job, seconds = self._job, self._request.timeout
         if job is None:
@@ -138,7 +138,7 @@ class _Work:
             try:
                 return await self._create(call)
             except (RateLimitError, OverloadedError) as error:
-                # Refused, so nothing was begun. Other failures don't say so.
+                # Rejected, so nothing was started. Other failures may have started it.
                 pause = _pause_of(error, 2.0**attempt)
                 if attempt == self._backend.retries or not error.is_retryable or pause > LONGEST_ASKED_PAUSE:
                     raise
@@ -146,7 +146,7 @@ class _Work:
             await anyio.sleep(pause)
 
     async def _create(self, call: JobCall) -> VideoJob:
-        """Make the call that begins the job; whoever is cancelled meanwhile still learns the job's id, if it can."""
+        """Make the call that starts the job; a cancelled caller still gets the job's id, if possible."""
         failures: list[BaseException] = []
         shielded, is_done = anyio.CancelScope(shield=True), anyio.Event()
 
@@ -162,13 +162,13 @@ class _Work:
             group.start_soon(send)
             try:
                 await is_done.wait()
-            finally:  # bounded from here on, if this wait was cancelled
+            finally:  # limited from here on, if this wait was cancelled
                 shielded.deadline = anyio.current_time() + _BEGIN_SECONDS
         try:
             if failures:
                 raise failures[0]
         finally:
-            failures.clear()  # an error that held itself through its traceback would hold all that is in it
+            failures.clear()  # an error stored here would keep itself alive through its traceback
         await anyio.lowlevel.checkpoint()
         if self._job is None:
             raise DeadlineError("the job for the video wasn't started", **self._fields())
@@ -203,7 +203,7 @@ class _Work:
         return job
 
     async def _end(self) -> None:
-        """End the job at the provider, in any state of the task."""
+        """Cancel the job at the provider, in any state of the task."""
         job = self._job
         if job is None or job.is_over:
             return
@@ -219,7 +219,7 @@ class _Work:
     async def _send(self, call: JobCall) -> Any:
         return await self._backend.make_call(call, retries=0, deadlines=Deadlines())
 
-    # -- what it made -----------------------------------------------------------------------------------
+    # -- the result -----------------------------------------------------------------------------------
 
     async def _fetch(self, job: VideoJob) -> VideoResult:
         count = len(job.places) + len(job.inline)
@@ -239,7 +239,7 @@ class _Work:
         if job.usage is not None:
             usage = job.usage if usage is None else job.usage.merge(usage)
         model = job.model or self._backend.model_id
-        return VideoResult(tuple(videos), usage, model, job.id, cost(usage, self._backend.name, model))
+        return VideoResult(tuple(videos), usage, model, job.id, compute_cost(usage, self._backend.name, model))
 
     async def _download(self, place: str, to: Path | None) -> Download:
         try:
@@ -258,7 +258,7 @@ class _Work:
         if to is None:
             return None
         if to.is_dir():
-            # The provider chooses the id: only letters that can't lead out of the folder.
+            # The provider chooses the id: only use characters that can't leave the folder.
             letters = [letter for letter in job.id.rpartition("/")[2] if letter in _OF_NAMES]
             to = to / f"{''.join(letters)[:_LONGEST_NAME] or 'video'}.mp4"
         return to if count == 1 else to.with_name(f"{to.stem}-{number + 1}{to.suffix}")

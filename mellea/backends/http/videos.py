@@ -1,6 +1,6 @@
-"""What a provider's jobs that make videos look like, without any I/O: how one is begun, looked at, cancelled and read.
+"""The codec of a provider's video jobs, without I/O: how a job is started, polled, cancelled and read.
 
-`video_jobs.py` drives them: it knows when to ask, how long to wait, and what to do when somebody leaves.
+`video_jobs.py` drives them: it knows when to poll, how long to wait, and what to do when a caller is cancelled.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mellea.backends.http.outgoing import JobCall
-from mellea.backends.http.report import reported
+from mellea.backends.http.report import make_reported_error
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message
 from mellea.core.videos import VideoRequest
 from mellea.errors import BackendError, UnsupportedError, UsageError
 
-__all__ = ["VideoCodec", "VideoJob", "blocked", "failed", "read_prompt"]
+__all__ = ["VideoCodec", "VideoJob", "make_blocked_error", "make_failed_error", "read_prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,15 @@ class VideoJob:
     """The state of a job.
 
     Attributes:
-        id: the provider's name of it.
+        id: the provider's id.
         state: the provider's word for it.
         is_over: whether nothing more will happen.
-        percent: how much of it is done, from 0 to 100, as far as the provider says.
+        percent: how much of it is done, from 0 to 100, if the provider reports it.
         error: why it made no video.
         places: where its videos are: paths relative to the base URL, or whole addresses.
-        inline: its videos, where they come with the answer: media type and bytes.
-        seconds: how long each video is, as far as the provider says.
-        usage: the tokens, as far as the provider says.
+        inline: its videos, if they are part of the response: media type and bytes.
+        seconds: how long each video is, if the provider reports it.
+        usage: the tokens, if the provider reports them.
         model: the model that works on it.
     """
 
@@ -55,7 +55,7 @@ class VideoCodec(ABC):
 
     @abstractmethod
     def create(self, request: VideoRequest) -> JobCall:
-        """Return the call that begins a job.
+        """Return the call that starts a job.
 
         Raises:
             UnsupportedError: the provider can't do what is asked for.
@@ -67,14 +67,14 @@ class VideoCodec(ABC):
 
     @abstractmethod
     def cancel(self, id: str) -> JobCall:
-        """Return the call that ends a job, and gives back what it holds."""
+        """Return the call that cancels a job and frees its resources."""
 
     @abstractmethod
     def read(self, body: Any) -> VideoJob:
-        """Return what a provider says of a job.
+        """Parse the state of a job.
 
         Raises:
-            WireError: the body has another form.
+            WireError: the body has an unknown form.
         """
 
 
@@ -83,10 +83,10 @@ def read_prompt(messages: Sequence[Message], most_images: int) -> tuple[str, tup
 
     Args:
         messages: the prompt.
-        most_images: how many images the provider takes.
+        most_images: how many images the provider accepts.
 
     Raises:
-        UnsupportedError: it holds something else, or too many images.
+        UnsupportedError: it contains something else, or too many images.
         UsageError: it has no text.
     """
     blocks = [block for message in messages for block in message.blocks]
@@ -103,14 +103,14 @@ def read_prompt(messages: Sequence[Message], most_images: int) -> tuple[str, tup
     return text, images
 
 
-def failed(report: Any) -> BackendError:
+def make_failed_error(report: Any) -> BackendError:
     """Return the error of a job that failed, in the provider's words."""
-    found = reported(report)
+    found = make_reported_error(report)
     found.args = (str(found.args[0]).replace("the provider reports an error in its answer", "the video failed", 1),)
     return found
 
 
-def blocked(reasons: Sequence[str]) -> BackendError:
-    """Return the error of a job whose prompt or video the provider's moderation doesn't let through."""
+def make_blocked_error(reasons: Sequence[str]) -> BackendError:
+    """Return the error of a job whose prompt or video the provider's moderation blocked."""
     said = "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or "it gives no reason"
     return BackendError(f"the provider's moderation blocked the video: {said}; change the prompt")

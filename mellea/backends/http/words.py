@@ -1,10 +1,9 @@
-"""What a server says of a failure, in whatever shape: its words in one line, fit to be shown.
+"""Extracts a server's error message, in any format, as one line that is safe to show.
 
-Seen in the wild: `{"error": {"message", …}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama),
-`{"detail": [{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax),
-`{"error_code", "error_msg"}` (Baidu), `{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`,
-`{"errors": [{"message"}]}` (Cloudflare), pages in HTML and plain text. Terminal escapes and other controls are taken
-out, since errors end on terminals.
+Seen in the wild: `{"error": {"message", …}}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama), `{"detail":
+[{"msg"}]}` (FastAPI), `{"base_resp": {"status_code", "status_msg"}}` (MiniMax), `{"error_code", "error_msg"}` (Baidu),
+`{"code", "message"}` (SiliconFlow, Z.ai), `{"success": false, "msg"}`, `{"errors": [{"message"}]}` (Cloudflare), pages
+in HTML and plain text. Terminal escapes and other control characters are removed, since errors are shown on terminals.
 """
 
 from __future__ import annotations
@@ -12,20 +11,20 @@ from __future__ import annotations
 from typing import Any
 
 from mellea.backends.http.halves import parse_odd
-from mellea.core.terminal import visible
+from mellea.core.terminal import make_visible
 
 __all__ = ["LONGEST", "WORDS", "find_words", "read_words", "shorten_page"]
 
 LONGEST = 500
-"""How many characters of a server's words are shown."""
+"""How many characters of a server's message are shown."""
 
-_MOST_BYTES = 65536  # of a body that are looked at
+_MOST_BYTES = 65536  # of a body that are examined
 
 WORDS = (
     "error", "errors", "message", "msg", "detail", "details", "error_message", "errormessage", "error_msg", "errmsg",
     "err_msg", "status_msg", "base_resp", "error_description", "description", "reason", "fault", "faultstring", "title",
 )  # fmt: skip
-"""The fields that hold the words, or a part that holds them; the first that says something counts."""
+"""The fields with the message, or with an object that has it; the first non-empty one counts."""
 
 _DEEPEST = 6
 
@@ -33,28 +32,28 @@ _SKIPPED = (("<script", "</script"), ("<style", "</style"), ("<!--", "-->"))
 
 
 def find_words(value: Any) -> str:
-    """Return the words in a server's JSON, `""` if it has none that are known."""
-    return _cut(visible(_find(value, 0)))
+    """Return the message in a server's JSON, `""` if there is no known field."""
+    return _cut(make_visible(_find(value, 0)))
 
 
 def read_words(body: bytes) -> str:
-    """Return the words in a server's bytes: those in its JSON, else the beginning of its page or text."""
+    """Return the message in a server's bytes: from its JSON, else the beginning of its page or text."""
     try:
         value = parse_odd(body)
     except ValueError:
         return shorten_page(body)
-    return (_cut(visible(value)) if isinstance(value, str) else find_words(value)) or shorten_page(body)
+    return (_cut(make_visible(value)) if isinstance(value, str) else find_words(value)) or shorten_page(body)
 
 
 def shorten_page(body: bytes) -> str:
-    """Return the beginning of a body that isn't the protocol's, without markup."""
+    """Return the beginning of a body in another format, without markup."""
     body = body[:_MOST_BYTES]
     text, lower = body.decode("utf-8", "replace"), body.lower().decode("utf-8", "replace")
-    text = visible(_find_title(text, lower) or _strip_markup(text, lower))
-    # Cut before the entities are read, since Python refuses numbers of thousands of digits.
+    text = make_visible(_find_title(text, lower) or _strip_markup(text, lower))
+    # Cut before entities are decoded, since Python rejects numbers of thousands of digits.
     import html  # lazy: for a proxy's page in place of an answer
 
-    return _cut(visible(html.unescape(text[: 4 * LONGEST])))
+    return _cut(make_visible(html.unescape(text[: 4 * LONGEST])))
 
 
 def _find(value: Any, depth: int) -> str:

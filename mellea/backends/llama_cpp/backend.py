@@ -13,7 +13,13 @@ import anyio.to_thread
 from mellea.backends.llama_cpp.call import EngineCall
 from mellea.backends.llama_cpp.decode import Decoder, convert_error, decode_embeddings
 from mellea.backends.llama_cpp.encode import MAX_TOKENS, OPTIONS, encode, encode_messages
-from mellea.backends.llama_cpp.engine import Engine, EngineSettings, choose_threads, get_shared_engine
+from mellea.backends.llama_cpp.engine import (
+    Engine,
+    EngineSettings,
+    check_installed,
+    choose_threads,
+    get_shared_engine,
+)
 from mellea.backends.llama_cpp.marks import JOINER, Marks, read_marks
 from mellea.backends.llama_cpp.weights import (
     DEFAULT_MODEL,
@@ -47,11 +53,11 @@ class LlamaCppBackend(Backend):
 
     Args:
         model_id: a published model, or the path of a `.gguf` file.
-        context_window: tokens of prompt and answer together, made a multiple of 256 by the engine; each slot
-            takes memory for it.
+        context_window: tokens of prompt and answer together, rounded to a multiple of 256 by the engine;
+            each slot needs memory for it.
         parallel: slots, which are generations at the same time.
         threads: of the computation; by default all cores but one, at most four.
-        stop_repetition: whether an answer that only repeats itself is ended, as if it had reached its limit.
+        stop_repetition: whether to end an answer that only repeats itself, as if it had reached its limit.
         verbose: whether llama.cpp writes its log to stderr.
         model_options: defaults for every request; they take precedence over those of the model itself (`MODELS` in
             `weights.py`).
@@ -95,7 +101,7 @@ class LlamaCppBackend(Backend):
         self._marks = Marks(())
 
     async def run(self, request: Request) -> AsyncIterator[Event]:
-        """Yield what the model says; closing the iterator frees the slot.
+        """Yield the model's events; closing the iterator frees the slot.
 
         Raises:
             UnsupportedError: the request asks for what the embedded model can't do.
@@ -103,7 +109,7 @@ class LlamaCppBackend(Backend):
             BackendError: the engine rejected the request, or failed.
         """
         check_supported(self, request)
-        # Before the engine is looked for: what it can't do is told without loading anything.
+        # Before the engine is needed: unsupported requests fail without loading anything.
         payload = encode(request, self._text_tokens)
         engine = await self.engine()
         model = engine.settings.alias
@@ -117,14 +123,14 @@ class LlamaCppBackend(Backend):
         call = engine.submit(payload)
         try:
             while True:
-                is_done = call.is_done  # before the chunks: what comes in between is taken next time
+                is_done = call.is_done  # before the chunks: what arrives in between is read next time
                 chunks = await call.take(_LOOK_SECONDS)
                 for chunk in chunks:
                     for event in decoder.feed(chunk):
                         yield event
                 if is_done or decoder.is_over:
                     break
-                # It waits for a slot, which may take longer than a silent provider is given.
+                # It waits for a slot, which may take longer than the deadline for silence.
                 if not chunks and not call.is_started:
                     yield KeepAlive()
             if call.error is not None:
@@ -135,7 +141,7 @@ class LlamaCppBackend(Backend):
             await _stop(call)
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
-        """Make a vector for each text, the mean over its tokens; chat models make poor vectors for search.
+        """Embed each text as the mean over its tokens; chat models make poor vectors for search.
 
         The weights are loaded a second time for it.
 
@@ -144,7 +150,7 @@ class LlamaCppBackend(Backend):
             ConfigurationError: the engine or the weights are missing.
         """
         chat = await self.engine()
-        # An engine of its own: one that embeds gives no text.
+        # A separate engine: one that embeds can't generate text.
         engine = get_shared_engine(replace(chat.settings, embeds=True, parallel=1))
         call = engine.submit({"input": [self._marks.guard(text) for text in texts]})
         try:
@@ -158,9 +164,18 @@ class LlamaCppBackend(Backend):
             raise convert_error(call.error, engine.settings.alias) from call.error
         return decode_embeddings(answers[0], engine.settings.alias, self.context_window)
 
+    def check_access(self) -> None:
+        """Check that the engine is installed; it isn't loaded.
+
+        Raises:
+            MissingExtraError: it isn't.
+        """
+        check_installed()
+
     async def probe(self) -> Probe:
         """Return whether the weights are on this machine; the engine isn't loaded. It raises nothing."""
         try:
+            self.check_access()
             await anyio.to_thread.run_sync(find_weights, self.model_id)
         except MelleaError as error:
             return Probe(False, str(error))
@@ -173,7 +188,7 @@ class LlamaCppBackend(Backend):
             ConfigurationError: the weights are missing, or this is a forked process.
         """
         if (settings := self._settings) is None:
-            # It hashes a file of a hundred megabytes, too long for a loop.
+            # It hashes a file of a hundred megabytes, which would block the loop.
             found: tuple[Marks, EngineSettings] = await anyio.to_thread.run_sync(self._find)
             self._marks, self._settings = found
             settings = found[1]
@@ -192,7 +207,8 @@ class LlamaCppBackend(Backend):
 
 
 def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
-    """Return whether the request itself has the character that breaks marks, so that an answer may have it, too."""
+    """Return whether the request itself contains the character that breaks marks, so that an answer may contain it,
+    too."""
     texts = (message["content"] for message in encode_messages(request))
     return "\\u2060" in payload.get("grammar", "") or any(JOINER in text for text in texts)
 
@@ -200,7 +216,7 @@ def _has_joiner(request: Request, payload: Mapping[str, Any]) -> bool:
 async def _stop(call: EngineCall) -> None:
     call.cancel()
     if call.is_started and not call.is_done:
-        # Also when cancelled: the slot is only free once the engine has come back.
+        # Also when cancelled: the slot is only free once the engine has returned.
         with anyio.CancelScope(shield=True):
             await call.wait_done(_CLOSE_SECONDS)
 

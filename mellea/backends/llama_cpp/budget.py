@@ -1,9 +1,9 @@
 """How long texts and lists without a limit may get, so that an answer in JSON is complete before its tokens run out.
 
 A small model tends to go on: a text without a `maxLength` would take all of the answer's tokens, and the truncated
-document would be invalid. So the space that `max_tokens` leaves is divided. A text gets an equal part of it, but
-never less than `LEAST_LENGTH` characters; a list gets as many items as fit if their texts are of a usual length.
-Limits that the schema states are left alone, and so is an answer that is given too few tokens for either.
+document would be invalid. So the tokens of `max_tokens` are divided. A text gets an equal share, but at least
+`LEAST_LENGTH` characters; a list gets as many items as fit if their texts have a typical length.
+Limits in the schema stay unchanged, and so does an answer with too few tokens for either.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any
 __all__ = ["LEAST_ITEMS", "LEAST_LENGTH", "DefaultLimit", "share_out"]
 
 LEAST_LENGTH = 120
-"""Characters that a text may always have."""
+"""The least limit of a text, in characters."""
 
 LEAST_ITEMS = 5
-"""Items that a list may always have."""
+"""The least limit of a list, in items."""
 
 _CHARACTERS = 2.5
 """Characters that a token writes, at least in most texts."""
 
 _USED = 0.8
-"""The part of the tokens that lists may take."""
+"""The share of the tokens for lists."""
 
 _TEXTS_IN_LIST = 4
-"""A text that is an item, or part of one, counts as this many."""
+"""A text that is an item, or part of one, counts as this many texts."""
 
 _COSTS = {"string": 14, "number": 5, "integer": 4, "boolean": 2, "null": 2}
-"""Tokens of a usual value."""
+"""Tokens of a typical value."""
 
 _FOLLOWED = 2
-"""References within references that the cost of a value looks into."""
+"""How many nested references are followed to estimate a value's cost."""
 
 _ONE = ("items", "additionalProperties")
 _LISTS = ("prefixItems", "anyOf", "allOf", "oneOf")
@@ -51,7 +51,7 @@ def share_out(body: dict[str, Any], max_tokens: int) -> None:
     length = max(LEAST_LENGTH, int(max_tokens * _CHARACTERS / max(1, texts)))
     definitions = body.get("$defs", {})
     for schema, _ in _walk_schemas(body, 1):
-        # Only limits that nobody stated: what the schema says itself stays as it is.
+        # Only default limits: those in the schema stay unchanged.
         _lower(schema, "maxLength", "minLength", length)
         for most, least, part in (("maxItems", "minItems", "items"), ("maxProperties", "minProperties", _ONE[1])):
             count = int(max_tokens * _USED / _estimate_cost(schema.get(part), definitions, 0))
@@ -70,7 +70,7 @@ def _walk_schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], in
         return
     yield schema, weight
     for name in _ONE:
-        # Bounded, or a list in a list in a list would leave no room for any text.
+        # Bounded, or deeply nested lists would leave no tokens for texts.
         yield from _walk_schemas(schema.get(name), min(weight * _TEXTS_IN_LIST, _TEXTS_IN_LIST**2))
     for name in _LISTS:
         for part in schema.get(name, ()):
@@ -81,8 +81,8 @@ def _walk_schemas(schema: Any, weight: int) -> Iterator[tuple[dict[str, Any], in
 
 
 def _estimate_cost(schema: Any, definitions: Mapping[str, Any], depth: int) -> float:
-    """Return about how many tokens a value takes."""
-    # A recursive schema has no cost of its own; a text's is as good a guess as any.
+    """Estimate how many tokens a value takes."""
+    # A recursive schema has no fixed cost; that of a text is a reasonable guess.
     if not isinstance(schema, Mapping) or depth > _FOLLOWED:
         return _COSTS["string"]
     if "$ref" in schema:

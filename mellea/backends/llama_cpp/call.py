@@ -1,13 +1,13 @@
-"""One call of the engine: what a worker thread puts in, the event loop takes out.
+"""One call of the engine: a worker thread writes chunks, the event loop reads them.
 
 Rules:
 
-- The engine's thread appends chunks and wakes the loop only if somebody sleeps there, so that a loop
-  which is behind takes all chunks at once and costs the writer nothing.
-- A reader registers its waiter under the lock, after it has seen that there is nothing.
+- The engine's thread appends chunks and only wakes the loop if a reader is waiting, so that a slow
+  loop takes all chunks at once and costs the writer nothing.
+- A reader registers its waiter under the lock, after it has found no chunks.
 - Once cancelled, chunks are dropped, and the engine is told to stop by its next callback.
-- The worker sets `is_started` and then looks at `is_cancelled`; who cancels does it the other way round.
-  So one of them sees the other, and a call that hasn't started never reaches the engine.
+- The worker sets `is_started` and then checks `is_cancelled`; cancelling does it the other way round. So
+  one of them sees the other, and a call that hasn't started never reaches the engine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mellea.core.runtime.loop import Waiter, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter
 
 __all__ = ["Chunk", "EngineCall"]
 
@@ -28,11 +28,11 @@ class EngineCall:
     """One generation in the engine.
 
     Attributes:
-        payload: what the engine is given.
-        is_started: whether a worker has taken it up.
-        is_done: whether the engine has come back from it, or never got it.
-        is_cancelled: whether its reader has given up.
-        error: what the engine raised.
+        payload: the request to the engine.
+        is_started: whether a worker has started it.
+        is_done: whether the engine has returned from it, or never got it.
+        is_cancelled: whether its reader has cancelled it.
+        error: the engine's error.
     """
 
     def __init__(self, payload: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ class EngineCall:
 
     def put(self, chunk: Chunk) -> bool:
         """Take one chunk from the engine; true tells the engine to stop."""
-        # The engine asks with each chunk, so this is the earliest moment at which it can stop.
+        # The engine calls this for each chunk, so this is the earliest moment at which it can stop.
         if self.is_cancelled:
             return True
         with self._lock:
@@ -68,17 +68,17 @@ class EngineCall:
             waiter.wake()
 
     def cancel(self, reason: Exception | None = None) -> None:
-        """Have the engine stop at its next chunk, from any thread; `reason` is raised to whoever still reads."""
+        """Make the engine stop at its next chunk, from any thread; a reader gets `reason`."""
         # Before the flag: the engine's thread may see the flag and finish at once.
         self._reason = reason
         self.is_cancelled = True
 
     async def take(self, timeout: float) -> list[Chunk]:
-        """Return all chunks that have come; if there are none, wait for some, for the end or the time-out."""
+        """Return all new chunks; if there are none, wait for some, for the end or the time-out."""
         with self._lock:
-            # Under the lock: a chunk that comes after this look finds the waiter.
+            # Under the lock: a chunk that arrives after this check finds the waiter.
             if not self._chunks and not self.is_done:
-                waiter = self._waiter = new_waiter()
+                waiter = self._waiter = create_waiter()
             else:
                 waiter = None
         if waiter is not None:
@@ -88,12 +88,12 @@ class EngineCall:
         return chunks
 
     async def wait_done(self, timeout: float) -> None:
-        """Wait until the engine has come back from a cancelled call, at most `timeout` seconds."""
+        """Wait until the engine has returned from a cancelled call, at most `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        # A chunk that was under way when the call was cancelled may still wake the waiter.
+        # A chunk in flight when the call was cancelled may still wake the waiter.
         while (left := deadline - time.monotonic()) > 0:
             with self._lock:
                 if self.is_done:
                     return
-                waiter = self._waiter = new_waiter()
+                waiter = self._waiter = create_waiter()
             await waiter.wait(left)

@@ -1,4 +1,4 @@
-"""From the engine's chunks, which have the shape of streamed chat completions, to events."""
+"""Decodes the engine's chunks, which look like streamed chat completions, into events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Decoder:
         is_json: whether a grammar restricts the answer to JSON, so that anything else means the grammar was lost.
         drops_joiners: whether to remove the character that breaks control tokens from an answer that repeats the
         prompt.
-        stops_repetition: whether to end a text that goes round in circles; JSON is never ended.
+        stops_repetition: whether to end a text that only repeats itself; JSON is never ended.
 
     Attributes:
         is_over: whether the answer is complete, and the engine may stop.
@@ -69,7 +69,7 @@ class Decoder:
             return []
         if "error" in chunk:
             raise _make_error(chunk["error"], self._model)
-        # The number of tokens is kept in case the answer is stopped here, where no usage comes.
+        # The tokens are counted in case the answer is stopped here, without usage.
         if (progress := chunk.get("prompt_progress")) is not None:
             self._usage = replace(self._usage, input_tokens=progress.get("total"))
             return [KeepAlive()]
@@ -90,7 +90,7 @@ class Decoder:
             InterruptedStreamError: the engine never said why it stopped.
         """
         if self.is_over and not self._has_ended:
-            # The engine tells the usage with its own end only; a piece of text is a token, but for a rare character.
+            # The engine only reports usage at its own end; a piece of text is a token, except for rare characters.
             self._finish = "length"
             usage = UsageEvent(replace(self._usage, output_tokens=self._written))
             return self._tags.feed([usage, *self._end()])
@@ -114,11 +114,11 @@ class Decoder:
     def _look_for_repetition(self, text: str) -> None:
         if self._repetition is not None:
             self._written += 1
-            # The engine is told to stop by whoever reads; here it is only noted.
+            # The reader tells the engine to stop; here it is only recorded.
             self.is_over = self.is_over or self._repetition.feed(text)
 
     def _check(self, text: str) -> None:
-        # A grammar that the engine can't compile leaves the answer free, and the engine says nothing.
+        # If the engine can't compile a grammar, it ignores it without an error.
         self._must_be_json = False
         if text[0] not in _JSON_STARTS:
             raise BackendError(
@@ -156,7 +156,7 @@ def decode_embeddings(answer: Mapping[str, Any], model: str, window: int) -> Emb
                 model=model,
             )
         raise _make_error(error, model)
-    # Several texts are computed at once, and answered as they are done.
+    # Several texts are computed at once, and returned in order of completion.
     rows = sorted(answer["data"], key=lambda row: row["index"])
     usage = Usage(input_tokens=answer.get("usage", {}).get("prompt_tokens"))
     return EmbeddingResult(tuple(tuple(row["embedding"]) for row in rows), usage, model)
@@ -166,7 +166,7 @@ def convert_error(error: Exception, model: str) -> MelleaError:
     """Convert an error of the engine to one of mellea's."""
     if isinstance(error, MelleaError):
         return error
-    # The binding raises ValueError for what it can't convert, the engine a text for JSON that it can't read.
+    # The binding raises ValueError for values that it can't convert, the engine a text for JSON that it can't parse.
     kind = BadRequestError if isinstance(error, ValueError) or "parse_error" in str(error) else BackendError
     return kind(f"the engine rejected the request: {error}", backend="llama_cpp", model=model)
 

@@ -1,4 +1,4 @@
-"""From a `Request` to what the engine is given: the body of a chat completion, with its own additions."""
+"""Encodes a `Request` for the engine: the body of a chat completion, with its own additions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ OPTIONS = {
 """The options that reach the model, and the engine's names for them."""
 
 MAX_TOKENS = 1024
-"""Default length of an answer: now and then a small model doesn't come to an end."""
+"""Default length of an answer, since a small model sometimes doesn't stop."""
 
 PENALTY_WINDOW = 512
-"""Tokens, of the prompt as well, that the penalties look back on. The engine's own 64 are fewer than the period with
-which a small model repeats itself."""
+"""How many tokens back the penalties look, prompt included. The engine's default of 64 is shorter than the period
+with which a small model repeats itself."""
 
 _RANDOM_SEED = 2**32 - 1
-"""The engine takes 32 bits, and this value as "any"."""
+"""A seed has 32 bits, and this value means "any"."""
 
 
 def encode(request: Request, text_tokens: int = MAX_TOKENS) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def encode(request: Request, text_tokens: int = MAX_TOKENS) -> dict[str, Any]:
 
     Args:
         request: what is asked.
-        text_tokens: the length of an answer without a schema, unless the request says another.
+        text_tokens: the default length of an answer without a schema.
 
     Raises:
         UnsupportedError: the engine can't enforce the schema, or the request continues an answer under a schema.
@@ -53,9 +53,9 @@ def encode(request: Request, text_tokens: int = MAX_TOKENS) -> dict[str, Any]:
     payload: dict[str, Any] = {
         "stream": True,
         "stream_options": {"include_usage": True},
-        # Emit progress, and look at the cancel flag, after each batch of the prompt.
+        # Emit progress, and check the cancel flag, after each batch of the prompt.
         "return_progress": True,
-        # A trailing assistant message is continued; the answer must not begin by repeating it.
+        # A trailing assistant message is continued; the answer must not repeat it.
         "echo": False,
         "max_tokens": text_tokens if request.output_schema is None else MAX_TOKENS,
         "repeat_last_n": PENALTY_WINDOW,
@@ -78,28 +78,28 @@ def encode(request: Request, text_tokens: int = MAX_TOKENS) -> dict[str, Any]:
 
 
 def encode_messages(request: Request, guard: Callable[[str], str] = str) -> list[dict[str, str]]:
-    """Return the conversation as the engine takes it.
+    """Return the conversation as the engine accepts it.
 
     Args:
         request: what is asked.
-        guard: breaks the model's control tokens in a text; every text that a message holds goes through it.
+        guard: breaks the model's control tokens in a text; applied to every text of a message.
 
     Raises:
         BadRequestError: a message can't be sent as UTF-8.
     """
     messages = [{"role": message.role, "content": _encode_content(message, guard)} for message in request.messages]
     if messages and messages[-1] == {"role": "assistant", "content": ""}:
-        messages.pop()  # nothing to continue, and the template would make an odd turn of it
+        messages.pop()  # nothing to continue, and the template would render an odd turn
     return messages
 
 
 def _encode_content(message: Message, guard: Callable[[str], str]) -> str:
-    # Texts that follow one another are guarded as one: a mark may be cut in two.
+    # Adjacent texts are guarded as one: a mark may be split between them.
     content, texts = "", [""]
     for block in message.blocks:
         if isinstance(block, CBlock):
             texts.append(block.value)
-        # Calls and outputs in a history are written as Hermes does, since few small models' templates know them.
+        # Calls and outputs in a history are written in Hermes' format, since few small models' templates support them.
         elif isinstance(block, ToolCall):
             call = {"name": block.tool_name, "arguments": dict(block.tool_args)}
             content += f"{guard(''.join(texts))}<tool_call>\n{guard(_write_json(call))}\n</tool_call>"
@@ -128,5 +128,5 @@ def _write_json(value: Any) -> str:
 
 
 def _stop(value: str | list[str]) -> list[str]:
-    # The engine takes an empty stop sequence as one that has been reached already.
+    # The engine treats an empty stop sequence as already reached.
     return [text for text in ([value] if isinstance(value, str) else value) if text]

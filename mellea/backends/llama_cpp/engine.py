@@ -3,15 +3,14 @@
 Rules:
 
 - One engine for each file and settings, shared by all backend objects, and kept until `unload` or the
-  end of the process. The first call loads it, in a worker thread (the load holds the GIL all the same).
+  end of the process. The first call loads it, in a worker thread (though loading holds the GIL).
 - Only worker threads call the engine, as many as it has slots: in the main thread Ctrl-C would be lost,
   and a call that had to wait for a slot inside the engine couldn't be cancelled there.
-- A worker holds its call weakly. When nobody else holds it any more, its loop is gone, and the callback
-  ends the generation.
+- A worker holds its call weakly. If nothing else holds it, its loop is gone, and the callback ends the generation.
 - An engine that is released before its own loop runs waits for that loop forever, with the GIL held. So it
   counts as loaded only once it has answered a request; and once closed, it isn't loaded any more.
 - The workers are daemons, since `threading` joins others before `atexit` can tell them to stop. A thread
-  that comes back from the engine into an interpreter that has ended crashes it: `atexit` cancels and joins.
+  that returns from the engine after the interpreter has ended crashes it: `atexit` cancels and joins.
 - The engine's threads don't survive `os.fork`. The child may neither call nor destroy what the parent
   had loaded: it keeps one reference forever, leaves without C++ destructors, and refuses to use a model.
 """
@@ -23,32 +22,42 @@ import ctypes
 import os
 import queue
 import secrets
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, cast
 
 from mellea.backends.llama_cpp.call import Chunk, EngineCall
 from mellea.core.progress import TerminalLine
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
-__all__ = ["Engine", "EngineSettings", "choose_threads", "get_shared_engine", "open_server", "unload"]
+__all__ = [
+    "Engine",
+    "EngineSettings",
+    "check_installed",
+    "choose_threads",
+    "get_shared_engine",
+    "open_server",
+    "unload",
+]
 
 _BATCH = 64
-"""Prompt tokens between two looks at the cancel flag; measured to cost nothing against 2048."""
+"""Prompt tokens between two checks of the cancel flag; measured to cost nothing against 2048."""
 
 _PROMPT_CACHE_MIB = 256
-"""Memory for prompts that no slot holds any more; the engine's own default is 8 GiB."""
+"""Memory for cached prompts of no slot; the engine's own default is 8 GiB."""
 
 _SLOW_BYTES = 500 * 10**6
-"""From this size on a file takes longer to load than a second, and a terminal is told."""
+"""Files of this size take more than a second to load, so a terminal shows a line."""
 
 _EXIT_SECONDS = 10.0
 
 _INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C has ended, as shells count it."""
+"""The exit code of a program that Ctrl-C ended, by shell convention."""
 
 _UNLOADED = "the embedded model was unloaded, or the interpreter ended, before its answer was complete"
 
@@ -78,7 +87,7 @@ class EngineSettings:
 
 def choose_threads() -> int:
     """Return how many threads compute: all cores but one, at most four."""
-    # A core for the event loop: with all cores taken, the engine's spinning barriers starve everybody.
+    # Leave a core to the event loop: if the engine uses all, its spinning barriers starve everything else.
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return min(max(1, cores - 1), 4)
@@ -89,7 +98,7 @@ def open_server(settings: EngineSettings, *, api_key: str, params: Mapping[str, 
 
     Args:
         settings: what to load, and how.
-        api_key: guards the HTTP port on loopback, which the engine opens whether or not anybody wants it.
+        api_key: guards the HTTP port on loopback, which the engine always opens.
         params: more of the engine's own parameters, by their names in `xllamacpp.CommonParams`.
 
     Raises:
@@ -109,20 +118,20 @@ def open_server(settings: EngineSettings, *, api_key: str, params: Mapping[str, 
     common.api_keys = [api_key]
     common.ui = False
     if settings.embeds:
-        # A text has to fit into one batch, since its vector is the mean over all of its tokens.
+        # A text has to fit into one batch, since its vector is the mean over all its tokens.
         common.n_batch = common.n_ubatch = settings.context_window
         common.embedding = True
         common.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     common.cors_origins = ""
-    # All of the load holds the GIL, so nothing else, not even Ctrl-C, gets its turn before it is over. Without a
-    # trial generation and without a second load that tries out what fits into memory it takes half as long.
+    # Loading holds the GIL, so nothing else, not even Ctrl-C, runs meanwhile. It takes half as long without a
+    # trial generation and without a second load that tests what fits into memory.
     common.warmup = common.fit_params = False
     common.endpoint_metrics = True
     for name, value in params.items():
         setattr(common, name, value)
     try:
         server = xllamacpp.Server(common)
-        server.handle_metrics()  # comes back once the engine's own loop runs
+        server.handle_metrics()  # returns once the engine's own loop runs
         return server
     except RuntimeError as error:
         raise ConfigurationError(
@@ -155,9 +164,9 @@ class Engine:
         return None if self.server is None else cast(str, self.server.listening_address)
 
     def load(self) -> None:
-        """Load the model, unless it is loaded; blocks for as long as that takes, and all other threads with it.
+        """Load the model, unless it is loaded; blocks this and all other threads meanwhile.
 
-        That is up to a second for a model of 135 million parameters; a terminal is told of a larger one, on stderr.
+        That is up to a second for a model of 135 million parameters; for larger ones a terminal shows a line on stderr.
 
         Raises:
             ConfigurationError: the engine isn't installed, can't load the file, or has been closed.
@@ -167,7 +176,7 @@ class Engine:
                 raise _make_closed_error()
             if self.server is None:
                 line = TerminalLine()
-                # Before the load, since no other thread gets its turn to draw while it holds the GIL.
+                # Before loading, since no other thread can draw while it holds the GIL.
                 if line.is_terminal and (size := _find_size(self.settings.path)) >= _SLOW_BYTES:
                     line.draw(f"loading {self.settings.alias} ({size / 1e9:.1f} GB)")
                 try:
@@ -176,7 +185,7 @@ class Engine:
                     line.erase()
 
     def submit(self, payload: dict[str, Any]) -> EngineCall:
-        """Have a worker run one generation, as soon as there is a slot.
+        """Let a worker run one generation, as soon as there is a slot.
 
         Raises:
             ConfigurationError: the engine has been unloaded meanwhile.
@@ -195,7 +204,7 @@ class Engine:
         return call
 
     def close(self, timeout: float) -> None:
-        """Refuse new calls, cancel the running ones, join the workers and let go of the engine."""
+        """Reject new calls, cancel the running ones, join the workers and release the engine."""
         with self._lock:
             self._is_closed = True
             for call in list(self._calls):
@@ -206,7 +215,7 @@ class Engine:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            _keep_forever(self.server)  # destroyed under a running call, the engine would crash
+            _keep_forever(self.server)  # destroyed during a call, the engine would crash
         self.server = None
 
     def forget(self) -> bool:
@@ -221,7 +230,7 @@ class Engine:
             _report(ticket[1], self._run(*ticket))
 
     def _take_next(self) -> tuple[dict[str, Any], weakref.ref[EngineCall]] | None:
-        # A function of its own, so that no variable of the worker keeps the call alive.
+        # A separate function, so that no variable of the worker keeps the call alive.
         call = self._queue.get()
         return None if call is None else (call.payload, weakref.ref(call))
 
@@ -248,7 +257,7 @@ def _find_size(path: str) -> int:
     try:
         return os.path.getsize(path)
     except OSError:
-        return 0  # the engine itself says what is wrong with it
+        return 0  # the engine itself says what is wrong
 
 
 def _make_closed_error() -> ConfigurationError:
@@ -272,8 +281,8 @@ def _report(ref: weakref.ref[EngineCall], error: Exception | None) -> None:
 
 
 def _import() -> Any:
-    # llama.cpp comes with GNU OpenMP, whose barriers spin: with one core taken by somebody else the speed
-    # falls from 67 to 3 tokens a second. The library reads this once, when it is loaded.
+    # llama.cpp uses GNU OpenMP, whose barriers spin: with one core busy elsewhere the speed drops from 67
+    # to 3 tokens a second. The library reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         import xllamacpp  # the optional dependency
@@ -285,10 +294,24 @@ def _import() -> Any:
             ) from error
         if error.name not in (None, "xllamacpp"):
             raise
-        raise MissingExtraError(
-            "the embedded model's engine isn't installed; install it with `pip install 'mellea[local]'`"
-        ) from error
+        raise MissingExtraError(_NOT_INSTALLED) from error
     return xllamacpp
+
+
+_NOT_INSTALLED = (
+    "the embedded model's engine isn't installed: `pip install 'mellea[local]'` gets it; or name another model, in "
+    "start_session('provider/model') or in MELLEA_MODEL"
+)
+
+
+def check_installed() -> None:
+    """Do nothing if the engine is installed; it isn't loaded.
+
+    Raises:
+        MissingExtraError: it isn't.
+    """
+    if "xllamacpp" not in sys.modules and find_spec("xllamacpp") is None:
+        raise MissingExtraError(_NOT_INSTALLED)
 
 
 def _keep_forever(server: Any) -> None:
@@ -324,7 +347,7 @@ def get_shared_engine(settings: EngineSettings) -> Engine:
 
 
 def unload() -> None:
-    """Cancel what the embedded models are doing and free their memory; the next call loads again.
+    """Cancel all calls of embedded models and free their memory; the next call loads again.
 
     It blocks until the engine has stopped, so call it outside an event loop.
     """
@@ -348,7 +371,7 @@ def _close_at_exit() -> None:
 
 def _forget_parent() -> None:
     global _is_lost, _lock
-    _lock = threading.Lock()  # another thread may have held the old one
+    _lock = threading.Lock()  # another thread may hold the old lock
     lost = [engine.forget() for engine in list(_alive)]
     _engines.clear()
     _alive.clear()

@@ -1,4 +1,4 @@
-"""What a GGUF file says about its model, read without the engine.
+"""Reads a GGUF file's metadata, without the engine.
 
 The layout is that of GGUF versions 2 and 3 (ggml's docs/gguf.md, 2026): magic, version, number of tensors, number of
 metadata entries, then the entries, each a name, a kind and a value. Everything is little-endian.
@@ -42,7 +42,7 @@ def read_metadata(file: Path, is_wanted: Callable[[str], bool]) -> dict[str, Any
 
 
 class _Reader:
-    """Reads the file step by step, checking each length against the file's end, so that no number in it is trusted."""
+    """Reads the file step by step, checking each length against the file's end, since its numbers can't be trusted."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
@@ -78,7 +78,7 @@ class _Reader:
             return None
         scalar = self._find_scalar(kind)
         start = self._at
-        # In one step: a vocabulary has a hundred thousand scores that nobody asks for.
+        # In one step: a vocabulary has a hundred thousand scores that aren't needed.
         self._skip(length * scalar.size)
         return [value for (value,) in scalar.iter_unpack(self._data[start : self._at])] if wanted else None
 

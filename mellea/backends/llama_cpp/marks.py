@@ -1,11 +1,11 @@
-"""The control tokens and role marks of a model, which no text from outside may become.
+"""Keeps text from outside from becoming a model's control tokens and role marks.
 
 The engine tokenises the whole rendered conversation at once, so that a control token's text in a message would become
-that token, and the words that a chat template writes before an answer would begin one. Therefore an invisible
+that token, and the text that a chat template writes before an answer would start one. Therefore an invisible
 character, U+2060 (word joiner), goes after the first character of every such text in a message: it reads the same,
 but is no longer a mark. This doesn't depend on the tokeniser or the template.
 
-What the marks are is read from the model's file: the control tokens of its vocabulary, and what is in its
+The marks are read from the model's file: the control tokens of its vocabulary, and what is in its
 chat template in the form of a mark.
 """
 
@@ -27,7 +27,7 @@ JOINER = "\u2060"
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 """Kinds of tokens in `tokenizer.ggml.token_type`."""
 
-# The engine takes these for the end of an answer whatever kind the file gives them.
+# The engine treats these as the end of an answer, whatever their kind in the file.
 _ENDS = frozenset(
     {"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>"}
     | {"<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<｜end▁of▁sentence｜>"}
@@ -35,7 +35,7 @@ _ENDS = frozenset(
 )
 _PIPED = re.compile(r"<[|｜][^<>]*[|｜]?>|<[^<>]*[|｜]>")
 _CHATML = "<|im_start|> <|im_end|>"
-"""What the engine falls back on where a file has no template."""
+"""The engine's default for files without a template."""
 
 # Marks that a template writes, whether or not they are tokens of their own.
 _IN_TEMPLATE = re.compile(
@@ -45,13 +45,13 @@ _IN_TEMPLATE = re.compile(
     |\b(?i:user|assistant|system|human|gpt|ai|bot|question|answer|instruction|response|input|output):""",
     re.VERBOSE,
 )
-# A mark that a template makes of the role: '<|' + message['role'] + '|>'.
+# A mark that a template builds from the role: '<|' + message['role'] + '|>'.
 _AROUND_ROLE = re.compile(
     r"""(['"])(?P<before>[^'"\s]{1,12})\1\s*[+~]\s*\w+(?:\.role|\[['"]role['"]\])\s*[+~]\s*(['"])(?P<after>[^'"\s\\]{1,12})"""
 )
 _ROLES = ("system", "user", "assistant", "tool")
 _CALLS = ("<tool_call>", "</tool_call>")
-"""What `encode` itself puts around the calls of a history."""
+"""The marks that `encode` puts around the calls of a history."""
 
 
 class Marks:
@@ -77,12 +77,12 @@ class Marks:
         """Return the text with every mark in it broken; it takes linear time."""
         if self._lone:
             text = text.translate(self._lone)
-        # A joiner isn't seen, and no tokeniser takes the two parts together again.
+        # A joiner is invisible, and no tokeniser merges the two parts again.
         return text if self._pattern is None else self._pattern.sub(rf"\g<0>{JOINER}", text)
 
 
 def _match_any_of(texts: list[str]) -> str:
-    """Return an expression for any of the sorted texts that looks at each character once."""
+    """Return a regular expression for any of the sorted texts that examines each character once."""
     if not texts[0]:
         return ""  # the shortest is enough
     rest: dict[str, list[str]] = {}
@@ -98,7 +98,7 @@ def find_marks(metadata: Mapping[str, Any]) -> Marks:
     template = "\n".join(str(metadata[name]) for name in names) or _CHATML
     tokens: list[str] = metadata.get("tokenizer.ggml.tokens", [])
     kinds: list[int] = metadata.get("tokenizer.ggml.token_type", [])
-    # What the file itself names as an end or a beginning, whatever kind it gives the token.
+    # Tokens that the file names as beginning or end, whatever their kind.
     named = [value for name, value in metadata.items() if name.endswith("_token_id") and isinstance(value, int)]
     texts = {tokens[number] for number in named if 0 <= number < len(tokens)}
     for text, kind in zip(tokens, kinds, strict=False):

@@ -1,7 +1,7 @@
-"""Which regular expressions the engine's grammar can enforce.
+"""Checks which regular expressions the engine's grammar can enforce.
 
-They are Rust's, without assertions: an expression that it can't compile makes the whole constraint vanish
-without an error, so what isn't known to work is refused. Each form here is tried in the tests.
+They are Rust's, without assertions: an expression that it can't compile disables the whole constraint
+without an error, so anything not known to work is rejected. The tests cover each form here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def explain_unsupported(pattern: str) -> str | None:
     position, before, depth = 0, None, 0
     while position < len(pattern):
         token = _TOKEN.match(pattern, position)
-        # Look-aheads, back references and similar: refused, since a grammar that ignores them would allow too much.
+        # Look-aheads and back references are rejected, since a grammar that ignores them would allow too much.
         if token is None:
             return f"{pattern[position : position + 4]!r} at position {position}"
         kind, text = token.lastgroup, token.group()

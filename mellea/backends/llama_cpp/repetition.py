@@ -1,7 +1,7 @@
-"""Detects text that goes round in circles, as small models write when they don't stop.
+"""Detects text that only repeats itself, as small models write when they don't stop.
 
-Much that is worth reading repeats itself, too: a refrain, the items of a list, the rows of a table, the functions of a
-program. So a piece of text has to come again and again, each time soon after the time before, before it counts.
+Useful text repeats itself, too: a refrain, the items of a list, the rows of a table, the functions of a program. So a
+piece of text only counts if it occurs again and again, each time soon after the last.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections import deque
 __all__ = ["Repetition"]
 
 _RUN = 5
-"""Pieces in a row that count as one thing said, if they are in this order."""
+"""How many consecutive pieces form a phrase."""
 
 _TIMES = 3
-"""How often a run has to have been there before: a refrain may come three times."""
+"""How often a phrase has to have occurred before: a refrain may occur three times."""
 
 _SOON = 128
-"""Within how many pieces it has to come again; about 90 words. What comes again later was left in between."""
+"""Within how many pieces it has to recur, about 90 words; a later recurrence doesn't count."""
 
 _WINDOW = 72
-"""The last pieces that are looked at; about 50 words."""
+"""The last pieces that are examined; about 50 words."""
 
 _SEEN = 0.9
-"""The part of them that has to be nothing new. Small models vary what they repeat by a word here and there; an item of
-a list has its own number or name."""
+"""The share of them that has to be repeated. Small models vary repeated text by a word here and there; an item of a
+list has its own number or name."""
 
 
 class Repetition:
@@ -33,12 +33,12 @@ class Repetition:
     def __init__(self) -> None:
         self._count = 0
         self._last: deque[str] = deque(maxlen=_RUN)
-        self._known: dict[tuple[str, ...], tuple[int, int]] = {}  # how often in close succession, and where last
+        self._known: dict[tuple[str, ...], tuple[int, int]] = {}  # how often in close succession, and the last position
         self._window: deque[bool] = deque(maxlen=_WINDOW)
         self._seen = 0
 
     def feed(self, piece: str) -> bool:
-        """Add the next piece, and return whether the recent text only repeats what came before."""
+        """Add the next piece, and return whether the recent text only repeats earlier text."""
         self._count += 1
         self._last.append(piece)
         if len(self._last) < _RUN:
@@ -51,7 +51,7 @@ class Repetition:
         return self._seen >= _SEEN * _WINDOW
 
     def _note(self, run: tuple[str, ...]) -> int:
-        """Note that a run is there, and return how often it was there before, each time soon after the other."""
+        """Record a phrase, and return how often it occurred before in close succession."""
         times, place = self._known.get(run, (0, 0))
         if self._count - place > _SOON:
             times = 0

@@ -1,17 +1,16 @@
-"""Rewrites a JSON Schema into a grammar that the engine really enforces.
+"""Rewrites a JSON Schema as a grammar that the engine really enforces.
 
 The engine (LLGuidance) drops the whole constraint, without an error, for a keyword that it doesn't know.
-So the schema is rewritten from the keywords that are known to be enforced, and anything else is refused with
-its path. On the way it gets narrower, never wider, because a small model that may go on does:
+So the schema is rewritten from the keywords that are known to be enforced, and anything else is rejected
+with its path. The result is narrower, never wider, because a small model uses every freedom to go on:
 
 - no whitespace but one space after `,` and `:`;
 - no properties beyond the declared ones, unless the schema allows them explicitly;
 - limits where the schema has none: `MAX_LENGTH` characters, `MAX_ITEMS` items or keys, integers that fit
   a double, 9 decimals.
 
-`oneOf` is held as `anyOf`, and `uniqueItems` by a limit at most; who needs more validates the answer, as mellea
-does with every answer. An object whose keys are all known (`propertyNames` with an `enum`) becomes one that has these
-properties.
+`oneOf` is enforced as `anyOf`, and `uniqueItems` at most by a limit; mellea validates every answer anyway. An object
+whose keys are all known (`propertyNames` with an `enum`) becomes one that has these properties.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ _ANNOTATIONS = frozenset(
 _TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _FORMATS = {"date-time": 32, "time": 21, "date": 10}  # characters at most
 _FORMATS |= {"hostname": 253, "ipv4": 15, "ipv6": 45, "uuid": 36}
-# These say how a value is meant, not which texts are right.
+# These describe a value's meaning, not which texts are valid.
 _LOOSE_FORMATS = frozenset(
     {"binary", "byte", "directory-path", "double", "file-path", "float", "int32", "int64", "json-string"}
     | {"password", "path"}
@@ -73,7 +72,7 @@ _TIME = f"T(?:[0-9]{{1,4}}H(?:{_MINUTES})?|{_MINUTES}|{_SECONDS})"
 _DAYS = "[0-9]{1,4}D"
 _MONTHS = f"[0-9]{{1,4}}M(?:{_DAYS})?"
 _DATE = f"(?:[0-9]{{1,4}}Y(?:{_MONTHS})?|{_MONTHS}|{_DAYS})"
-# These the engine doesn't know, or only without limits: a small model writes digits and letters to the token limit.
+# The engine doesn't know these, or only without limits: a small model writes digits and letters to the token limit.
 _SPELLED_FORMATS = {
     "duration": f"^P(?:{_DATE}(?:{_TIME})?|{_TIME}|[0-9]{{1,4}}W)$",
     "email": r"^[A-Za-z0-9]{1,16}(?:[._+\-][A-Za-z0-9]{1,16}){0,2}@(?:[A-Za-z0-9]{1,20}[.\-]){1,4}[a-z]{2,10}$",
@@ -107,11 +106,11 @@ def write_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> st
         max_tokens: of the answer; what the schema doesn't limit is limited so that it fits.
 
     Raises:
-        UnsupportedError: the schema has a keyword that can't be held; the message names it and where.
+        UnsupportedError: the schema has a keyword that can't be enforced; the message names it and its path.
     """
     try:
         body = _GrammarSubset(schema).rewrite()
-        # After rewriting, when every limit that is only a default is marked as such.
+        # After rewriting, when all default limits are marked as such.
         share_out(body, max_tokens)
         return _write_grammar(body)
     except RecursionError as error:
@@ -120,7 +119,7 @@ def write_grammar(schema: Mapping[str, Any], max_tokens: int = _MAX_COUNT) -> st
 
 def _write_grammar(body: dict[str, Any]) -> str:
     body["x-guidance"] = {
-        # Free white space would let a small model write blanks until its tokens are used up.
+        # With free white space, a small model would write blanks until its tokens are used up.
         "whitespace_flexible": False,
         "item_separator": ", ",
         "key_separator": ": ",
@@ -128,8 +127,8 @@ def _write_grammar(body: dict[str, Any]) -> str:
     }
     try:
         text = json.dumps(body, allow_nan=False)
-        # Where only one text is right, the engine tokenises it as a whole, and would make a control token of a mark in
-        # it (llguidance 1.x, November 2026); so there it has to be chosen token by token, which is slower.
+        # If only one text is valid, the engine tokenises it as a whole, and would turn a mark in it into a control
+        # token (llguidance 1.x, November 2026); so it has to be chosen token by token, which is slower.
         options = '{"no_forcing": true}' if _LIKE_A_MARK.search(text) else "{}"
         return f"%llguidance {options}\nstart: %json {text}"
     except (TypeError, ValueError) as error:
@@ -179,38 +178,38 @@ class _GrammarSubset:
         return body | ({"$defs": self._definitions} if self._definitions else {})
 
     def _write_schema(self, schema: Any, path: str, is_open: bool) -> Any:
-        """Rewrite one schema; `is_open` where several schemas hold for one value and must leave room."""
+        """Rewrite one schema; `is_open` if several schemas apply to one value and must allow each other's
+        properties."""
         if isinstance(schema, bool):
             return schema
         if not _has_names(schema):
             raise _make_unsupported_error(f"{schema!r} as a schema", path)
-        # Annotations don't restrict anything, and the engine refuses keywords that it doesn't know.
+        # Annotations don't restrict anything, and the engine rejects unknown keywords.
         stated = {name: value for name, value in schema.items() if not _is_annotation(name, value)}
         stated = self._with_known_names(self._limit_known_items(stated))
-        # Where two schemas hold for one value, an object closed by one of them would forbid the properties of the
-        # other.
+        # If two schemas apply to one value, an object closed by one would forbid the properties of the other.
         is_shared = is_open or (len(stated) > 1 and bool(stated.keys() & {"$ref", "allOf", "anyOf", "oneOf"}))
         new: dict[str, Any] = {}
         for name, value in stated.items():
             if name not in self._keywords:
                 raise _make_unsupported_error(f"the keyword {name!r}", path)
-            # An unknown keyword is an error, not dropped: a grammar that allows more than was asked is worse than none.
+            # An unknown keyword is an error, not dropped: a grammar that allows too much is worse than none.
             _put(new, name, self._keywords[name](value, f"{path}/{name}", is_shared))
         return _narrow(new, path, is_shared)
 
     def _limit_known_items(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Limit an array without duplicates to as many items as there are; the engine can't hold it to more."""
+        """Limit an array without duplicates to the number of possible items; the engine can't enforce more."""
         if "uniqueItems" not in schema:
             return schema
         new = {name: value for name, value in schema.items() if name != "uniqueItems"}
-        # With a list of values there can be no more items than values without a duplicate.
+        # With enumerated values, an array without duplicates has at most as many items as values.
         values = self._list_values(schema.get("items"))
         if values is not None:
             new["maxItems"] = min(len(values), schema.get("maxItems", len(values)))
         return new
 
     def _with_known_names(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Write an object whose keys are chosen from a list, such as a `dict[Enum, T]`, with a property for each."""
+        """Write an object with enumerated keys, such as a `dict[Enum, T]`, with a property for each."""
         wanted = schema.get("propertyNames")
         names = self._list_values(wanted)
         pattern = _find_name_pattern(wanted)
@@ -250,10 +249,10 @@ class _GrammarSubset:
 
     def _write_ref(self, pointer: Any, path: str, is_open: bool) -> str:
         target = self._resolve(pointer, path)
-        # Twice if need be: open and closed versions of one definition differ.
+        # Twice if necessary: open and closed versions of one definition differ.
         key = (pointer, is_open)
         if key not in self._names:
-            # Named before it is written, so that a recursive schema finds its own name.
+            # Named before it is written, so that a recursive schema can refer to it.
             name = self._names[key] = f"d{len(self._names)}"
             self._definitions[name] = self._write_schema(target, str(pointer), is_open)
         return f"#/$defs/{self._names[key]}"
@@ -312,7 +311,7 @@ def _narrow(schema: dict[str, Any], path: str, is_shared: bool) -> dict[str, Any
 def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
     if "string" in kinds:
         limit = _FORMATS.get(schema.get("format", ""), MAX_LENGTH)
-        # Without a limit a text goes on until the tokens are used up, and the JSON around it is never closed.
+        # Without a limit a text may go on until the tokens are used up, and the JSON is never closed.
         schema.setdefault("maxLength", DefaultLimit(max(limit, schema.get("minLength", 0))))
     if "array" in kinds and schema.get("items") is not False:
         is_tuple = "prefixItems" in schema and "items" not in schema
@@ -322,7 +321,7 @@ def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
         least = max(schema.get("minProperties", 0), len(schema.get("properties", ())) + len(schema.get("required", ())))
         schema.setdefault("maxProperties", DefaultLimit(max(MAX_ITEMS, least)))
     if "number" in kinds and not is_shared:
-        # A number, too, could have decimals without end.
+        # A number could have endless decimals, too.
         schema.setdefault("multipleOf", _DECIMALS)
         _bound(schema, _MAX_NUMBER)
     elif "integer" in kinds:
@@ -330,7 +329,7 @@ def _limit(schema: dict[str, Any], kinds: list[str], is_shared: bool) -> None:
 
 
 def _bound(schema: dict[str, Any], limit: float) -> None:
-    # A value beyond the limit in the schema itself means that such numbers are wanted.
+    # A larger value in the schema itself means that such numbers are wanted.
     stated = [schema[name] for names in _UNBOUNDED for name in names if name in schema]
     if all(abs(value) < limit for value in stated):
         if not schema.keys() & set(_UNBOUNDED[0]):
@@ -378,7 +377,7 @@ def _write_names(value: Any, path: str, is_open: bool) -> Any:
 
 
 def _write_most(value: Any, path: str, is_open: bool) -> int:
-    # Narrower than the schema, but an answer that long would never be waited for.
+    # Narrower than the schema, but such a long answer would take too long anyway.
     return min(_count(value, path), _MAX_COUNT)
 
 

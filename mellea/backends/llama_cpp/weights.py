@@ -34,7 +34,7 @@ __all__ = [
 DEFAULT_MODEL = "smollm2-135m"
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)", re.IGNORECASE)
-"""How llama.cpp names the files of a model in several parts; it wants the first one."""
+"""How llama.cpp names the files of a split model; it needs the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class PublishedModel:
     """A model whose weights come inside a Python package.
 
     Args:
-        name: what mellea calls it.
+        name: mellea's name for it.
         distribution: the package.
-        version: the version that has this very file.
+        version: the version that contains this file.
         package: the folder in the package that holds the file.
         filename: the file.
         size: of the file, in bytes.
         sha256: of the file.
-        options: the model options with which it does best; `model_options` of the backend, the session and the call
+        options: the model options that work best with it; `model_options` of the backend, the session and the call
             take precedence over them.
-        text_tokens: how long an answer in plain text may be, unless `max_tokens` says otherwise.
+        text_tokens: the default limit of an answer in plain text.
     """
 
     name: str
@@ -79,15 +79,15 @@ MODELS = {
         filename="SmolLM2-135M-Instruct.Q4_1.gguf",
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        # All of them are measured (docs/decisions/0020): the template's own system prompt gets half of the good reviews
-        # wrong, and without a penalty every second answer goes on forever.
+        # All are measured (docs/decisions/0020): with the template's own system prompt, half of the good reviews are
+        # misclassified, and without a penalty every second answer goes on forever.
         options={
             str(ModelOption.SYSTEM_PROMPT): "You are a helpful assistant.",
             str(ModelOption.TEMPERATURE): 0.1,
             str(ModelOption.TOP_P): 0.5,
             str(ModelOption.FREQUENCY_PENALTY): 0.2,
         },
-        # About 300 words: what it writes beyond that is rarely worth the wait.
+        # About 300 words: more is rarely worth the wait.
         text_tokens=400,
     )
 }
@@ -97,7 +97,7 @@ def find_models_dir() -> Path:
     """Return the folder that `mellea models pull` fills: `models` in `MELLEA_CACHE`, or in the user's cache.
 
     Raises:
-        ConfigurationError: it is in the home folder of a user who has none, as in some containers.
+        ConfigurationError: the user has no home folder, as in some containers.
     """
     if own := os.environ.get("MELLEA_CACHE"):
         return _expand(own, f"MELLEA_CACHE={own!r}") / "models"
@@ -108,7 +108,7 @@ def find_models_dir() -> Path:
 def _find_home() -> Path:
     try:
         return Path.home()
-    except RuntimeError as error:  # no HOME, and a user who isn't in the list of users
+    except RuntimeError as error:  # no HOME, and an unknown user
         raise ConfigurationError(
             f"there is no folder for models ({error}); set MELLEA_CACHE to one, or MELLEA_GGUF to the path of a "
             ".gguf file"
@@ -121,13 +121,13 @@ def find_cached_file(model: PublishedModel) -> Path:
 
 
 def find_options(model_id: str) -> dict[str, Any]:
-    """Return the options with which a model does best; none for a user's own file."""
+    """Return the options that work best with a model; none for a user's own file."""
     model = _find_published(model_id)
     return {} if model is None else dict(model.options)
 
 
 def find_text_tokens(model_id: str) -> int | None:
-    """Return how long an answer in plain text may be by default; `None` for a user's own file."""
+    """Return the default limit of an answer in plain text; `None` for a user's own file."""
     model = _find_published(model_id)
     return None if model is None else model.text_tokens
 
@@ -138,7 +138,7 @@ def _find_published(model_id: str) -> PublishedModel | None:
 
 
 def name_of(model_id: str, file: Path) -> str:
-    """Return what replies call a model whose weights are in this file."""
+    """Return the name, in replies, of a model in this file."""
     if model_id in MODELS and MODELS[model_id].filename == file.name:
         return model_id
     return _PART.sub("", file.name).removesuffix(file.suffix)
@@ -150,7 +150,7 @@ def is_path(model_id: str) -> bool:
 
 
 def check_name(model_id: str) -> str:
-    """Return the name, if it is a published model's or a path; no file is looked at.
+    """Return the name, if it is a published model's or a path; no file is accessed.
 
     Raises:
         ConfigurationError: it is neither.
@@ -170,14 +170,14 @@ def find_weights(model_id: str) -> Path:
     """
     if is_path(check_name(model_id)):
         origin = f"the model {model_id!r}"
-        # A file of the user's own has no published hash to be compared with.
+        # A user's own file has no published hash.
         return _check_file(_expand(model_id, origin), origin)
     model = MODELS[model_id]
     if model_id == DEFAULT_MODEL and (own := os.environ.get("MELLEA_GGUF")):
         origin = f"MELLEA_GGUF={own!r}"
         return _check_file(_expand(own, origin), origin)
     for file in _list_places(model):
-        # The first place wins, even if its file is damaged: falling through would hide that.
+        # The first place wins, even if its file is damaged: trying the next would hide that.
         if file is not None and file.is_file():
             return _verify(file, model)
     raise ConfigurationError(
@@ -187,12 +187,12 @@ def find_weights(model_id: str) -> Path:
 
 
 def _list_places(model: PublishedModel) -> Iterator[Path | None]:
-    """Yield where the weights may be; a user without a home folder has no cache, and the other places still count."""
+    """Yield where the weights may be; without a home folder there is no cache, but the other places count."""
     missing: ConfigurationError | None = None
     try:
         yield find_cached_file(model)
     except ConfigurationError as error:
-        if os.environ.get("MELLEA_CACHE"):  # a wrong setting is the user's to mend
+        if os.environ.get("MELLEA_CACHE"):  # the user has to fix a wrong setting
             raise
         missing = error
     yield _find_packaged_file(model)
@@ -201,7 +201,7 @@ def _list_places(model: PublishedModel) -> Iterator[Path | None]:
 
 
 def _find_packaged_file(model: PublishedModel) -> Path | None:
-    # The package itself must not be imported: it wants a plugin host and another engine.
+    # The package itself must not be imported: it needs a plugin host and another engine.
     try:
         files = importlib.metadata.files(model.distribution) or []
     except importlib.metadata.PackageNotFoundError:
@@ -232,7 +232,7 @@ def find_fault(file: Path, model: PublishedModel) -> str | None:
         OSError: it can't be read.
     """
     state = file.stat()
-    # A download that broke off, told without reading the file.
+    # An incomplete download, detected without reading the file.
     if state.st_size != model.size:
         return f"it has {state.st_size} bytes, not {model.size}"
     # With size and time in the key, a file that was replaced is hashed again.
@@ -247,7 +247,7 @@ def _compute_sha256(file: Path, size: int, changed: int) -> str:
 
 
 def _check_file(file: Path, origin: str) -> Path:
-    # The engine says no more than "failed" of a bad file, so look before it does.
+    # The engine only reports "failed" for a bad file, so check it first.
     for part in _list_parts(file, origin):
         try:
             with part.open("rb") as stream:
@@ -256,7 +256,7 @@ def _check_file(file: Path, origin: str) -> Path:
             raise ConfigurationError(f"{origin} can't be read: {error}") from error
         if magic != MAGIC:
             raise ConfigurationError(f"{origin} is not a GGUF file: {str(part)!r} begins with {magic!r}, not {MAGIC!r}")
-    # Symlinks stay: the parts of a model lie beside the link, not beside the file that it leads to.
+    # Symlinks aren't resolved: the parts of a model are next to the link, not to its target.
     return Path(os.path.abspath(file))
 
 

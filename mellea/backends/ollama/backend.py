@@ -73,7 +73,7 @@ class OllamaModelBackend(HttpBackend):
     async def probe(self) -> Probe:
         """Return whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
         try:
-            # Without retries: whoever asks whether a server is there wants to know now.
+            # Without retries: a probe should answer immediately.
             models = await self._list_models(PROBE_DEADLINES, 0)
         except ConnectError as error:
             return Probe(False, f"{error}; start it with `ollama serve`")
@@ -84,7 +84,7 @@ class OllamaModelBackend(HttpBackend):
         return Probe(False, f"the model {self.model_id!r} isn't there yet; get it with `ollama pull {self.model_id}`")
 
     async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
-        """Make a vector for each text.
+        """Embed each text.
 
         Raises:
             BackendError: the server failed, or a text is longer than the model's window.
@@ -93,7 +93,7 @@ class OllamaModelBackend(HttpBackend):
         return decode_embeddings(body, self.model_id, len(texts))
 
     def find_url(self, base_url: str | None) -> str:
-        """Return the argument as it is, or else the address that `OLLAMA_HOST` means in one of its forms.
+        """Return the argument unchanged, else the URL from `OLLAMA_HOST` in any of its forms.
 
         Raises:
             ConfigurationError: `OLLAMA_HOST` is not a host.
@@ -112,7 +112,7 @@ class OllamaModelBackend(HttpBackend):
         return Decoder(self.model_id)
 
     def explain_error(self, error: BackendError, body: bytes) -> BackendError:
-        """Return the error with what the provider's body tells of it."""
+        """Return the error with the details in the provider's body."""
         if isinstance(error, NotFoundError) and b"model" in body:
             message = f"{error}; get the model with `ollama pull {self.model_id}`"
             return NotFoundError(message, status=error.status, request_id=error.request_id)
@@ -124,7 +124,7 @@ class OllamaModelBackend(HttpBackend):
 
 
 def parse_host(host: str) -> str:
-    """Return the address that `OLLAMA_HOST` means in any of its forms, without a slash at its end.
+    """Return the URL from `OLLAMA_HOST` in any of its forms, without a trailing slash.
 
     Without a scheme the default port is 11434, with one it is the scheme's own. A server that listens on all interfaces
     (`0.0.0.0`) is reached through loopback.

@@ -1,4 +1,4 @@
-"""From Ollama's lines to events. Each line is a JSON object with a piece of the message; `done: true` is the end.
+"""Decodes Ollama's lines into events. Each line is a JSON object with a piece of the message; `done: true` is the end.
 
 An answer that isn't streamed is one such line. Tool calls arrive complete; servers before 0.12 give them no ids, and
 repeated ids are made unique. Reasoning is in `thinking`, or in tags in the text where the server doesn't know
@@ -51,7 +51,7 @@ class Decoder(JsonLinesWireDecoder):
     """Turns the bytes of one answer into events.
 
     Args:
-        model: the model that was asked for; used in errors, and where the answer doesn't name its model.
+        model: the requested model; used in errors, and where the answer doesn't name its model.
     """
 
     end_mark = "Ollama's done: true"
@@ -62,13 +62,13 @@ class Decoder(JsonLinesWireDecoder):
         self._has_calls = False
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into lines; one that only adds text, as nearly all do, takes the shortest way."""
+        """Split bytes into lines; those that only add text, nearly all, take a fast path."""
         for line in self._lines.feed(data):
             if self.has_end(events):
                 break
             chunk = None
             try:
-                chunk = from_json(line, cache_strings="keys")  # what a model says rarely comes again
+                chunk = from_json(line, cache_strings="keys")  # a model's text rarely repeats
                 message = chunk["message"]
                 text = message["content"]
                 is_more = chunk["done"] is False and "error" not in chunk and _PLAIN.issuperset(message)
@@ -87,7 +87,7 @@ class Decoder(JsonLinesWireDecoder):
         """Append the events of one chunk."""
         is_bare = chunk.get("done") is None and "message" not in chunk
         if chunk.get("error") or (is_bare and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
             raise make_type_error("done", "true or false", is_done)
@@ -120,7 +120,7 @@ class Decoder(JsonLinesWireDecoder):
         if not name:
             raise WireError(f"Ollama sent a call that names no tool: {call!r:.120}")
         self._has_calls = True
-        call_id = self._ids.new(find_id(call, "id"), find_text(chunk, "created_at"), chunk)
+        call_id = self._ids.make_id(find_id(call, "id"), find_text(chunk, "created_at"), chunk)
         events.append(ToolStart(call_id, name))
         if raw:
             events.append(ToolDelta(call_id, raw))

@@ -36,7 +36,7 @@ def encode(request: Request, model: str) -> JsonObject:
     if tools := _encode_tools(request, model):
         payload["tools"] = tools
     if request.output_schema is not None:
-        # As it is: the server makes a grammar of the whole schema, references included.
+        # Unchanged: the server makes a grammar of the whole schema, including references.
         payload["format"] = _make_jsonable(request.output_schema.schema)
     if (thinking := options.get(ModelOption.THINKING)) is not None:
         payload["think"] = _encode_thinking(thinking, model)
@@ -70,7 +70,7 @@ def _encode_message(message: Message, model: str) -> JsonObject:
     said: JsonObject = {"role": message.role, "content": message.text}
     if images := [_encode_image(block, model) for block in message.files]:
         said["images"] = images
-    # Thoughts that are signed are another provider's.
+    # Signed thinking is another provider's.
     thoughts = [block.text for block in message.blocks if isinstance(block, ThinkingBlock) and block.signature is None]
     if thoughts and message.role == "assistant":
         said["thinking"] = "".join(thoughts)
@@ -91,7 +91,7 @@ def _encode_tool_message(output: ToolOutput, names: Mapping[str, str], model: st
         "role": "tool",
         "tool_name": output.tool_name or names.get(output.tool_call_id, ""),
         "tool_call_id": output.tool_call_id,
-        # The format has no mark for a failure, and the model has to know.
+        # The format can't mark a failure, but the model has to know.
         "content": f"Error: {text}" if output.is_error else text,
     }
     # The server reads images in messages of any role.

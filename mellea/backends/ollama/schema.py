@@ -1,12 +1,12 @@
-"""From a tool's JSON Schema to the part of JSON Schema that Ollama's server hands to the model.
+"""Reduces a tool's JSON Schema to what Ollama's server passes to the model.
 
 The server reads parameters into a struct (`ToolProperty` in api/types.go, server 0.40) that knows `type`, `items`,
 `anyOf`, `enum`, `description`, `properties` and `required`, and drops the rest before the model sees it. So
-references are written out where they are, `oneOf` and `const` are said as `anyOf` and `enum`, the parts of an
-`allOf` are put together, and limits, defaults and the values of a mapping go into the description.
+references are expanded in place, `oneOf` and `const` are written as `anyOf` and `enum`, the parts of an `allOf` are
+merged, and limits, defaults and the values of a mapping go into the description.
 
-A type that holds itself is written out twice, and named where it would go on. A schema from elsewhere, such as an MCP
-server's, may grow without end when it is written out: parts and depth have a limit, after which types are named.
+A recursive type is expanded twice, and then only named. A foreign schema, such as an MCP server's, may expand
+endlessly: parts and depth have a limit, after which types are only named.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Writer:
 
     def __init__(self, root: Mapping[str, Json]) -> None:
         self._root = root
-        self._inside: list[str] = []  # the references that are being written out, outermost first
+        self._inside: list[str] = []  # the references being expanded, outermost first
         self._parts = 0
         self._depth = 0
 
@@ -66,9 +66,9 @@ class _Writer:
         pointer = schema.get("$ref")
         if not isinstance(pointer, str):
             return self._rewrite(schema)
-        # The server drops `$ref` and `$defs` in tools, so references are written out where they are.
+        # The server drops `$ref` and `$defs` in tools, so references are expanded in place.
         target = follow_references(schema, self._root)
-        # A type that holds itself is written out a few times, as deep as models nest it, and named after that.
+        # A recursive type is expanded a few times, as deep as models nest it, and then only named.
         if self._is_enough(pointer):
             return _describe_named(pointer, target)
         self._inside.append(pointer)
@@ -97,13 +97,13 @@ class _Writer:
         if isinstance(values, Mapping) and values:
             new.setdefault("type", "object")
             told["every value"] = self.part(values)
-        # What the server would drop silently, said in words, which the model reads all the same.
+        # What the server would drop silently, in words, which the model still reads.
         told |= {name: value for name, value in schema.items() if name not in _KEPT | _WRITTEN | _DROPPED}
         self._depth -= 1
         return _describe(new, told)
 
     def _write_items(self, schema: Mapping[str, Json], new: JsonObject) -> JsonObject:
-        """Write what an array holds; returns the limits that have to go into the description."""
+        """Write an array's items; returns the limits that have to go into the description."""
         places = schema.get("prefixItems")
         if isinstance(places, list) and places:
             written = [self.part(each) for each in places]
@@ -117,13 +117,13 @@ class _Writer:
         return {}
 
     def _join_all_of(self, schema: Mapping[str, Json], depth: int = 0) -> Mapping[str, Json]:
-        """Merge the parts of an `allOf`; keywords beside it take precedence over those inside."""
+        """Merge the parts of an `allOf`; keywords next to it take precedence over those inside."""
         parts = schema.get("allOf")
         if not isinstance(parts, list) or depth > _DEEPEST:
             return schema
         joined = {name: value for name, value in schema.items() if name != "allOf"}
         for each in parts:
-            # One that leads to itself adds nothing new.
+            # A reference to itself adds nothing new.
             if isinstance(each, Mapping) and each.get("$ref") not in self._inside:
                 joined = _merge(joined, self._join_all_of(follow_references(each, self._root), depth + 1))
         return joined

@@ -1,4 +1,4 @@
-"""The words of Ollama's `/api/chat` (as documented in 2026-11, server 0.40)."""
+"""Names of Ollama's `/api/chat` (as documented in 2026-11, server 0.40)."""
 
 from __future__ import annotations
 

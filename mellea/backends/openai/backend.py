@@ -59,21 +59,21 @@ def _find_capabilities(service: Service, api: str = "chat") -> Capabilities:
 
 
 class OpenAIBackend(HttpBackend):
-    """A model of OpenAI's, or of any service that speaks OpenAI's formats.
+    """A model of OpenAI, or of any service that speaks OpenAI's formats.
 
     Args:
         model_id: the model, as the service calls it; some local services have a variable that names it.
         api: `"chat"` for chat completions, which all services speak, or `"responses"`, which has OpenAI's own
-            tools and gives reasoning back to the model in the next turn.
+            tools and returns reasoning to the model in the next turn.
         service: one of `mellea.backends.openai.services.SERVICES`, or a `Service` of your own; by default the
             one at `base_url`, else OpenAI.
-        base_url: where the service's paths begin, for one that is elsewhere.
+        base_url: the base of the service's paths, if it isn't the default.
         api_key: by default the service's variable in the environment; `""` for none.
         headers: for every request.
         extra_body: merged into every request's JSON body.
-        client: your own `httpx.AsyncClient`, or one of the same shape; it is never closed here.
-        retries: how often a request that failed before its first byte is tried again.
-        max_answer_bytes: how large one answer may become, decompressed, before it fails; `None` is no limit.
+        client: your own `httpx.AsyncClient`, or one with its interface; it is never closed here.
+        retries: how often a request that fails before its first byte is retried.
+        max_answer_bytes: the size of an answer, decompressed, from which on it fails; `None` is no limit.
         model_options: defaults for every request.
 
     Raises:
@@ -123,7 +123,7 @@ class OpenAIBackend(HttpBackend):
             max_answer_bytes=max_answer_bytes,
             model_options=model_options,
         )
-        # A header of the user's own may be how a proxy wants to be told who asks.
+        # A user's own header may authenticate to a proxy.
         self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
         self.capabilities = _find_capabilities(self.service, api)
 
@@ -157,7 +157,7 @@ class OpenAIBackend(HttpBackend):
 
     @property
     def batches(self) -> BatchCodec | None:
-        """OpenAI's batches; other services have none that is known here."""
+        """OpenAI's batches; none are known for other services."""
         if self.name != OPENAI.name:
             return None
         from mellea.backends.openai.batches import OpenAIBatches  # lazy: few programs use batches
@@ -165,7 +165,7 @@ class OpenAIBackend(HttpBackend):
         return OpenAIBatches("responses" if self.api == "responses" else "chat/completions")
 
     def is_key_needed(self) -> bool:
-        """Return whether the service wants a key that nobody gave; a header may bring one."""
+        """Return whether the service needs a key that is missing; a header may contain one."""
         return not self._may_lack_key
 
     def advise_on_key(self) -> str:
@@ -178,13 +178,13 @@ class OpenAIBackend(HttpBackend):
         return ""
 
     def explain_error(self, error: BackendError, body: bytes) -> BackendError:
-        """Return the error with what the provider's body tells of it."""
+        """Return the error with the details in the provider's body."""
         try:
             said = from_json(body)
         except ValueError:
             return error
         if isinstance(said, dict) and is_hopeless(said.get("error")):
-            # A quota that is used up comes with status 429, like a rate limit.
+            # An exhausted quota has status 429, like a rate limit.
             error.is_retryable = False
         return error
 
@@ -196,13 +196,13 @@ class OpenAIBackend(HttpBackend):
         aspect_ratio: str | None = None,
         **options: Any,
     ) -> ImageResult:
-        """Make images with the images API; the model has to be one for images, such as `"gpt-image-1"`.
+        """Generate images with the images API; it needs an image model, such as `"gpt-image-1"`.
 
         Args:
             messages: the prompt, a text or messages; images in them are edited.
             n: how many images.
             aspect_ratio: such as `"16:9"`.
-            options: more, as the provider names it, such as `quality="high"`.
+            options: further options, by the provider's own names, such as `quality="high"`.
 
         Raises:
             UnsupportedError: the service has no images API, can't edit images, or doesn't know the aspect ratio.
@@ -234,7 +234,7 @@ class OpenAIBackend(HttpBackend):
         return decode_images(body, self.model_id)
 
     def find_video_codec(self) -> VideoCodec:
-        """Return what the jobs of the service's videos API look like.
+        """Return the codec of the service's video jobs.
 
         Raises:
             UnsupportedError: the service has no videos API.
@@ -245,11 +245,11 @@ class OpenAIBackend(HttpBackend):
         return OpenAIVideos(self.model_id)
 
     async def embed(self, texts: Sequence[str], **options: Any) -> EmbeddingResult:
-        """Turn texts into vectors; the model has to be one for embeddings, such as `"text-embedding-3-small"`.
+        """Embed texts; it needs an embedding model, such as `"text-embedding-3-small"`.
 
         Args:
             texts: what to embed.
-            options: more, as the provider names it, such as `dimensions=256`.
+            options: further options, by the provider's own names, such as `dimensions=256`.
 
         Raises:
             UnsupportedError: the service has no embeddings API.
@@ -288,7 +288,7 @@ def _find_service(service: str | Service | None, base_url: str | None) -> tuple[
     if not url:
         variable = f", or set {own.url_variable}" if own.url_variable else ""
         raise ConfigurationError(f"{own.name!r} has a different address for each account: pass base_url={variable}")
-    base = Address.parse(url).base  # reports a bad address before a service is looked up by it
+    base = Address.parse(url).base  # reports a bad URL before a service is looked up by it
     return (service if service is not None else find_service_at(base)), url
 
 
@@ -296,7 +296,7 @@ def _find_model(model_id: str | None, service: Service) -> str:
     found = model_id or (_read_variable(service.model_variable) if service.model_variable else None)
     if found is None:
         variable = f", or set {service.model_variable}" if service.model_variable else ""
-        # The one at an address that no table has goes by no name that a program knows.
+        # A service at an unknown URL has no known name.
         which = "the server at base_url" if service is COMPATIBLE else repr(service.name)
         raise ConfigurationError(f"{which} needs the name of a model: pass model_id={variable}")
     return found

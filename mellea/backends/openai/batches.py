@@ -1,7 +1,7 @@
-"""OpenAI's batches: a file of JSON lines goes up, a file of results comes down.
+"""OpenAI's batches: a file of JSON lines is uploaded, a file of results downloaded.
 
 Source: https://platform.openai.com/docs/api-reference/batch, 2026-11. At most 50,000 requests and 200 MB, one model and
-one endpoint a file; results come within 24 hours, in no order, those that failed in a file of their own.
+one endpoint a file; results are available within 24 hours, unordered, with failures in a separate file.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 from mellea.core.blocks import CBlock, FileBlock, ToolCall, ToolOutput
 from mellea.errors import UnsupportedError
 
-__all__ = ["as_url", "find_filename", "signed_by", "unsupported", "write_arguments", "write_result"]
+__all__ = ["as_url", "find_filename", "make_unsupported_error", "signed_by", "write_arguments", "write_result"]
 
 
 def as_url(block: FileBlock) -> str:
@@ -17,14 +17,14 @@ def as_url(block: FileBlock) -> str:
 
 
 def find_filename(block: FileBlock) -> str:
-    """Return a file's name; the formats want one with an ending."""
+    """Return a file's name; the formats need one with an extension."""
     ending = block.essence.rpartition("/")[2].partition("+")[0]
     return block.filename or f"file.{'txt' if ending == 'plain' else ending}"
 
 
 def write_arguments(call: ToolCall) -> str:
-    """Return a call's arguments as JSON, since servers refuse a history with anything else in it."""
-    # The model's own text where it is sound: a provider's cache knows the history by its letters.
+    """Return a call's arguments as JSON, since servers reject a history with anything else."""
+    # The model's own text if it is valid: a provider's cache matches the history character by character.
     if call.is_valid and call.raw_args.strip():
         return call.raw_args
     return json.dumps(dict(call.tool_args), ensure_ascii=False, default=str)
@@ -33,14 +33,14 @@ def write_arguments(call: ToolCall) -> str:
 def write_result(output: ToolOutput) -> str:
     """Return a tool's result as text."""
     text = "\n\n".join(part.value for part in output.parts if isinstance(part, CBlock))
-    # The formats have no mark for a failure, and the model has to know.
+    # The formats can't mark a failure, but the model has to know.
     return f"Error: {text}" if output.is_error else text
 
 
 def signed_by(backend: str, signature: str | None) -> Any:
-    """Return what a signature holds, `None` if there is none or it is another service's."""
+    """Return the content of a signature, `None` if there is none or it is another service's."""
     name, _, text = (signature or "").partition(":")
-    # Another service could make nothing of it, and some refuse it.
+    # Another service can't use it, and some reject it.
     if name != backend or not text:
         return None
     try:
@@ -49,6 +49,6 @@ def signed_by(backend: str, signature: str | None) -> Any:
         return None
 
 
-def unsupported(what: str, advice: str) -> UnsupportedError:
-    """Make the error for something that the format can't express."""
+def make_unsupported_error(what: str, advice: str) -> UnsupportedError:
+    """Create the error for something that the format can't express."""
     return UnsupportedError(f"{what}; {advice}")

@@ -21,7 +21,7 @@ def encode_embeddings(
     Raises:
         UsageError: `texts` is not a list of texts.
     """
-    # A text is a sequence of texts, too: each letter would get a vector.
+    # A string is a sequence of strings, too: each letter would get a vector.
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise UsageError(f"embed takes a list of texts, not {texts!r:.100}")
     return {"model": model_id, "input": list(texts), "encoding_format": "float", **(options or {})}
@@ -31,7 +31,7 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
     """Return the vectors of an answer, in the order of the texts.
 
     Raises:
-        WireError: the answer has another form, or a different number of vectors.
+        WireError: the answer has a wrong form, or a different number of vectors.
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} instead of an object with embeddings")
@@ -40,7 +40,7 @@ def decode_embeddings(body: Any, count: int, model_id: str) -> EmbeddingResult:
     for place, each in enumerate(found):
         index = read_int(each, "index")
         vectors[place if index is None else index] = _read_vector(each)
-    # Checked by index, so that a vector never goes to the wrong text.
+    # Ordered by index, so that a vector never goes to the wrong text.
     if sorted(vectors) != list(range(count)):
         raise WireError(f"the provider sent {len(vectors)} embeddings for {count} texts")
     usage = find_mapping(body, "usage")

@@ -1,4 +1,4 @@
-"""What the decoders of both of OpenAI's formats share: the last frame, and answers in an envelope."""
+"""Shared by the decoders of both OpenAI formats: the last frame, and answers in an envelope."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Unwrapping:
                 if not event.chunk:
                     continue
             elif type(event) is StreamEnd:
-                # What looked like the beginning of an envelope, and wasn't, comes before the end.
+                # Text that only looked like the start of an envelope is emitted before the end.
                 out += [TextDelta(rest)] if (rest := self._wrap.close()) else []
             out.append(event)
         return out

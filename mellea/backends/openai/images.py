@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from mellea.backends.http.fields import decode_base64, find_int, find_mapping, find_text, read_mappings, read_text
-from mellea.backends.openai.content import unsupported
+from mellea.backends.openai.content import make_unsupported_error
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message, as_messages
@@ -39,10 +39,10 @@ def encode_images(
     Args:
         messages: a text, or messages, whose texts are joined.
         model_id: the model.
-        service: whose words to use.
+        service: the service, for its names.
         n: how many images.
-        aspect_ratio: such as `"16:9"`; OpenAI has three sizes, and the nearest one is taken for the usual ratios.
-        options: more, as the provider names it, such as `quality`.
+        aspect_ratio: such as `"16:9"`; OpenAI has three sizes, the nearest of which is used for the usual ratios.
+        options: further options, by the provider's own names, such as `quality`.
 
     Raises:
         UnsupportedError: the aspect ratio is unknown to the model.
@@ -54,21 +54,21 @@ def encode_images(
     if aspect_ratio is not None:
         payload |= _encode_size(aspect_ratio, model_id, service)
     if model_id.rpartition("/")[2].startswith("dall-e") or service == "xai":
-        payload["response_format"] = "b64_json"  # newer models always return base64, and refuse the parameter
+        payload["response_format"] = "b64_json"  # newer models always return base64, and reject the parameter
     return payload | dict(options or {})
 
 
 def list_inputs(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[ImageBlock]:
-    """Return the images that a prompt holds.
+    """Return the images in a prompt.
 
     Raises:
-        UnsupportedError: it holds something that is neither text nor the data of an image.
+        UnsupportedError: it contains something that is neither text nor image data.
     """
     blocks = [] if isinstance(messages, str) else [block for each in as_messages(messages) for block in each.blocks]
     images = [block for block in blocks if isinstance(block, ImageBlock) and block.data is not None]
-    # Something is neither, and would be lost silently.
+    # Anything else would be silently lost.
     if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
-        raise unsupported(
+        raise make_unsupported_error(
             "OpenAI's images API takes texts, and images as data",
             "give an image's bytes, or use the image_generation tool of api='responses', which takes addresses",
         )
@@ -77,7 +77,7 @@ def list_inputs(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[I
 
 def encode_inputs(payload: Mapping[str, Any], images: Sequence[ImageBlock]) -> tuple[dict[str, str], list[Any]]:
     """Return the fields and the files of the form that edits images."""
-    # The plain name is what older models know, which take one image only.
+    # Older models, which accept only one image, know the plain name.
     field = "image" if len(images) == 1 else "image[]"
     files = []
     for number, image in enumerate(images, 1):
@@ -94,7 +94,7 @@ def decode_images(body: Any, model_id: str) -> ImageResult:
     """Return the images of an answer.
 
     Raises:
-        WireError: the answer has another form.
+        WireError: the answer has a wrong form.
     """
     if not isinstance(body, dict):
         raise WireError(f"the provider sent {body!r:.100} instead of an object with images")
@@ -116,13 +116,15 @@ def _read_prompt(prompt: str | Sequence[Message | Mapping[str, Any]]) -> str:
 
 
 def _encode_size(aspect_ratio: str, model_id: str, service: str) -> dict[str, str]:
-    # Others take the ratio itself; OpenAI knows sizes alone.
+    # Others accept the ratio itself; OpenAI only has sizes.
     if service not in ("openai", "azure", "compatible"):
         return {"aspect_ratio": aspect_ratio}
     sizes = _DALL_E_3_SIZES if model_id.startswith("dall-e-3") else _SIZES
     if aspect_ratio not in sizes:
         known = ", ".join(map(repr, sizes))
-        raise unsupported(f"aspect_ratio={aspect_ratio!r} is unknown to {model_id!r}", f"it knows {known}, or size=")
+        raise make_unsupported_error(
+            f"aspect_ratio={aspect_ratio!r} is unknown to {model_id!r}", f"it knows {known}, or size="
+        )
     return {"size": sizes[aspect_ratio]}
 
 

@@ -1,13 +1,12 @@
-"""From a JSON Schema to the part of JSON Schema that OpenAI's structured output holds strictly.
+"""Converts a JSON Schema to the subset that OpenAI's structured output enforces strictly.
 
-"Structured model outputs", section "Supported schemas" (as of 2026-10): the top is an object; every object
-names all its properties as required and allows no others; no `default`, `oneOf`, `allOf`, `not`, `if`,
-`patternProperties`, `prefixItems`; a `$ref` has nothing beside it. What limits lengths and counts is left
-out and said in the description: the answer is validated against the schema itself afterwards. A schema
-that can't be said in this form is asked for without `strict`.
+"Structured model outputs", section "Supported schemas" (as of 2026-10): the top is an object; every object names all
+its properties as required and allows no others; no `default`, `oneOf`, `allOf`, `not`, `if`, `patternProperties`,
+`prefixItems`; a `$ref` has no siblings. Limits of lengths and counts are moved to the description: the answer is
+validated against the schema itself afterwards. A schema without such a form is sent without `strict`.
 
-That rewriting is OpenAI's own, and that of services which copied it. Servers of open weights (LM Studio, vLLM,
-llama.cpp, SGLang) hold the whole schema, limits included, and get it as it is.
+Only OpenAI, and services that copied it, need this. Servers of open weights (LM Studio, vLLM, llama.cpp,
+SGLang) enforce the whole schema, including limits, and get it unchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _SAID = (
     "maxContains",
     "propertyNames",
 )
-"""Keywords that strict mode doesn't know; the description says them instead."""
+"""Keywords that strict mode doesn't support; they are moved to the description."""
 
 _LOOSE = frozenset(
     {
@@ -65,9 +64,9 @@ class StrictSchema:
     """A schema as it is sent.
 
     Args:
-        schema: in the strict form, or as it was.
-        is_strict: whether the provider can be asked to hold it strictly.
-        has_lost_limits: whether limits became words of a description.
+        schema: in the strict form, or unchanged.
+        is_strict: whether the provider can enforce it strictly.
+        has_lost_limits: whether limits were moved to a description.
     """
 
     schema: dict[str, Any]
@@ -76,7 +75,7 @@ class StrictSchema:
 
 
 class _TooLoose(Exception):
-    """The schema can't be said in the strict form."""
+    """The schema has no strict form."""
 
 
 def make_schema_name(name: str) -> str:
@@ -85,9 +84,9 @@ def make_schema_name(name: str) -> str:
 
 
 def make_strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
-    """Return the schema in the strict form if it has one, else as it is; its top is an object in any case."""
+    """Return the schema in the strict form if it has one, else unchanged; the top is always an object."""
     loose = _write_object(schema)
-    # Of the loose form, whose references all are at the top already.
+    # For the loose form, whose references are all at the top.
     rewriter = _StrictSubset(loose)
     try:
         return StrictSchema(rewriter.rewrite(), True, rewriter.has_lost_limits)
@@ -96,12 +95,12 @@ def make_strict_schema(schema: Mapping[str, Any]) -> StrictSchema:
 
 
 def make_sent_schema(schema: Mapping[str, Any], holding: Holding) -> StrictSchema:
-    """Return the schema as a service is to get it.
+    """Return the schema for a service.
 
-    Of a service that nobody knows, OpenAI's own models may be behind it, which refuse limits in a strict schema:
-    it gets the strict form where that loses nothing, else the whole schema without `strict`.
+    An unknown service may use OpenAI's own models, which reject limits in a strict schema: it gets the strict
+    form if that loses nothing, else the whole schema without `strict`.
     """
-    # The server is known to turn the whole of JSON Schema into a grammar.
+    # The server is known to convert all of JSON Schema to a grammar.
     if holding == "whole":
         return StrictSchema(_write_object(schema), True)
     sent = make_strict_schema(schema)
@@ -120,7 +119,7 @@ class _StrictSubset:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self.has_lost_limits = False
         self._root = root
-        self._inlined: list[str] = []  # references that are being written out, which may lead to themselves
+        self._inlined: list[str] = []  # references being expanded, which may be recursive
 
     def rewrite(self) -> dict[str, Any]:
         # The top itself may be a reference, which strict mode doesn't allow there.
@@ -143,7 +142,7 @@ class _StrictSubset:
         for name, value in schema.items():
             if name not in _DROPPED:
                 rewrite = _KEYWORDS.get(name)
-                # `oneOf` isn't known in strict mode; where members overlap, the check afterwards decides.
+                # Strict mode has no `oneOf`; if members overlap, the check afterwards decides.
                 new["anyOf" if name == "oneOf" else name] = value if rewrite is None else rewrite(self, value)
         self.has_lost_limits |= _describe_limits(new)
         if schema.get("type") == "object" or "properties" in schema:
@@ -156,7 +155,7 @@ class _StrictSubset:
         beside = {name: value for name, value in schema.items() if name != "$ref" and name not in _DROPPED}
         pointer = schema["$ref"]
         # A reference may have no siblings, so its target is written out with the rest merged in; one that leads to
-        # itself stays a reference, and loses what was beside it.
+        # itself stays a reference, and loses its siblings.
         if not beside or pointer in self._inlined:
             return {"$ref": pointer}
         self._inlined.append(pointer)
@@ -194,7 +193,7 @@ _KEYWORDS: dict[str, Callable[[_StrictSubset, Any], Any]] = {
 
 
 def _describe_limits(new: dict[str, Any]) -> bool:
-    """Move keywords that strict mode doesn't know into the description; returns whether there were any."""
+    """Move keywords that strict mode doesn't support into the description; returns whether there were any."""
     said = [f"{name}={new.pop(name)!r}" for name in _SAID if name in new]
     if new.get("format") not in (None, *_FORMATS):
         said.append(f"format={new.pop('format')!r}")

@@ -1,22 +1,23 @@
-"""The services that speak OpenAI's chat format, as data: where they are, which key they want, what is odd about them.
+"""The services that speak OpenAI's chat format, as data: their URLs, keys and quirks.
 
-A new one is a line in `SERVICES`. What a service doesn't document is left as OpenAI has it. A model at an
-address that no line names is reached with the quirks of `COMPATIBLE`.
+A new one is a line in `SERVICES`. Anything that a service doesn't document is left as in OpenAI's API. A
+model at an unknown URL gets the quirks of `COMPATIBLE`.
 
 Looked up (2026-11): that Mistral answers 422 to `stream_options` and `max_completion_tokens`; that Cerebras answers
 400 to the penalties; that Moonshot and Groq name the limit `max_completion_tokens`; DeepSeek's switch for thinking
-(api-docs.deepseek.com, "Thinking Mode"), and that it and Moonshot want the reasoning back beside calls. None of the
+(api-docs.deepseek.com, "Thinking Mode"), and that it and Moonshot want the reasoning back with calls. None of the
 services was called from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from mellea.core.options import ModelOption
+from mellea.core.values import quick_value
 
 if TYPE_CHECKING:
     from mellea.backends.openai.schema import Holding
@@ -42,35 +43,35 @@ _OPEN_WEIGHTS = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetiti
 _LLAMA = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"}
 
 
-@dataclass(frozen=True, slots=True)
+@quick_value
 class Service:
-    """One service, and what has to be known to use it.
+    """One service, and its peculiarities.
 
     Args:
-        name: in front of a model's name, as in `"groq/llama-3.3-70b-versatile"`.
-        base_url: where its paths begin, `""` where each user has an address of their own.
+        name: the prefix of a model's name, as in `"groq/llama-3.3-70b-versatile"`.
+        base_url: the base of its paths, `""` if each account has its own.
         key_variables: environment variables that may hold the key, the first one that is set.
-        aliases: other names of it, for "did you mean" in errors.
-        model_patterns: what the names of its models look like, such as `"grok*"`, for the same.
+        aliases: its other names, for "did you mean" in errors.
+        model_patterns: patterns of its models' names, such as `"grok*"`, for the same.
         key_header: how the key is sent; a bearer token unless it is another header.
-        url_variable: the environment variable that moves it elsewhere.
+        url_variable: the environment variable for another URL.
         model_variable: the environment variable that names its model.
         is_local: whether it may be used without a key.
-        options: the model options it takes, and its names for them.
-        thinking: how thinking is asked for: an effort (OpenAI), an object (OpenRouter), a switch (Moonshot), a
+        options: the model options it accepts, and its names for them.
+        thinking: how thinking is requested: an effort (OpenAI), an object (OpenRouter), a switch (Moonshot), a
             switch and an effort (DeepSeek), `enable_thinking` (Alibaba), or an argument of the chat template
             (vLLM); `None`: not at all.
-        structured_output: whether a schema is held by the service, or only asked for in the prompt.
-        holding: whether it holds any schema (`"whole"`), or OpenAI's strict form alone (`"strict"`).
-        has_stream_options: whether usage has to be, and can be, asked for in a stream.
+        structured_output: whether the service enforces a schema, rather than the prompt asking for it.
+        holding: whether it enforces any schema (`"whole"`), or only OpenAI's strict form (`"strict"`).
+        has_stream_options: whether usage has to be, and can be, requested in a stream.
         has_tools: whether models can call tools.
-        has_images: whether messages may hold images.
-        has_files: whether messages may hold other files, as data.
-        thinking_back: the field in which reasoning goes back beside the calls that it led to.
+        has_images: whether messages may contain images.
+        has_files: whether messages may contain other files, as data.
+        thinking_back: the field in which reasoning is sent back with the calls that it led to.
         has_cache_marks: whether `CBlock(cache=True)` is sent, as Anthropic's `cache_control`.
         has_responses: whether it has the Responses API too.
         makes_images: whether it has OpenAI's images API.
-        changes_images: whether that API takes images too, as a form (`images/edits`).
+        changes_images: whether that API accepts images, too, as a form (`images/edits`).
         makes_videos: whether it has OpenAI's videos API.
         embeds: whether it has OpenAI's embeddings API.
     """
@@ -130,7 +131,7 @@ COMPATIBLE = Service(
     makes_videos=True,
     embeds=True,
 )
-"""A server that nothing is known of but that it speaks OpenAI's format."""
+"""An unknown server that speaks OpenAI's format."""
 
 _ALL = (
     OPENAI,
@@ -185,7 +186,7 @@ _ALL = (
         model_patterns=("codestral*", "magistral*", "ministral*", "mistral-*"),
         key_variables=("MISTRAL_API_KEY",),
         options=_SAMPLING | {"seed": "random_seed"},
-        has_stream_options=False,  # usage comes unasked, and unknown fields are refused
+        has_stream_options=False,  # usage is always sent, and unknown fields are rejected
         embeds=True,
     ),
     Service(
@@ -345,7 +346,7 @@ SERVICES: dict[str, Service] = {service.name: service for service in _ALL}
 
 
 def find_service_at(base_url: str) -> Service:
-    """Return the service at an address, `COMPATIBLE` if no service is known to be there."""
+    """Return the service at a URL, `COMPATIBLE` if it is unknown."""
     host = urlsplit(base_url).netloc.rpartition("@")[2].lower()
     if host.endswith((".openai.azure.com", ".services.ai.azure.com")):
         return SERVICES["azure"]

@@ -1,11 +1,11 @@
-"""The model option `thinking`, in the words of each service."""
+"""Encodes the model option `thinking` for each service."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from mellea.backends.openai.content import unsupported
+from mellea.backends.openai.content import make_unsupported_error
 from mellea.backends.openai.services import Service
 
 __all__ = ["encode_thinking", "find_effort", "is_reasoning_model"]
@@ -15,17 +15,17 @@ _CANT_STOP = re.compile(r"^(o\d|codex)")
 _AT_LEAST_MINIMAL = re.compile(r"^gpt-5(-|$)")
 
 _EFFORTS = {1024: "low", 8192: "medium"}
-"""Up to how many tokens of thinking which effort is meant, where a service takes no number."""
+"""The most thinking tokens for each effort, for services that don't accept a number."""
 
 
 def is_reasoning_model(model_id: str) -> bool:
-    """Return whether a model of OpenAI's thinks before it answers."""
+    """Return whether an OpenAI model thinks before it answers."""
     name = model_id.rpartition("/")[2]
     return bool(_REASONS.match(name)) and "-chat" not in name
 
 
 def encode_thinking(service: Service, model_id: str, thinking: bool | str | int) -> dict[str, Any]:
-    """Return what is put into a chat completion's payload.
+    """Return the fields for a chat completion's payload.
 
     Raises:
         UnsupportedError: the model can't turn off thinking.
@@ -59,8 +59,8 @@ def find_effort(model_id: str, thinking: bool | str | int) -> str:
     if not thinking:
         name = model_id.rpartition("/")[2]
         if _CANT_STOP.match(name):
-            raise unsupported(f"the model {model_id!r} can't turn off thinking", "use thinking='low'")
-        # The least that the model takes, which is as near to not thinking as it gets.
+            raise make_unsupported_error(f"the model {model_id!r} can't turn off thinking", "use thinking='low'")
+        # The least that the model accepts, the closest to not thinking.
         return "minimal" if _AT_LEAST_MINIMAL.match(name) else "none"
     if thinking is True:
         return "medium"

@@ -1,7 +1,6 @@
 """The tools that OpenAI runs itself; they need the Responses API: `OpenAIBackend(model_id, api="responses")`.
 
-Each function takes the tool's settings by their names in OpenAI's documentation; more of them, and ones
-that came after this was written, may be given as further keyword arguments.
+Each function takes the tool's settings by OpenAI's names; further and newer ones may be given as keyword arguments.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ def web_search(
     """Make the tool that searches the web.
 
     Args:
-        search_context_size: how much of what it finds the model gets to see.
+        search_context_size: how much of the results the model sees.
         allowed_domains: search nowhere else.
         user_location: such as `{"country": "DE", "city": "Berlin"}`.
-        settings: more, as OpenAI names it.
+        settings: further settings, by OpenAI's names.
     """
     filters = {"allowed_domains": list(allowed_domains)} if allowed_domains is not None else None
     location = {"type": "approximate", **user_location} if user_location is not None else None
@@ -43,7 +42,7 @@ def file_search(vector_store_ids: Sequence[str], *, max_num_results: int | None 
     Args:
         vector_store_ids: the stores to search.
         max_num_results: at most this many.
-        settings: more, as OpenAI names it.
+        settings: further settings, by OpenAI's names.
     """
     known = {"vector_store_ids": list(vector_store_ids), "max_num_results": max_num_results}
     return _make_tool("file_search", known, settings)
@@ -54,7 +53,7 @@ def code_interpreter(container: str | Mapping[str, Any] | None = None, **setting
 
     Args:
         container: where it runs; by default a new one.
-        settings: more, as OpenAI names it.
+        settings: further settings, by OpenAI's names.
     """
     return _make_tool("code_interpreter", {"container": {"type": "auto"} if container is None else container}, settings)
 
@@ -74,7 +73,7 @@ def image_generation(
         size: such as `"1024x1024"`.
         quality: such as `"high"`.
         output_format: the format of the files.
-        settings: more, as OpenAI names it.
+        settings: further settings, by OpenAI's names.
     """
     known = {"model": model, "size": size, "quality": quality, "output_format": output_format}
     return _make_tool("image_generation", known, settings)
@@ -90,7 +89,7 @@ def mcp(
     headers: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> BuiltinTool:
-    """Make the tool that calls the tools of an MCP server from OpenAI's side.
+    """Make the tool with which OpenAI calls the tools of an MCP server.
 
     Args:
         server_label: a name for the server.
@@ -99,7 +98,7 @@ def mcp(
         require_approval: `"never"`, `"always"`, or as OpenAI describes it.
         authorization: an access token for the server.
         headers: for the requests to the server.
-        settings: more, as OpenAI names it.
+        settings: further settings, by OpenAI's names.
     """
     known = {
         "server_label": server_label,

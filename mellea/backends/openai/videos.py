@@ -1,9 +1,9 @@
 """OpenAI's videos API: `videos`, `videos/{id}` and `videos/{id}/content`. No I/O.
 
-Source: OpenAI's own client (openai-python 3.52, `resources/videos.py` and its types, 2026-11). A job is begun by a
-form, as that client does it, also where no file goes with it. OpenAI's own models for it, `sora-2` and `sora-2-pro`,
+Source: OpenAI's own client (openai-python 3.52, `resources/videos.py` and its types, 2026-11). A job is created
+with a form, as in that client, even without a file. OpenAI's own models for it, `sora-2` and `sora-2-pro`,
 were to be shut down on 2026-09-24; Azure, gateways and servers for open weights speak the same format. There is no call
-that cancels a job: deleting it is the only way to be rid of it.
+that cancels a job: it can only be deleted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic_core import to_json
 
 from mellea.backends.http.fields import find_int, find_text, read_text
 from mellea.backends.http.outgoing import FormFile, JobCall
-from mellea.backends.http.videos import VideoCodec, VideoJob, blocked, failed, read_prompt
-from mellea.backends.openai.content import unsupported
+from mellea.backends.http.videos import VideoCodec, VideoJob, make_blocked_error, make_failed_error, read_prompt
+from mellea.backends.openai.content import make_unsupported_error
 from mellea.core.videos import VideoRequest
 from mellea.errors import WireError
 
@@ -41,7 +41,7 @@ class OpenAIVideos(VideoCodec):
         self._model = model
 
     def create(self, request: VideoRequest) -> JobCall:
-        """Return the form that begins a job; an image in the prompt is its first frame."""
+        """Return the form that creates a job; an image in the prompt is its first frame."""
         prompt, images = read_prompt(request.messages, 1)
         fields: dict[str, Any] = {"model": self._model, "prompt": prompt}
         if request.seconds is not None:
@@ -51,7 +51,7 @@ class OpenAIVideos(VideoCodec):
         files: list[FormFile] = []
         for image in images:
             if image.data is None:
-                # A form has no way to say it, and the API takes JSON where no file goes with it.
+                # A form can't express it, and the API accepts JSON if there is no file.
                 payload = {**fields, "input_reference": {"image_url": image.url}, **request.options}
                 return JobCall("POST", "videos", payload)
             name = image.filename or f"image.{image.essence.rpartition('/')[2]}"
@@ -68,7 +68,7 @@ class OpenAIVideos(VideoCodec):
         return JobCall("DELETE", _path(id))
 
     def read(self, body: Any) -> VideoJob:
-        """Return what the service says of a job."""
+        """Parse the state of a job."""
         if not isinstance(body, dict) or not (id := read_text(body, "id")):
             raise WireError(f"the provider sent {body!r:.100} instead of a video job")
         state = find_text(body, "status") or "unknown"
@@ -78,7 +78,9 @@ class OpenAIVideos(VideoCodec):
             report = body.get("error") or {"message": f"it ended as {state!r}"}
             code = report.get("code") if isinstance(report, Mapping) else None
             is_blocked = code in _BLOCKED and isinstance(report, Mapping)
-            error = blocked([str(report.get("message") or code)]) if is_blocked else failed(report)
+            error = (
+                make_blocked_error([str(report.get("message") or code)]) if is_blocked else make_failed_error(report)
+            )
         return VideoJob(
             id,
             state,
@@ -98,7 +100,9 @@ def _path(id: str) -> str:
 def _find_size(aspect_ratio: str) -> str:
     if aspect_ratio not in _SIZES:
         known = ", ".join(map(repr, _SIZES))
-        raise unsupported(f"aspect_ratio={aspect_ratio!r} has no size in the videos API", f"it knows {known}, or size=")
+        raise make_unsupported_error(
+            f"aspect_ratio={aspect_ratio!r} has no size in the videos API", f"it knows {known}, or size="
+        )
     return _SIZES[aspect_ratio]
 
 

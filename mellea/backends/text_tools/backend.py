@@ -1,4 +1,4 @@
-"""A backend that gives tools to a model which has none of its own."""
+"""A backend that adds tools to a model without native ones."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["TextToolsBackend"]
 class TextToolsBackend(WrappedBackend):
     """Lets a model without native tools call tools, by a JSON protocol in its text.
 
-    Calls use it by themselves where a backend's capabilities name no tools. Make one yourself for a model that has
-    none although its provider's other models do.
+    Calls use it automatically if a backend's capabilities have no tools. Create one yourself for a model without
+    tools whose provider's other models have them.
 
-    The events are those of native tools. A text that breaks the protocol is rejected, unseen, and the model is asked
-    once more.
+    The events are those of native tools. A text that breaks the protocol is rejected without being shown, and the
+    model is asked once more.
 
     Args:
         backend: the model's backend.
@@ -43,7 +43,7 @@ class TextToolsBackend(WrappedBackend):
         self.capabilities = replace(can, tools=True, options=can.options | {str(ModelOption.TOOL_CHOICE)})
 
     def run(self, request: Request) -> AsyncIterator[Event]:
-        """Return what the model says; it is asked once more if its text breaks the protocol.
+        """Yield the model's events; it is asked once more if its text breaks the protocol.
 
         Raises:
             ParseError: the second text breaks it, too.
@@ -81,13 +81,13 @@ class TextToolsBackend(WrappedBackend):
         except UnsupportedError:
             if has_begun or not is_held:
                 raise
-        # A tool has a schema that can't be held, or there are too many: the model is only told of it.
+        # A tool has a schema that can't be enforced, or there are too many: the prompt only describes it.
         async with aclosing(self._converse(request, False)) as events:
             async for event in events:
                 yield event
 
     async def _converse(self, request: Request, is_held: bool) -> AsyncGenerator[Event, None]:
-        """Ask the model, and once more if its text breaks the protocol."""
+        """Send the request, and once more if the text breaks the protocol."""
         encoded, rules = self._encode(request, is_held)
         if rules is None:
             async with open_stream(self.backend, encoded) as plain:
@@ -95,7 +95,7 @@ class TextToolsBackend(WrappedBackend):
                     yield event
             return
         seed = f"{len(request.messages)} {request.messages[-1].text if request.messages else ''}"
-        make_id = partial(CallIds().new, "", seed)
+        make_id = partial(CallIds().make_id, "", seed)
         first = _Attempt(ProtocolDecoder(rules, make_id))
         async with aclosing(first.read(self.backend, encoded)) as events:
             async for event in events:
@@ -117,11 +117,11 @@ class TextToolsBackend(WrappedBackend):
 
 
 class _Attempt:
-    """One answer of the model, of which nothing is shown if it breaks the protocol.
+    """One answer of the model, which isn't shown if it breaks the protocol.
 
     Attributes:
         text: what the model wrote, where it breaks the protocol.
-        usage: tokens taken, those of the attempt before included.
+        usage: tokens used, including those of the previous attempt.
     """
 
     def __init__(self, decoder: ProtocolDecoder, before: Usage | None = None) -> None:
@@ -139,7 +139,7 @@ class _Attempt:
         return "".join(self._texts)
 
     async def read(self, backend: Backend, request: Request) -> AsyncGenerator[Event, None]:
-        """Yield the events, up to where the text breaks the protocol if it does."""
+        """Yield the events, up to a breach of the protocol."""
         own = Usage()
         async with open_stream(backend, request) as events:
             async for event in events:
@@ -151,11 +151,11 @@ class _Attempt:
                 shown = self._decode(event)
                 for each in shown:
                     yield each
-                # The rest isn't wanted; usage comes before the end where it comes at all.
+                # The rest isn't needed; usage comes before the end, if at all.
                 if self.problem is not None:
                     return
                 if not shown:
-                    yield KeepAlive()  # the model writes, though there is nothing to show yet
+                    yield KeepAlive()  # the model is writing, but there is nothing to show yet
 
     def _decode(self, event: Event) -> list[Event]:
         if isinstance(event, TextDelta):

@@ -1,4 +1,4 @@
-"""Whether a model's tools are native, or in the protocol."""
+"""Chooses between native tools and the protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["with_tools"]
 
 
 def with_tools(backend: Backend) -> Backend:
-    """Return the backend if its model calls tools natively, else one around it that speaks the protocol with it."""
+    """Return the backend if its model calls tools natively, else a wrapper that speaks the protocol."""
     if backend.capabilities.tools:
         return backend
     from mellea.backends.text_tools.backend import TextToolsBackend  # lazy: most models have tools

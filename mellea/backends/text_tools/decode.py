@@ -1,4 +1,4 @@
-"""From the text of a model that speaks the protocol to the events of native tools.
+"""Decodes a model's text in the protocol into the events of native tools.
 
     prose ──"{"──▶ opening ──a key of the protocol──▶ in an object ──"}"──▶ between ──"{"──▶ opening …
                      │ anything else                       └── after an answer ──▶ over
@@ -6,13 +6,13 @@
 
 Rules:
 
-- Nothing is shown that a corrective attempt would have to take back: prose is held back until a call begins, and is
+- Nothing is shown that a corrective attempt would have to retract: prose is held back until a call begins, and is
   dropped if none does. An answer's text is shown as it is written, unescaped; if its JSON breaks off, it ends there.
-- A call that has begun isn't taken back either: where its arguments aren't an object, it ends as an invalid call, as
-  native ones do, and the model reads in the result what was wrong.
-- Calls may follow one another, with nothing but white space, commas, brackets and code fences in between. What comes
+- A call that has begun isn't retracted either: if its arguments aren't an object, it ends as an invalid call, like
+  native ones, and its result tells the model what was wrong.
+- Calls may follow one another, with nothing but white space, commas, brackets and code fences in between. Anything
   after other text, such as results that the model made up, is dropped, and so is everything after an answer.
-- Each character is read once or twice, however the text is cut; what is held back has a limit.
+- Each character is read once or twice, however the text is split; held text has a limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mellea.core.messages import parse_tool_call
 __all__ = ["MAX_HELD", "ProtocolDecoder", "ProtocolRules"]
 
 MAX_HELD = 200_000
-"""Characters that are held back at most, before a call or an answer begins or between two calls."""
+"""The most characters held back before a call or an answer, or between two calls."""
 
 _FAR = 2**62
 """A place after any text."""
@@ -46,13 +46,14 @@ _FENCE = re.compile(r"```\w{0,20}\Z")
 
 @dataclass(frozen=True, slots=True)
 class ProtocolRules:
-    """What the model may say.
+    """What the model may write.
 
     Args:
-        names: the tools that it may call, if a choice says so; otherwise a call of an unknown tool is a call, too.
+        names: the tools that it may call, if there is a tool choice; otherwise calls of unknown tools are accepted,
+            too.
         must_call: whether it has to call a tool.
         has_format: whether the answer is a JSON value rather than a text.
-        begun: what its text begins with; it goes on from there.
+        begun: the given beginning of its text.
     """
 
     names: frozenset[str] | None = None
@@ -62,14 +63,14 @@ class ProtocolRules:
 
 
 class ProtocolDecoder:
-    """Turns the pieces of one text into events.
+    """Converts the pieces of one text to events.
 
     Args:
-        rules: what the model may say.
+        rules: what the model may write.
         make_id: makes the id of the next call.
 
     Attributes:
-        problem: why the text breaks the protocol, in words for the model; nothing of it has been shown then.
+        problem: why the text breaks the protocol, as a message to the model; nothing has been shown then.
         has_called: whether a call has begun.
     """
 
@@ -82,8 +83,8 @@ class ProtocolDecoder:
         self._prose: list[str] = []
         self._held = 0  # how many characters are held back
         self._has_answered = False
-        # Of the object that is being read:
-        self._opening: list[str] = []  # its text, as long as it may be no object of the protocol
+        # Of the current object:
+        self._opening: list[str] = []  # its text, while it may not be an object of the protocol
         self._key = ""
         self._seen: set[str] = set()  # its keys
         self._name = ""  # of the tool
@@ -91,12 +92,12 @@ class ProtocolDecoder:
         self._arguments: list[str] = []
         self._text = QuotedText()
         self._raw = RawValue("")
-        self._sink: Callable[[str, list[Event]], None] | None = None  # takes the pieces of a value
+        self._sink: Callable[[str, list[Event]], None] | None = None  # handles the pieces of a value
         self.feed(rules.begun)
 
     @property
     def prose(self) -> str:
-        """The text that belongs to no call and no answer."""
+        """The text outside calls and answers."""
         return "".join(self._prose)
 
     def feed(self, text: str) -> list[Event]:
@@ -110,10 +111,10 @@ class ProtocolDecoder:
         return events
 
     def close(self, reason: FinishReason = "stop") -> list[Event]:
-        """Return the last events, and note the problem if the text had neither a call nor an answer.
+        """Return the last events, and set the problem if the text had neither a call nor an answer.
 
         Args:
-            reason: why the model stopped; where it was stopped, there is no problem with what it said.
+            reason: the finish reason; a truncated text isn't a problem.
         """
         events: list[Event] = []
         if self._id and self.problem is None:
@@ -127,7 +128,7 @@ class ProtocolDecoder:
                 self._show(self.prose, events)
         return events
 
-    # Each state is a method that takes the text and a place in it, and returns the place that it has come to.
+    # Each state is a method that takes the text and a position, and returns the new position.
 
     def _read_prose(self, text: str, place: int, events: list[Event]) -> int:
         begin = text.find("{", place)
@@ -169,7 +170,7 @@ class ProtocolDecoder:
         return end + 1
 
     def _give_up(self, place: int) -> int:
-        """Take what looked like an object of the protocol as prose."""
+        """Treat what looked like an object of the protocol as prose."""
         self._hold("".join(self._opening))
         self._state = ProtocolDecoder._read_prose
         return place
@@ -253,7 +254,7 @@ class ProtocolDecoder:
         return end + 1
 
     def _read_text(self, text: str, place: int, events: list[Event]) -> int:
-        """Read the answer's text, and show what is certain of it."""
+        """Read the answer's text, and emit the certain part."""
         shown, place, is_over = self._text.read(text, place)
         if shown:
             self._show(shown, events)
@@ -262,7 +263,7 @@ class ProtocolDecoder:
         return place
 
     def _read_raw(self, text: str, place: int, events: list[Event]) -> int:
-        """Read a value as it is written, and hand it on."""
+        """Read a raw value, and pass it on."""
         end, is_over = self._raw.read(text, place)
         if self._sink is not None and end > place:
             self._sink(text[place:end], events)
@@ -303,7 +304,7 @@ class ProtocolDecoder:
         return self._break(f"The JSON was wrong: there was {char!r} where {wanted} should be.", events)
 
     def _break(self, problem: str, events: list[Event]) -> int:
-        """Give up an object that can't be read: what has begun ends here, and otherwise it is a problem."""
+        """Abandon an invalid object: a started call or answer ends here, otherwise it is a problem."""
         if self._id:
             self._end_call(events)
         if self.has_called or self._has_answered:
@@ -365,6 +366,6 @@ def _unquote(name: str) -> str:
 
 
 def _strip_frame(prose: str) -> str:
-    """Return the text before a call without what only frames the call: white space, a code fence, other JSON."""
+    """Return the text before a call without its frame: white space, a code fence, other JSON."""
     said = _FENCE.sub("", prose.rstrip().removesuffix("[").rstrip()).rstrip()
     return "" if said.lstrip().startswith(("{", "[")) else said

@@ -1,13 +1,12 @@
-"""The protocol: from a request with tools to one without, whose messages say what to write.
+"""Encodes a request with tools in the protocol: a request without tools, whose messages say what to write.
 
-The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value
-is a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the
-same way, so that they are examples, as the worked calls of the tools are. Results of tools come as messages of the
-user.
+The model writes JSON objects: `{"tool": name, "arguments": {…}}`, one for each call, or `{"answer": …}`, whose value is
+a text, or with an `output_schema` the JSON itself. Earlier calls and answers of the conversation are written in the
+same way, so that they are examples, as the worked calls of the tools are. Tool results are user messages.
 
-Where the backend holds the model to a schema, the model is held to one object of the protocol. There the arguments come
-first: a small model then finds the right tool far more often (`docs/embedded.md` has the figures). Otherwise the name
-comes first, so that a call shows as soon as it begins.
+If the backend enforces schemas, the model has to write one object of the protocol. There the arguments come first: a
+small model then chooses the right tool far more often (`docs/embedded.md` has the figures). Otherwise the name comes
+first, so that a call is visible as soon as it begins.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ _MAX_SHOWN = 2000
 _PENALTIES = frozenset(
     map(str, (ModelOption.FREQUENCY_PENALTY, ModelOption.PRESENCE_PENALTY, ModelOption.REPEAT_PENALTY))
 )
-"""They punish what the protocol has to repeat: its own marks, the words of the question, the result of a tool."""
+"""They penalise what the protocol has to repeat: its marks, the words of the question, a tool's result."""
 
 _VALUES: Mapping[str, Any] = {"integer": 7, "number": 7, "boolean": True, "array": [], "object": {}, "null": None}
-"""Values in calls that are made up; of all others, a text."""
+"""Values in made-up calls; all other types get a text."""
 
 _RESULT = "17"
 
 _FEW = frozenset({"type", "properties", "required", "additionalProperties", "title", "description"})
-"""Keywords of parameters that the names and schemas of the arguments say all of."""
+"""Keywords of parameters that names and schemas of the arguments fully express."""
 
 
 def needs_protocol(request: Request) -> bool:
-    """Return whether a request has tools of the program's, or calls and results of such in its history."""
+    """Return whether a request has tools of the program, or their calls and results in its history."""
     if any(isinstance(tool, ToolSpec) for tool in request.tools):
         return True
     return any(_is_call(block) for message in request.messages for block in message.blocks)
 
 
 def without_choice(request: Request) -> Request:
-    """Return the request without a `tool_choice`, which the backend doesn't know."""
+    """Return the request without a `tool_choice`, which the backend doesn't support."""
     if ModelOption.TOOL_CHOICE not in request.options:
         return request
     options = {name: value for name, value in request.options.items() if name != ModelOption.TOOL_CHOICE}
@@ -63,12 +62,12 @@ def without_choice(request: Request) -> Request:
 def encode(
     request: Request, *, is_held: bool = False, defaults: Mapping[str, Any] | None = None
 ) -> tuple[Request, ProtocolRules | None]:
-    """Return the request in the protocol, and what the model may say; `None` if it answers as without tools.
+    """Return the request in the protocol, and its rules; `None` if it needs no protocol.
 
     Args:
         request: a request with tools.
-        is_held: whether the model is held to the protocol by an `output_schema`.
-        defaults: options of the backend; penalties for repetition that are no others than these are left out.
+        is_held: whether an `output_schema` enforces the protocol.
+        defaults: options of the backend; repetition penalties that equal these are left out.
     """
     request = narrow_tools(request)
     choice = request.options.get(ModelOption.TOOL_CHOICE, "auto")
@@ -103,16 +102,16 @@ def encode(
 
 
 def correct(request: Request, said: str, problem: str) -> Request:
-    """Return an encoded request with what the model said to it, and what is wrong with that.
+    """Return an encoded request with the model's rejected text and the problem.
 
     Args:
-        request: what `encode` returned.
+        request: the result of `encode`.
         said: the text that breaks the protocol.
         problem: why it does.
     """
     messages = request.messages
     if messages and messages[-1].role == "assistant":
-        messages = messages[:-1]  # the beginning of an answer, which is in what the model said
+        messages = messages[:-1]  # the beginning of an answer, which the model's text includes
     again = f"{problem} Write one JSON object as the system message says, and nothing else."
     shown = said if len(said) <= _MAX_SHOWN else f"{said[:_MAX_SHOWN]}…"
     spoken = [Message("assistant", shown)] if shown.strip() else []
@@ -125,7 +124,7 @@ def _is_call(block: Block) -> bool:
 
 
 def _get_begun(messages: tuple[Message, ...], has_format: bool) -> str:
-    """Return what the answer begins with, where the last message is the beginning of one."""
+    """Return the beginning of the answer, if the last message is one."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].text:
         return ""
     text = messages[-1].text
@@ -135,7 +134,7 @@ def _get_begun(messages: tuple[Message, ...], has_format: bool) -> str:
 def _write_messages(
     messages: tuple[Message, ...], is_held: bool, *, has_format: bool = False, speaks: bool = True
 ) -> Iterator[Message]:
-    """Yield the messages with calls and results as text; what the model said as it should say it, if it `speaks`."""
+    """Yield the messages with calls and results as text, in the protocol's form if the model `speaks` it."""
     for number, message in enumerate(messages):
         is_begun = number == len(messages) - 1 and message.role == "assistant"
         if message.role == "tool" and any(map(_is_call, message.blocks)):
@@ -187,13 +186,13 @@ def _write_answer(message: Message, has_format: bool) -> Message:
     if has_format:
         try:
             value = json.loads(message.text)
-        except ValueError:  # an answer from before there was a format
+        except ValueError:  # an answer from before the format was set
             value = message.text
     return Message("assistant", [*others, CBlock(_to_json({"answer": value}))])
 
 
 def _write_examples(specs: list[ToolSpec], is_held: bool, *, answers: bool) -> Iterator[Message]:
-    """Yield the worked calls of the tools as if they had been made; with what the model then `answers`, if it may."""
+    """Yield the worked calls of the tools as if they had been made, with the model's answers if it `answers`."""
     for spec in specs:
         for example in spec.examples:
             yield Message("user", example.prompt)
@@ -204,10 +203,10 @@ def _write_examples(specs: list[ToolSpec], is_held: bool, *, answers: bool) -> I
 
 
 def _make_example(spec: ToolSpec, result: str) -> ToolExample:
-    """Make up a worked call, without which a small model never calls the tool.
+    """Make up a worked call, since without one a small model never calls the tool.
 
-    Before it has called one, an answer in the example makes it answer rather than call; and once it has, the want of
-    one makes it call forever.
+    Before the first call, an answer in the example makes it answer instead of calling; after that, an example
+    without an answer makes it call forever.
     """
     properties = spec.parameters.get("properties", {})
     required = spec.parameters.get("required", ())
@@ -251,7 +250,7 @@ def _explain(specs: list[ToolSpec], rules: ProtocolRules, schema: Mapping[str, A
 
 
 def _describe(parameters: Mapping[str, Any]) -> Any:
-    """Return what a model has to know of a tool's parameters: their schemas by name, where nothing else is said."""
+    """Describe a tool's parameters: their schemas by name, if that says everything."""
     properties = parameters.get("properties", {})
     is_plain = parameters.keys() <= _FEW and set(parameters.get("required", ())) == properties.keys()
     return properties if is_plain else parameters
@@ -259,7 +258,7 @@ def _describe(parameters: Mapping[str, Any]) -> Any:
 
 def _make_schema(specs: list[ToolSpec], rules: ProtocolRules, schema: OutputSchema | None) -> dict[str, Any]:
     """Return the schema of one object of the protocol."""
-    # An id of its own makes each part a schema with references of its own, until all are put together.
+    # Its own id makes each part a schema with its own references, until all are bundled.
     branches = [
         _make_object(arguments={**spec.parameters, "$id": f"arguments-{number}"}, tool={"const": spec.name})
         for number, spec in enumerate(specs)

@@ -1,7 +1,7 @@
-"""Values of JSON as they come in: a text unescaped, anything else as it is written.
+"""Reads JSON values as they arrive: strings unescaped, anything else raw.
 
-Both are lenient, since a model writes them: a text may have control characters and backslashes that escape nothing, and
-a value is only searched for its end.
+Both are lenient, since a model writes them: strings may have control characters and stray backslashes, and of other
+values only the end is searched.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 class QuotedText:
-    """Reads a text in quotes, from after the first quote on."""
+    """Reads a quoted string, starting after the first quote."""
 
     __slots__ = ("_half_escape", "_high", "_pieces")
 
     def __init__(self) -> None:
         self._half_escape = ""
-        self._high = ""  # the first half of a character
+        self._high = ""  # the first half of a surrogate pair
         self._pieces: list[str] = []
 
     def read(self, text: str, place: int) -> tuple[str, int, bool]:
-        """Return what is certain of the text, where the reading ends, and whether the text does."""
+        """Return the certain part of the text, the end position, and whether the string has ended."""
         kept = len(self._half_escape)
         if kept:
             text, place, moved = self._half_escape + text[place:], 0, kept - place
@@ -50,7 +50,7 @@ class QuotedText:
         return shown, place - moved, is_over
 
     def close(self) -> str:
-        """Return what stands for half a character at the end, where the text breaks off."""
+        """Return the replacement for half a surrogate pair at the end of a truncated text."""
         return _UNKNOWN if self._high else ""
 
     def _step(self, text: str, place: int) -> tuple[int, bool]:
@@ -87,7 +87,7 @@ class QuotedText:
         return found.end()
 
     def _add(self, text: str) -> None:
-        """Add text; half a character before it has stayed alone."""
+        """Add text; half a surrogate pair before it has stayed incomplete."""
         if self._high:
             self._pieces.append(_UNKNOWN)
             self._high = ""
@@ -109,7 +109,7 @@ class RawValue:
         self._depth = 0
 
     def read(self, text: str, place: int) -> tuple[int, bool]:
-        """Return where the reading ends, and whether the value does."""
+        """Return the end position, and whether the value has ended."""
         is_over = False
         while place < len(text) and not is_over:
             place, is_over = self._step(text, place)

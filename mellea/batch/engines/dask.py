@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mellea.batch.partition import Outcome, Partition
+from mellea.batch.budget import Budget
+from mellea.batch.limits import RateLimits
+from mellea.batch.partition import Outcome, Partition, check_count, list_rows
 from mellea.batch.row import RowId
 from mellea.errors import MissingExtraError
 
@@ -22,6 +24,8 @@ def map(
     concurrency: int | None = None,
     version: str | None = None,
     retries: int = 3,
+    limits: RateLimits | None = None,
+    budget: Budget | None = None,
     partition_size: int = 1000,
 ) -> Any:
     """Map a function over a `dask.bag.Bag`; returns a bag of outcomes, worked on by `.compute()`.
@@ -30,25 +34,30 @@ def map(
 
     Args:
         function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
-        rows: a bag, or a list of rows.
+        rows: a bag, a data frame of Dask, or whatever `mellea.map` takes, read here.
         id: the field of a row that tells it from others.
         journal: a file on one machine, or a folder that all machines share; see `Partition`.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
+        limits: requests and tokens a minute; see `Partition`.
+        budget: what each task may take; see `Partition`.
         partition_size: rows in a task, if they aren't a bag already.
 
     Raises:
         UsageError: an argument is wrong.
         MissingExtraError: Dask isn't installed.
     """
-    partition = Partition(function, journal, id, concurrency, version, retries)
+    check_count("partition_size", partition_size)
+    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
     try:
         from dask import bag as bags  # lazy: an optional dependency
     except ImportError:
         raise MissingExtraError("Dask isn't installed; pip install 'mellea[dask]'") from None
-    if not hasattr(rows, "map_partitions"):
-        rows = bags.from_sequence(rows, partition_size=partition_size)  # type: ignore[no-untyped-call, unused-ignore]
+    if hasattr(rows, "to_bag"):
+        rows = rows.to_bag(format="dict")
+    elif not hasattr(rows, "map_partitions"):
+        rows = bags.from_sequence(list_rows(rows), partition_size=partition_size)  # type: ignore[no-untyped-call, unused-ignore]
     return rows.map_partitions(_Task(partition))
 
 

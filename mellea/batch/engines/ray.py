@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mellea.batch.partition import Partition
+from mellea.batch.budget import Budget
+from mellea.batch.limits import RateLimits
+from mellea.batch.partition import Partition, check_count, list_rows
 from mellea.batch.row import RowId
 from mellea.errors import MissingExtraError
 
@@ -22,6 +25,8 @@ def map(
     concurrency: int | None = None,
     version: str | None = None,
     retries: int = 3,
+    limits: RateLimits | None = None,
+    budget: Budget | None = None,
     batch_size: int = 1000,
 ) -> Any:
     """Map a function over a `ray.data.Dataset`; returns a data set of outcomes, worked on when it is read.
@@ -30,32 +35,40 @@ def map(
 
     Args:
         function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
-        rows: a data set, or a list of rows; each is a dict of named arguments.
+        rows: a data set, whose rows are dicts of named arguments; or whatever `mellea.map` takes, read here.
         id: the field of a row that tells it from others.
         journal: a file on one machine, or a folder that all machines share; see `Partition`.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
-        batch_size: rows in a task.
+        limits: requests and tokens a minute; see `Partition`.
+        budget: what each task may take; see `Partition`.
+        batch_size: rows in a task, at most.
 
     Raises:
         UsageError: an argument is wrong.
         MissingExtraError: Ray isn't installed.
     """
-    partition = Partition(function, journal, id, concurrency, version, retries)
+    check_count("batch_size", batch_size)
+    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
     try:
-        import ray.data  # lazy: an optional dependency
+        from ray import cloudpickle, data  # lazy: an optional dependency
     except ImportError:
         raise MissingExtraError("Ray isn't installed; pip install 'mellea[ray]'") from None
-    dataset = rows if hasattr(rows, "map_batches") else ray.data.from_items(list(rows))
-    return dataset.map_batches(_Task(partition), batch_size=batch_size, batch_format="pyarrow", zero_copy_batch=True)
+    is_dataset = hasattr(rows, "map_batches")
+    if not is_dataset:
+        # As bytes: a column would change them, a tuple into a list.
+        rows = [{"row": cloudpickle.dumps(row)} for row in list_rows(rows)]
+        rows = data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // batch_size)))
+    task = _Task(partition, is_dataset)
+    return rows.map_batches(task, batch_size=batch_size, batch_format="pyarrow", zero_copy_batch=True)
 
 
 class _Task:
     """A partition between Arrow's tables."""
 
-    def __init__(self, partition: Partition) -> None:
-        self._partition = partition
+    def __init__(self, partition: Partition, is_dataset: bool) -> None:
+        self._partition, self._is_dataset = partition, is_dataset
         self.__name__ = "mellea.map"  # what Ray shows
 
     def __call__(self, table: Any) -> Iterator[Any]:
@@ -71,4 +84,5 @@ class _Task:
             "cost": pyarrow.float64(),
             "cached": pyarrow.bool_(),
         }
-        yield pyarrow.Table.from_pylist(list(self._partition(table.to_pylist())), schema=pyarrow.schema(types))
+        rows = table.to_pylist() if self._is_dataset else [pickle.loads(row) for row in table["row"].to_pylist()]
+        yield pyarrow.Table.from_pylist(list(self._partition(rows)), schema=pyarrow.schema(types))

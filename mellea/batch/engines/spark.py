@@ -6,10 +6,19 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mellea.batch.partition import Outcome, Partition
+from mellea.batch.budget import Budget
+from mellea.batch.limits import RateLimits
+from mellea.batch.partition import Outcome, Partition, list_rows
 from mellea.batch.row import RowId
+from mellea.errors import MissingExtraError, UsageError
 
-__all__ = ["map"]
+__all__ = ["SCHEMA", "map"]
+
+SCHEMA = (
+    "id string, value string, error string, message string, input_tokens long, output_tokens long, cost double,"
+    " cached boolean"
+)
+"""The columns of outcomes, for a data frame of them."""
 
 
 def map(
@@ -21,25 +30,48 @@ def map(
     concurrency: int | None = None,
     version: str | None = None,
     retries: int = 3,
+    limits: RateLimits | None = None,
+    budget: Budget | None = None,
 ) -> Any:
     """Map a function over a Spark `DataFrame` or `RDD`; returns an RDD of outcomes, worked on by an action.
+
+    `.toDF(SCHEMA)` makes a data frame of it. With `.cache()` a second action doesn't begin anew.
 
     Spark runs a task again that failed, or that is slow; with a journal that repeats no answer that was committed.
 
     Args:
         function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
-        rows: a data frame, whose rows are dicts of named arguments, or an RDD of rows.
+        rows: a data frame, whose rows are dicts of named arguments; an RDD of rows; or whatever `mellea.map` takes,
+            read here and spread by the session that is active.
         id: the field of a row that tells it from others.
         journal: a file on one machine, or a folder that all machines share; see `Partition`.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
+        limits: requests and tokens a minute; see `Partition`.
+        budget: what each task may take; see `Partition`.
 
     Raises:
-        UsageError: an argument is wrong.
+        UsageError: an argument is wrong, or there is no session for rows that aren't in Spark yet.
+        MissingExtraError: Spark isn't installed.
     """
-    partition = Partition(function, journal, id, concurrency, version, retries)
-    return getattr(rows, "rdd", rows).mapPartitions(_Task(partition))
+    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
+    if hasattr(rows, "rdd"):
+        rows = rows.rdd
+    elif not hasattr(rows, "mapPartitions"):
+        rows = _spread(list_rows(rows))
+    return rows.mapPartitions(_Task(partition))
+
+
+def _spread(rows: list[Any]) -> Any:
+    try:
+        from pyspark.sql import SparkSession  # lazy: an optional dependency
+    except ImportError:
+        raise MissingExtraError("Spark isn't installed; pip install 'mellea[spark]'") from None
+    session = SparkSession.getActiveSession()
+    if session is None:
+        raise UsageError("there is no active SparkSession to spread rows; make one, or give a DataFrame or an RDD")
+    return session.sparkContext.parallelize(rows)
 
 
 class _Task:

@@ -4,7 +4,7 @@
 # `launch.py`.
 
 from mellea.core.runtime.corrector import Corrector
-from mellea.core.runtime.deadlock import Hold, check_wait, held_up_loops, needs, runs_around
+from mellea.core.runtime.deadlock import Hold, check_wait, find_held_up_loops, needs, runs_around
 from mellea.core.runtime.launch import LaunchArguments, Register, Registering, cancel_all, launch, send
 from mellea.core.runtime.producer import Parse, Run
 from mellea.core.runtime.record import CLOSE_SECONDS, Record
@@ -24,7 +24,7 @@ __all__ = [
     "cancel_all",
     "change_request",
     "check_wait",
-    "held_up_loops",
+    "find_held_up_loops",
     "launch",
     "needs",
     "runs_around",

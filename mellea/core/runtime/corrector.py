@@ -1,4 +1,4 @@
-"""What a run does about an answer that can't be parsed."""
+"""Corrects an answer that can't be parsed, in the same run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Corrector"]
 
 
 class Corrector(Protocol):
-    """What goes on in a run whose answer can't be parsed."""
+    """Continues a run whose answer can't be parsed."""
 
     before: Sequence[Event]
     """What readers get before the answer."""
@@ -24,7 +24,7 @@ class Corrector(Protocol):
         """Emit the rest of the events, a `StreamEnd` last, and return the result.
 
         Args:
-            run: what it goes on in.
-            end: the end of the answer that can't be parsed, which readers haven't got.
-            error: why it can't.
+            run: the run that continues.
+            end: the end of the invalid answer, which readers haven't seen.
+            error: why it is invalid.
         """

@@ -1,14 +1,14 @@
-"""Who waits for whom: a wait that could end only when the waiter ends is refused.
+"""Detects deadlocks: a wait that could only end after the waiter ends is rejected.
 
 Rules:
 
-- `runs_around` names the runs that the current code does the work of, the innermost last. Tasks and worker
-  threads inherit it, so a validator, a tool, a parser or a judge knows what it is part of.
-- While such code waits for a run, that run is in `awaited` of the innermost run around. It is put there
-  before anybody looks for a circle, so of two runs that begin to wait for each other at once, one sees it.
-- A run's dependencies are known from its launch on, when nobody could wait for it yet: a wait for one of them closes
-  no circle. Of n chat turns each waits for all before it, so looking there would take n steps to the power of four.
-- A loop that a synchronous verb holds up is known to everything that the verb does, until it returns.
+- `runs_around` has the runs that the current code is part of, the innermost last. Tasks and worker threads
+  inherit it, so a validator, a tool, a parser or a judge knows its runs.
+- While such code waits for a run, that run is in `awaited` of the innermost enclosing run. It is added
+  before the search for a cycle, so that if two runs start to wait for each other at once, one sees it.
+- A run's dependencies are fixed at its launch, when nothing could wait for it yet, so waiting for them closes no
+  cycle. Of n chat turns each waits for all before it, so a search there would take n**4 steps.
+- A loop that a synchronous verb blocks is known to everything inside the verb, until it returns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Protocol
 
-from mellea.core.runtime.loop import Loop, current_loop, is_loop_running
+from mellea.core.runtime.loop import Loop, get_current_loop, is_loop_running
 from mellea.errors import StreamingError
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Waitable",
     "check_blocking_wait",
     "check_wait",
-    "held_up_loops",
+    "find_held_up_loops",
     "holds",
     "needs",
     "runs_around",
@@ -35,14 +35,14 @@ __all__ = [
 
 
 class Waitable(Protocol):
-    """What has to be known of a run that somebody waits for."""
+    """What a wait has to know about its run."""
 
     awaited: list[Waitable]
-    """The runs that its own work is waiting for just now."""
+    """The runs that its own work is waiting for."""
 
     @property
     def dependencies(self) -> Sequence[Waitable]:
-        """The runs that have to end before it can begin."""
+        """The runs that have to end before it can start."""
 
     @property
     def is_final(self) -> bool:
@@ -53,7 +53,7 @@ class Waitable(Protocol):
 
 
 runs_around: ContextVar[tuple[weakref.ref[Waitable], ...]] = ContextVar("runs_around", default=())
-"""The runs whose work the current code is part of, such as a requirement of theirs, a tool or a parser."""
+"""The runs that the current code is part of, for example as a requirement, a tool or a parser."""
 
 
 class Hold:
@@ -64,20 +64,20 @@ class Hold:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.is_over = False
-        # A copy of the context may outlive the verb, as in a task that it has started; the flag reaches that, too.
+        # A copy of the context may outlive the verb, for example in a task; the flag reaches that, too.
         self._token = holds.set((*holds.get(), self))
 
     def end(self) -> None:
-        """Say that the verb has returned, also to what goes on with a copy of its context."""
+        """Mark the verb as returned, also for code that runs with a copy of its context."""
         self.is_over = True
         holds.reset(self._token)
 
 
 holds: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
-"""The loops that synchronous verbs around the current code hold up."""
+"""The loops that the enclosing synchronous verbs block."""
 
 
-def held_up_loops() -> tuple[Loop, ...]:
+def find_held_up_loops() -> tuple[Loop, ...]:
     """Return the loops that are blocked until the running synchronous verb returns."""
     return tuple(hold.loop for hold in holds.get() if not hold.is_over)
 
@@ -88,7 +88,7 @@ def needs(run: Waitable, loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -
 
 
 def _any_needs(waiting: list[Waitable], loops: Sequence[Loop], runs: Iterable[Waitable] = ()) -> bool:
-    """Whether one of the runs `needs` them; each run is looked at once. Empties the list."""
+    """Whether one of the runs `needs` them; each run is visited once. Empties the list."""
     still = {id(each) for each in runs}
     if not still and not loops:
         return False
@@ -105,7 +105,7 @@ def _any_needs(waiting: list[Waitable], loops: Sequence[Loop], runs: Iterable[Wa
 
 
 class waiting_for:
-    """Note, for a `with` block, that the current code waits for a run.
+    """Record, for a `with` block, that the current code waits for a run.
 
     Raises:
         StreamingError: the run can't end before the wait does.
@@ -119,9 +119,9 @@ class waiting_for:
 
     def __enter__(self) -> None:
         run, around = self._run, runs_around.get()
-        if holds.get() and (loops := held_up_loops()) and needs(run, loops):
+        if holds.get() and (loops := find_held_up_loops()) and needs(run, loops):
             raise _make_deadlock_error()
-        # The reference is weak, so that a context that lives on doesn't keep a whole run alive.
+        # A weak reference, so that a long-lived context doesn't keep a run alive.
         waiting = around[-1]() if around else None
         if waiting is None or waiting.is_final or run in waiting.dependencies:
             return
@@ -133,30 +133,30 @@ class waiting_for:
 
     def __exit__(self, *exception: object) -> None:
         if self._waiting is not None:
-            # One note for each wait: the code may wait for one run in several places at once.
+            # One entry for each wait: the code may wait for one run in several places at once.
             self._waiting.awaited.remove(self._run)
 
 
 def check_blocking_wait(run: Waitable) -> None:
-    """Refuse a wait in this thread for a run that a loop of this thread produces.
+    """Reject a wait in this thread for a run that a loop of this thread produces.
 
     Raises:
         StreamingError: the wait would hold that loop up forever.
     """
-    # Only if a loop runs in this very thread; a plain thread may wait for any loop.
-    if is_loop_running() and needs(run, (current_loop(),)):
+    # Only if a loop runs in this thread; a plain thread may wait for any loop.
+    if is_loop_running() and needs(run, (get_current_loop(),)):
         raise _make_deadlock_error()
 
 
 def check_wait(runs: Sequence[Waitable]) -> None:
-    """Refuse to launch what would wait for runs that can't end before the current code does.
+    """Reject a launch that would wait for runs that can't end before the current code does.
 
     Raises:
         StreamingError: one needs a loop that is blocked until the running synchronous verb returns, or the call
             is part of its own work.
     """
-    loops = held_up_loops()
-    # Runs that have ended can't be held up by anything, so they close no circle.
+    loops = find_held_up_loops()
+    # Nothing can block a run that has ended, so it closes no cycle.
     around = [run for known in runs_around.get() if (run := known()) is not None and not run.is_final]
     if loops and _any_needs([*runs], loops):
         raise _make_deadlock_error()
@@ -165,7 +165,7 @@ def check_wait(runs: Sequence[Waitable]) -> None:
 
 
 def _make_deadlock_error() -> StreamingError:
-    """Make the error for a synchronous wait that would hold up what it waits for."""
+    """Create the error for a synchronous wait that would block what it waits for."""
     return StreamingError(
         "a synchronous call would wait for a thunk that the event loop of this very thread is producing, and would "
         "hold that loop up forever; use the a… verb, or await the thunk before the call"

@@ -1,4 +1,4 @@
-"""The errors that readers get for what goes wrong while a generation is produced."""
+"""The errors that readers get for failures of a generation."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ __all__ = [
     "as_mellea_error",
     "copy_for_reader",
     "describe_error",
-    "interrupted",
-    "left_behind",
-    "lost",
-    "overdue",
+    "make_interrupted_error",
+    "make_left_behind_error",
+    "make_lost_error",
+    "make_overdue_error",
 ]
 
 
 class Exit(MelleaError):
-    """Keeps, for the readers of a run, what ends more than a call: `SystemExit`, `KeyboardInterrupt` and their like.
+    """Stores, for the readers of a run, exceptions that end more than a call, such as `SystemExit` and
+    `KeyboardInterrupt`.
 
-    Readers raise the exit itself. It can't leave the run's own task as it is, since that would end the loop, and with
-    it everything else that runs there.
+    Readers raise the exit itself. It can't leave the run's own task, since that would end the loop and everything
+    else that runs there.
 
     Attributes:
         cause: what the user's code raised.
@@ -41,7 +42,7 @@ class Exit(MelleaError):
 
 
 def copy_for_reader(error: MelleaError) -> BaseException:
-    """Return a copy of a run's error for one more reader to raise: of the exit itself if that is what it keeps."""
+    """Return a copy of a run's error for another reader to raise, or the stored exit."""
     if not isinstance(error, Exit):
         return error.clone()
     try:
@@ -51,21 +52,21 @@ def copy_for_reader(error: MelleaError) -> BaseException:
 
 
 def as_mellea_error(error: BaseException, *, backend: str | None, model: str | None, is_work: bool) -> MelleaError:
-    """Return the error of ours that readers are to get for what was raised.
+    """Convert an exception to the mellea error that readers get.
 
     Args:
         error: what was raised while a run was produced.
         backend: name of the backend.
         model: id of the model.
-        is_work: whether it was raised by code that makes an answer of several requests. An error of a backend comes
-            from the run of a request and is one of ours by then, so anything else is the program's own.
+        is_work: whether code that combines several requests raised it. A backend's error comes from the run of a
+            request and is already a mellea error, so anything else is the program's own.
     """
     # A task group wraps what fails in it, at every level; the first error is the one that ended the others.
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, MelleaError):
         return error
-    # Of the program's own code alone: a backend that exits has a fault, which is nobody's wish to end the program.
+    # Only from the program's own code: a backend that exits is faulty, and shouldn't end the program.
     if is_work and not isinstance(error, Exception):
         exit = Exit(error)
         exit.__traceback__ = error.__traceback__
@@ -87,20 +88,20 @@ def describe_error(error: BaseException) -> str:
         return type(error).__name__
 
 
-def lost(how: str) -> StreamingError:
-    """Make the error for readers of a run whose loop has gone; `how` says how, such as "has been closed"."""
+def make_lost_error(how: str) -> StreamingError:
+    """Create the error for readers of a run whose loop has gone; `how` is, for example, "has been closed"."""
     return StreamingError(
         f"the event loop that ran this generation {how}, so the rest of it never arrived; "
         "keep that loop running until the thunk has been awaited"
     )
 
 
-def left_behind() -> StreamingError:
-    """Make the error for readers, in a forked child, of a run of the parent's."""
+def make_left_behind_error() -> StreamingError:
+    """Create the error for readers in a forked child of a run of the parent."""
     return StreamingError("this generation belongs to the parent process; start a new one after the fork")
 
 
-def interrupted(backend: str | None, model: str | None) -> InterruptedStreamError:
+def make_interrupted_error(backend: str | None, model: str | None) -> InterruptedStreamError:
     """Make the error for a backend that stopped without a `StreamEnd`."""
     return InterruptedStreamError(
         f"the stream from backend {backend!r} stopped before its end; what had arrived is in .partial",
@@ -110,7 +111,7 @@ def interrupted(backend: str | None, model: str | None) -> InterruptedStreamErro
     )
 
 
-def overdue(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
+def make_overdue_error(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
     """Make the error for a deadline that has passed; `what` says what, such as "the model … was silent"."""
     return DeadlineError(
         f"{what} for {seconds:g} s; for more time: model_options={{'timeout': seconds in total, or Deadlines(…)}}",

@@ -1,15 +1,15 @@
-"""Beginning work: model calls, strategies, tool loops, deferred prompts, compactors, judges, images, embeddings.
+"""Launches work: model calls, strategies, tool loops, deferred prompts, compactors, judges, images, embeddings.
 
-`launch` is the only way to begin. It refuses waits that could never end, makes the run with its total deadline, enters
-it in the registers of what runs, and begins the spans that observers are notified of. `send` is the only way from there
-to a backend's `run`: verbs, attempts, steps, judges, compactors and agents ask by it, past the hooks of observers.
+`launch` is the only way to start work. It rejects waits that could never end, creates the run with its total deadline,
+enters it in the registers of running work, and begins its spans. `send` is the only way from there to a backend's
+`run`: verbs, attempts, steps, judges, compactors and agents use it, and it applies the hooks of observers.
 
-There is a register of the whole process, and one of each session. Rules:
+There is one register for the process, and one for each session. Rules:
 
 - A run is in its registers from its launch until its producer has stopped.
 - What a run launches for itself (attempts, steps, judges) is in no session's register: it is cancelled with the
-  run. What code inside it, such as a tool, asks of a session is in that session's register.
-- When the interpreter leaves, everything that runs is cancelled; after a fork, the child ends what is the parent's.
+  run. Calls that code inside it, such as a tool, makes on a session are in that session's register.
+- At the interpreter's exit, everything that runs is cancelled; after a fork, the child ends the parent's runs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NO_LIMITS = Deadlines(None, None, None, None)
 
 
 class LaunchArguments(TypedDict, total=False):
-    """The arguments of `launch` that say what is launched, for those who hand them on."""
+    """The arguments of `launch` that describe the work, for callers that forward them."""
 
     open: Open | None
     work: Work | None
@@ -88,33 +88,33 @@ def launch(
     model: str | None = None,
     server: tuple[str, int | None] | None = None,
 ) -> Run:
-    """Begin a piece of work on the running loop, and return its run.
+    """Start a piece of work on the running loop, and return its run.
 
     Args:
         open: given the run, returns the events of one request.
         work: in place of `open`: given the run, emits its events, a `StreamEnd` last, and returns the result.
-        ready: waits for what the work needs, before the deadlines begin.
-        parse: makes the typed result out of the complete generation, in a worker thread unless the text is short.
-        quick_length: the longest text, in characters, that `parse` may be called with on the loop: it is quick
-            then, and calls no code of the user's.
+        ready: waits for what the work needs, before the deadlines start.
+        parse: parses the complete generation into the typed result, in a worker thread unless the text is short.
+        quick_length: the longest text, in characters, for which `parse` may be called on the loop: it is then
+            quick and calls no user code.
         is_request: whether it is one request to a backend; by default if there is `open`.
         correction: what to do about an answer that `parse` or `work` raises a `ParseError` for.
-        kind: what observers see it as, see `Span.kind`.
-        label: what it is called in traces: a text, or a component, which may have a `name`.
-        links: the runs of the thunks that it is made of, for traces.
-        deadlines: how long to wait; only the total holds for `work`.
-        overdue: what an error says took too long, such as "the model … and its tools were not done".
+        kind: see `Span.kind`.
+        label: its name in traces: a text, or a component, which may have a `name`.
+        links: the runs of the thunks that it depends on, for traces.
+        deadlines: how long to wait; for `work` only the total applies.
+        overdue: what the error says took too long, such as "the model … and its tools were not done".
         dependencies: runs whose results `ready` waits for.
-        format: what the answer is to be, if it is to be anything but text.
+        format: the type of the answer, if it isn't text.
         backend: name of the backend.
         model: id of the model.
         server: host and port of the model's server, for traces.
 
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
-        GenerationCancelledError: it is asked for by a function in a thread that nobody waits for any more.
+        GenerationCancelledError: the calling function runs in a thread that nothing waits for any more.
     """
-    # Before the run is made: a launch that is refused leaves nothing behind.
+    # Before the run is created: a rejected launch leaves nothing behind.
     if dependencies:
         check_wait(dependencies)
     call = current_call.get()
@@ -135,9 +135,9 @@ def launch(
         backend=backend,
         model=model,
     )
-    # That of the session which launches, if one does; `running` has all of them, for the end of the program.
+    # The register of the launching session, if any; `running` has all runs, for the end of the program.
     register = current_register.get()
-    # Without observers no span is made: this test is all that they cost a call.
+    # Without observers no span is created: this test is their whole cost.
     if listening.count:
         run.spans = begin_spans(
             run,
@@ -155,7 +155,7 @@ def launch(
     else:
         outer = current_register.set(None)  # what the run launches for itself isn't the session's
         run.start((*begun, register))
-        # For the caller, whose next launch is the session's again; the run's task has a copy of its own.
+        # For the caller, whose next launch belongs to the session again; the run's task has its own copy.
         current_register.reset(outer)
     return run
 
@@ -167,19 +167,21 @@ def send(
 
     Args:
         run: makes the request.
-        backend: whom to ask.
-        request: what to ask; of several tools that a `tool_choice` names, these alone are offered.
-        whole: the run that this request is a step of, which shows it too.
-        has_passed: whether it has passed the hooks of the run's observers, of whom there are none usually.
+        backend: the backend to use.
+        request: the request; if its `tool_choice` names several tools, only these are offered.
+        whole: the run that this request is a step of, which shows it, too.
+        has_passed: whether it has passed the hooks of the run's observers, which usually don't exist.
     """
     if ModelOption.TOOL_CHOICE in request.options:
         request = narrow_tools(request)
     span = None if run.spans is None else run.spans.innermost
     if span is not None and span.observers.has_hooks and not has_passed:
-        return Hooks(span).pass_events(backend, request, partial(send, run, whole=whole, has_passed=True))
+        return Hooks(span, run.off_the_clock).pass_events(
+            backend, request, partial(send, run, whole=whole, has_passed=True)
+        )
     run.sent = SentRequest(backend, request)
     if span is not None:
-        span.request = run.sent  # so that observers see the prompt of a call that runs
+        span.request = run.sent  # so that observers see the prompt of a running call
     if whole is not None:
         whole.sent = run.sent
     if _log.isEnabledFor(logging.DEBUG):
@@ -188,7 +190,7 @@ def send(
 
 
 current_register: ContextVar[Register | None] = ContextVar("mellea_register", default=None)
-"""Where what the current code launches is registered."""
+"""The register for what the current code launches."""
 
 
 _registers: weakref.WeakSet[Register] = weakref.WeakSet()
@@ -198,7 +200,7 @@ class Register(set[Run]):
     """The runs that haven't stopped yet; safe from any thread, since each access to the set is a single step.
 
     Attributes:
-        ledger: what the requests cost that are made for what is registered here.
+        ledger: the costs of the requests made by runs registered here.
     """
 
     __slots__ = ("_id", "ledger")
@@ -214,7 +216,7 @@ class Register(set[Run]):
 
     @property
     def id(self) -> str:
-        """A name of its own, for traces."""
+        """A unique name, for traces."""
         if self._id is None:
             self._id = os.urandom(8).hex()
         return self._id
@@ -223,25 +225,25 @@ class Register(set[Run]):
     def id(self, name: str) -> None:
         self._id = name
 
-    def unfinished(self) -> list[Run]:
+    def list_unfinished(self) -> list[Run]:
         """Return the runs that haven't ended."""
-        # A copy in one step: other threads add and remove runs meanwhile, and iterating would fail.
+        # An atomic copy: other threads add and remove runs meanwhile, and iterating would fail.
         return [run for run in list(self) if not run.is_final]
 
     def registering(self) -> AbstractContextManager[None]:
-        """Register here what the `with` block launches."""
+        """Register what the `with` block launches."""
         return Registering(self)
 
     def cancel(self) -> list[Run]:
         """Cancel every run that hasn't ended, and return those; safe from any thread, returns at once."""
-        runs = self.unfinished()
+        runs = self.list_unfinished()
         for run in runs:
-            # Decided before the first `cancel`, as the caller wants to know which it has ended.
+            # Collected before the first `cancel`, since the caller wants to know which runs this ended.
             run.cancel()
         return runs
 
     def forget_parent(self) -> None:
-        """After a fork, end the parent's runs in the child, where nobody produces them."""
+        """After a fork, end the parent's runs in the child, where nothing produces them."""
         runs = list(self)
         self.clear()
         for run in runs:
@@ -259,7 +261,7 @@ class Registering(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
         ledger, outer = self._register.ledger, current_ledger.get()
-        # Around the outer ledger, so that a session inside another's tool counts for both.
+        # Wraps the outer ledger, so that a session inside another's tool counts for both.
         self._ledger_token = current_ledger.set(ledger if outer is None else outer.around(ledger))
 
     def __exit__(self, *exception: object) -> None:
@@ -267,7 +269,7 @@ class Registering(AbstractContextManager[None]):
             current_register.reset(self._token)
             current_ledger.reset(self._ledger_token)
         except ValueError:
-            return  # a generator may be left in another context: then there is nothing to undo
+            return  # a generator may be closed in another context, where there is nothing to undo
 
 
 running = Register()
@@ -275,9 +277,9 @@ running = Register()
 
 
 def cancel_all() -> None:
-    """Cancel what still runs when the interpreter leaves."""
-    # What its readers have left on purpose isn't worth a warning.
-    if missed := [run for run in running.unfinished() if not run.is_left]:
+    """Cancel what still runs at the interpreter's exit."""
+    # A run that its readers have left on purpose isn't worth a warning.
+    if missed := [run for run in running.list_unfinished() if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     running.cancel()
 
@@ -287,7 +289,7 @@ def _forget_parent() -> None:
         register.forget_parent()
 
 
-# `atexit` comes before the interpreter ends daemon threads, so connections can still be closed.
+# `atexit` runs before daemon threads are ended, so connections can still be closed.
 atexit.register(cancel_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)

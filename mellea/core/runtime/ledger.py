@@ -1,4 +1,4 @@
-"""Ledgers: what the requests of a session cost together, whoever made them for it: verbs, attempts, judges, tools."""
+"""Ledgers: the total cost of a session's requests, from verbs, attempts, judges and tools."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Ledger", "Meter", "current_ledger", "enter_request", "log_end", "was
 _log = logging.getLogger("mellea")
 
 _MOST = 1000
-"""How many requests may wait for being priced."""
+"""How many requests may be waiting to be priced."""
 
 
 _Entry = tuple[str, str, "Usage | None", bool]
@@ -28,7 +28,7 @@ _Entry = tuple[str, str, "Usage | None", bool]
 
 
 class Ledger:
-    """Adds up what requests cost; safe from any thread. Prices are looked up when somebody asks, or every so often."""
+    """Adds up the cost of requests; safe from any thread. Prices are looked up on demand, or now and then."""
 
     __slots__ = ("_lock", "_total", "_waiting")
 
@@ -41,39 +41,39 @@ class Ledger:
         """Enter a request that was answered, at least in part.
 
         Args:
-            provider: who answered.
+            provider: the provider that answered.
             model: the model that answered.
             usage: the tokens, `None` if the provider didn't report them.
             batch: whether it was sent in a batch.
         """
-        # Without the lock: one step, and the table of prices isn't loaded while a request is being answered.
+        # Without the lock: it is atomic, and the price table isn't loaded while a request is being answered.
         self._waiting.append((provider, model, usage, batch))
         if len(self._waiting) > _MOST:
             self.cost()
 
     def cost(self) -> float | None:
-        """Return what the requests so far cost in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import cost  # lazy: most programs never ask
+        """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
+        from mellea.core.prices import compute_cost  # lazy: most programs never ask
 
         with self._lock:
             while self._waiting:
-                # One by one, so that what is added meanwhile is counted, too, and nothing twice.
+                # One by one, so that entries added meanwhile are counted, and none twice.
                 provider, model, usage, batch = self._waiting.pop()
-                dollars = cost(usage, provider, model, batch=batch)
+                dollars = compute_cost(usage, provider, model, batch=batch)
                 self._total = None if dollars is None or self._total is None else self._total + dollars
             return self._total
 
     def around(self, inner: Ledger) -> Ledger:
-        """Return where the requests of a session are entered that works inside of what this ledger is for."""
+        """Return the ledger for a session that works inside this ledger's work."""
         return inner
 
 
 class Meter(Ledger):
-    """What one piece of work asks, entered here and in the ledger of the session that it asks.
+    """Records the requests of one piece of work, here and in the ledger of the session that it uses.
 
     Args:
-        session: the ledger of that session, `None` if there is none so far.
-        entries: where each request is put.
+        session: the ledger of that session, if any.
+        entries: the recorded requests.
     """
 
     __slots__ = ("_session", "entries")
@@ -94,12 +94,12 @@ class Meter(Ledger):
         return Meter(inner, self.entries)
 
     def cost(self) -> float | None:
-        """Return what the requests so far cost in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import cost  # lazy: most programs never ask
+        """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
+        from mellea.core.prices import compute_cost  # lazy: most programs never ask
 
         total = 0.0
         for provider, model, usage, batch in self.entries:
-            dollars = cost(usage, provider, model, batch=batch)
+            dollars = compute_cost(usage, provider, model, batch=batch)
             if dollars is None:
                 return None
             total += dollars
@@ -115,7 +115,7 @@ class Meter(Ledger):
 
 
 def was_refused(error: BaseException | None) -> bool:
-    """Whether a request failed in a way that nobody bills: it was refused, or never sent."""
+    """Whether a request failed without being billed: it was rejected, or never sent."""
     return isinstance(error, (ConfigurationError, ConnectError, StatusError, UsageError)) and not isinstance(
         error,
         StreamingError,  # its loop was lost: the model may have answered
@@ -123,16 +123,16 @@ def was_refused(error: BaseException | None) -> bool:
 
 
 current_ledger: ContextVar[Ledger | None] = ContextVar("mellea_ledger", default=None)
-"""Where the requests of the current code are entered: that of the session that it works for."""
+"""The ledger for the current code's requests: that of its session."""
 
 
 def enter_request(ledger: Ledger, run: Record, said: Generation) -> None:
-    """Enter a request that has ended, unless it was refused or never sent.
+    """Enter a request that has ended, unless it was rejected or never sent.
 
     Args:
         ledger: that of the session.
-        run: made the request.
-        said: what it came to.
+        run: the run of the request.
+        said: its outcome.
     """
     if said.usage is None and was_refused(run.error):
         return
@@ -142,15 +142,15 @@ def enter_request(ledger: Ledger, run: Record, said: Generation) -> None:
 
 
 def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None) -> None:
-    """Say how a request ended: the model, seconds, tokens, why it stopped or failed; and enter what it cost.
+    """Log how a request ended: the model, seconds, tokens, why it stopped or failed; and enter its cost.
 
     Args:
-        run: has ended, or goes on with another request.
-        said: what the request came to.
+        run: has ended, or continues with another request.
+        said: the outcome of the request.
         opened: when its request was sent, as `time.monotonic()` tells.
         ledger: that of the session.
     """
-    # Counted before the log is asked: the cost has to be right even if nothing is logged.
+    # Counted before logging: the cost has to be right even if nothing is logged.
     if ledger is not None:
         enter_request(ledger, run, said)
     if not opened or not _log.isEnabledFor(logging.INFO):

@@ -1,13 +1,13 @@
 """Event loops: launch a detached task, wake and post across loops, tell whether a loop is alive.
 
-The only file that names asyncio or trio, and trio only where the program has imported it already. What
-the rest needs from a loop and anyio doesn't give:
+The only file that names asyncio or trio, and trio only if the program has imported it already. It
+provides what the rest needs from a loop and anyio lacks:
 
-- a task that belongs to nobody's task group (`launch`),
-- a one-shot wait that any thread may end (`new_waiter`, `ThreadWaiter`),
+- a task outside any task group (`launch`),
+- a one-shot wait that any thread may end (`create_waiter`, `ThreadWaiter`),
 - a callback from any thread (`Loop.post`) and after a while (`Loop.call_later`),
-- one timer for all clocks of a loop (`Loop.watch`), so that a clock costs nothing while its time isn't up,
-- the news that a loop has been closed, has ended or is blocked (`Loop.obituary`),
+- one timer for all clocks of a loop (`Loop.watch`), so that a clock costs nothing before its time is up,
+- whether a loop has been closed, has ended or is blocked (`Loop.explain_loss`),
 - a loop that can be closed while the interpreter ends (`run_until_exit`).
 """
 
@@ -32,11 +32,11 @@ __all__ = [
     "ThreadWaiter",
     "Waiter",
     "be_patient",
-    "current_loop",
+    "create_waiter",
+    "get_current_loop",
     "is_being_cancelled",
     "is_loop_running",
     "launch",
-    "new_waiter",
     "run_until_exit",
 ]
 
@@ -51,7 +51,7 @@ _GAP = 1.5
 
 _NEVER = float("inf")
 
-_own = threading.local()  # the `loop` that the thread ran last, and its `grace`, where it has one of its own
+_own = threading.local()  # the `loop` that the thread ran last, and its `grace`, if it has its own
 
 
 class Waiter(Protocol):
@@ -61,7 +61,7 @@ class Waiter(Protocol):
         """End the wait. Safe from any thread, more than once, and after the waiting loop has gone."""
 
     def wait(self, timeout: float | None = None) -> Awaitable[None]:
-        """Return what waits when it is awaited, at most `timeout` seconds."""
+        """Return an awaitable that waits at most `timeout` seconds."""
 
 
 class Detached(Protocol):
@@ -71,71 +71,72 @@ class Detached(Protocol):
         """Cancel the task; only from its loop's own thread."""
 
     def take_over(self) -> None:
-        """Have `ended` called no more: `main` has begun, and sees to its own end from now on."""
+        """Disable `ended`: `main` has started, and handles its own end from now on."""
 
     def will_raise(self) -> None:
-        """Say that `main` is about to raise what leaves the loop, so that the task doesn't report it once more."""
+        """Announce that `main` is about to raise an exception that leaves the loop, so that the task doesn't report it
+        again."""
 
 
 class Timed(Protocol):
-    """What a loop looks at when its time is up.
+    """An object that its loop checks when its time is up.
 
     Attributes:
-        due: when to look at it, as `time.monotonic()` tells.
+        due: when to check it, in `time.monotonic()` seconds.
     """
 
     due: float
 
     def look(self, now: float) -> None:
-        """Note that its time is up, and set when to look at it again."""
+        """Handle that its time is up, and set when to check it again."""
 
 
 class Loop(ABC):
     """An event loop as seen from anywhere, also from another thread.
 
     Attributes:
-        native: the loop's own handle, the same object whenever it is asked for.
+        native: the loop's own handle, always the same object.
     """
 
     native: Any
 
     def __init__(self) -> None:
         self.grace: float = getattr(_own, "grace", GRACE)
-        self._lock = threading.Lock()  # several may look at once
-        self._is_asked = False  # for a sign of life that it hasn't given yet
+        self._lock = threading.Lock()  # several threads may check at once
+        self._is_asked = False  # for a sign of life that is still missing
         self._looked = 0.0
         self._stood = 0.0  # seconds that it has been seen to be blocked
         self._timed = set[Timed]()
-        self._due = _NEVER  # when its timer looks at them
+        self._due = _NEVER  # when its timer checks them
         self._stop_timer: Callable[[], Any] | None = None
 
     @abstractmethod
     def post(self, callback: Callable[[], Any]) -> bool:
-        """Have the loop call `callback` soon, from any thread; false if the loop has gone."""
+        """Make the loop call `callback` soon, from any thread; false if the loop has gone."""
 
     @abstractmethod
     def call_later(self, delay: float, callback: Callable[[], Any]) -> Callable[[], Any]:
-        """Have the loop call `callback` after `delay` seconds; returns what cancels that."""
+        """Make the loop call `callback` after `delay` seconds; returns a function that cancels it."""
 
     @abstractmethod
     def is_current(self) -> bool:
-        """Whether the calling thread is running inside this very loop."""
+        """Whether the calling thread is running inside this loop."""
 
     @abstractmethod
     def make_waiter(self) -> Waiter | None:
         """Return a new wait for the calling code if this loop runs it; `None` elsewhere."""
 
     def watch(self, timed: Timed) -> None:
-        """Look at it when its time is up, until it is forgotten; only from the loop's own thread.
+        """Check it when its time is up, until it is forgotten; only from the loop's own thread.
 
-        A timer that is set already for an earlier time stays as it is, also when nobody needs it any more.
+        A timer that is already set for an earlier time stays, even if it isn't needed any more.
         """
         self._timed.add(timed)
         if timed.due < self._due:
             self._set_timer(timed.due)
 
     def forget(self, timed: Timed) -> None:
-        """Look at it no more; from any thread."""
+        """Stop checking it; from any thread."""
         self._timed.discard(timed)
 
     def _set_timer(self, due: float) -> None:
@@ -152,7 +153,7 @@ class Loop(ABC):
         self._due, self._stop_timer = _NEVER, None
         now = time.monotonic()
         for timed in list(self._timed):
-            timed.look(now)  # also at those whose time isn't up: they may have more of it by now
+            timed.look(now)  # also those whose time isn't up: they may have been extended
         due = min([timed.due for timed in list(self._timed)], default=_NEVER)
         if due < self._due:
             self._set_timer(due)
@@ -165,11 +166,11 @@ class Loop(ABC):
         """Whether the loop was closed or has ended, for good."""
         return self._end() is not None
 
-    def obituary(self) -> str | None:
+    def explain_loss(self) -> str | None:
         """Say how the loop was lost, or `None` while it lives or has been blocked for less than the grace.
 
-        It is asked about once a second by those who wait for it. A process that was paused as a whole looks as if
-        the loop alone had been blocked, so of a longer time between two looks only a part counts.
+        Waiters call it about once a second. A process that was paused looks as if only its loop had been blocked,
+        so only a part of a long time between two calls counts.
         """
         if (how := self._end()) is not None:
             return f"has {how}"
@@ -229,7 +230,7 @@ class _AsyncioWaiter:
         try:
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
-            return  # the waiting loop is closed: nobody waits any more
+            return  # the waiting loop is closed: nothing waits any more
 
     def _end(self) -> None:
         if not self._future.done():
@@ -264,14 +265,14 @@ class _ExitLoop(_DefaultLoop):
         return super().run_in_executor(executor, func, *args)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        # asyncio starts a thread to wait for the executor's threads, but from Python 3.12 on an interpreter that is
-        # ending starts no threads. There is nothing to wait for either: concurrent.futures joined them before.
+        # asyncio starts a thread to wait for the executor's threads, but from Python 3.12 on an exiting interpreter
+        # starts no threads. There is nothing to wait for either: concurrent.futures has already joined them.
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def run_until_exit(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `main()` on a new loop that may still be open when the interpreter ends, and closes without noise then."""
+    """Run `main()` on a new loop that may still be open at the interpreter's exit, and closes silently then."""
     anyio.run(main, backend_options={"loop_factory": _ExitLoop})
 
 
@@ -331,7 +332,7 @@ class _TrioWaiter:
         try:
             self._token.run_sync_soon(self._event.set)
         except self._trio.RunFinishedError:
-            return  # the waiting run has ended: nobody waits any more
+            return  # the waiting run has ended: nothing waits any more
 
     async def wait(self, timeout: float | None = None) -> None:
         with self._trio.move_on_after(float("inf") if timeout is None else timeout):
@@ -380,7 +381,7 @@ class _AsyncioTask:
 
     def take_over(self) -> None:
         _tasks.discard(self._task)
-        self._task.remove_done_callback(self._end)  # calling it back takes as long as a tenth of a call
+        self._task.remove_done_callback(self._end)  # a callback costs a tenth of a call
 
     def will_raise(self) -> None:
         self._task.add_done_callback(_retrieve)
@@ -388,7 +389,7 @@ class _AsyncioTask:
 
 def _retrieve(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
-        task.exception()  # a KeyboardInterrupt has left through the loop already: don't report it again
+        task.exception()  # a KeyboardInterrupt has already left through the loop: don't report it again
 
 
 class _TrioTask:
@@ -419,20 +420,20 @@ class _TrioTask:
         self._ended = _do_nothing
 
     def will_raise(self) -> None:
-        """Do nothing: what leaves a task of trio's is reported once."""
+        """Do nothing: trio reports an exception that leaves a task once."""
 
 
-# The loop itself keeps only weak references to its tasks; this one lasts until they see to their own end.
+# The loop keeps only weak references to its tasks; this one lasts until they handle their own end.
 _tasks: set[asyncio.Task[None]] = set()
 
 
 def be_patient(seconds: float) -> None:
-    """Let the loop of this thread be blocked for that long before what it runs counts as lost."""
+    """Set how long this thread's loop may be blocked before its runs count as lost."""
     _own.grace = seconds
-    _own.loop = None  # which may have been made with another one
+    _own.loop = None  # which may have been created with another one
 
 
-def current_loop() -> Loop:
+def get_current_loop() -> Loop:
     """Return the running loop.
 
     Raises:
@@ -446,7 +447,7 @@ def current_loop() -> Loop:
     return known
 
 
-def new_waiter() -> Waiter:
+def create_waiter() -> Waiter:
     """Make a wait for the running loop."""
     return _TrioWaiter() if "trio" in sys.modules and _is_in_trio() else _AsyncioWaiter(asyncio.get_running_loop())
 
@@ -456,7 +457,7 @@ def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], No
 
     `main` handles its own errors: nothing but cancellation may leave it, since on trio anything else
     would end the whole program. `ended()` is called when the task is over, and also when it was
-    cancelled before its first step, so that nothing of `main` has run; not if `main` has called `take_over()`.
+    cancelled before its first step, so that `main` never ran; not if `main` has called `take_over()`.
     """
     return _TrioTask(main, ended) if "trio" in sys.modules and _is_in_trio() else _AsyncioTask(main, ended)
 
@@ -464,7 +465,7 @@ def launch(main: Callable[[], Coroutine[Any, Any, None]], ended: Callable[[], No
 def _copy_context() -> contextvars.Context:
     context = contextvars.copy_context()
     sniffio = sys.modules.get("sniffio")
-    if sniffio is not None:  # a context that comes from a thread under trio still says so on an asyncio loop
+    if sniffio is not None:  # a context from a thread under trio still says trio on an asyncio loop
         context.run(sniffio.current_async_library_cvar.set, None)
     return context
 
@@ -475,9 +476,9 @@ def is_loop_running() -> bool:
 
 
 def is_being_cancelled() -> bool:
-    """Return whether somebody cancels the running task, so that a cancellation that comes up in it is meant for it.
+    """Return whether the running task is being cancelled, so that a cancellation raised in it is meant for it.
 
-    On asyncio code may raise one that isn't, as when it awaits a task that was cancelled; on trio there is no other.
+    On asyncio code may raise one that isn't, for example by awaiting a cancelled task; not on trio.
     """
     if _is_in_trio():
         return True
@@ -495,4 +496,4 @@ def _trio() -> Any:
 
 
 def _do_nothing() -> None:
-    """Do nothing; posted to see whether a loop still takes posts."""
+    """Do nothing; posted to see whether a loop still accepts callbacks."""

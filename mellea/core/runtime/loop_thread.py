@@ -1,11 +1,11 @@
-"""A thread with an event loop of its own: for synchronous verbs, and for what outlives the loops that use it.
+"""A thread with its own event loop: for synchronous verbs, and for objects that outlive the loops that use them.
 
 Rules:
 
 - The thread and its loop start at the first use. They are forgotten after a fork, and stopped when the interpreter
   exits.
-- `run` hands a piece of work to that loop and waits on the caller's own, whichever that is. If the wait is cancelled,
-  so is the work; its result is dropped.
+- `run` sends work to that loop and waits on the caller's own. If the wait is cancelled, so is the work, and its
+  result is dropped.
 - When the thread stops, `close` runs on its loop first, for a limited time.
 """
 
@@ -27,9 +27,9 @@ from mellea.core.runtime.loop import (
     ThreadWaiter,
     Waiter,
     be_patient,
-    current_loop,
+    create_waiter,
+    get_current_loop,
     launch,
-    new_waiter,
     run_until_exit,
 )
 from mellea.errors import MelleaError, UsageError
@@ -47,10 +47,10 @@ class LoopThread:
 
     Args:
         name: the thread's name.
-        close_seconds: how long closing may take when the thread is to stop.
-        close: called on the loop then, to close what is open.
-        grace: how long a function may hold up the loop, in seconds, before what runs there counts as lost; by
-            default as on any loop.
+        close_seconds: how long closing may take when the thread stops.
+        close: called on the loop then, to close open resources.
+        grace: how long a function may block the loop, in seconds, before its runs count as lost; by default
+            as on any loop.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LoopThread:
         _threads.add(self)
 
     def forget(self) -> None:
-        """Know nothing of the thread, which isn't there any more: in the child of a fork."""
+        """Forget the thread, which doesn't exist in the child of a fork."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._opened: Future[tuple[Loop, Waiter]] = Future()
@@ -82,16 +82,16 @@ class LoopThread:
             MelleaError: the program is ending.
         """
         if sys.is_finalizing():  # a new thread would never be scheduled
-            raise self.stopped_error()
+            raise self.make_stopped_error()
         with self._lock:
-            # Ctrl-C may come at any point here; the next call then uses the thread that is being started.
+            # Ctrl-C may arrive at any point here; the next call then uses the thread that is being started.
             if self._thread is None or not self._thread.is_alive():
                 self._opened = Future()
                 self._thread = threading.Thread(target=self._serve, args=(self._opened,), name=self._name, daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError as error:  # from Python 3.12 on, at the end of the program
-                    raise self.stopped_error() from error
+                    raise self.make_stopped_error() from error
             return self._opened.result()[0]
 
     def is_current(self) -> bool:
@@ -99,7 +99,7 @@ class LoopThread:
         return self._thread is threading.current_thread()
 
     def stop(self) -> None:
-        """Close what is open, and wait until the thread has ended, for a limited time; a later use starts another."""
+        """Close open resources, and wait a limited time for the thread to end; a later use starts another."""
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():
@@ -110,8 +110,8 @@ class LoopThread:
         async def main() -> None:
             if self._grace is not None:
                 be_patient(self._grace)
-            stop = new_waiter()
-            opened.set_result((current_loop(), stop))
+            stop = create_waiter()
+            opened.set_result((get_current_loop(), stop))
             await stop.wait()
             if self._close is not None:
                 await self._close()
@@ -133,39 +133,39 @@ class LoopThread:
         loop = self.start()
         if loop.is_current():
             return await work()
-        errand = Errand(work, self.stopped_error())
+        errand = Errand(work, self.make_stopped_error())
         loop.post(errand.begin)
         try:
             while True:
-                errand.waiter = waiter = new_waiter()  # before the look: whoever ends the errand wakes this one
+                errand.waiter = waiter = create_waiter()  # before the check: ending the errand wakes this waiter
                 if errand.has_ended:
                     break
                 await waiter.wait(_LOOK_SECONDS)
-                if not errand.has_ended and (how := loop.obituary()) is not None:
-                    raise self.stopped_error() if loop.has_ended() else self.held_up_error(how)
+                if not errand.has_ended and (how := loop.explain_loss()) is not None:
+                    raise self.make_stopped_error() if loop.has_ended() else self.make_held_up_error(how)
         finally:
             if not errand.has_ended:
                 loop.post(errand.cancel)
         return errand.take_result()
 
-    def stopped_error(self) -> MelleaError:
-        """Make the error for work that was lost because the thread was stopped."""
+    def make_stopped_error(self) -> MelleaError:
+        """Create the error for work that was lost because the thread was stopped."""
         return MelleaError(f"the thread {self._name!r} was stopped: the program is ending")
 
-    def held_up_error(self, how: str) -> UsageError:
-        """Make the error for work that was lost because something blocks the loop."""
+    def make_held_up_error(self, how: str) -> UsageError:
+        """Create the error for work that was lost because something blocks the loop."""
         return UsageError(f"the loop of the thread {self._name!r} {how}: something on it blocks; await it instead")
 
 
 class Errand(Generic[T]):
-    """One piece of work on the thread's loop, while its caller waits elsewhere.
+    """A piece of work on the thread's loop, for which its caller waits elsewhere.
 
     Args:
         work: what to do.
         if_lost: the error if it is cancelled by the loop's end.
 
     Attributes:
-        waiter: what the caller waits with, on its loop or in its thread.
+        waiter: the caller's waiter, on its loop or in its thread.
         has_ended: whether there is a result.
     """
 
@@ -179,7 +179,7 @@ class Errand(Generic[T]):
         self._outcome: tuple[T | None, BaseException | None] = (None, if_lost)
 
     def begin(self) -> None:
-        """Begin the work; on the loop. It gets a copy of the context variables."""
+        """Start the work; on the loop. It gets a copy of the context variables."""
         launch(self._main, self._end)
 
     def forget(self) -> None:
@@ -209,14 +209,14 @@ class Errand(Generic[T]):
             self.waiter.wake()
 
     def take_result(self) -> T:
-        """Return what the work came to, and let go of it."""
+        """Return the result of the work, and release it."""
         result, error = self._outcome
         if error is None:
             return cast("T", result)
         try:
             raise error
         finally:
-            del error, self._outcome  # the traceback refers to this frame: an error kept here would keep itself alive
+            del error, self._outcome  # the traceback refers to this frame: an error stored here would keep itself alive
 
 
 _threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
@@ -228,4 +228,4 @@ def _forget_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)  # the parent's threads aren't there any more
+    os.register_at_fork(after_in_child=_forget_all)  # the parent's threads don't exist here

@@ -13,11 +13,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from mellea.core.entrance import unwrap_entrance, wrap_entrance
 from mellea.core.runtime import Hold, cancel_all
-from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_running
+from mellea.core.runtime.loop import Loop, ThreadWaiter, get_current_loop, is_loop_running
 from mellea.core.runtime.loop_thread import Errand, LoopThread
 from mellea.errors import StreamingError
 
-__all__ = ["blocking", "is_portal_thread", "portal_loop"]
+__all__ = ["blocking", "get_portal_loop", "is_portal_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,7 +26,7 @@ _CANCEL_SECONDS = 3.0
 """How long Ctrl-C and the end of the program wait for verbs to clean up, in seconds."""
 
 _GRACE = 600.0
-"""How long a blocking function may hold up the loop, in seconds, before its runs count as lost."""
+"""How long a function may block the loop, in seconds, before its runs count as lost."""
 
 _LOOK_SECONDS = 1.0
 """How often a waiting caller checks that the portal's loop is alive, in seconds."""
@@ -48,19 +48,19 @@ class _Portal(LoopThread):
         return super().start()
 
     def stop(self) -> None:
-        """Cancel all runs, and wait until the thread has ended: at most 3 s."""
-        # First the runs, while the loop can still close their connections.
+        """Cancel all runs, and wait at most 3 s for the thread to end."""
+        # The runs first, while the loop can still close their connections.
         cancel_all()
         super().stop()
 
-    def stopped_error(self) -> StreamingError:
-        """Make the error for verbs that were lost because the program ends."""
+    def make_stopped_error(self) -> StreamingError:
+        """Create the error for verbs that were lost because the program ends."""
         return StreamingError(
             "the thread of the synchronous verbs was stopped while this one ran: the program is ending"
         )
 
-    def held_up_error(self, how: str) -> StreamingError:
-        """Make the error for verbs that were lost because something blocks the loop."""
+    def make_held_up_error(self, how: str) -> StreamingError:
+        """Create the error for verbs that were lost because something blocks the loop."""
         return StreamingError(
             f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool "
             "or function of yours; await it, or make that function a plain one, which runs in a thread of its own"
@@ -70,7 +70,7 @@ class _Portal(LoopThread):
 _portal = _Portal()
 
 
-def portal_loop() -> Loop:
+def get_portal_loop() -> Loop:
     """Return the loop of synchronous verbs, started at its first use.
 
     Raises:
@@ -104,7 +104,7 @@ def blocking(
 
     @functools.wraps(verb)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        # Refused here: the thunk would belong to the portal's loop, and a later wait could block on that.
+        # Rejected here: the thunk would belong to the portal's loop, and a later wait could block on that.
         if kwargs.get("await_result", True) is not True:
             raise StreamingError(
                 f"await_result={kwargs['await_result']!r} was given to the synchronous verb "
@@ -124,23 +124,23 @@ def blocking(
 
 def _call(verb: Callable[[], Coroutine[Any, Any, R]]) -> R:
     loop, waiter = _portal.start(), ThreadWaiter()
-    errand = Errand(verb, _portal.stopped_error())
+    errand = Errand(verb, _portal.make_stopped_error())
     errand.waiter = waiter
-    # Before the verb is posted: what it does must already know which loop it holds up.
-    hold = Hold(current_loop()) if is_loop_running() else None
+    # Before the verb is posted: its work must already know which loop it blocks.
+    hold = Hold(get_current_loop()) if is_loop_running() else None
     try:
         loop.post(errand.begin)  # with a copy of the context variables
         while not errand.has_ended:
-            # In short waits: a loop that has died wakes nobody.
+            # In short waits: a dead loop wakes nothing.
             waiter.wait(_LOOK_SECONDS)
-            if not errand.has_ended and (how := loop.obituary()) is not None:
-                raise _portal.stopped_error() if loop.has_ended() else _portal.held_up_error(how)
-    except BaseException:  # Ctrl-C at whatever moment, or the loop has gone
+            if not errand.has_ended and (how := loop.explain_loss()) is not None:
+                raise _portal.make_stopped_error() if loop.has_ended() else _portal.make_held_up_error(how)
+    except BaseException:  # Ctrl-C at any moment, or the loop has gone
         # Posted, as the errand belongs to the portal's loop, and may be anywhere in its work.
         loop.post(errand.cancel)
         if not errand.has_ended:
             waiter.wait(_CANCEL_SECONDS)
-        # What comes after that isn't waited for: the caller gets the control back.
+        # No further wait: control returns to the caller.
         errand.forget()
         raise
     finally:

@@ -3,12 +3,11 @@
 Rules:
 
 - It works on the loop that launched it. Nothing but cancellation may leave its task; everything else ends the run.
-- First `ready` waits for what the request needs. Then the deadlines begin, and either `open` gives the backend's
-  events, or `work` makes the answer of several requests: it launches them, hands on their events with `emit`, and
-  returns the result.
-- An answer that can't be parsed is the end of it, unless there is a `correction`: that goes on in the same run.
-- It lets go of everything that only producing needs at the end, since readers hold on to the run.
-- The total deadline (`waits.py`) is for everything from `ready` on, parsing and correction included.
+- First `ready` waits for what the request needs. Then the deadlines start. `open` returns the backend's events, or
+  `work` combines several requests: launches them, forwards their events with `emit`, and returns the result.
+- An answer that can't be parsed ends it, unless there is a `correction`, which continues in the same run.
+- At the end it releases everything that only producing needs, since readers hold the run.
+- The total deadline (`waits.py`) covers everything from `ready` on, including parsing and correction.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from mellea.core.accumulator import Generation, fold_joined
 from mellea.core.backend import Batches
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, StreamEnd, TextDelta, ToolStart
 from mellea.core.options import Deadlines
+from mellea.core.runtime import failure
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import runs_around
-from mellea.core.runtime.failure import as_mellea_error, interrupted, left_behind, lost, overdue
 from mellea.core.runtime.ledger import current_ledger, log_end
-from mellea.core.runtime.loop import current_loop, launch
+from mellea.core.runtime.loop import get_current_loop, launch
 from mellea.core.runtime.record import THE_TEXT, Folded, Record
 from mellea.core.runtime.source import close_source, is_open
 from mellea.core.runtime.spans import RunSpans
@@ -48,10 +47,10 @@ Work = Callable[["Run"], Awaitable[Any]]
 
 
 class Run(Record):
-    """One generation, from its launch to its end; `launch` of `launch.py` makes it, and explains the arguments."""
+    """One generation, from its launch to its end; `launch` in `launch.py` creates it, and explains the arguments."""
 
     __slots__ = (
-        "_clock", "_correction", "_deadlines", "_held_end", "_is_logged", "_ledger", "_open",
+        "_correction", "_deadlines", "_held_end", "_is_logged", "_ledger", "_open",
         "_overdue", "_parse", "_quick_length", "_ready", "_registers", "_whole", "_work", "is_request",
     )  # fmt: skip
 
@@ -81,11 +80,10 @@ class Run(Record):
         )
         self._ready, self._open, self._work, self.is_request = ready, open, work, is_request
         self._parse, self._quick_length, self._correction = parse, quick_length, correction
-        self._clock: Any = None  # the `Clock`, which begins when `ready` is through
         self._deadlines, self._overdue = deadlines, overdue
-        self._held_end: StreamEnd | None = None  # which readers get once the answer could be parsed
+        self._held_end: StreamEnd | None = None  # which readers get once the answer was parsed
         self._registers: Sequence[Any] = ()
-        self._is_logged, self._ledger = open is None, current_ledger.get()  # work logs the requests that it makes
+        self._is_logged, self._ledger = open is None, current_ledger.get()  # `work` logs its own requests
         self._whole: Folded | None = None
         self.spans: RunSpans | None = None
 
@@ -93,19 +91,19 @@ class Run(Record):
         """Start producing on the running loop.
 
         Args:
-            registers: where it is until it has stopped.
+            registers: the registers that contain it until it has stopped.
         """
-        self.is_left = bool(runs_around.get())  # a part of another run, which is the one to be missed
-        self._loop = current_loop()
+        self.is_left = bool(runs_around.get())  # a part of another run, which is reported instead
+        self._loop = get_current_loop()
         self._registers = registers
         for register in registers:
             register.add(self)
         self._task = launch(self._main, self._retire)
 
     async def _main(self) -> None:
-        if self._task is not None:  # it isn't there yet where a loop begins its tasks at once
+        if self._task is not None:  # not set yet on a loop that starts tasks eagerly
             self._task.take_over()
-        runs_around.set((*runs_around.get(), weakref.ref(self)))  # for this task alone, and what it begins
+        runs_around.set((*runs_around.get(), weakref.ref(self)))  # only for this task, and what it starts
         try:
             if self.spans is not None:
                 self.spans.make_current()
@@ -124,13 +122,13 @@ class Run(Record):
             self._retire()
 
     def _is_passed_on(self, error: BaseException) -> bool:
-        """End the run with an error, unless it isn't one; returns whether it leaves the task all the same."""
-        # Readers get it, since nothing but cancellation may escape a detached task (a group can hold that
-        # too). A run that is thrown away with its loop isn't on it any more. Ctrl-C comes to the main thread.
+        """End the run with an error, unless it isn't one; returns whether it leaves the task anyway."""
+        # Readers get it, since only cancellation may escape a detached task (a group may contain it). A run that is
+        # discarded with its loop isn't on it any more. Ctrl-C goes to the main thread.
         is_ours = self._loop is not None and self._loop.is_current()
         if not is_ours or isinstance(error, anyio.get_cancelled_exc_class()):
             return True
-        said = as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
+        said = failure.as_mellea_error(error, backend=self.backend, model=self.model, is_work=not self.is_request)
         self.end(State.FAILED, said, is_settled=True)
         is_interrupt = isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
         if is_interrupt and self._task is not None:
@@ -138,12 +136,12 @@ class Run(Record):
         return is_interrupt
 
     def _retire(self) -> None:
-        """Let go of everything that was only needed to produce; once."""
+        """Release everything that was only needed to produce; once."""
         if self._task is None:
             return
         if self.limit is None:
-            # Cancelled by somebody else, perhaps before its first step, or thrown away: the loop is shutting down.
-            self.end(State.FAILED, lost("ended"))
+            # Cancelled from outside, perhaps before its first step, or discarded: the loop is shutting down.
+            self.end(State.FAILED, failure.make_lost_error("ended"))
         self._log_end()
         self._open = self._work = self._ready = self._parse = self._correction = None
         self._task = self._held_end = self._whole = None
@@ -152,7 +150,7 @@ class Run(Record):
         self._wake_all()
 
     def _log_end(self) -> None:
-        """Log how the request ended and enter what it cost, once."""
+        """Log how the request ended and enter its cost, once."""
         if not self._is_logged:
             self._is_logged = True
             said = self.so_far() if self._whole is None else self._whole[2]
@@ -167,21 +165,21 @@ class Run(Record):
         self._registers = ()
 
     def abandon(self) -> None:
-        """After a fork, end the parent's run in the child, where nobody produces it."""
-        self._lock, self.spans, self._registers = threading.Lock(), None, ()  # the parent tells of it
-        self.end(State.FAILED, left_behind())
+        """After a fork, end the parent's run in the child, where nothing produces it."""
+        self._lock, self.spans, self._registers = threading.Lock(), None, ()  # the parent reports it
+        self.end(State.FAILED, failure.make_left_behind_error())
         self._closed = True
 
     async def _correct(self, make: Callable[[], Awaitable[Any]], correction: Corrector) -> Any:
-        """Make the answer, and go on in the same run if it can't be parsed."""
+        """Produce the answer, and continue in the same run if it can't be parsed."""
         self.emit(list(correction.before))
         try:
             parsed = await make()
         except ParseError as error:
-            # Without an end there is no answer to correct: the request itself has failed.
+            # Without an end there is no answer to correct: the request failed.
             if self.limit is not None or self._held_end is None:
                 raise
-            self._correction = None  # so that no end is held back any more
+            self._correction = None  # so that ends are no longer held back
             self._log_end()
             return await correction.correct(self, self._held_end, error)
         if self._held_end is not None:
@@ -190,7 +188,7 @@ class Run(Record):
         return parsed
 
     async def _read(self) -> Any:
-        """Read the backend's events, and return what they come to."""
+        """Read the backend's events, and return the result."""
         source = self._open(self)  # type: ignore[misc]  # there is no work
         is_batched = isinstance(source, Batches)
         stream: AsyncIterator[Any] = source.batches if isinstance(source, Batches) else source
@@ -201,7 +199,7 @@ class Run(Record):
                 if self.limit is not None:
                     break
                 has_ended = self._take(new if is_batched else (new,), events, listener) or has_ended
-        except GeneratorExit:  # the loop has gone and can't await a close any more
+        except GeneratorExit:  # the loop has gone and can't await a close
             raise
         except BaseException:
             await self._close(source)
@@ -211,13 +209,13 @@ class Run(Record):
         if self.limit is not None:
             return None
         if not has_ended:
-            raise interrupted(self.backend, self.model)
-        self._clock.ignore_silence()  # nothing more is waited for; the total deadline holds for the parsing as well
+            raise failure.make_interrupted_error(self.backend, self.model)
+        self._clock.ignore_silence()  # no more waiting; the total deadline also covers parsing
         return THE_TEXT if self._parse is None else await self._parse_answer(self._parse)
 
     async def _parse_answer(self, parse: Parse) -> Any:
         events = self.events[:]
-        if self._correction is not None and self._held_end is not None:  # as they will be if it can be parsed
+        if self._correction is not None and self._held_end is not None:  # the final state if it can be parsed
             events += (*self._correction.after, self._held_end)
         self._whole = (len(events), *fold_joined(events))
         generation = self._whole[2]
@@ -231,12 +229,12 @@ class Run(Record):
         self._is_closing = False
 
     def _take(self, new: Sequence[Event], events: list[Event], listener: RunSpans | None) -> bool:
-        """Append events that came at once; returns whether the backend's own end is among them."""
+        """Append a batch of events; returns whether the backend's end is among them."""
         now = self._clock.last_sign = time.monotonic()
         has_ended = False
         for event in new:
             kind = type(event)
-            if kind is not TextDelta:  # which nearly all of them are
+            if kind is not TextDelta:  # nearly all of them
                 has_ended = has_ended or kind is StreamEnd
                 if not self._is_for_readers(event):
                     continue
@@ -252,7 +250,7 @@ class Run(Record):
         return has_ended
 
     def _is_for_readers(self, event: Event) -> bool:
-        """Whether readers get an event that isn't text, now."""
+        """Whether readers get a non-text event now."""
         if isinstance(event, KeepAlive):
             if event.is_restart:
                 self._clock.restart()
@@ -277,7 +275,7 @@ class Run(Record):
 
     def emit(self, events: list[Event]) -> None:
         """Take events from `work`."""
-        taken = self.events  # looked up before `limit`: another thread may end the run now, which makes a new list
+        taken = self.events  # read before `limit`: another thread may end the run now, which creates a new list
         if self.limit is not None or not events:
             return
         if self._correction is not None:
@@ -291,5 +289,5 @@ class Run(Record):
 
     def _expire(self, late: str, seconds: float) -> None:
         what = self._overdue or f"the model {self.model!r} at backend {self.backend!r} was {late}"
-        if self.end(State.FAILED, overdue(what, seconds, self.backend, self.model)):
+        if self.end(State.FAILED, failure.make_overdue_error(what, seconds, self.backend, self.model)):
             self._stop_task()

@@ -3,29 +3,30 @@
 Rules:
 
 - One detached task on one loop (the producer, `producer.py`) appends to `events`. Readers on any loop or thread hold
-  an index into that list; nobody waits for a reader, and nothing is taken out of the list.
+  an index into that list; nothing waits for a reader, and nothing is removed from the list.
 - The state moves through the `TRANSITIONS` of `state.py`; a final state never changes. `end` makes the last move,
   from any thread, and sets `limit`, the number of events that count; it is `None` until then.
 - How readers wait, and are woken, is in `waits.py`.
-- A record never refers to a thunk: that is what lets a dropped thunk cancel its run.
+- A record never refers to a thunk, so that a dropped thunk can cancel its run.
 - At the end the small events are joined and replaced by a new list; a reader keeps the one it has.
-- Who asks for the text, the message or the usage while the run goes on has the events folded once, each as it comes.
-- Observers hear of the end before readers do, if it comes from the producer; a cancelled producer has to stop first.
+- Reading the text, the message or the usage of a running generation folds each event once.
+- Observers are notified of the end before readers, if the producer ends it; a cancelled producer has to stop first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_joined
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
-from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, lost
+from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, make_lost_error
 from mellea.core.runtime.loop import Detached
 from mellea.core.runtime.told import Told
-from mellea.core.runtime.waits import Waits
+from mellea.core.runtime.waits import Clock, Waits
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import is_debugging, list_program_frames
 from mellea.errors import GenerationCancelledError, MelleaError, ParseError
@@ -36,27 +37,28 @@ if TYPE_CHECKING:
 __all__ = ["CLOSE_SECONDS", "THE_TEXT", "Folded", "Record"]
 
 Folded = tuple[int, list[Event], Generation]
-"""How many events have been folded, what they are when joined, and what they come to."""
+"""How many events have been folded, the joined events, and the resulting generation."""
 
 CLOSE_SECONDS = 2.0
-"""How long a backend may take to close its connection before it is left to itself."""
+"""How long a backend may take to close its connection before it is abandoned."""
 
 THE_TEXT: Any = object()
 """Stands for the text itself as the result, so that the two are one object."""
 
 
 class Record(Waits):
-    """One generation as its readers know it.
+    """One generation as its readers see it.
 
     Args:
         format: what the answer is to be, if it is to be anything but text.
-        dependencies: runs whose results it waits for before it begins.
+        dependencies: runs whose results it waits for before it starts.
         backend: name of the backend, for errors.
         model: id of the model, for errors.
-        is_composite: whether its events are those of several requests, or may become so.
+        is_composite: whether its events may come from several requests.
     """
 
     __slots__ = (
+        "_clock",
         "_folded",
         "_is_closing",
         "_live",
@@ -87,18 +89,19 @@ class Record(Waits):
         is_composite: bool = False,
     ) -> None:
         super().__init__(dependencies)
-        self._live: Accumulator | None = None  # has folded the first `_folded` events, for who asks before the end
+        self._live: Accumulator | None = None  # has folded the first `_folded` events, for reads before the end
         self._folded = 0
         self._task: Detached | None = None
+        self._clock: Any = None  # the `Clock`, which begins when what it needs is ready
         self._is_closing = False
         self._sampling: Any = None
         self.backend = backend
         self.model = model
         self.format = format
         self.is_composite = is_composite
-        self.is_left = False  # belongs to a stream or was let go: nobody misses it if the program ends
+        self.is_left = False  # belongs to a stream or was detached: it isn't missed if the program ends
         self.sent: SentRequest | None = None
-        self.spans: Told[Record] | None = None  # what observers are told of it, if anybody listens
+        self.spans: Told[Record] | None = None  # what it reports to observers, if there are any
         self.state = State.PENDING
         self.events: list[Event] = []
         self.error: MelleaError | None = None
@@ -107,8 +110,8 @@ class Record(Waits):
         self.time_to_first_token: float | None = None
 
     @classmethod
-    def finished(cls, generation: Generation, parsed: Any, events: list[Event], format: Any = None) -> Record:
-        """Make a run that has ended already, to hold a value that is known."""
+    def make_finished(cls, generation: Generation, parsed: Any, events: list[Event], format: Any = None) -> Record:
+        """Create a run that has already ended, for a known value."""
         run = cls(format=format)
         run.is_composite = any(type(event) in (AttemptStart, StepStart) for event in events)
         run.generation, run.parsed, run.events, run.limit = generation, parsed, events, len(events)
@@ -124,7 +127,7 @@ class Record(Waits):
 
     @property
     def sampling(self) -> Any:
-        """What a strategy came to, with every attempt; `None` without one, and before the end."""
+        """The result of a strategy, with every attempt; `None` without one, and before the end."""
         if callable(self._sampling):
             if not self.is_final:
                 return None
@@ -133,12 +136,12 @@ class Record(Waits):
 
     @sampling.setter
     def sampling(self, result: Any) -> None:
-        """Take a `SamplingResult`, or what makes one of this record when somebody asks for it."""
+        """Set a `SamplingResult`, or a function that creates it from this record on demand."""
         self._sampling = result
 
     @property
     def is_met(self) -> bool:
-        """Whether it has a result that meets the requirements, as far as any were checked."""
+        """Whether it has a result that meets all checked requirements."""
         is_unseen = self._sampling is None or callable(self._sampling)
         return self.has_succeeded and (is_unseen or bool(self._sampling.success))
 
@@ -148,25 +151,29 @@ class Record(Waits):
             return self.generation.text if self.generation is not None else self._catch_up().text()
 
     def usage(self) -> Usage | None:
-        """Return the usage as far as the provider has told it."""
+        """Return the usage as far as the provider has reported it."""
         with self._lock:
             return self.generation.usage if self.generation is not None else self._catch_up().usage()
 
     def so_far(self) -> Generation:
-        """Return what has arrived so far, or the complete generation."""
+        """Return the generation as far as it has arrived."""
         if self.generation is not None:
             return self.generation
         with self._lock:
             return self.generation if self.generation is not None else self._catch_up().generation()
 
     def _catch_up(self) -> Accumulator:
-        """Fold what has come since somebody last asked; only under the lock, and before the end."""
+        """Fold the events since the last call; only under the lock, and before the end."""
         live = self._live = self._live or Accumulator()
-        # Folded on, never again, so that reading the text after every delta stays linear.
+        # Folded incrementally, so that reading the text after every delta stays linear.
         new = self.events[self._folded :]
         self._folded += len(new)
         live.feed(new)
         return live
+
+    def off_the_clock(self) -> AbstractContextManager[None]:
+        """Count no silence of the provider in a `with` block, where the program's own code is at work."""
+        return nullcontext() if self._clock is None else cast("Clock", self._clock).paused()
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -179,14 +186,14 @@ class Record(Waits):
         is_settled: bool = False,
         folded: Folded | None = None,
     ) -> bool:
-        """Move to a final state; false if the run has ended before.
+        """Move to a final state; false if the run has already ended.
 
         Args:
             state: how it ends.
             error: why it failed.
             parsed: the typed result, `THE_TEXT` for the text.
-            is_settled: whether its producer has nothing more to do, so that observers can be told before readers.
-            folded: what the events come to, if that is known; it is used if there are no others by now.
+            is_settled: whether its producer is done, so that observers can be notified before readers.
+            folded: the folded events, if known; used unless more have arrived.
         """
         with self._lock:
             if state not in TRANSITIONS[self.state]:
@@ -196,22 +203,22 @@ class Record(Waits):
                 if folded is None or folded[0] != len(events):
                     folded = (len(events), *fold_joined(events))
                 _, joined, generation = folded
-            except Exception as nonsense:  # noqa: BLE001 - a backend made an event that is none
+            except Exception as nonsense:  # noqa: BLE001 - a backend yielded something that isn't an event
                 del events[count_sound(events) :]
                 joined, generation = fold_joined(events)
                 state, parsed = State.FAILED, None
                 error = as_mellea_error(nonsense, backend=self.backend, model=self.model, is_work=False)
             if error is not None:
                 error.partial = error.partial or generation.text
-                # Our frames say nothing to a reader, and would keep all their variables.
+                # Our frames don't help a reader, and would keep all their variables alive.
                 if not is_debugging():
                     error.__traceback__ = list_program_frames(error.__traceback__)
             self.generation, self.error, self.state, self._live = generation, error, state, None
             self.parsed = generation.text if parsed is THE_TEXT else parsed
-            # Before the joined list is put in place: a reader looks at the limit first, then at the list that it holds.
+            # Before the joined list is set: a reader reads the limit first, then its list.
             self.limit = len(events)
             self.events = joined
-        # Observers before readers, so that a program which has the answer finds its span ended.
+        # Observers before readers, so that the span has ended once a program has the answer.
         if is_settled and self.spans is not None:
             self._end_spans(self.spans)
         self._wake_all()
@@ -235,31 +242,31 @@ class Record(Waits):
             self.is_left = True
             self._loop.post(self.cancel)
 
-    async def cancelled(self) -> None:
-        """Cancel, and wait until the backend has closed its connection: shielded, and bounded."""
+    async def cancel_and_wait(self) -> None:
+        """Cancel, and wait until the backend has closed its connection: shielded, with a time limit."""
         if self._closed:
             return
         self.cancel()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
-            await self.until_closed()
+            await self.wait_until_closed()
 
     def raise_error(self) -> None:
-        """Raise this reader's own copy of the error, if the run has failed or was cancelled; an exit as it is."""
+        """Raise this reader's own copy of the error if the run failed or was cancelled; an exit unchanged."""
         if self.error is not None:
             raise copy_for_reader(self.error).with_traceback(self.error.__traceback__)
 
     @property
     def is_misread(self) -> bool:
-        """Whether the model came to its end, and its answer isn't a value of the asked type: no failed request.
+        """Whether the model finished, but its answer isn't a value of the requested type; the request itself succeeded.
 
-        A request fails with a `ParseError` as well, as where a model breaks the protocol of tools; it has no end then.
+        A request can also fail with a `ParseError`, if a model breaks the tool protocol; then it has no end.
         """
         return isinstance(self.error, ParseError) and self.so_far().finish_reason is not None
 
     def _stop_task(self) -> None:
         if self._loop is None or self._task is None:
             self._close_lost()
-        # On its own loop at once; from elsewhere posted, since tasks are cancelled on their loop only.
+        # Immediately on its own loop; posted from elsewhere, since tasks can only be cancelled on their loop.
         elif self._loop.is_current():
             self._stop_here()
         elif not self._loop.post(self._stop_here):
@@ -270,11 +277,11 @@ class Record(Waits):
             self._task.cancel()
 
     def _close_lost(self) -> None:
-        """Note that nobody will close the run any more: its loop has gone, or it was never launched."""
+        """Record that nothing will close the run: its loop has gone, or it was never launched."""
         self._closed = True
         if self.spans is not None and self.spans.outer.ended is None:
             self._end_spans(self.spans)
 
     def _end_if_lost(self, how: str) -> None:
-        self.end(State.FAILED, lost(how))
+        self.end(State.FAILED, make_lost_error(how))
         self._close_lost()

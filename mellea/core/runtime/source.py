@@ -1,17 +1,19 @@
-"""The events of a backend on their way to a run: past the hooks of observers, and closed at their end.
+"""Passes the events of a backend to a run: applies the hooks of observers, and closes the source at the end.
 
 Rules:
 
-- Every request passes the hooks that `send` (`launch.py`) sends for a run which has some, and no other.
-- The hooks are those of the observers of the request's span, so they hold wherever the span is told.
-- A hook that fails ends the request with its error. What was changed is what `run.sent` shows.
-- A close is shielded and bounded, and whatever it raises, what the generation came to stays as it is.
+- Every request that `send` (`launch.py`) sends for a run with hooks passes these hooks, and no other request does.
+- The hooks are those of the observers of the request's span, so they apply wherever the span is reported.
+- A hook that fails ends the request with its error. `run.sent` shows the changed request.
+- While a hook runs, only the total deadline counts: a slow hook isn't a silent provider.
+- A close is shielded and has a time limit, and whatever it raises doesn't change the generation's outcome.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -37,11 +39,17 @@ Hook = Callable[..., Any]
 
 
 class Hooks:
-    """What the observers of a span change in a request and its answer, and whom they send it to."""
+    """The hooks of a span's observers, which may change a request, its backend and its answer.
 
-    __slots__ = ("_after", "_before", "_choosing")
+    Args:
+        span: of the request.
+        at_work: makes the block that a hook is called in.
+    """
 
-    def __init__(self, span: Span) -> None:
+    __slots__ = ("_after", "_at_work", "_before", "_choosing")
+
+    def __init__(self, span: Span, at_work: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self._at_work = at_work
         told = span.observers
         self._before: Sequence[Hook] = told.before_request
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
@@ -49,13 +57,13 @@ class Hooks:
         self._choosing: Sequence[Hook] = told.choose_backend
 
     async def change_request(self, request: Request) -> Request:
-        """Return the request that is to be sent in place of one.
+        """Return the request to send in place of one.
 
         Raises:
-            MelleaError: a hook refuses it, or failed.
+            MelleaError: a hook rejects it, or failed.
         """
         for hook in self._before:
-            changed = await _ask(hook, request)
+            changed = await self._ask(hook, request)
             if changed is None:
                 continue
             if not isinstance(changed, Request):
@@ -67,9 +75,9 @@ class Hooks:
         return request
 
     async def _choose_backend(self, backend: Backend, request: Request) -> Backend:
-        """Return whom to ask in place of a backend: the one that the last hook names."""
+        """Return the backend to use in place of one: the one that the last hook returns."""
         for hook in self._choosing:
-            chosen = await _ask(hook, backend, request)
+            chosen = await self._ask(hook, backend, request)
             if chosen is not None and not isinstance(chosen, Backend):
                 raise UsageError(f"{_name(hook)} returns a backend, or None, not {chosen!r}")
             backend = backend if chosen is None else chosen
@@ -78,7 +86,7 @@ class Hooks:
     async def pass_events(
         self, backend: Backend, request: Request, send: Callable[[Backend, Request], AsyncIterator[Event]]
     ) -> AsyncIterator[Event]:
-        """Change a request, have it sent to whom it should go, and yield the events of its answer, changed as well."""
+        """Apply the hooks to a request, send it, and yield the events of its answer as the hooks change them."""
         request = await self.change_request(request)
         source = send(await self._choose_backend(backend, request), request)
         held: list[Event] = []
@@ -88,18 +96,18 @@ class Hooks:
                     yield event
                 else:
                     held.append(event)
-                    yield KeepAlive()  # so that a held back answer isn't taken for a silent provider
+                    yield KeepAlive()  # so that a held answer isn't mistaken for a silent provider
         finally:
-            # In `finally`, as readers may leave between two events; the connection has to close then, not at the next
+            # In `finally`, as readers may leave between two events; the connection has to close then, not at garbage
             # collection.
             await close_source(source)
-        # Joined, so a hook sees the text of an answer and not how the network has cut it.
+        # Joined, so that a hook sees the text of an answer and not how the network split it.
         for event in await self._change_events(join_deltas(held)) if self._after else ():
             yield event
 
     async def _change_events(self, events: list[Event]) -> list[Event]:
         for hook in self._after:
-            changed = await _ask(hook, events)
+            changed = await self._ask(hook, events)
             if changed is None:
                 continue
             if not isinstance(changed, (list, tuple)) or not all(isinstance(event, Event) for event in changed):
@@ -107,26 +115,26 @@ class Hooks:
             events = list(changed)
         return events
 
+    async def _ask(self, hook: Hook, *values: Any) -> Any:
+        try:
+            with self._at_work():
+                return await find_outcome(hook, *values)
+        except MelleaError as error:
+            add_note(error, f"raised by {_name(hook)}")
+            raise
+        except (SystemExit, KeyboardInterrupt) as error:  # an exit of the program's, and no fault of the backend's
+            raise Exit(error) from None
+        except Exception as error:
+            raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
+
 
 async def change_request(run: Record, request: Request) -> Request:
-    """Return a request as the hooks of a run's observers change it, where the answer isn't made of events.
+    """Apply the hooks of a run's observers to a request whose answer isn't a stream of events.
 
     Raises:
-        MelleaError: a hook refuses it, or failed.
+        MelleaError: a hook rejects it, or failed.
     """
     return request if run.spans is None else await Hooks(run.spans.innermost).change_request(request)
-
-
-async def _ask(hook: Hook, *values: Any) -> Any:
-    try:
-        return await find_outcome(hook, *values)
-    except MelleaError as error:
-        add_note(error, f"raised by {_name(hook)}")
-        raise
-    except (SystemExit, KeyboardInterrupt) as error:  # an exit of the program's, and no fault of the backend's
-        raise Exit(error) from None
-    except Exception as error:
-        raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
 
 
 def _name(hook: Hook) -> str:
@@ -137,16 +145,16 @@ def _name(hook: Hook) -> str:
 
 
 def is_open(source: AsyncIterator[Event]) -> bool:
-    """Whether there is anything to close: a generator that has come to its end has no frame any more."""
+    """Whether there is anything to close: a finished generator has no frame."""
     generator: Any = source.batches if isinstance(source, Batches) else source
     return hasattr(source, "aclose") and getattr(generator, "ag_frame", generator) is not None
 
 
 async def close_source(source: AsyncIterator[Event]) -> None:
-    """Close it, within `CLOSE_SECONDS`; whatever that raises, what the generation came to stays as it is."""
+    """Close it, within `CLOSE_SECONDS`; whatever that raises doesn't change the generation's outcome."""
     if not is_open(source):
         return
-    # Shielded, as most closes happen because of a cancellation; bounded, since a backend of the user's may hang.
+    # Shielded, as most closes are caused by a cancellation; with a time limit, since a user's backend may hang.
     with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:
             await source.aclose()  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ class RunSpans(Told[Record]):
     """The spans of one run, the outermost first.
 
     Attributes:
-        wants_events: whether anybody wants the events of the request.
+        wants_events: whether an observer wants the events of the request.
     """
 
     __slots__ = ("_holds", "_inner", "innermost", "outer", "wants_events")
@@ -39,33 +39,35 @@ class RunSpans(Told[Record]):
         self.wants_events = self.innermost.is_request and bool(self.innermost.observers.events)
 
     def make_current(self) -> None:
-        """Make the innermost span the parent of what this task begins."""
+        """Make the innermost span the parent of what this task starts."""
         try:
-            self.innermost.enter()  # for good: the task is its own context
+            self.innermost.enter()  # never undone: the task has its own context
         except BaseException as exit:  # noqa: BLE001 - an observer's, which is the program's own
             raise Exit(exit) from None
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Tell what the backend says; for one that `wants_events`."""
+        """Report the backend's events, if one `wants_events`."""
         try:
             self.innermost.tell(events)
         except BaseException as exit:  # noqa: BLE001 - as above
             raise Exit(exit) from None
 
     def tell_retry(self, event: Event) -> None:
-        """Tell that the request is about to be sent again."""
-        self.innermost.tell_retry(event, is_for_all=not self.wants_events)  # who wants events gets it among them
+        """Report that the request is about to be sent again."""
+        self.innermost.tell_retry(
+            event, is_for_all=not self.wants_events
+        )  # observers that want events get it among these
 
     def end_first_attempt(self, run: Record, attempt: Any) -> None:
-        """End the first attempt, which failed; what follows is told by those who make it.
+        """End the first attempt, which failed; later ones report themselves.
 
         Args:
             run: whose spans they are.
-            attempt: what the first attempt came to.
+            attempt: the first attempt.
         """
         while self._inner:
             span = self._inner.pop()
-            # Of the two that are open only the attempt has one to tell of.
+            # Of the two open spans only the attempt has an outcome to report.
             span.attempt = attempt if span.kind == "attempt" else None
             self._end(span, run, None)
         self.innermost = self.outer
@@ -103,8 +105,7 @@ class RunSpans(Told[Record]):
             span.request, span.time_to_first_token = run.sent, run.time_to_first_token
             span.generation = run.so_far()
             if span.is_request and run.limit is not None:
-                # The events were joined by now; how many chunks came is what the limit remembers, less what isn't a
-                # delta.
+                # The events have been joined by now; the number of chunks follows from the limit, without non-deltas.
                 joined = len([event for event in run.events if type(event) not in _DELTAS])
                 span.chunk_count = run.limit - joined
             span.end(error, is_cancelled=run.state is State.CANCELLED)
@@ -123,13 +124,13 @@ def begin_spans(
 ) -> RunSpans | None:
     """Begin the spans of a run, `None` without observers.
 
-    An answer that will be corrected if it can't be parsed is the first attempt of its call, and a request in that.
+    An answer that will be corrected if it can't be parsed is the first attempt of its call, with a request inside.
 
     Args:
         run: whose spans they are.
         kind: see `Span.kind`.
         label: a text, or a component, which may have a `name`.
-        links: the runs of the thunks that it is made of.
+        links: the runs of the thunks that it depends on.
         is_corrected: whether a first answer that can't be parsed is corrected.
         is_request: whether it is one request to a model.
         server: see `Span.server`.
@@ -160,7 +161,7 @@ def _begin(
 ) -> Span | None:
     span = make_span(kind, _name(label, kind), parent)
     if span is not None:
-        # One by one: as keyword arguments, which are passed on twice, they cost more than all else that is done here.
+        # Set one by one: as keyword arguments, which are forwarded twice, they would cost more than all the rest here.
         span.component = None if isinstance(label, str) else label
         span.backend, span.model, span.server = run.backend, run.model, server
         span.session = session or span.session

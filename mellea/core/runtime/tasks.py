@@ -2,14 +2,14 @@
 
 Rules for the threads:
 
-- They are shared by the whole process, so that a thousand answers that end at once don't start a thousand of them.
-- Such a function may call a synchronous verb, whose own functions need threads again: each depth of such calls has
-  places of its own, so that the outer ones can't take all of them and wait for the inner ones.
-- Functions may also wait for each other in ways that nobody can see. If nothing at a depth has come to its end for a
-  moment, one more is let in: slowly, but never not.
-- Where the system starts no more threads, a call waits for one that ends.
-- A cancelled wait leaves its thread to itself; its place is free when the function returns. What the function asks of
-  models is cancelled, and it can ask nothing more: its next synchronous verb raises.
+- The process shares them, so that a thousand answers that end at once don't start a thousand threads.
+- Such a function may call a synchronous verb, whose own functions need threads, too: each depth of such calls has
+  its own places, so that the outer ones can't take them all and wait for the inner ones.
+- Functions may also wait for each other in ways that can't be detected. If nothing at a depth has finished for a
+  moment, one more is admitted: slowly, but always.
+- If the system starts no more threads, a call waits for one to end.
+- If a wait is cancelled, its thread runs on, and its place is free when the function returns. The function's calls of
+  models are cancelled, and its next synchronous verb raises.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from mellea.core.runtime.loop import Waiter, is_being_cancelled, new_waiter
+from mellea.core.runtime.loop import Waiter, create_waiter, is_being_cancelled
 
-__all__ = ["ThreadCall", "ThreadWork", "current_call", "find_outcome", "run_in_thread", "together"]
+__all__ = ["ThreadCall", "ThreadWork", "current_call", "find_outcome", "run_in_thread", "run_together"]
 
 T = TypeVar("T")
 
 _PLACES = 32
-"""How many functions of one depth run at once, as long as they come to their ends."""
+"""How many functions of one depth run at once, as long as they finish."""
 
 _STALL_SECONDS = 0.1
-"""How long nothing may come to its end before one more function is let in."""
+"""How long nothing may finish before one more function is admitted."""
 
 _LOOK_SECONDS = 1.0
-"""How often those look who aren't the next one, in case the next one's loop has gone."""
+"""How often waiters that aren't next check whether the next one's loop has gone."""
 
 _DEEPEST = 50
-"""From here on functions share their places, so that endless recursion doesn't make endless places."""
+"""From this depth on functions share places, so that endless recursion doesn't create endless places."""
 
 _depth: ContextVar[int] = ContextVar("mellea_thread_depth", default=0)
 
 
 class Cancellable(Protocol):
-    """What a function in a thread may have begun."""
+    """Work that a function in a thread may have started."""
 
     def cancel(self) -> None:
         """End it; safe from any thread, returns at once."""
 
 
 class ThreadCall:
-    """One call of a function in a worker thread, and the work that it has begun and that hasn't ended.
+    """One call of a function in a worker thread, and the unfinished work that it has started.
 
     Attributes:
-        is_left: whether nobody waits for the function any more.
+        is_left: whether nothing waits for the function any more.
     """
 
     __slots__ = ("_begun", "_lock", "is_left")
@@ -69,7 +69,7 @@ class ThreadCall:
         self.is_left = False
 
     def add(self, work: Cancellable) -> None:
-        """Note work that the function has begun."""
+        """Register work that the function has started."""
         with self._lock:
             self._begun.add(work)
             is_left = self.is_left
@@ -82,7 +82,7 @@ class ThreadCall:
             self._begun.discard(work)
 
     def leave(self) -> None:
-        """Cancel what the function has begun: nobody will take its result."""
+        """Cancel what the function has started: its result won't be used."""
         with self._lock:
             self.is_left = True
             begun = list(self._begun)
@@ -107,9 +107,9 @@ class _Ticket:
 class _Place:
     """The right to run one function in a thread.
 
-    It is given back when both are done with it: the function, and the wait for it. Only then is the thread at rest, so
-    that whoever gets the place next finds it; a place given back by the function itself would come a moment too early.
-    A wait that was cancelled is done at once.
+    It is released when both the function and the wait for it are done. Only then is the thread idle, so that the next
+    call finds it; released by the function itself, the place would be free a moment too early. A cancelled wait is done
+    immediately.
     """
 
     __slots__ = ("_is_left", "_is_returned", "_places", "has_begun", "taken")
@@ -126,18 +126,18 @@ class _Place:
             self._places.take_back(self)
 
     def leave(self) -> None:
-        """Nobody waits any more."""
+        """Nothing waits any more."""
         self._is_left = True
         if self._is_returned or not self.has_begun:
             self._places.take_back(self)
 
 
 class _Places:
-    """The places of one depth: those who wait get them in their order, on whatever loop they are."""
+    """The places of one depth, granted in order, across loops."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._moved = 0.0  # when a place was last given back, or one more was let in
+        self._moved = 0.0  # when a place was last released, or one more was admitted
         self._most = _PLACES  # until _short_until
         self._short_until = 0.0
         self._held = set[_Place]()
@@ -156,21 +156,21 @@ class _Places:
             self._leave(ticket)
 
     def _look(self, ticket: _Ticket) -> tuple[Waiter | _Place, bool]:
-        """Take a place, or return what to wait with, and whether it is this one's turn next."""
+        """Take a place, or return a waiter and whether it is next."""
         now = time.monotonic()
         with self._lock:
             self._queue.setdefault(ticket)
             ticket.looked = now
             first = next(iter(self._queue))
             while first is not ticket and now - first.looked > 3 * _LOOK_SECONDS:
-                del self._queue[first]  # its loop has gone or is blocked; if it comes back it queues up again
+                del self._queue[first]  # its loop has gone or is blocked; if it recovers it queues again
                 first = next(iter(self._queue))
             is_next = first is ticket
             if is_next and self._may_enter(now):
                 place = _Place(self, now)
                 self._held.add(place)
                 return place, True
-            ticket.waiter = new_waiter()
+            ticket.waiter = create_waiter()
             return ticket.waiter, is_next
 
     def _may_enter(self, now: float) -> bool:
@@ -187,7 +187,7 @@ class _Places:
         self._call_next()
 
     def take_back(self, place: _Place) -> None:
-        """Let the next one have the place; a second time does nothing."""
+        """Release the place; a second time does nothing."""
         with self._lock:
             if place not in self._held:
                 return
@@ -196,10 +196,10 @@ class _Places:
         self._call_next()
 
     def take_back_unused(self, place: _Place) -> bool:
-        """Take back the place of one for whom the system started no thread, and let no more in than are running.
+        """Release the place of a call for which the system started no thread, and admit no more than are running.
 
         Returns:
-            Whether to wait: one is running that could end, or has ended since this place was taken.
+            Whether to wait: a call is running, or has ended since this place was taken.
         """
         with self._lock:
             self._held.discard(place)
@@ -223,15 +223,15 @@ if hasattr(os, "register_at_fork"):
 async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadCall | None = None) -> T:
     """Call a function of the user's in a worker thread; if the wait is cancelled, it runs on and its result is dropped.
 
-    What it has asked of models is cancelled then, see the rules above.
+    Its calls of models are cancelled then; see the rules above.
 
     Args:
         function: what to call.
         args: its arguments.
-        call: one for several calls that belong together, such as those that advance one iterator.
+        call: shared by related calls, such as those that advance one iterator.
 
     Raises:
-        RuntimeError: the system starts no thread, and none is running that could end.
+        RuntimeError: the system starts no thread, and none is running.
     """
     depth = _depth.get()
     places = _depths[depth]
@@ -242,10 +242,10 @@ async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadC
         def boxed(place: _Place = place, whole: ThreadCall = whole) -> tuple[T]:
             place.has_begun = True
             current_call.set(whole)
-            _depth.set(min(depth + 1, _DEEPEST))  # in the copy of the context that the thread runs in
+            _depth.set(min(depth + 1, _DEEPEST))  # in the thread's copy of the context
             try:
-                return (function(*args),)  # trio refuses a thread's result that is a coroutine
-            except GeneratorExit as error:  # in a generator that waits for this, it would look like its own close
+                return (function(*args),)  # trio rejects a coroutine as a thread's result
+            except GeneratorExit as error:  # to a generator that waits for this, it would look like its own close
                 raise RuntimeError("GeneratorExit was raised by a function that isn't a generator") from error
             finally:
                 place.end()
@@ -266,7 +266,7 @@ async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadC
 
 
 class ThreadWork:
-    """One call of a function of the user's in a worker thread: a wait for it may be cancelled and taken up again."""
+    """A user's function called in a worker thread; the wait for it may be cancelled and resumed."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
@@ -276,11 +276,11 @@ class ThreadWork:
         self._error: BaseException | None = None
 
     async def wait(self) -> None:
-        """Have the function called, once, and wait until it has returned; raises what it raises."""
+        """Call the function, once, and wait until it has returned; raises what it raises."""
         if not self._has_begun:
             await run_in_thread(self._call)
-        while not self._is_done:  # in the thread of a wait before this one
-            waiter = new_waiter()
+        while not self._is_done:  # in the thread of an earlier wait
+            waiter = create_waiter()
             with self._lock:
                 self._waiters.append(waiter)
             if not self._is_done:
@@ -295,7 +295,7 @@ class ThreadWork:
             self._has_begun = True
         try:
             self._function()
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+        except BaseException as error:  # noqa: BLE001 - it belongs to the waiting code
             self._error = error
         with self._lock:
             self._is_done, waiters = True, self._waiters
@@ -304,16 +304,16 @@ class ThreadWork:
 
 
 async def find_outcome(function: Callable[..., Any], *args: object) -> Any:
-    """Call a function of the user's, synchronous (in a worker thread) or not, and return what it comes to.
+    """Call a user's function, synchronous (in a worker thread) or not, and return its result.
 
     Raises:
-        RuntimeError: it raised a cancellation of its own, as when it awaits a task that was cancelled: as it is, that
-            would end everything around it in silence.
+        RuntimeError: it raised a cancellation of its own, for example by awaiting a cancelled task, which would
+            silently end everything around it.
     """
     try:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
             return await function(*args)
-        if inspect.isasyncgenfunction(function):  # making the generator runs none of its code
+        if inspect.isasyncgenfunction(function):  # creating the generator runs none of its code
             return function(*args)
         outcome = await run_in_thread(function, *args)
         return await outcome if isinstance(outcome, Awaitable) else outcome
@@ -323,10 +323,10 @@ async def find_outcome(function: Callable[..., Any], *args: object) -> Any:
         raise RuntimeError(f"{type(error).__name__} was raised, though nobody cancelled the call") from error
 
 
-async def together(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Make calls at the same time, and return their results in the order of the calls.
+async def run_together(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Run calls concurrently, and return their results in the order of the calls.
 
-    The first that raises ends the others, and its own exception comes out, never a group.
+    The first that raises cancels the others, and its own exception is raised, never a group.
     """
     waiting = list(calls)
     if len(waiting) == 1:
@@ -350,5 +350,5 @@ async def together(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
         if errors:
             raise errors[0]
     finally:
-        errors.clear()  # an error that held itself through its traceback would hold all that is in it
+        errors.clear()  # an error stored here would keep itself alive through its traceback
     return [results[number] for number in range(len(waiting))]

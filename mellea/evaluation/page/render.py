@@ -3,7 +3,7 @@
 Rules:
 
 - The page asks for nothing from anywhere and runs nothing; its policy says so.
-- Every text is escaped where it is put in, whoever it is from.
+- Every text is escaped where it is inserted, whatever its source.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Chat:
         Args:
             request: the body, its JSON, or what `chat_request` has read of it.
             owner: whose chat it is. Clients choose the ids of chats, so that a server with several users says here
-                who asks; nobody gets at the chats of another owner.
+                who asks; no owner can reach another's chats.
         """
         try:
             asked = request if isinstance(request, ChatRequest) else await self._read(request)
@@ -238,7 +238,7 @@ class Chat:
         """Return what answers, and what writes it.
 
         Raises:
-            UsageError: the request answers a question that nobody has asked.
+            UsageError: the request answers a question that wasn't asked.
         """
         message_id = asked.message_id or f"msg-{uuid.uuid4().hex}"
         make = partial(self._make_encoder, message_id=message_id, keep=partial(self._keep, chat))

@@ -1,7 +1,7 @@
-"""What events become: the parts of a UI message stream, in the order that its clients want.
+"""Converts events to the parts of a UI message stream, in the order that its clients need.
 
-Rules of the clients: a delta or an end comes after its start; what is said of a call comes after its input; a field is
-left out rather than `null`; a type that a version doesn't know ends the chat, so what is our own goes into `data-*`.
+Rules of the clients: a delta or an end follows its start; everything about a call follows its input; a field is
+omitted rather than `null`; an unknown type ends the chat, so our own types go into `data-*`.
 
 Source: `ai` 5.0.277, 6.0.326 and 7.0.173, `src/ui-message-stream/ui-message-chunks.ts`.
 """
@@ -52,13 +52,13 @@ _REASONS = {
 
 
 class PartWriter:
-    """Turns events into parts.
+    """Converts events to parts.
 
     Args:
         version: of the clients.
-        shows_text: whether the text is a part; not where typed values are shown in its place.
+        shows_text: whether the text is a part; not if typed values replace it.
         denied: the calls that a person has just declined.
-        calls: ids of calls in the message that this one goes on with, and what the clients know them by.
+        calls: ids of calls in the message that this one continues, and the clients' ids for them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PartWriter:
         self._open: Literal["text", "reasoning"] | None = None  # the kind of the part that is being written
         self._number = 0  # of the last text, reasoning or source
         self._is_in_step = self._is_step_empty = False
-        self.calls: dict[str, str] = dict(calls or {})  # the ids of calls, and what the clients know them by
+        self.calls: dict[str, str] = dict(calls or {})  # the ids of calls, and the clients' ids for them
         self._known = set(self.calls.values())  # those ids, for all steps
         self._known_before: set[str] = set()  # the attempt
         self._started: set[str] = set()  # calls that are being written
@@ -88,22 +88,22 @@ class PartWriter:
         return [] if write is None else write(self, event)
 
     def end(self) -> list[Part]:
-        """Return what closes the parts that are open."""
+        """Return the parts that close all open parts."""
         return self._end_step()
 
     def find_call(self, tool_call_id: str) -> str:
-        """Return what the clients know a call by."""
+        """Return the clients' id of a call."""
         return self.calls.get(tool_call_id, tool_call_id)
 
     # -- attempts -------------------------------------------------------------------------------------
 
     def begin_attempt(self) -> list[Part]:
-        """Return what begins a step of its own, which `reset` can take back."""
+        """Return the parts that start a step, which `reset` can retract."""
         self._known_before = set(self._known)
         return [*([] if self._is_step_empty else self._end_step()), *self._enter_step()]
 
     def reset(self) -> list[Part]:
-        """Return what takes everything back since the attempt began."""
+        """Return the parts that retract everything since the attempt started."""
         self._open, self._is_step_empty = None, True
         self._known = set(self._known_before)
         self._started.clear()
@@ -165,7 +165,7 @@ class PartWriter:
         return [] if kind is None else [{"type": f"{kind}-end", "id": self._id}]
 
     def _write_content(self) -> list[Part]:
-        """Make place for a part of another kind."""
+        """Close open parts of other kinds."""
         parts = [*self._close(), *self._enter_step()]
         self._is_step_empty = False
         return parts
@@ -205,7 +205,7 @@ class PartWriter:
             return [{"type": "tool-output-denied", **part}]
         part = {**part, **_say_executed(output.is_builtin)}
         if output.is_error:
-            # As it is: a model's preserved thinking may be bound to the very text that it has read.
+            # Unchanged: a model's preserved thinking may depend on the exact text that it has read.
             return [{"type": "tool-output-error", **part, "errorText": _find_text(output)}]
         return [{"type": "tool-output-available", **part, "output": dump_output(output)}]
 
@@ -220,7 +220,7 @@ class PartWriter:
         return [{"type": "data-nested", "data": {"toolCallId": call, **data}, "transient": True}]
 
     def _name_call(self, tool_call_id: str) -> str:
-        """Give a call an id that no other call in the message has."""
+        """Give a call a unique id within the message."""
         name, number = tool_call_id, 1
         while name in self._known:
             number += 1
@@ -269,14 +269,14 @@ _WRITERS: Mapping[type[Event], Any] = {
 
 
 def dump_output(output: ToolOutput) -> Any:
-    """Return a tool's result as a JSON value; texts and files as the AI SDK has them in a tool's content."""
+    """Return a tool's result as a JSON value; texts and files in the AI SDK's form of tool content."""
     if output.is_value:
         return json_value(output.result, serialize_unknown=True)
     return {"type": "content", "value": [_dump_block(block) for block in output.parts]}
 
 
 def dump_usage(usage: Usage) -> Part:
-    """Return the tokens that are known, as the AI SDK calls them."""
+    """Return the known token counts, by the AI SDK's names."""
     named = {
         "inputTokens": usage.input_tokens,
         "outputTokens": usage.output_tokens,

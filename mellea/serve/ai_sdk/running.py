@@ -1,11 +1,11 @@
-"""An answer that is written whether or not a client reads it, so that readers may leave, come back and come late.
+"""An answer that is written whether or not a client reads it, so that readers may leave, return and join late.
 
 Rules:
 
-- The answer is a response whose bytes go into a log. It works in a task of its own, on the loop where it began.
+- The answer is a response whose bytes go into a log. It has its own task, on the loop where it started.
 - Every reader gets the whole log from its beginning.
-- If nobody has read it for a while, it is stopped. So it is by `stop`; readers get the end that says so.
-- Once it has ended it is kept for that while, unless a reader has got all of it.
+- It is stopped after a while without readers, or by `stop`; readers get the corresponding end.
+- After its end it is kept for the same while, unless a reader has read all of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["LogReader", "RunningAnswer"]
 _log = logging.getLogger("mellea.serve")
 
 _FIRST_SECONDS = 2.0
-"""How long its first reader may take to come, at least."""
+"""The least time to wait for its first reader."""
 
 _LARGEST_ANSWER = 64 * 2**20
 """Bytes of an answer; one that gets longer fails."""
@@ -52,13 +52,13 @@ class RunningAnswer:
         self._is_read_elsewhere = False
         self._was_read = False  # to its end
         self._news = anyio.Event()  # something was written
-        self._moved = anyio.Event()  # somebody has come or left
+        self._moved = anyio.Event()  # a reader has joined or left
         self._scope: anyio.CancelScope | None = None
         self._is_stopped = False
         self._task: Detached | None = None
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start, on the running loop."""
         self._task = launch(self._run, self._end)
 
     def stop(self) -> None:
@@ -73,21 +73,21 @@ class RunningAnswer:
 
     @property
     def is_read(self) -> bool:
-        """Whether somebody reads it now."""
+        """Whether there is a reader now."""
         return self._readers > 0 or self._is_read_elsewhere
 
     def count(self, readers: int = 0, *, elsewhere: bool | None = None) -> None:
-        """Note that readers come or leave, here or in other processes."""
+        """Count readers that join or leave, here or in other processes."""
         self._readers += readers
         if elsewhere is not None:
             self._is_read_elsewhere = elsewhere
             self._tell()
-        # A new event each time, so that none has to be cleared while somebody still waits for it.
+        # A new event each time, so that none has to be cleared while something still waits for it.
         moved, self._moved = self._moved, anyio.Event()
         moved.set()
 
     def news(self) -> anyio.Event:
-        """Return what is set when something is written, or it has ended."""
+        """Return the event that is set when something is written, or it has ended."""
         return self._news
 
     async def _run(self) -> None:
@@ -98,15 +98,15 @@ class RunningAnswer:
                     # It may have been stopped between its launch and this line.
                     if self._is_stopped:
                         self._scope.cancel()
-                    # No client that could leave: readers of the log come and go without the response knowing.
+                    # No client that could leave: readers of the log come and go independently of the response.
                     await self._response({"type": "http"}, _wait_forever, self._take)
                 self._end()
-                # Readers that come late still find the end.
+                # Late readers still find the end.
                 await self._keep()
                 group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
             raise
-        except Exception:  # noqa: BLE001 - a task of its own, out of which nothing may come
+        except Exception:  # noqa: BLE001 - a detached task, from which nothing may escape
             _log.exception("an answer was lost")
         finally:
             self.is_over = True
@@ -119,13 +119,13 @@ class RunningAnswer:
             return
         self._size += len(piece)
         if self._size > _LARGEST_ANSWER:
-            raise OSError("the answer is too long")  # which stops the model, as a client that is gone does
+            raise OSError("the answer is too long")  # which stops the model, like a client that has left
         self.pieces.append(piece)
         self._tell()
 
     async def _watch(self) -> None:
-        """Stop it when nobody reads it any more."""
-        # A client needs a moment to come, even where nobody is to be waited for afterwards.
+        """Stop it when there are no more readers."""
+        # A client needs a moment to connect, even if later absences aren't tolerated.
         grace = max(self._grace, _FIRST_SECONDS)
         while not self.has_ended:
             with anyio.move_on_after(grace):
@@ -139,13 +139,13 @@ class RunningAnswer:
                 await self._moved.wait()
 
     def note_end(self) -> None:
-        """Note that a reader has got all of it."""
+        """Record that a reader has read all of it."""
         self._was_read = True
         self._tell()
 
     async def _keep(self) -> None:
         """Wait until it may be forgotten."""
-        # A client that lost its connection just before the end comes back, and should find the answer.
+        # A client that lost its connection just before the end returns, and should find the answer.
         with anyio.move_on_after(self._grace):
             while not self._was_read or self._is_read_elsewhere:
                 await self._news.wait()
@@ -169,7 +169,7 @@ class LogReader(AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         answer = self._answer
-        # Counted at the first read: a reader that is made and never used mustn't keep the answer going.
+        # Counted at the first read: an unused reader mustn't keep the answer running.
         if not self._is_reading and not self._has_left:
             self._is_reading = True
             answer.count(1)
@@ -179,7 +179,7 @@ class LogReader(AsyncIterator[bytes]):
                 raise StopAsyncIteration
             await answer.news().wait()
         pieces = answer.pieces[self._next :]
-        # All that is there in one piece, so a late reader catches up in one step.
+        # Everything so far in one piece, so that a late reader catches up in one step.
         self._next += len(pieces)
         return b"".join(pieces)
 

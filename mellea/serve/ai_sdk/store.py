@@ -1,11 +1,11 @@
-"""What several workers of a server have to know of each other's chats, in an SQLite file.
+"""Shares chats between the workers of a server, in an SQLite file.
 
 Rules:
 
-- The worker that writes an answer copies its log into the file as it grows, says that it is alive, and checks whether
-  somebody wants it stopped or reads it.
-- A worker whose process has died says nothing any more: its answers count as broken off.
-- A state that waits for approvals is taken once, by whoever comes first.
+- The worker that writes an answer copies its growing log into the file, marks itself as alive, and checks whether the
+  answer should be stopped and has readers.
+- A worker whose process has died sends no more signs of life: its answers count as interrupted.
+- A state that waits for approvals is taken once, by the first request.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mellea.serve.server_file import drop_oldest, open_server_file
 __all__ = ["ChatStore", "LogPage", "Waiting"]
 
 DEAD_SECONDS = 10.0
-"""After so long without a word from its worker an answer counts as broken off."""
+"""How long after its worker's last sign of life an answer counts as interrupted."""
 
 _READ_SECONDS = 3.0
-"""How long a look of a reader in another process counts."""
+"""How long a read in another process counts."""
 
 _WAIT_SECONDS = 24 * 3600.0
 """How long a run waits for approvals."""
@@ -39,7 +39,7 @@ _LARGEST_PAGE = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that waits: its state as JSON, and what the clients know its calls by."""
+    """A suspended run: its state as JSON, and the clients' ids of its calls."""
 
     state: str
     calls: Mapping[str, str]
@@ -51,8 +51,8 @@ class LogPage:
 
     Attributes:
         answer: the answer's id.
-        data: what comes next.
-        number: where to go on.
+        data: the next data.
+        number: the next position.
         has_ended: whether nothing comes after it.
         is_broken: whether its worker has died.
     """
@@ -75,21 +75,21 @@ class ChatStore:
         self._database = open_server_file(path)
 
     def begin(self, chat: str, answer: str) -> None:
-        """Note that an answer begins, in place of the chat's last one."""
+        """Record the start of an answer, replacing the chat's last one."""
         with self._database.write() as connection:
-            # A chat has one answer. Whoever wrote the one before finds out at its next write, and stops.
+            # A chat has one answer. The previous one's writer notices at its next write, and stops.
             self._forget(connection, chat)
             connection.execute("INSERT INTO answers VALUES (?, ?, ?, 0, 0, 0)", (chat, answer, time.time()))
 
     def write(self, chat: str, answer: str, number: int, data: bytes, has_ended: bool) -> tuple[bool, bool]:
-        """Add to an answer's log, and say that its worker is alive.
+        """Append to an answer's log, and mark its worker as alive.
 
         Returns:
-            Whether it is to be stopped, and whether somebody reads it in another process.
+            Whether to stop it, and whether it has readers in other processes.
         """
         now = time.time()
         with self._database.write() as connection:
-            # One statement says that it lives and asks what is wanted, as this happens every 50 ms for each answer.
+            # One statement for the sign of life and the query, since this happens every 50 ms for each answer.
             found = connection.execute(
                 "UPDATE answers SET alive = ?, has_ended = ? WHERE chat = ? AND answer = ? RETURNING is_stopped, read",
                 (now, has_ended, chat, answer),
@@ -101,24 +101,24 @@ class ChatStore:
             return bool(found[0]), now - found[1] < _READ_SECONDS
 
     def stop(self, chat: str) -> bool:
-        """Ask for an answer to be stopped; whether there is one."""
+        """Request that an answer be stopped; returns whether there is one."""
         with self._database.write() as connection:
-            # An answer of a dead worker can't be stopped any more, and nobody should wait for it.
+            # An answer of a dead worker can't be stopped, so there is nothing to wait for.
             stop = "UPDATE answers SET is_stopped = 1 WHERE chat = ? AND NOT has_ended AND alive > ?"
             return connection.execute(stop, (chat, time.time() - DEAD_SECONDS)).rowcount > 0
 
     def read(self, chat: str, answer: str | None = None, number: int = 0) -> LogPage | None:
-        """Return what comes next in the log of a chat's answer.
+        """Return the next part of the log of a chat's answer.
 
         Args:
             chat: the chat.
             answer: the answer that is read; by default the chat's last one.
-            number: where to go on.
+            number: the next position.
 
         Returns:
             `None` if there is no such answer.
         """
-        # A write, as the reader leaves word that it reads; the writer keeps an answer going because of that.
+        # A write, since the reader records that it reads, for which the writer keeps the answer running.
         with self._database.write() as connection:
             now = time.time()
             found = connection.execute(
@@ -153,7 +153,7 @@ class ChatStore:
             connection.execute("DELETE FROM waiting WHERE until < ?", (time.time(),))
 
     def keep(self, chat: str, waiting: Waiting) -> None:
-        """Keep the state of a run that waits, in place of the chat's last one."""
+        """Store the state of a suspended run, replacing the chat's last one."""
         with self._database.write() as connection:
             calls = json.dumps(dict(waiting.calls))
             size = len(waiting.state) + len(calls)
@@ -162,9 +162,9 @@ class ChatStore:
             drop_oldest(connection, "waiting", "until", _MOST_WAITING, _LARGEST_WAITING)
 
     def take(self, chat: str) -> Waiting | None:
-        """Take the state of the run that waits in a chat; nobody else gets it."""
+        """Take the state of a chat's suspended run, exclusively."""
         with self._database.write() as connection:
-            # Deleted and returned in one statement, so two workers never go on with the same run.
+            # Deleted and returned in one statement, so two workers never continue the same run.
             found = connection.execute(
                 "DELETE FROM waiting WHERE chat = ? RETURNING state, calls, until", (chat,)
             ).fetchone()

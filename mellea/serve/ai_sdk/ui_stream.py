@@ -2,9 +2,9 @@
 
 Rules:
 
-- Every ending has `[DONE]`. Before it stands `finish` where it went well, `error` where it failed, without a `finish`
-  after it, and `abort` where somebody has stopped it. To the clients a stream without all that looks complete.
-- A run that waits for approvals asks for them, with a signature if there is a secret, and finishes with `tool-calls`.
+- Every ending has `[DONE]`. It follows `finish` after a success, `error` after a failure, without a `finish` after
+  it, and `abort` after a stop. Without these a stream looks complete to clients.
+- A run that waits for approvals requests them, with a signature if there is a secret, and finishes with `tool-calls`.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class UiEncoder(Encoder):
         error_text: makes the text of an error.
         shows_attempts: whether clients are notified of rejected attempts.
         denied: the calls that a person has just declined.
-        calls: ids of calls in the message that this one goes on with, and what the clients know them by.
-        keep: called, and awaited, with a run that waits and such ids, before the client is asked.
+        calls: ids of calls in the message that this one continues, and the clients' ids for them.
+        keep: called, and awaited, with a suspended run and such ids, before the client is asked.
 
     Raises:
         UsageError: an argument is wrong.
@@ -106,7 +106,7 @@ class UiEncoder(Encoder):
         self._is_sent, self._sent_at = True, -_DATA_SECONDS
 
     def read(self, source: ServedStream) -> Sequence[AsyncIterator[Any]]:
-        """Read the events, and the partial objects where they are sent."""
+        """Read the events, and the partial objects if they are sent."""
         return [source.events()] if self._data is None else [source.events(), source.partials()]
 
     def feed(self, value: Any) -> bytes:
@@ -115,18 +115,18 @@ class UiEncoder(Encoder):
         return self._write(parts)
 
     async def settle(self, ending: Ending) -> None:
-        """Keep a run that waits."""
+        """Store a suspended run."""
         if ending.pending is not None and self._keep is not None:
             await self._keep(ending.pending, self._writer.calls)
 
     def finish(self, ending: Ending) -> bytes:
-        """Return what says how it has ended, and the end mark."""
+        """Encode the ending and the end mark."""
         if ending.error is not None:
             said = describe_error(ending.error, self._error_text)
             return self._write([{"type": "error", "errorText": said}]) + DONE
         if ending.is_stopped:
             return self._write([{"type": "abort"}]) + DONE
-        # The last partial object may have been held back by the pace.
+        # The last partial object may have been held back by the rate limit.
         parts = [] if self._is_sent else [self._write_partial()]
         if ending.pending is not None:
             parts += self._ask(ending.pending)
@@ -155,7 +155,7 @@ class UiEncoder(Encoder):
     def _feed_partial(self, partial: Any) -> list[Part]:
         self._shown, self._is_sent = partial, False
         now = anyio.current_time()
-        # Each is sent whole, so a long object at full speed would cost the square of its length.
+        # Each is sent in full, so a long object at full speed would cost quadratic time.
         if not partial.is_complete and now - self._sent_at < _DATA_SECONDS:
             return []
         self._sent_at = now
@@ -171,14 +171,14 @@ class UiEncoder(Encoder):
         return [self._ask_for(pending, question) for question in pending.questions if question.kind == "approval"]
 
     def _ask_for(self, pending: Pending, question: Question) -> Part:
-        # A question of a sub-agent is about a call that the clients don't know; they know the one that runs it.
+        # A sub-agent's question is about a call that the clients don't know; they know the outer one.
         call = pending.state.calls.get(question.id.partition("/")[0], question.call)
         name, asked = self._writer.find_call(call.tool_call_id), approval_id(pending, question)
         tool_input = json_value(dict(call.tool_args))
         told: Part = {"toolCallId": name}
         if self._secret is not None:
             told["signature"] = sign_approval(self._secret, asked, name, call.tool_name, tool_input)
-        # Version 5 has no part for this, so a data part carries all that has to come back.
+        # Version 5 has no part for this, so a data part carries everything that has to be sent back.
         if self._version > 5:
             return {"type": "tool-approval-request", "approvalId": asked, **told, "reason": question.text}
         told |= {"toolName": call.tool_name, "input": tool_input, "reason": question.text}
@@ -192,8 +192,8 @@ def _is_name(name: Any) -> bool:
 
 
 def approval_id(pending: Pending, question: Question) -> str:
-    """Return the id of an approval: of the state of the run, which nobody can guess, and of the question."""
-    # The state's id changes with each state, so an approval of an earlier question fits none of the later ones.
+    """Return the id of an approval: the unguessable id of the run's state, and the question's."""
+    # The state's id changes with each state, so an earlier approval never matches a later question.
     return f"{pending.id}:{question.id}"
 
 
@@ -211,27 +211,26 @@ def ui(
     keep_alive: float = KEEP_ALIVE_SECONDS,
     stall: float = STALL_SECONDS,
 ) -> StreamResponse:
-    """Make a response in the UI message stream of the AI SDK, which `useChat` and its relatives read.
+    """Make a response in the UI message stream of the AI SDK, for `useChat` and related clients.
 
-    It is a response of Starlette's and FastAPI's where these are installed, and an ASGI application anywhere. When the
-    client leaves, the model is stopped. Attempts of a strategy are shown live to version 7, which can take them back;
-    the others get what is accepted.
+    It is a Starlette response, also for FastAPI, if Starlette is installed, and always an ASGI application. When the
+    client leaves, the model is stopped. Version 7 shows the attempts of a strategy live, since it can retract them;
+    the others only get the accepted one.
 
     Args:
         stream: a thunk, a stream of a session, a function or an agent, or an iterator of texts or events.
         version: the major version of the clients' package `ai`: 5, 6 or 7.
         data: a name; the typed result is sent as parts `data-NAME` while it is written, in place of its text.
         message_id: the id of the message; by default the client chooses one.
-        metadata: metadata of the message, from its beginning; at its end come `model` and `usage`.
-        secret: signs questions about approvals; by default `MELLEA_SECRET` of the environment.
+        metadata: metadata of the message, from its beginning; `model` and `usage` are added at its end.
+        secret: signs questions about approvals; by default `MELLEA_SECRET` from the environment.
         shows_attempts: whether clients are notified of rejected attempts, in transient parts `data-attempt` with the
             number, the requirement and the reason.
-        error_text: makes the text that the client gets of an error, such as `str`; by default it is told no more than
-            that there was one. The log of `mellea.serve` has the error. Errors of tools are sent as the model reads
-            them.
-        headers: more headers.
+        error_text: makes the text of an error for the client, such as `str`; by default it only learns that there was
+            one. The log of `mellea.serve` has the error. Errors of tools are sent as the model reads them.
+        headers: additional headers.
         keep_alive: seconds of silence after which a comment is sent as a keep-alive.
-        stall: seconds that a client may take nothing before it counts as gone.
+        stall: seconds without reading after which a client counts as gone.
 
     Raises:
         UsageError: an argument is wrong.

@@ -1,4 +1,4 @@
-"""Reading a request for a chat completion: messages, the client's tools, options, and the form of the answer.
+"""Reads a request for a chat completion: messages, the client's tools, options, and the format of the answer.
 
 Source: OpenAI's API reference, "Create chat completion", and the types of the package `openai` 3.57 (2026-11).
 """
@@ -33,10 +33,10 @@ class CompletionRequest:
     """A request for a chat completion.
 
     Args:
-        model: which model is asked.
-        asked: what it is asked.
-        choices: how many answers are wanted.
-        is_stream: whether they are wanted as they are written.
+        model: the model's id.
+        asked: the request to the model.
+        choices: how many answers are requested.
+        is_stream: whether they are streamed.
         has_usage: whether a stream ends with the usage.
     """
 
@@ -58,7 +58,7 @@ def read_chat_request(body: Any) -> CompletionRequest:
     if not 0 < len(messages) <= _MOST_MESSAGES:
         raise ApiError(400, f"messages takes 1 to {_MOST_MESSAGES} messages, not {len(messages)}", param="messages")
     choices = fields.get("n", int)
-    # Each choice is a request of its own to the model, so a client could multiply its cost by any number.
+    # Each choice is a separate request to the model, so a client could multiply its cost by any number.
     if choices is not None and not 0 < choices <= _MOST_CHOICES:
         raise fields.refuse("n", f"an integer from 1 to {_MOST_CHOICES}")
     usage = fields.inner("stream_options")
@@ -88,7 +88,7 @@ def _read_message(fields: Fields) -> Message:
         # Some clients send no arguments for a function that takes none.
         raw = function.get("arguments", str) or ""
         blocks.append(parse_tool_call(call.need("id", str), function.need("name", str), raw))
-    # What the model refused to say belongs to the conversation like any other answer.
+    # A refusal belongs to the conversation like any other answer.
     if refusal := fields.get("refusal", str):
         blocks.append(CBlock(refusal))
     return Message(role, blocks)
@@ -167,7 +167,7 @@ def read_data_url(url: str, place: str) -> tuple[str, bytes]:
         ApiError: it is another URL, or damaged.
     """
     head, comma, data = url.partition(",")
-    # Base64 alone: a data: URL in percent encoding has no known length before it is decoded.
+    # Only base64: the length of a percent-encoded data: URL is unknown before decoding.
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         raise ApiError(400, f"{place} has to be a data: URL in base64; {_NO_FETCH}", param=place)
     return head.removeprefix("data:").removesuffix(";base64"), _decode(data, place)
@@ -175,7 +175,7 @@ def read_data_url(url: str, place: str) -> tuple[str, bytes]:
 
 def _decode(data: str, place: str) -> bytes:
     try:
-        # `validate`, as Python otherwise drops what isn't base64, and a damaged file would reach the model.
+        # `validate`, since Python otherwise drops invalid characters, and a damaged file would reach the model.
         return base64.b64decode(data, validate=True)
     except binascii.Error as error:
         raise ApiError(400, f"{place} is not valid base64: {error}", param=place) from None
@@ -201,14 +201,14 @@ def _stop(fields: Fields, name: str) -> Any:
 
 def _read_effort(fields: Fields, name: str) -> Any:
     value = fields.get(name, str)
-    # "none" turns thinking off; every other word is a level that the provider checks.
+    # "none" turns thinking off; the provider checks every other level.
     return False if value == "none" else value
 
 
 _OPTIONS: Mapping[str, tuple[str, Read]] = {
     "temperature": (ModelOption.TEMPERATURE, _read_number),
     "top_p": (ModelOption.TOP_P, _read_number),
-    # The old and the new name; where both are sent, the later in this table wins.
+    # The old and the new name; if both are sent, the later in this table wins.
     "max_tokens": (ModelOption.MAX_NEW_TOKENS, _read_integer),
     "max_completion_tokens": (ModelOption.MAX_NEW_TOKENS, _read_integer),
     "seed": (ModelOption.SEED, _read_integer),
@@ -216,7 +216,7 @@ _OPTIONS: Mapping[str, tuple[str, Read]] = {
     "frequency_penalty": (ModelOption.FREQUENCY_PENALTY, _read_number),
     "presence_penalty": (ModelOption.PRESENCE_PENALTY, _read_number),
     "reasoning_effort": (ModelOption.THINKING, _read_effort),
-    "top_k": (ModelOption.TOP_K, _read_integer),  # not OpenAI's, but what vLLM and others take
+    "top_k": (ModelOption.TOP_K, _read_integer),  # not OpenAI's, but accepted by vLLM and others
     "min_p": (ModelOption.MIN_P, _read_number),
 }
 
@@ -226,7 +226,7 @@ def read_options(fields: Fields, table: Mapping[str, tuple[str, Read]]) -> dict[
 
     Args:
         fields: the request.
-        table: for each of its fields the option, and how it is read.
+        table: the option for each of its fields, and how to read it.
 
     Raises:
         ApiError: one of them is wrong.
@@ -249,12 +249,12 @@ def read_options(fields: Fields, table: Mapping[str, tuple[str, Read]]) -> dict[
 
 
 def read_tool_choice(fields: Fields) -> Any:
-    """Return which tools have to be called, as the option `tool_choice` takes it, in either format's form.
+    """Return which tools have to be called, for the option `tool_choice`, from either format.
 
     Raises:
         ApiError: it is something else.
     """
-    # Chat completions nest the function's name, responses don't; both forms are read for either.
+    # Chat completions nest the function's name, responses don't; both forms are accepted for either.
     value = fields.data.get("tool_choice")
     if value is None or value in ("auto", "none", "required"):
         return value

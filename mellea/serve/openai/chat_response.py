@@ -1,4 +1,4 @@
-"""Writing chat completions: a whole one, or its chunks as they come.
+"""Writes chat completions: a complete one, or its chunks.
 
 Source: OpenAI's API reference, "The chat completion chunk object", and what the stream reader of the package `openai`
 3.57 needs (2026-11): the first delta of a choice has the role; a call's id and name come once; the same `created` in
@@ -45,7 +45,7 @@ _FINISH: Mapping[FinishReason, str] = {
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
-    """Return tokens in the form of chat completions; what nobody has counted is 0, as clients expect numbers."""
+    """Return tokens in the form of chat completions; unknown counts are 0, since clients expect numbers."""
     written, read = usage.output_tokens or 0, usage.input_tokens or 0
     return {
         "prompt_tokens": read,
@@ -59,11 +59,11 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 def write_citation(source: Source, place: int) -> dict[str, Any]:
     """Return a source that the answer cites, in the form of chat completions.
 
-    Providers say at which place they cite it, not which words: the citation stands where it came.
+    Providers say where they cite it, not which words: the citation is at the position where it arrived.
 
     Args:
         source: has an address.
-        place: how long the text was when it came.
+        place: the length of the text when it arrived.
     """
     url = source.url or ""
     cited = {"url": url, "title": source.title or url, "start_index": place, "end_index": place}
@@ -71,7 +71,7 @@ def write_citation(source: Source, place: int) -> dict[str, Any]:
 
 
 def write_url(file: FileEvent) -> str:
-    """Return the address of a file: its own, or one that has its data."""
+    """Return the URL of a file: its own, or a data URL."""
     return file.url or f"data:{file.media_type};base64,{base64.b64encode(file.data or b'').decode()}"
 
 
@@ -91,7 +91,7 @@ class Choice(Event):
 
 
 class _Writer:
-    """Turns the events of one answer into deltas."""
+    """Converts the events of one answer to deltas."""
 
     def __init__(self) -> None:
         self._calls: dict[str, int] = {}
@@ -116,7 +116,7 @@ class _Writer:
                 return self._add("annotations", write_citation(event.source, self._length))
             case FileEvent() if event.media_type.startswith("image/"):
                 return self._add("images", {"type": "image_url", "image_url": {"url": write_url(event)}})
-            case ReasoningDelta():  # not OpenAI's, but what its clients have come to read
+            case ReasoningDelta():  # not OpenAI's, but read by its clients
                 return {"reasoning_content": event.chunk} if event.chunk else None
             case ToolStart():
                 return self._begin_call(event.tool_call_id, event.tool_name)
@@ -126,10 +126,10 @@ class _Writer:
             case ToolEnd():
                 return self._end_call(event)
             case UsageEvent():
-                # Merged and not added: providers repeat the usage of one answer as it grows.
+                # Merged, not added: providers repeat the growing usage of one answer.
                 self.usage = self.usage.merge(event.usage)
             case StreamEnd():
-                # A reason that OpenAI doesn't have would fail the types of its client.
+                # An unknown reason would break the types of OpenAI's client.
                 self.finish_reason = _FINISH.get(event.finish_reason, "stop")
         return None
 
@@ -146,7 +146,7 @@ class _Writer:
         return {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
 
     def _continue_call(self, id: str, chunk: str) -> dict[str, Any] | None:
-        # A delta for a call that wasn't begun has no index that a client could put it at.
+        # A delta for an unknown call has no index for clients.
         if not chunk or id not in self._calls:
             return None
         return {"tool_calls": [{"index": self._calls[id], "function": {"arguments": chunk}}]}
@@ -164,7 +164,7 @@ class _Writer:
 
 
 class ChatFold:
-    """Puts a whole chat completion together.
+    """Assembles a complete chat completion.
 
     Args:
         model: the id of the model.
@@ -185,14 +185,14 @@ class ChatFold:
             self._deltas[choice.index].append(delta)
 
     def delta(self, choice: Choice) -> dict[str, Any] | None:
-        """Return the delta of an event, for a stream, of which no whole completion is made."""
+        """Return the delta of an event, for a stream."""
         return self._writers[choice.index].write(choice.event)
 
     def finish_reason(self, index: int) -> str:
         """Return why an answer has ended."""
         writer = self._writers[index]
         reason = writer.finish_reason or "stop"
-        return "tool_calls" if writer.has_calls and reason == "stop" else reason  # not of calls that were cut off
+        return "tool_calls" if writer.has_calls and reason == "stop" else reason  # not for truncated calls
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -213,7 +213,7 @@ class ChatFold:
 
 
 def _join(deltas: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the message that deltas make."""
+    """Join deltas to a message."""
     texts: dict[str, list[str]] = {}
     calls: list[tuple[dict[str, Any], list[str]]] = []
     for delta in deltas:
@@ -249,11 +249,11 @@ class ChatEncoder(Encoder):
         fold: has the ids, and counts.
         choices: how many answers there are.
         has_usage: whether the usage is written at the end.
-        answers: what is read: all of them at the same time, and none ahead of what its client takes.
+        answers: the answers to read, all at the same time, and none ahead of its client.
     """
 
     opening: ClassVar[bytes] = b""
-    begins_at_once: ClassVar[bool] = False  # an error before the first token has a status of its own
+    begins_at_once: ClassVar[bool] = False  # an error before the first token has its own status
 
     def __init__(
         self, fold: ChatFold, choices: int, *, has_usage: bool, answers: Sequence[AsyncIterator[Event]]
@@ -274,7 +274,7 @@ class ChatEncoder(Encoder):
         return b"" if delta is None else self._begin(value.index) + self._write(value.index, delta)
 
     def finish(self, ending: Ending) -> bytes | None:
-        """Return the last chunks and the end mark; if it was stopped, nothing, so that the client can tell."""
+        """Encode the last chunks and the end mark; after a stop nothing, so that the client can tell."""
         # No end mark either: without it, clients know that the answer is incomplete.
         if ending.is_stopped:
             return None
@@ -289,7 +289,7 @@ class ChatEncoder(Encoder):
         return written + DONE
 
     def refuse(self, error: BaseException) -> Refusal:
-        """Return what is answered if nothing was written yet."""
+        """Return the response if nothing has been written yet."""
         return refuse(error)
 
     @property

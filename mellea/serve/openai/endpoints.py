@@ -1,4 +1,4 @@
-"""The endpoints of OpenAI's API: what is done for each request, and what is answered."""
+"""The endpoints of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from mellea.core.events import Event
 from mellea.core.messages import Message
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.serve.json_response import respond_json
 from mellea.serve.openai.chat_request import read_chat_request
 from mellea.serve.openai.chat_response import ChatEncoder, ChatFold, Choice
@@ -30,14 +30,14 @@ class OpenAIEndpoints:
     """Models, chat completions and responses.
 
     Args:
-        models: what is served, by its id.
+        models: the served models, by id.
         store: keeps responses.
     """
 
     def __init__(self, models: Mapping[str, ServedModel], store: ResponseStore) -> None:
         self._models = models
         self._store = store
-        # When the server was started, as programs have no date of their own.
+        # The server's start time, since programs have no creation date.
         self._created = int(time.time())
 
     # -- models ---------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ class OpenAIEndpoints:
     def _find(self, id: str) -> ServedModel:
         model = self._models.get(id)
         if model is None:
-            # Not all of them: the list of a large server would fill the client's terminal.
+            # Not all of them: a long list would fill the client's terminal.
             known = ", ".join(map(repr, list(self._models)[:10]))
             said = f"the model {id[:100]!r} doesn't exist; this server has {known}"
             raise ApiError(404, said, param="model", code="model_not_found")
@@ -85,8 +85,8 @@ class OpenAIEndpoints:
                 async for event in answer:
                     fold.feed(Choice(index, event))
 
-        # At the same time, as nobody sees them before all are complete.
-        await together([_call(read, index, answer) for index, answer in enumerate(answers)])
+        # Concurrently, since the response needs all of them.
+        await run_together([_call(read, index, answer) for index, answer in enumerate(answers)])
         return respond_json(fold.write())
 
     # -- responses ------------------------------------------------------------------------------------
@@ -100,8 +100,7 @@ class OpenAIEndpoints:
         """
         request = read_response_request(body)
         model = self._find(request.model)
-        # The earlier messages without their instructions, which OpenAI doesn't carry over to the next response
-        # either.
+        # The earlier messages without their instructions, which OpenAI doesn't carry over either.
         earlier = await self._find_earlier(request)
         said = (*earlier, *request.messages)
         system = () if request.instructions is None else (Message("system", request.instructions),)
@@ -110,7 +109,7 @@ class OpenAIEndpoints:
         written = self._write_response(model.answer(asked), fold, request, said)
         if request.is_stream:
             return StreamResponse(written, ResponseEncoder(fold))
-        # Read to its end, since writing is what fills the fold, and stores the response.
+        # Read to its end, since writing fills the fold, and stores the response.
         async for _ in written:
             pass
         return respond_json(fold.write(fold.status))
@@ -133,7 +132,8 @@ class OpenAIEndpoints:
         request: ResponseRequest,
         said: tuple[Message, ...],
     ) -> AsyncGenerator[Written, None]:
-        """Write the events of a response; it is kept before its end is told, so that it can be continued at once."""
+        """Write the events of a response; it is stored before its end is sent, so that it can be continued
+        immediately."""
         async with aclosing(answer):
             async for event in answer:
                 for written in fold.feed(event):
@@ -173,7 +173,7 @@ def _make_not_kept_error(id: str) -> ApiError:
 
 
 class _Answers(AsyncIterator[Event]):
-    """Several answers as one source, which a response stops together; its encoder reads them side by side."""
+    """Several answers as one source, which a response stops together; its encoder reads them in parallel."""
 
     def __init__(self, answers: Sequence[AsyncGenerator[Event, None]]) -> None:
         self._answers = answers
@@ -182,7 +182,7 @@ class _Answers(AsyncIterator[Event]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Stop all of them; that one fails to stop leaves none of the others running."""
+        """Stop all of them, even if one fails to stop."""
         async with AsyncExitStack() as stack:
             for answer in self._answers:
                 stack.push_async_callback(answer.aclose)

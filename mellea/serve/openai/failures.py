@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients know them: a status, and an object with a message, a type, a parameter and a code.
+"""Errors in OpenAI's format: a status, and an object with a message, a type, a parameter and a code.
 
 Source: the errors that the package `openai` 3.57 makes of responses (2026-11).
 """
@@ -29,15 +29,15 @@ __all__ = ["ApiError", "refuse", "to_api_error"]
 
 @dataclass
 class ApiError(Exception):
-    """What a request is answered with when it fails.
+    """The response to a failed request.
 
     Args:
         status: the HTTP status.
         message: what is wrong and what to do.
-        type: OpenAI's word for the kind of error.
+        type: OpenAI's type of error.
         param: the field of the request that is wrong.
-        code: a word for programs.
-        headers: more headers of the answer.
+        code: a machine-readable code.
+        headers: additional headers of the response.
     """
 
     status: int
@@ -60,16 +60,16 @@ _ELSEWHERE = "see the server's log for the error"
 
 
 def to_api_error(error: BaseException) -> ApiError:
-    """Return what a client is told of an error: what is wrong with its request, and of everything else no details."""
+    """Convert an error for a client: what is wrong with its request, but no details of anything else."""
     match error:
         case ApiError():
             return error
-        # Of our own errors, these are about what the client has sent, so it may read them.
+        # These errors of ours are about the client's own data, so it may see them.
         case UnsupportedError():
             return ApiError(400, str(error), code="unsupported")
         case UsageError():
             return ApiError(400, str(error))
-        # The provider's words stay here: they may name the account, or the model behind a program.
+        # The provider's message isn't passed on: it may name the account, or the model behind a program.
         case RateLimitError():
             return _retry_later(429, "the model's provider limits the rate of requests", "rate_limit_error", error)
         case OverloadedError():
@@ -78,7 +78,7 @@ def to_api_error(error: BaseException) -> ApiError:
             return ApiError(504, f"the model's provider took too long to answer; {_ELSEWHERE}", "server_error")
         case OutputError() | ToolLoopLimitError():
             said = f"the model's answer is not valid ({type(error).__name__}); {_ELSEWHERE}"
-            # The official clients would send such a request twice more.
+            # The official clients would retry such a request twice.
             return ApiError(500, said, "server_error", code="invalid_output", headers={"x-should-retry": "false"})
         case ConfigurationError():
             return ApiError(500, f"the server isn't configured for this; {_ELSEWHERE}", "server_error")
@@ -97,6 +97,6 @@ def _retry_later(status: int, said: str, kind: str, error: BaseException) -> Api
 
 
 def refuse(error: BaseException) -> Refusal:
-    """Return the answer to a request that failed before anything was written."""
+    """Return the response to a request that failed before anything was written."""
     failure = to_api_error(error)
     return Refusal(failure.status, json.dumps(failure.body).encode(), headers=failure.headers)

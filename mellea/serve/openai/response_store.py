@@ -1,4 +1,4 @@
-"""Responses that are kept, so that later requests can continue them by their id.
+"""Stores responses, so that later requests can continue them by id.
 
 In memory for one process, or in an SQLite file for several. Both hold a bounded number and size, for a bounded time.
 """
@@ -36,7 +36,7 @@ _KEEP_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A response that is kept.
+    """A stored response.
 
     Args:
         model: the id of the model.
@@ -50,26 +50,26 @@ class Kept:
 
 
 class ResponseStore(ABC):
-    """Keeps responses; `open_response_store` makes one."""
+    """Stores responses; `open_response_store` makes one."""
 
     @abstractmethod
     async def put(self, id: str, kept: Kept) -> None:
-        """Keep a response."""
+        """Store a response."""
 
     @abstractmethod
     async def get(self, id: str) -> Kept | None:
-        """Return a response, `None` if it isn't kept any more."""
+        """Return a response, `None` if it isn't stored any more."""
 
     @abstractmethod
     async def delete(self, id: str) -> bool:
-        """Forget a response; returns whether it was kept."""
+        """Delete a response; returns whether it was stored."""
 
 
 def open_response_store(path: str | os.PathLike[str] | None = None, *, seconds: float = _KEEP_SECONDS) -> ResponseStore:
     """Return a store of responses.
 
     Args:
-        path: the file of the server; without one they are kept in memory.
+        path: the file of the server; without one they are stored in memory.
         seconds: how long they are kept.
     """
     return _InMemory(seconds) if path is None else _InFile(path, seconds)
@@ -123,12 +123,12 @@ class _InFile(ResponseStore):
         row = (id, kept.model, response, messages, now, len(response) + len(messages))
         with self._database.write() as connection:
             connection.execute("insert or replace into responses values (?, ?, ?, ?, ?, ?)", row)
-            # Cleaned up at each write, which is rare compared with reading, so that no task of its own is needed.
+            # Cleaned up at each write, which is rarer than reading, so no separate task is needed.
             connection.execute("delete from responses where kept < ?", (now - self._seconds,))
             drop_oldest(connection, "responses", "kept", _MOST, _LARGEST_FILE)
 
     def _read(self, id: str) -> Kept | None:
-        # The age is looked at here as well, since nothing is deleted while nobody writes.
+        # The age is checked here as well, since rows are only deleted at writes.
         query = "select model, response, messages from responses where id = ? and kept > ?"
         with self._database.read() as connection:
             row = connection.execute(query, (id, time.time() - self._seconds)).fetchone()
@@ -140,7 +140,7 @@ class _InFile(ResponseStore):
 
 
 def _measure(kept: Kept) -> int:
-    """Return about how much memory a response takes, in characters and bytes; what several share counts for each."""
+    """Estimate a response's memory, in characters and bytes; shared parts count for each."""
     blocks = [block for message in kept.messages for block in message.blocks]
     return 1_000 + sum(map(_measure_block, blocks))
 

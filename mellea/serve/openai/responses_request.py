@@ -1,4 +1,4 @@
-"""Reading a request for a response: items, instructions, the client's tools, options, and the form of the answer.
+"""Reads a request for a response: items, instructions, the client's tools, options, and the format of the answer.
 
 Source: OpenAI's API reference, "Create a model response", and the types of the package `openai` 3.57 (2026-11).
 """
@@ -29,12 +29,12 @@ class ResponseRequest:
     """A request for a response.
 
     Args:
-        model: which model is asked.
-        messages: what is said, without instructions and without what was said before.
-        instructions: how the model is to behave this time.
-        asked: what it is asked besides the messages.
+        model: the model's id.
+        messages: the new messages, without instructions.
+        instructions: the system prompt of this request.
+        asked: the rest of the request to the model.
         previous: the response that it continues.
-        is_stream: whether the answer is wanted as it is written.
+        is_stream: whether the answer is streamed.
         is_stored: whether later requests may continue it.
         echo: fields that the response repeats.
     """
@@ -56,7 +56,7 @@ def read_response_request(body: Any) -> ResponseRequest:
         ApiError: something in it is wrong.
     """
     fields = Fields(body)
-    # Refused rather than skipped: a client that gets an answer would believe that they were followed.
+    # Rejected rather than ignored: a client that gets an answer would assume that they were applied.
     for name in ("background", "conversation", "prompt"):
         if fields.data.get(name):
             raise ApiError(400, f"this server doesn't have {name}", param=name, code="unsupported")
@@ -140,7 +140,7 @@ def _read_item(item: Fields) -> Message | None:
         case "function_call_output":
             # Only the call's id is sent back; the name of the tool is in the call itself.
             return Message("tool", ToolOutput(item.need("call_id", str), "", _read_output(item)))
-        case "reasoning":  # an earlier answer's; no other model could read on from it
+        case "reasoning":  # an earlier answer's; no other model could continue from it
             return None
     raise item.refuse("type", "message, function_call, function_call_output or reasoning")
 

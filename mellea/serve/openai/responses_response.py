@@ -1,7 +1,7 @@
-"""Writing responses: a whole one, or its events as they come.
+"""Writes responses: a complete one, or its events.
 
-Rules of the stream: every event has the next `sequence_number`; every item has an `output_index` of its own, which no
-other item gets; an item is added, written and done, its parts inside it; the last event has the whole response.
+Rules of the stream: every event has the next `sequence_number`; every item has a unique `output_index`; an item is
+added, written and done, with its parts inside; the last event has the complete response.
 
 Source: OpenAI's API reference, "Streaming events", and what the stream reader of the package `openai` 3.57 needs
 (2026-11).
@@ -53,7 +53,7 @@ class Written(Event):
 
 
 class ResponseFold:
-    """Puts a response together, and says what is written of each event.
+    """Assembles a response, and returns what to write for each event.
 
     Args:
         model: the id of the model.
@@ -72,8 +72,7 @@ class ResponseFold:
             "store": is_stored,
             **echo,
         }
-        # The items live here as they will be sent; texts are collected beside them, since `+=` on a long text is
-        # quadratic.
+        # The items as they will be sent; texts are collected separately, since `+=` on a long text is quadratic.
         self._output: list[Json] = []
         self._open: tuple[str, int] | None = None  # the text or reasoning that is being written, and where
         self._length = 0  # of what is being written
@@ -91,7 +90,7 @@ class ResponseFold:
 
         Args:
             status: `in_progress`, `completed`, `incomplete` or `failed`.
-            error: what it failed with.
+            error: the error, if it failed.
         """
         incomplete = None if self._incomplete is None else {"reason": self._incomplete}
         return {
@@ -99,14 +98,14 @@ class ResponseFold:
             "status": status,
             "error": None if error is None else {"code": error.code or error.type, "message": error.message},
             "incomplete_details": incomplete if status == "incomplete" else None,
-            # Copies, as the events are written later, when the items may have grown.
+            # Copies, since the events are written later, when the items may have grown.
             "output": [_copy(item) for item in self._output],
             "usage": None if status in ("in_progress", "failed") else self._write_usage(),
         }
 
     @property
     def status(self) -> str:
-        """`completed`, or `incomplete` if the model was cut off."""
+        """`completed`, or `incomplete` if the answer was truncated."""
         return "completed" if self._incomplete is None else "incomplete"
 
     @property
@@ -114,7 +113,7 @@ class ResponseFold:
         """The answer as a message, for requests that continue it."""
         blocks: list[Block] = []
         for item in self._output:
-            # Reasoning is left out: only the model that wrote it could read on from it.
+            # Reasoning is left out: only the model that wrote it could continue from it.
             if item["type"] == "message":
                 blocks.append(CBlock(item["content"][0]["text"]))
             elif item["type"] == "function_call":
@@ -135,7 +134,7 @@ class ResponseFold:
     # -- the events -----------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> list[Written]:
-        """Take an event of the model, and return what is written of it."""
+        """Take an event of the model, and return what to write for it."""
         self._begin()
         match event:
             case TextDelta() if event.chunk:
@@ -159,19 +158,19 @@ class ResponseFold:
         return self._take()
 
     def close(self) -> list[Written]:
-        """Return what is written of the items that are still open when the model has ended."""
+        """Return what to write for items that are still open at the end."""
         self._begin()
         self._close_text()
         self._close_calls()
         return self._take()
 
     def finish(self) -> list[Written]:
-        """Return what is written at the end: that it is complete, or that the model was cut off."""
+        """Return what to write at the end: that it is complete, or truncated."""
         self._say(f"response.{self.status}", response=self.write(self.status))
         return self._take()
 
     def fail(self, error: ApiError) -> list[Written]:
-        """Return what is written of a failure."""
+        """Return what to write for a failure."""
         self._begin()
         self._close_text("incomplete")
         self._close_calls()
@@ -187,7 +186,7 @@ class ResponseFold:
         self._count += 1
 
     def _begin(self) -> None:
-        # At the first event and not when the fold is made: what fails before has a status instead of a stream.
+        # At the first event, not at creation: an earlier failure has a status instead of a stream.
         if self._count == 0:
             self._say("response.created", response=self.write("in_progress"))
             self._say("response.in_progress", response=self.write("in_progress"))
@@ -235,7 +234,7 @@ class ResponseFold:
         return index
 
     def _cite(self, source: Source) -> None:
-        """Add a citation to the text that is being written; a text is begun for one that comes before it."""
+        """Add a citation to the current text; start one if there is none."""
         if self._open is None or self._open[0] != "text":
             self._close_text()
             self._open = ("text", self._begin_text("text"))
@@ -261,7 +260,7 @@ class ResponseFold:
         self._close_text()
         image = {"id": _make_id("ig"), "type": "image_generation_call", "status": "in_progress", "result": None}
         index = self._add(image)
-        del self._chunks[index]  # nothing of it comes in pieces
+        del self._chunks[index]  # it has no deltas
         self._output[index]["result"] = base64.b64encode(data).decode()
         self._end(index, "completed")
 
@@ -295,7 +294,7 @@ class ResponseFold:
 
     def _end_call(self, call: ToolCall) -> None:
         index = self._calls.get(call.tool_call_id)
-        # A provider that sends whole calls has neither start nor deltas.
+        # A provider that sends complete calls has neither start nor deltas.
         if index is None:
             index = self._begin_call(call.tool_call_id, call.tool_name)
         if index not in self._chunks:  # a second call with the same id couldn't be answered
@@ -313,8 +312,8 @@ class ResponseFold:
         self._end(index, "completed")
 
     def _close_calls(self) -> None:
-        """End the calls that the model never completed; a client doesn't run them."""
-        # What is left in `_chunks` was never done.
+        """End the calls that the model never completed, which clients don't run."""
+        # The rest of `_chunks` was never completed.
         for index in [index for index in self._calls.values() if index in self._chunks]:
             self._output[index]["arguments"] = "".join(self._chunks.pop(index))
             self._end(index, "incomplete")
@@ -328,7 +327,7 @@ class ResponseEncoder(Encoder):
     """
 
     opening: ClassVar[bytes] = b""
-    begins_at_once: ClassVar[bool] = False  # an error before the first token has a status of its own
+    begins_at_once: ClassVar[bool] = False  # an error before the first token has its own status
 
     def __init__(self, fold: ResponseFold) -> None:
         self._fold = fold
@@ -336,11 +335,11 @@ class ResponseEncoder(Encoder):
     def feed(self, value: Written) -> bytes:
         """Return the event as a server-sent one."""
         text = json.dumps(value.json, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        # With the event's name in a line of its own, as OpenAI sends it.
+        # With the event's name in a separate line, like OpenAI.
         return replace_surrogates(f"event: {value.json['type']}\ndata: {text}\n\n").encode()
 
     def finish(self, ending: Ending) -> bytes | None:
-        """Return what is written of a failure; of a stream that was stopped, nothing, so that the client can tell."""
+        """Encode a failure; after a stop nothing, so that the client can tell."""
         if ending.is_stopped:
             return None
         if ending.error is None:
@@ -348,7 +347,7 @@ class ResponseEncoder(Encoder):
         return b"".join(map(self.feed, self._fold.fail(to_api_error(ending.error))))
 
     def refuse(self, error: BaseException) -> Refusal:
-        """Return what is answered if nothing was written yet."""
+        """Return the response if nothing has been written yet."""
         return refuse(error)
 
 

@@ -1,7 +1,7 @@
 """`mellea.serve.chat_page(…)`: a page for people, over the UI message stream of a `Chat`.
 
-The page is one document: style and scripts are in it, and its policy lets in nothing else, neither scripts nor images
-from elsewhere. What a model writes is only ever text in it.
+The page is one document with style and scripts, and its policy allows nothing else, neither scripts nor images. A
+model's output is only ever text in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def chat_page(
     """Make a response with the chat page. The `Chat` that it talks to has `version=7`, so that attempts are shown live.
 
     Args:
-        title: what is at the top.
+        title: the heading.
         api: the path of the `Chat`, on the same server.
         programs: names to choose from, if there are several; the chosen one is `model` in the request's `extra`.
         needs_key: whether to ask for a key when the server answers 401; it is sent as `Authorization: Bearer …`.
@@ -37,16 +37,16 @@ def chat_page(
     Raises:
         UsageError: the path isn't one of this server.
     """
-    # A browser takes `//host` and `\\host` for another server, which would get the user's key.
+    # Browsers interpret `//host` and `\\host` as another server, which would get the user's key.
     if not api.startswith("/") or api.startswith("//") or "\\" in api:
         raise UsageError(f"api takes a path of this server, such as '/api/chat', not {api!r}")
-    # One script, since its hash in the policy has to be that of exactly what is in the page.
+    # One script, whose hash in the policy has to match exactly.
     style, script = _read("page.css"), "\n".join(['"use strict";', *map(_read, _SCRIPTS)])
     config = json.dumps({"api": api, "programs": list(programs), "needs_key": needs_key})
     page = Template(_read("page.html")).substitute(
         title=html.escape(title),
         style=style,
-        # Else `</script>` in a program's name would end the script.
+        # Otherwise `</script>` in a program's name would end the script.
         script=script,
         config=config.replace("<", "\\u003c"),
     )
@@ -54,9 +54,9 @@ def chat_page(
         [
             "default-src 'none'",
             "connect-src 'self'",
-            # What a model writes can't fetch anything: an image's address could carry the conversation away.
+            # A model's output can't fetch anything: an image's URL could leak the conversation.
             "img-src data:",
-            # By hash and not `unsafe-inline`: a style or script that gets into the page in any other way doesn't run.
+            # By hash, not `unsafe-inline`: injected styles and scripts don't run.
             f"style-src {_hash(style)}",
             f"script-src {_hash(script)}",
             "base-uri 'none'",

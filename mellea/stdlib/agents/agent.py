@@ -66,16 +66,16 @@ class Agent(Generic[T]):
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
         tools: functions that the model may call, other agents, and sets of tools; a set may be alone, too.
-        instructions: what the model is told in every run, as its system prompt.
+        instructions: the system prompt of every run.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
-        loop: how the tools are run, and when to stop: a `ToolLoop`, or a loop of your own made from it. By default the
-            model is asked at most 10 times, or as often as `limits` say.
-        name: what it is called in traces, in the events of agents that use it, and as a tool.
-        limits: how much a run may take. What happens at a limit says `on_limit` of the loop.
-        memory: what it remembers from conversation to conversation, about one user; each run may be given another.
-        secret: signs the states of runs that wait, so that changed ones are refused; by default `MELLEA_SECRET` of the
-            environment.
-        store: an SQLite file where states are noted that were resumed, so that none is resumed twice.
+        loop: how tools are run, and when to stop: a `ToolLoop`, or a subclass. By default at most 10 requests, or
+            those of `limits`.
+        name: its name in traces, in the events of agents that use it, and as a tool.
+        limits: how much a run may use. `on_limit` of the loop decides what happens at a limit.
+        memory: what it remembers about one user from conversation to conversation; a run may use another one.
+        secret: signs the states of suspended runs, so that changed ones are rejected; by default `MELLEA_SECRET` from
+            the environment.
+        store: an SQLite file that records resumed states, so that none is resumed twice.
 
     Raises:
         UsageError: an argument is wrong.
@@ -134,7 +134,7 @@ class Agent(Generic[T]):
         self.name = name or "agent"
         self.limits = limits or Limits()
         self._memory = memory
-        find_secret(secret)  # a wrong one is an error now
+        find_secret(secret)  # reports a wrong one now
         self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
@@ -148,7 +148,7 @@ class Agent(Generic[T]):
 
     @verb("run", AgentArguments)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
-        """Work until there is an answer, and return what the run came to.
+        """Work until there is an answer, and return the result of the run.
 
         Args:
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
@@ -175,13 +175,13 @@ class Agent(Generic[T]):
     async def aresume(
         self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentArguments]
     ) -> AgentRun[T]:
-        """Go on with a run that waits for answers, or was stopped, in this process or in another one.
+        """Continue a run that waits for answers, or was stopped, in this process or in another one.
 
-        The model isn't asked again for what it has answered, and no finished tool runs again. The policy is asked once
-        more about every call that is about to run. What isn't answered stays pending.
+        Existing answers of the model aren't requested again, and no finished tool runs again. The policy is asked
+        again about every call that is about to run. Unanswered questions stay pending.
 
         Args:
-            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the states to come.
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
@@ -205,7 +205,7 @@ class Agent(Generic[T]):
 
     @verb("stream", AgentStreamArguments)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
-        """Make a stream of a run for plain code; it begins when its reading begins.
+        """Make a stream of a run for plain code; it starts at the first read.
 
         Args:
             prompt: see `arun`.
@@ -231,7 +231,7 @@ class Agent(Generic[T]):
 
     @verb("astream", AgentStreamArguments)
     def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
-        """Make a stream of a run for async code; it begins when its reading begins, and isn't awaited itself.
+        """Make a stream of a run for async code; it starts at the first read, and isn't awaited itself.
 
         Args:
             prompt: see `arun`.
@@ -258,29 +258,29 @@ class Agent(Generic[T]):
     def conversation(
         self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
     ) -> AgentConversation[T]:
-        """Begin a conversation, in which each turn knows the ones before it, or go on with one.
+        """Start or continue a conversation, in which each turn sees the earlier ones.
 
         Args:
             saved: a conversation as `to_json()` has saved it.
-            messages: what was said before, in place of `saved`.
+            messages: the conversation so far, in place of `saved`.
 
         Raises:
-            StateError: what is saved can't be read.
+            StateError: the saved conversation can't be read.
         """
         return AgentConversation(self, saved, messages=messages)
 
     # -- as a tool ------------------------------------------------------------------------------------
 
     def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
-        """Return a tool that has this agent work on a task.
+        """Return a tool that runs this agent on a task.
 
         The other agent's stream has this one's events as `NestedEvent`s, with this one's name and step as their path,
-        and what this one takes counts towards the other one's usage, cost and limits. Of the tool's result the model
-        reads the answer; the program finds the whole `AgentRun` in `event.result.value`.
+        and what this one uses counts towards the other one's usage, cost and limits. The tool's result is the answer
+        for the model, and the whole `AgentRun` for the program, in `event.result.value`.
 
         Args:
-            name: what the model calls it; the agent's name by default.
-            description: what it is good at, for the model; by default made of the instructions.
+            name: the tool's name; by default the agent's.
+            description: the tool's description, for the model; by default made from the instructions.
 
         Raises:
             UsageError: it has no name.
@@ -308,7 +308,7 @@ class Agent(Generic[T]):
                     async for event in stream.events():
                         if isinstance(event, StepStart):
                             step = event.step
-                        # Each level puts its own step in front, so the outermost reader sees the whole path.
+                        # Each level prepends its own step, so the outermost reader sees the whole path.
                         if isinstance(event, NestedEvent):
                             yield NestedEvent("", f"{step}/{event.path}", event.event)
                         else:
@@ -316,9 +316,9 @@ class Agent(Generic[T]):
             finally:
                 if outer is not None:
                     outer.inner.remove(work.book)
-                    if work.book.pending is None:  # one that waits is added once it is done
+                    if work.book.pending is None:  # a suspended one is added once it is done
                         outer.add(work.book.usage, work.book.cost)
-            # After the stream is closed: the outer loop may end, and the process with it, as soon as it is told.
+            # After the stream is closed: the outer loop, and with it the process, may end as soon as it gets this.
             work.book.raise_if_waiting()
             yield ToolReturn(stream.result, stream.output)
 
@@ -329,7 +329,7 @@ class Agent(Generic[T]):
     # -- for conversations ----------------------------------------------------------------------------
 
     def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
-        """Make a stream of a run that was prepared; the arguments are those of `stream`."""
+        """Make a stream of a prepared run; the arguments are those of `stream`."""
         source: Stream[Any] = Stream(
             work.launch, has_format=self._format is not None, by_step=self._waits_for_steps(arguments)
         )
@@ -345,7 +345,7 @@ class Agent(Generic[T]):
     async def open_resumed(
         self, pending: Saved, answers: Mapping[str, Any] | None = None, arguments: AgentStreamArguments | None = None
     ) -> AsyncAgentStream[T]:
-        """Make a stream of a run that goes on, for a server that streams it; see `aresume`, whose errors it raises."""
+        """Make a stream of a resumed run, for a server; raises the errors of `aresume`."""
         given = arguments or {}
         return self.open_astream(await self._go_on(pending, answers, given), given)
 
@@ -359,20 +359,20 @@ class Agent(Generic[T]):
     ) -> AgentWork:
         keeper = self._keep_states(arguments)
         state = await keeper.resume(pending, answers)
-        # Without an answer whose calls aren't finished: those calls come back with the state, and are run from there.
+        # Without an answer with unfinished calls: those calls are in the state, and are run from there.
         work = self.prepare(Conversation(state.closed_messages), arguments, corrects=corrects)
         work.book.keeper, work.book.start = keeper, state
         return work
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
-        """Launch a run that was prepared, and wait for what it comes to; raises like `arun`."""
+        """Launch a prepared run, and wait for its result; raises like `arun`."""
         thunk = work.launch()
         await finish(thunk)
         return make_run(thunk.record, work.book)
 
     def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
         release = arguments.get("release")
-        # An error now, not when the stream is first read, which may be far away from here.
+        # An error now, not at the stream's first read, which may be far away.
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
@@ -382,13 +382,13 @@ class Agent(Generic[T]):
     def prepare(
         self, prompt: Any, arguments: AgentArguments, *, earlier: Sequence[Message] = (), corrects: bool = False
     ) -> AgentWork:
-        """Check a run as far as it can be before it begins.
+        """Check a run as far as possible before it starts.
 
         Args:
-            prompt: what the agent is to do.
+            prompt: the prompt.
             arguments: those of the verb.
-            earlier: what was said before.
-            corrects: whether an answer that isn't of the output type is corrected.
+            earlier: the conversation so far.
+            corrects: whether to correct an answer that isn't of the output type.
 
         Raises:
             MelleaError: an argument is wrong.
@@ -398,7 +398,7 @@ class Agent(Generic[T]):
         backend = model.backend if isinstance(model, MelleaSession) else model
         self.limits.check_price(backend)
         options = dict(arguments.get("model_options") or {})
-        # `setdefault`, so that options of a single run win over the agent's own instructions.
+        # `setdefault`, so that options of a run take precedence over the agent's instructions.
         if self.instructions is not None:
             options.setdefault(ModelOption.SYSTEM_PROMPT, self.instructions)
         memory = arguments.get("memory", self._memory)
@@ -421,15 +421,14 @@ class Agent(Generic[T]):
         if not isinstance(memory, Memory):
             raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
         own = self.loop.prepare_step
-        # The memory first: a `prepare_step` of the program's own then sees, and can change, what was remembered.
+        # The memory first: the program's own `prepare_step` then sees the notes, and can change them.
         prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
         return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
 
     def _inner_memory(self, outer: Memory | None) -> Memory | None:
-        """Return what it remembers as a tool: about the user of the agent around it, if they share a file."""
+        """Return its memory as a tool: of the outer agent's user, if they share a file."""
         own = self._memory
-        # Only within one file: another file may belong to another program, whose users this agent mustn't mix with
-        # its own.
+        # Only within one file: another one may belong to another program, whose users must not be mixed up with these.
         return own if own is None or outer is None or outer.path != own.path else own.of(outer.user)
 
     def _keep_states(self, arguments: AgentArguments) -> StateKeeper:
@@ -447,7 +446,7 @@ class Agent(Generic[T]):
 
     @property
     def format(self) -> Any:
-        """The output format that its `output` makes; `None` for text."""
+        """The output format of its `output`; `None` for text."""
         return self._format
 
     @property
@@ -460,7 +459,7 @@ class Agent(Generic[T]):
         """The tools that the model may call."""
         return tuple(self._tools)
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
@@ -487,7 +486,7 @@ def _listed(tools: Any) -> Iterable[Any]:
 
 def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
     loop = ToolLoop() if loop is None else loop
-    # Both may be given, and both have to hold.
+    # Both may be given, and both apply.
     known = [steps for steps in (loop.max_steps, limits.steps) if steps is not None]
     return replace(loop, max_steps=min(known)) if known else loop
 
@@ -497,12 +496,12 @@ def _output_format(output: Any) -> Any:
         return None
     from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
 
-    # A wrong output type is reported when the agent is made, not in its first run.
+    # A wrong output type is reported when the agent is created, not in its first run.
     return make_output_format(output)
 
 
 def _component(prompt: Any, earlier: Sequence[Message], backend: Backend) -> Any:
-    """Return what is said: the prompt, with all that was said before it."""
-    # A component says itself how it is rendered; a bare `Message` is taken like any other prompt.
+    """Return the input: the prompt after the conversation so far."""
+    # A component decides how it is rendered; a bare `Message` is handled like any other prompt.
     said = prompt if is_component(prompt) and not isinstance(prompt, Message) else functional.message(prompt)
     return Conversation([*earlier, *render_messages(said, backend.model_id)]) if earlier else said

@@ -2,11 +2,11 @@
 
 Rules:
 
-- The first state of a run is written whole, in place of what the file had. Each later one is appended as a change, so
-  that the bytes of a long run grow with the run, and not with its square.
-- A process that is killed while it appends leaves half a line, which readers leave out: the state before it counts.
-- Once the changes are as long as the whole state was, that is written whole again, so that the file stays small.
-- A file that isn't as it was left, since somebody else has written it, is replaced.
+- The first state of a run is written in full, replacing the file's content. Each later one is appended as a change,
+  so that the size grows linearly with the run, not quadratically.
+- A process that is killed while it appends leaves an incomplete line, which readers ignore: the previous state counts.
+- Once the changes are as long as the full state, it is written in full again, so that the file stays small.
+- A file that another writer has changed is replaced.
 """
 
 from __future__ import annotations

@@ -45,20 +45,20 @@ class Speaker(Protocol[T]):
 
 @short_errors
 class AgentConversation(Generic[T]):
-    """Several turns with an agent; `Agent.conversation()` begins one.
+    """Several turns with an agent; `Agent.conversation()` starts one.
 
-    A turn is part of it once its run has ended well. One that failed, was cancelled or is suspended is left out. The
+    A turn is part of it once its run has succeeded. One that failed, was cancelled or is suspended is left out. The
     tool calls in it that have no result, as after a limit, get one that says so before the next turn.
 
     Args:
-        agent: with whom.
-        saved: what `to_json()` has saved.
-        messages: what was said before, in place of `saved`.
-        choose: returns the agent of a turn, given what is said, where it isn't always the same. What is said has the
-            instructions of that agent then, and not those of the one before.
+        agent: the agent.
+        saved: a conversation saved by `to_json()`.
+        messages: the conversation so far, in place of `saved`.
+        choose: returns the agent of a turn, given its prompt, if it isn't always the same. The turn then has the
+            instructions of that agent, not of the previous one.
 
     Attributes:
-        messages: all that was said, instructions and the results of tools included.
+        messages: the whole conversation, including instructions and tool results.
 
     Raises:
         UsageError: both are given, or one of the messages isn't one.

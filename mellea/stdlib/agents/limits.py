@@ -80,7 +80,7 @@ class Limits:
         Raises:
             ConfigurationError: the price is unknown.
         """
-        if self.cost is not None and prices.price_of(backend.name, backend.model_id) is None:
+        if self.cost is not None and prices.find_price(backend.name, backend.model_id) is None:
             model = f"{backend.name}/{backend.model_id}"
             raise ConfigurationError(
                 f"Limits(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it with "
@@ -143,7 +143,7 @@ class Book:
         answer = request.so_far()
         # The model of the request, not that of the agent: `prepare_step` may have changed it.
         provider, model = (backend.name, backend.model_id) if request.sent is None else _asked(request.sent)
-        self.add(answer.usage, prices.cost(answer.usage, provider, answer.model or model))
+        self.add(answer.usage, prices.compute_cost(answer.usage, provider, answer.model or model))
 
     def find_limit(self, calls: int) -> str | None:
         """Return which limit is reached, if an answer asks for that many tool calls.
@@ -214,7 +214,7 @@ class Book:
 
     def is_steered(self) -> bool:
         """Whether the user has said more. If not, the run is closed to further messages."""
-        # Looking and closing are one moment: else what is said in between would be taken, and nobody would read it.
+        # Checked and closed in one step: a message in between would be accepted and never read.
         with self._lock:
             self._is_closed = not self.added
             return not self._is_closed

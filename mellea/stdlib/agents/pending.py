@@ -37,7 +37,7 @@ class Pending:
         id: the id of this state of it.
         agent: the agent's name, if it has one.
         state: the conversation so far, results of tools, open questions.
-        signature: proof that nobody has changed it, if it was made with a secret.
+        signature: proof that it wasn't changed, if it was made with a secret.
     """
 
     run: str

@@ -81,8 +81,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
             return replace(step, messages=(*step.messages, Message("user", LAST_STEP)), tools=())
         turns = "one more turn" if left == 1 else f"{left} more turns"
         warning = f"You have this turn and {turns}; call only the tools that you need for the answer."
-        # Only for this step. In the conversation, old warnings would contradict new
-        # ones.
+        # Only for this step. In the conversation, old warnings would contradict new ones.
         return replace(step, messages=(*step.messages, Message("user", warning)))
 
     return prepare

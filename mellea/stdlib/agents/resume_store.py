@@ -54,8 +54,7 @@ class ResumeStore:
             UsageError: it was already resumed, or was saved by a resume that did nothing and was repeated.
         """
         with self._write() as connection:
-            # A superseded successor comes from a resume that was repeated: continuing it would do everything
-            # twice.
+            # A superseded successor comes from a resume that was repeated: continuing it would do everything twice.
             is_gone = "(state = ? AND status = 'used') OR (successor = ? AND status = 'superseded')"
             if connection.execute(f"SELECT 1 FROM claims WHERE {is_gone}", (state, state)).fetchone():
                 raise _resumed(state)
@@ -75,8 +74,7 @@ class ResumeStore:
         """
         with self._write() as connection:
             use = "UPDATE claims SET status = 'used' WHERE state = ? AND successor = ? AND status = 'claimed'"
-            # `rowcount` checks within the same transaction; a separate check would leave a gap before the
-            # update.
+            # `rowcount` checks within the same transaction; a separate check would leave a gap before the update.
             if connection.execute(use, (state, successor)).rowcount != 1:
                 raise _resumed(state)
 

@@ -83,8 +83,7 @@ def check_signature(pending: Pending, secret: bytes | None) -> None:
     if secret is None:
         if pending.signature is None:
             return
-        # Rejected: if this process lacks the secret, its setup is wrong, and the check would be
-        # disabled.
+        # Rejected: if this process lacks the secret, its setup is wrong, and the check would be disabled.
         raise StateError(
             "the state is signed, and there is no secret to check that with; set secret= or MELLEA_SECRET as it was "
             "set where the state was made"

@@ -79,8 +79,7 @@ def apply_change(data: dict[str, Any], change: Any, path: str) -> None:
 def _diff_lists(before: Sequence[T], after: Sequence[T], dump: Callable[[Sequence[T]], Any]) -> dict[str, Any]:
     kept = 0
     for old, new in zip(before, after, strict=False):
-        # By identity: messages are never changed in place, and comparing texts would cost as much as writing
-        # them.
+        # By identity: messages are never changed in place, and comparing texts would cost as much as writing them.
         if old is not new:
             break
         kept += 1

@@ -20,7 +20,7 @@ from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
-from mellea.stdlib.streaming.stream import AsyncOnly, AsyncReader, EventReader, PlainOnly
+from mellea.stdlib.streaming.streams import AsyncOnly, AsyncReader, EventReader, PlainOnly
 from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
@@ -121,11 +121,11 @@ class _AgentStreaming(Displayed, Generic[T, S]):
 
     def _card_(self) -> Card:
         from mellea.core.card import Card, show_error  # lazy: only a frontend asks
-        from mellea.core.run_card import say_tokens  # lazy, too
+        from mellea.core.run_card import draw_unlaunched, say_tokens  # lazy, too
 
         title, record = "AgentRun", self.record
-        if record is None:  # showing it launches nothing
-            return Card(title, "not launched")
+        if record is None:
+            return draw_unlaunched(title)
         parts = tabulate_steps(list_steps(record.events[: record.limit], self._book.start)) + show_error(record.error)
         state = "waits for answers" if self._book.pending is not None else record.state.value
         return Card(title, state, [say_tokens(record.usage())], parts)

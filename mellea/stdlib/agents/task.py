@@ -22,7 +22,7 @@ from mellea.core.options import ModelOption, strip_shape
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.runtime import LaunchArguments, Record, Run
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.values import find_quick_value
+from mellea.core.values import quick_value
 from mellea.errors import MelleaError, ParseError, ToolLoopLimitError
 from mellea.stdlib.agents.limits import Book, current_book
 from mellea.stdlib.agents.result import list_answers
@@ -39,7 +39,7 @@ C = TypeVar("C", bound=Context)
 _ANSWER = Requirement("an answer of the requested type", check_only=True)
 
 
-@find_quick_value
+@quick_value
 class AgentCall(Call):
     """A call that an agent makes.
 

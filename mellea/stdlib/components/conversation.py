@@ -48,15 +48,15 @@ class Conversation:
 
 
 def as_message(content: Any, role: str = "user", images: Iterable[ImageBlock] | None = None) -> Message | Conversation:
-    """Make the message, or the whole conversation, that a user's content is.
+    """Convert a user's content to a message or a whole conversation.
 
     Args:
         content: text, blocks, a `Message`, or a list of messages.
-        role: who says it.
+        role: the speaker.
         images: images that go with the text.
 
     Raises:
-        UsageError: the content is empty, or no message can be made of it.
+        UsageError: the content is empty, or can't become a message.
     """
     if isinstance(content, Message):
         return content

@@ -23,8 +23,8 @@ class Instruction:
     """A task for a model.
 
     Args:
-        description: the task in words. With `user_variables`, `{{name}}` in it stands for a variable. Nothing else is
-            a template.
+        description: the task in words. With `user_variables`, `{{name}}` in it is a placeholder. Nothing else is a
+            template.
         requirements: what the output has to meet, in the order of the prompt; texts or `Requirement`s.
         input: a value that the task is about; anything but a text is rendered as JSON.
         images: images that the task is about.
@@ -35,7 +35,7 @@ class Instruction:
             themselves.
         prefix: text before the description.
         output_prefix: the beginning of the output.
-        name: what to call the task when observers are notified of it.
+        name: a name for the task, which observers see.
 
     Raises:
         UsageError: the description is empty or not text, a variable has no placeholder, or another argument has a wrong
@@ -54,7 +54,7 @@ class Instruction:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if type(self.description) is not str or not self.description.strip():  # as it rarely is
+        if type(self.description) is not str or not self.description.strip():  # rare
             _check_text("description", self.description, ModelOutputThunk)
         for name in ("prefix", "output_prefix", "name"):
             if (text := getattr(self, name)) is not None:
@@ -82,7 +82,7 @@ class Instruction:
 
         All but the description are in `_NO_PARTS` of `templates/sources.py`, too.
         """
-        # What the provider is to cache goes first, since a cache holds beginnings of prompts.
+        # What the provider should cache goes first, since a cache holds prefixes of prompts.
         context = self.grounding_context
         kept = {name: text for name, text in context.items() if _is_cached(text)} if context else context
         shown = [str(item) for item in self.requirements if not _is_hidden(item)] if self.requirements else []
@@ -109,7 +109,7 @@ class Instruction:
 
 
 def _is_hidden(requirement: str | Requirement) -> bool:
-    # A model that reads such a requirement may try to please it in words; it is checked only.
+    # A model that reads such a requirement may try to satisfy it in words; it is only checked.
     return isinstance(requirement, Requirement) and (requirement.check_only or requirement.description is None)
 
 
@@ -139,9 +139,9 @@ def _check_items(instruction: Instruction) -> None:
 
 
 def _check_variables(instruction: Instruction) -> None:
-    """Refuse variables that nothing would be filled with."""
+    """Reject variables that no placeholder uses."""
     description = instruction.description
-    # What a model wrote may hold `{{…}}`, and would then decide what the prompt shows.
+    # A model's text may contain `{{…}}`, and would then decide what the prompt shows.
     if isinstance(description, ModelOutputThunk):
         raise UsageError(
             "user_variables fills in a description that the program writes; a text that a model wrote is never a "

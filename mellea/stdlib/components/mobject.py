@@ -28,7 +28,7 @@ _METHODS = ("parts", "format_for_llm", "parse")
 
 
 class MObject:
-    """Base of classes whose objects a model can query and transform.
+    """Base class of objects that a model can query and transform.
 
     Class arguments choose what the model sees, with the names that `mify` uses:
     `class Store(MObject, fields_exclude={"password"})`. A subclass may also override the methods.
@@ -55,7 +55,7 @@ class MObject:
             stringify_func=stringify_func,
             template=template,
         )
-        if view != View():  # else the class shows what the one above it shows
+        if view != View():  # otherwise the class inherits its base class's view
             setattr(cls, SETTINGS, view)
 
     def parts(self) -> Sequence[Any]:
@@ -71,7 +71,7 @@ class MObject:
 
 @runtime_checkable
 class MifiedProtocol(Protocol):
-    """What `mify` gives the objects of a class, as Mellea 0.8 calls it: `isinstance` says whether one has it."""
+    """Mellea 0.8's name for what `mify` adds to objects: `isinstance` says whether one has it."""
 
     def parts(self) -> Sequence[Any]:
         """Return the fields that the model sees."""
@@ -128,10 +128,10 @@ def mify(
 
     Args:
         obj: a class or an object.
-        fields_include: the fields that the model sees, by name; properties will do, too.
+        fields_include: the fields that the model sees, by name; properties work, too.
         fields_exclude: the fields that it doesn't see.
         funcs_include: the methods that are tools, by default the public ones with a docstring.
-        funcs_exclude: the methods that are none.
+        funcs_exclude: the methods that aren't tools.
         stringify_func: makes the whole text that the model sees.
         template: a Jinja2 template with the fields as its variables, or the name of one.
 
@@ -167,7 +167,7 @@ def mify(
 
 def _mark_class(cls: type, view: View) -> None:
     setattr(cls, VIEW, view)
-    # Also add the methods of a component, for callers that use them, unless the class has these names already.
+    # Also add a component's methods, for callers that use them, unless the class already has these names.
     taken = {name for each in cls.__mro__ for name in getattr(each, "__annotations__", ())}
     for name in _METHODS:
         if name not in taken and not hasattr(cls, name):

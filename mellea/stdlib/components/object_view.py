@@ -170,7 +170,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectMethod:
-    """A method that one object has, and its class hasn't. Unlike a bound method it can be pickled with its object."""
+    """A method of one object, not of its class. Unlike a bound method it can be pickled with its object."""
 
     function: Callable[..., Any]
     owner: Any = field(repr=False)
@@ -180,7 +180,7 @@ class ObjectMethod:
         return self.function(self.owner, *arguments)
 
     def __reduce__(self) -> Any:
-        # As a call, in which the object stands as the one that is being written.
+        # Pickled as a call, in which the object refers to the one being pickled.
         return ObjectMethod, (self.function, self.owner)
 
 
@@ -228,7 +228,7 @@ def make_promptable(obj: Any) -> Any:
     """Return a value that can be rendered in a prompt: the object itself, or a component made by its view."""
     if isinstance(obj, _PROMPTABLE) or is_component(obj):
         return obj
-    # A date, a path and similar have no fields, and are rendered as they are.
+    # Dates, paths and similar values have no fields, and are rendered as they are.
     return Viewed(obj, get_view(obj)) if _list_user_classes(type(obj)) or _get_public_fields(obj) else obj
 
 
@@ -244,7 +244,7 @@ def get_tools(obj: Any) -> tuple[Tool[..., Any], ...]:
 def _check_names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise UsageError(f"{argument} takes a set of names, not {names!r}; put it into one")
-    # Sets have no order, and a prompt that differs from run to run is never found in a cache.
+    # Sets have no order, and a prompt that differs from run to run is never cached.
     found = tuple(sorted(names) if isinstance(names, (set, frozenset)) else names)
     if not all(isinstance(name, str) for name in found):
         raise UsageError(f"{argument} takes a set of names, not {names!r}")
@@ -266,7 +266,7 @@ def _make_missing_error(obj: Any, name: str, known: Iterable[str]) -> UsageError
 
 def _list_user_classes(cls: type) -> list[type]:
     """Return the classes whose attributes count as the object's own, base classes first: the user's, and `MObject`s."""
-    # Base classes first, so that fields come in the order in which a reader of the code meets them.
+    # Base classes first, so that fields are in the order in which they are defined.
     classes = cls.__mro__[::-1]
     return [each for each in classes if each.__module__.partition(".")[0] not in _NOT_OWN or SETTINGS in vars(each)]
 
@@ -276,13 +276,13 @@ def _get_public_fields(obj: Any) -> dict[str, Any]:
     for cls in _list_user_classes(type(obj)):
         annotations = inspect.get_annotations(cls)
         names |= dict.fromkeys(name for name, hint in annotations.items() if not _is_class_variable(hint))
-        # A single name may be given as a bare text, which would be taken apart into letters.
+        # A single name may be given as a plain string, which would be split into letters.
         slots = vars(cls).get("__slots__", ())
         names |= dict.fromkeys([slots] if isinstance(slots, str) else slots)
     names |= dict.fromkeys(getattr(obj, "__dict__", ()))
-    # An annotation alone gives no value; and what begins with `_` isn't for others to see.
+    # A bare annotation has no value; and names that begin with `_` are private.
     found = {name: getattr(obj, name) for name in names if not name.startswith("_") and hasattr(obj, name)}
-    # `Field(exclude=True)` says that the field isn't to leave the program.
+    # `Field(exclude=True)` means that the field must not leave the program.
     excluded = {name for name, field in getattr(type(obj), "model_fields", {}).items() if field.exclude}
     return {name: value for name, value in found.items() if not _is_method(value) and name not in excluded}
 
@@ -302,7 +302,7 @@ def _list_documented_methods(obj: Any) -> list[str]:
     for cls in _list_user_classes(type(obj)):
         for name, member in vars(cls).items():
             if isinstance(member, (staticmethod, classmethod, Tool)) or inspect.isfunction(member):
-                # A subclass that overrides a method without a docstring takes it away from the model.
+                # A subclass that overrides a method without a docstring hides it from the model.
                 names[name] = bool((getattr(member, "__doc__", None) or "").strip())
     return [
         name for name, is_documented in names.items() if is_documented and name[0] != "_" and name not in _COMPONENT

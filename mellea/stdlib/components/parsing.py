@@ -1,4 +1,4 @@
-"""What becomes of a complete answer: a value of a type, what its component makes of it, or a message."""
+"""Parses a complete answer: as a value of a type, by its component, or as a message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["parse_as", "parse_by", "parse_message"]
 
 
 def parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Generation) -> Any:
-    """Return the value of a type that an answer is; `None` if it only calls tools, as a model does before it answers.
+    """Parse an answer as a value of a type; `None` if it only calls tools, as a model does before it answers.
 
     Args:
         format: the type.
@@ -30,7 +30,7 @@ def parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Ge
     calls = generation.tool_calls
     if not calls or generation.text.strip():
         return format.parse(generation)
-    # Calls are answered by tools; the value comes in a later turn.
+    # Tools answer the calls; the value comes in a later turn.
     if offered is None or any(call.tool_name in offered for call in calls):
         return None
     names = ", ".join(repr(call.tool_name) for call in calls)
@@ -41,15 +41,15 @@ def parse_as(format: OutputFormat[Any], offered: Set[str] | None, generation: Ge
 
 
 def parse_by(component: Any, generation: Generation) -> Any:
-    """Return what a component makes of an answer.
+    """Parse an answer by its component.
 
     Raises:
         OutputError: the component's code is wrong.
-        ParseError: it can't make anything of the answer.
+        ParseError: it can't parse the answer.
     """
     try:
         return (find_component(component) or component).parse(generation)
-    # Such an error says what is wrong, and whether to ask again, which only `ParseError` does.
+    # Such an error already says what is wrong, and whether to ask again.
     except MelleaError:
         raise
     except (NameError, ImportError) as error:  # whatever the model wrote
@@ -63,5 +63,5 @@ def parse_by(component: Any, generation: Generation) -> Any:
 
 
 def parse_message(generation: Generation) -> Message:
-    """Return an answer as the message that it is."""
+    """Return an answer as a message."""
     return generation.message

@@ -23,8 +23,8 @@ class Query:
     """A question about an object.
 
     Args:
-        obj: any object: a text, a component, a plain value, or an object of your own class, which is rendered as `mify`
-            would do.
+        obj: any object: a text, a component, a plain value, or an object of your own class, which is rendered as by
+            `mify`.
         query: the question.
 
     Raises:
@@ -116,7 +116,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
         ToolError: there is no such method, or the arguments aren't valid.
         Exception: what the method raises.
     """
-    # One only: methods may change the object, and the model has seen it as it was before the first.
+    # Only one: methods may change the object, and the model saw it before the first.
     first, *others = calls
     result = ToolReturn.of(await perform(first, {tool.name: tool for tool in tools}))
     if others:
@@ -129,7 +129,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 def render_result(result: Any) -> Any:
     """Return a tool's result as prompt text; components render by their own template."""
-    # Plain values go the short way, by pydantic's serialiser, which knows dates, sets and similar.
+    # Plain values take the fast path, pydantic's serialiser, which handles dates and sets, too.
     has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
     return to_text(result) if has_components else serialise_result(result)
 
@@ -137,5 +137,5 @@ def render_result(result: Any) -> Any:
 def _render_for_message(result: Any) -> str:
     try:
         return to_text(make_promptable(result))
-    except UsageError:  # it can't be rendered, but the method has done its work
+    except UsageError:  # it can't be rendered, but the method has run
         return str(result)

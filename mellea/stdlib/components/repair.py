@@ -1,4 +1,4 @@
-"""Asking again: the prompts after an attempt that failed its requirements."""
+"""The prompts after an attempt that failed its requirements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def format_failures(failures: Failures) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """A task that is asked again; its answer is parsed as the task itself would parse it.
+    """A repeated task; its answer is parsed as by the task itself.
 
     Args:
         task: the component whose answer failed.
@@ -68,12 +68,12 @@ class Repair(_Retry):
         return [self.task]
 
     def messages_for_llm(self, render: Callable[[Any], list[Message]]) -> list[Message] | None:
-        """Return the conversation as it went on, with the correction after it, if the task is one."""
-        # Messages can't be quoted in a prompt without losing who said what; so the conversation goes on instead.
+        """Return the continued conversation with the correction, if the task is a conversation."""
+        # Quoting messages in a prompt would lose who said what, so the conversation continues instead.
         task = self.task
         if not (isinstance(task, Conversation) or (isinstance(task, Message) and task.role != "user")):
             return None
-        # Providers refuse an empty message.
+        # Providers reject an empty message.
         answer = [Message("assistant", self.answer)] if self.answer.strip() else []
         return [*render(task), *answer, *render(Correction(task, self.failures))]
 
@@ -93,7 +93,7 @@ class Correction(_Retry):
     """
 
     def parts(self) -> Sequence[Any]:
-        """Return nothing: it is text alone."""
+        """Return nothing: it only has text."""
         return []
 
     def format_for_llm(self) -> TemplateRepresentation:

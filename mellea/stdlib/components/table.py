@@ -40,7 +40,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         if title is not None and not isinstance(title, str):
             raise UsageError(f"a Table's title is a text, not {title!r}")
         laid_out = _lay_out(rows, columns)
-        # Frozen, so ordinary assignment is refused, here as well.
+        # Frozen, so ordinary assignment is rejected, even here.
         object.__setattr__(self, "columns", laid_out[0])
         object.__setattr__(self, "rows", laid_out[1])
         object.__setattr__(self, "title", title)
@@ -64,7 +64,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         Raises:
             UsageError: the text is not a table.
         """
-        # Models like to say a word before and after; what has no bar is no row.
+        # Models often add text before and after; a line without a bar isn't a row.
         lines = [_split_cells(line) for line in text.strip().splitlines() if "|" in line]
         if len(lines) < 2 or not all(re.fullmatch(r":?-+:?", cell) for cell in lines[1]):
             raise UsageError(f"a Markdown table has a second line of dashes, as in '| --- |', unlike {text[:100]!r}")
@@ -117,7 +117,7 @@ def _lay_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any,
     for row in found:
         if len(row) > len(names):
             raise UsageError(f"the row {list(row)!r} has {len(row)} cells, but there are {len(names)} columns")
-    # Short rows are filled up, as spreadsheets write them; long ones were refused, since cells would be lost.
+    # Short rows are padded, as spreadsheets write them; long ones were rejected, since cells would be lost.
     return tuple(names), tuple((*row, *[None] * (len(names) - len(row))) for row in found)
 
 
@@ -130,13 +130,13 @@ def _format_value(cell: Any) -> str:
 
 def _format_cell(cell: Any) -> str:
     text = re.sub(r"\r\n?|\n", _LINE_BREAK, _format_value(cell))
-    # A backslash only has to be escaped where it could begin an escape.
+    # A backslash only has to be escaped where it could start an escape.
     return re.sub(r"\\(?=[\\|]|$)", r"\\\\", text).replace("|", r"\|")
 
 
 def _split_cells(line: str) -> list[str]:
     cells = [""]
-    # One pass: an escaped bar belongs to the cell, and an escaped backslash escapes nothing behind it.
+    # One pass: an escaped bar belongs to the cell, and an escaped backslash escapes nothing after it.
     for token in re.findall(r"\\[\\|]|.", line.strip().removeprefix("|")):
         if token == "|":
             cells.append("")

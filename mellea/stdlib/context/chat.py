@@ -79,7 +79,7 @@ class ChatContext(Context):
             raise UsageError(f"pinned takes a list of messages or components, not {pinned!r}")
         settings = _Settings(window_size, token_budget, compactor, TokenCounter(count_tokens), tuple(pinned))
         self._begin(settings, None, None)
-        # One node for each, so that a pinned turn of the constructor is like one that was pinned later.
+        # One node for each, so that turns pinned in the constructor are like those pinned later.
         for value in settings.pinned:
             self._begin(settings, self._copy(), Turn(value), is_pinned=True)
 
@@ -90,12 +90,12 @@ class ChatContext(Context):
         self._previous = previous
         self._turn = turn
         self._is_pinned = is_pinned
-        # Kept on each node: a view that stops at its window must know the pins after it without walking there.
+        # Stored on each node: a view that stops at its window must know the older pins without walking to them.
         self._pins: tuple[Turn, ...] = previous._pins if previous is not None else ()
         if is_pinned and turn is not None:
             self._pins = (*self._pins, turn)
         self._depth: int = 0 if previous is None else previous._depth + 1
-        # One for each node: what a compactor made of the history up to here is used by every call that begins here.
+        # One for each node: every call from this point uses the compacted history.
         self._compaction = Compaction() if settings.compactor is not None else None
 
     def _copy(self) -> ChatContext:
@@ -125,14 +125,14 @@ class ChatContext(Context):
         if not isinstance(value, ModelOutputThunk):
             return self._add_turn(Turn(value))
         last = self._turn
-        # An answer without a question, as when a conversation is put together by hand.
+        # An answer without a question, as when a conversation is assembled by hand.
         if last is None or last.output is not None:
             return self._add_turn(Turn(None, value))
-        # In place of the last node, not after it: the turn was open.
+        # Replaces the last node, whose turn was open.
         return self._make_node(self._previous, last.answered(value), is_pinned=self._is_pinned)
 
     def add_turn(self, turn: Turn, answer: ModelOutputThunk[Any]) -> ChatContext:
-        """Return a context with one more turn: what was said, and the answer, which may still be coming."""
+        """Return a context with one more turn: the input, and the answer, which may still be in progress."""
         return self._add_turn(turn.answered(answer))
 
     def pin(self, value: Any = None) -> ChatContext:
@@ -185,7 +185,7 @@ class ChatContext(Context):
         return self._turn
 
     def _go_back(self, last: Turn) -> ChatContext:
-        # The node before, which shares its turns and pins.
+        # The previous node, which shares its turns and pins.
         if last.output is None or last.input is None:
             return self._previous or self
         return self._make_node(self._previous, Turn(last.input), is_pinned=self._is_pinned)
@@ -197,7 +197,7 @@ class ChatContext(Context):
         returned as they are.
         """
         compaction, compactor = self._compaction, self._settings.compactor
-        # Only over complete turns: a compactor reads texts, and this function may not wait.
+        # Only for complete turns: a compactor reads texts, and this function may not wait.
         if compaction is not None and compactor is not None and not compaction.is_done and self._is_settled():
             compaction.make_now(compactor, self._list_compactable())
         return select(self._walk_turns(), self._pins, self._settings.get_limits())
@@ -206,7 +206,7 @@ class ChatContext(Context):
 
     @property
     def is_immediate(self) -> bool:
-        """Whether the view needs neither a compactor nor a token counter of the user's."""
+        """Whether the view needs neither a compactor nor a user's token counter."""
         settings = self._settings
         has_own_count = settings.token_budget is not None and settings.counter.count is not estimate_tokens
         return settings.compactor is None and not has_own_count
@@ -219,7 +219,7 @@ class ChatContext(Context):
         """
         if self.is_immediate:
             return self.view_for_generation()
-        # Before the wait, since afterwards it would be one that never ends.
+        # Before the wait, which would otherwise never end.
         if self._settings.compactor is not None:
             refuse_own_call(self._settings.compactor)
         return select(self._walk_turns(), self._pins, WindowLimits())
@@ -234,7 +234,7 @@ class ChatContext(Context):
             return self.view_for_generation()
         if self._compaction is not None and self._settings.compactor is not None:
             await self._compaction.make(self._settings.compactor, self._list_compactable())
-        # Counting tokens is the user's own code, and may take long; it must not hold up the loop.
+        # A token counter is user code and may take long; it must not block the loop.
         return await run_in_thread(self.view_for_generation)
 
     def _is_settled(self) -> bool:
@@ -242,7 +242,7 @@ class ChatContext(Context):
 
     def _list_compactable(self) -> tuple[Turn, ...]:
         found = [turn for group, is_pinned in group_turns(self._walk_turns()) if not is_pinned for turn in group[::-1]]
-        # Compactors get the turns oldest first, as a person reads them.
+        # Compactors get the turns oldest first.
         return tuple(found[::-1])
 
     def _walk_nodes(self) -> Iterator[ChatContext]:

@@ -1,11 +1,11 @@
-"""Compaction of a history at one point of it: done once, whoever asks, and remembered there.
+"""Compaction of a history at one point of it: done once for all callers, and cached there.
 
 Rules:
 
-- It runs as a generation of its own, so that calls on several loops wait for one and the same. If all of them stop
+- It runs as a separate generation, so that calls on several loops wait for the same one. If all of them stop
   waiting, it is cancelled; if it fails, the next call tries again.
 - Its result replaces the turns up to this point; later points build on it.
-- A compactor whose model call is made in a context that has the same compactor would wait for itself: an error.
+- A compactor whose own model call uses a context with the same compactor would wait for itself: an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from mellea.core.context import Turn
 from mellea.core.events import StreamEnd
-from mellea.core.runtime import Run, held_up_loops, launch, needs
+from mellea.core.runtime import Run, find_held_up_loops, launch, needs
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, OutputError, UsageError
@@ -29,15 +29,15 @@ Compactor = Callable[[Sequence[Turn]], Any]
 """Takes turns, oldest first, and returns those that replace them; synchronous or not."""
 
 _at_work: ContextVar[tuple[Compactor, ...]] = ContextVar("mellea_compactors", default=())
-"""The compactors whose calls are being made."""
+"""The compactors that are running."""
 
 
 class Compaction:
-    """What a compactor makes of the history up to one point.
+    """The compacted history up to one point.
 
     Attributes:
         is_done: whether it has been made.
-        turns: what came of it, `None` while it isn't done, and if nothing changed.
+        turns: its result; `None` while it isn't done, and if nothing changed.
     """
 
     __slots__ = ("_lock", "_running", "is_done", "turns")
@@ -49,7 +49,7 @@ class Compaction:
         self._running: weakref.ref[ModelOutputThunk[Any]] | None = None
 
     async def make(self, compactor: Compactor, turns: Sequence[Turn]) -> None:
-        """Have the compactor at work, unless it has been; the turns are complete.
+        """Run the compactor, unless it has run; the turns are complete.
 
         Raises:
             UsageError: the compactor returns something else than turns.
@@ -59,9 +59,9 @@ class Compaction:
             await self._join_running(compactor, turns)
 
     def make_now(self, compactor: Compactor, turns: Sequence[Turn]) -> None:
-        """Have a synchronous compactor at work in this very thread; one that has to be awaited isn't."""
+        """Run a synchronous compactor in this thread; one that has to be awaited isn't run."""
         outcome = compactor(turns)
-        # Closed, or Python warns of a coroutine that was never awaited.
+        # Closed, or Python warns about a coroutine that was never awaited.
         if isinstance(outcome, Coroutine):
             outcome.close()
         elif not isinstance(outcome, Awaitable):
@@ -69,18 +69,18 @@ class Compaction:
 
     def _join_running(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
         with self._lock:
-            # Weakly: if every call that waits has left, the compactor's work is dropped with the last of them.
+            # Weak: the compactor's work is dropped once the last waiting call has left.
             thunk = self._running() if self._running is not None else None
             # One that runs on a loop which is blocked until this call returns would never end.
-            if thunk is None or thunk.has_failed() or needs(thunk.record, held_up_loops()):
+            if thunk is None or thunk.has_failed() or needs(thunk.record, find_held_up_loops()):
                 thunk = self._launch_compactor(compactor, turns)
-                # Under the lock, so that two calls which begin at once wait for one compactor.
+                # Under the lock, so that two simultaneous calls wait for one compactor.
                 self._running = weakref.ref(thunk)
             return thunk
 
     def _launch_compactor(self, compactor: Compactor, turns: Sequence[Turn]) -> ModelOutputThunk[Any]:
         async def work(run: Run) -> None:
-            _at_work.set((*_at_work.get(), compactor))  # for this task alone
+            _at_work.set((*_at_work.get(), compactor))  # only for this task
             try:
                 outcome = await find_outcome(compactor, turns)
             except MelleaError:
@@ -99,14 +99,14 @@ class Compaction:
         kept = tuple(outcome) if is_list else ()
         if not is_list or not all(isinstance(turn, Turn) for turn in kept):
             raise UsageError(f"the compactor {_name(compactor)} returns a list of turns, not {outcome!r}")
-        # By identity: then the nodes themselves are read, and keep growing at the end without a copy.
+        # By identity: if nothing changed, the nodes themselves are read, which grow without a copy.
         is_same = len(kept) == len(turns) and all(new is old for new, old in zip(kept, turns, strict=True))
         self.turns = None if is_same else kept
         self.is_done = True
 
 
 def refuse_own_call(compactor: Compactor) -> None:
-    """Refuse a call that a compactor makes in a context which has it at work before any call.
+    """Reject a call that a compactor makes in a context that runs this compactor before each call.
 
     Raises:
         UsageError: it would wait for itself.

@@ -73,7 +73,7 @@ class ThresholdCompactor:
     def __call__(self, turns: Sequence[Turn]) -> Any:
         """Return the turns as they are, or what the other compactor makes of them."""
         size = TokenCounter(self.count_tokens).count_turn
-        # The other one may be async: what it returns is handed on as it is, and awaited by the context.
+        # The other one may be async: its result is returned as it is, and awaited by the context.
         return self.compactor(turns) if sum(map(size, turns)) > self.tokens else turns
 
 
@@ -124,7 +124,7 @@ class SummaryCompactor:
         if sum(size(turn) for turn in older if not isinstance(turn, SummaryTurn)) <= self.tokens:
             return turns
         summary = await self._summarise(f"{self.prompt}\n\n{_write_transcript(older)}")
-        # As question and answer, since some providers refuse two messages of one role in a row.
+        # As question and answer, since some providers reject two messages of one role in a row.
         return [SummaryTurn(Message("user", _SUMMARY_QUESTION), ComputedModelOutputThunk(summary)), *kept]
 
     async def _summarise(self, task: str) -> str:
@@ -133,7 +133,7 @@ class SummaryCompactor:
             said = await said.avalue()
         if not isinstance(said, str):
             raise UsageError(f"the call of a SummaryCompactor returns a text or a thunk, not {said!r}")
-        # An empty summary would make the model forget everything, without anybody being told.
+        # An empty summary would silently make the model forget everything.
         if not said.strip():
             raise OutputError("the model that should summarise the conversation wrote nothing")
         return said.strip()

@@ -1,4 +1,4 @@
-"""Count the tokens of turns, by an estimate or by a function of the user's."""
+"""Count the tokens of turns, by an estimate or by a user's function."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def estimate_tokens(text: str) -> int:
 
 
 class TokenCounter:
-    """Counts the tokens of turns, and remembers the result for complete ones.
+    """Counts the tokens of turns, and caches the result for complete ones.
 
     Args:
         count: takes a text and returns its number of tokens; called in worker threads.
@@ -48,17 +48,17 @@ class TokenCounter:
     def count_turn(self, turn: Turn) -> int:
         """Return the tokens of a turn: those of its texts, and a thousand for each image or file."""
         output = turn.output
-        # It still grows, so what is counted now wouldn't hold.
+        # It still grows, so the count can't be cached.
         if output is None or not output.record.is_final:
             return self._count(turn)
         known = self._known.get(output)
         if known is None:
-            # By the output, weakly: counts live as long as their turns, and a token counter may be slow.
+            # Weakly keyed by the output: counts live as long as their turns, and a token counter may be slow.
             known = self._known[output] = self._count(turn)
         return known
 
     def __reduce__(self) -> Any:
-        # Without what was counted: weak references can't be pickled.
+        # Without the cache: weak references can't be pickled.
         return TokenCounter, (self.count,)
 
     def _count(self, turn: Turn) -> int:

@@ -62,15 +62,15 @@ def group_turns(backwards: Iterable[tuple[Turn, bool]]) -> Iterator[Group]:
             continue
         turns.append(turn)
         is_pinned = is_pinned or is_pin
-        # Goes on to the turn that made the calls: providers refuse one without the other.
+        # Continues to the turn that made the calls: providers reject one without the other.
         if is_answer:
             continue
-        # The last group stays even so: its calls are what the next request answers.
+        # The last group stays nevertheless: the next request answers its calls.
         if is_last or is_pinned or not is_broken:
             yield turns[::-1], is_pinned
             is_last = False
         turns, is_broken, is_pinned = [], False, False
-    # The rest are tool outputs without their calls, which a compactor has removed.
+    # The rest are tool outputs whose calls a compactor has removed.
 
 
 def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits: WindowLimits) -> list[Turn]:
@@ -88,7 +88,7 @@ def select(backwards: Iterable[tuple[Turn, bool]], pins: Sequence[Turn], limits:
     kept: list[Turn] = []  # newest first
     for number, (group, is_pinned) in enumerate(group_turns(backwards)):
         if is_pinned:
-            # Pins are free of the window, but not of the budget, from which they were taken beforehand.
+            # Pins don't count towards the window, but were subtracted from the budget beforehand.
             seen += len(group)
         else:
             left_turns -= len(group)

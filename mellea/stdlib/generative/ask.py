@@ -69,19 +69,19 @@ async def aask(
     m = _find_session(session)
     _run_tools(arguments)
     if isinstance(prompt, (Message, list, tuple)):
-        said: Any = arguments  # the session refuses what goes with a task in words only
+        said: Any = arguments  # the session rejects arguments that only work with a task in words
         thunk: Any = await m.achat(prompt, format=format, **said)
     else:
-        # The plain value has no place to say that it failed its requirements.
+        # A plain value can't say that it failed its requirements.
         arguments.setdefault("strict", True)
         thunk = await m.ainstruct(prompt, format=format, **arguments)
     return thunk.value if format is None else thunk.parsed
 
 
 class _Ask(Protocol):
-    """The function `ask` as a type checker sees it: it has its streams as attributes.
+    """The function `ask` as type checkers see it: with its streams as attributes.
 
-    Editors take the docstring of the last overload; `help` shows those of `aask`, `_stream` and `_astream`.
+    Editors show the docstring of the last overload; `help` shows those of `aask`, `_stream` and `_astream`.
     """
 
     @overload
@@ -262,7 +262,7 @@ def _stream(
 ) -> Stream[Any]:
     """Make a stream for plain code: of text, or of whole items if the format is a sequence.
 
-    It is launched when its reading begins. Tools are run, unless `tool_calls="show"`.
+    It is launched at the first read. Tools are run, unless `tool_calls="show"`.
 
     Args:
         prompt: the task in words; or a `Message`, or a list of messages.
@@ -295,7 +295,7 @@ def _astream(
 def _make_ask() -> _Ask:
     ask: Any = blocking(aask)
     for name, stream in (("stream", _stream), ("astream", _astream)):
-        # As a program calls them, since that is what tracebacks and `help` show.
+        # The public names, since tracebacks and `help` show them.
         stream.__name__, stream.__qualname__ = name, f"ask.{name}"
         setattr(ask, name, stream)
     return cast("_Ask", ask)
@@ -314,6 +314,6 @@ def _find_session(session: Any) -> MelleaSession:
 
 
 def _run_tools(arguments: InstructArguments) -> None:
-    """Have tools run, since a call that is only shown would be lost here."""
+    """Run tools by default, since calls that are only shown would be lost here."""
     if arguments.get("tools"):
         arguments.setdefault("tool_calls", "run")

@@ -90,10 +90,10 @@ def command(
 
 
 def _check_annotation(function: Callable[..., Any], annotation: ReturnType) -> None:
-    """Refuse `-> int` without `output=int`: the result would be a text all the same."""
+    """Reject `-> int` without `output=int`: the result would be a text anyway."""
     try:
         kind = annotation()
-    except UsageError:  # it says None, or a name that isn't known yet
+    except UsageError:  # it is None, or has a name that isn't known yet
         return
     if kind not in (str, Any):
         shown = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)

@@ -31,11 +31,11 @@ async def await_thunks(bound: BoundArguments) -> BoundArguments:
     """Wait for all thunks among the arguments, and return the arguments with each thunk replaced by its result.
 
     Raises:
-        StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+        StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
         MelleaError: one of them failed.
     """
     waiting = find_pending(bound)
-    # Before the first await: afterwards the loop that would have to produce them may be the one that is held up.
+    # Before the first await: afterwards the loop that has to produce them may be blocked.
     check_wait([thunk.record for thunk in waiting])
     args, kwargs, values = await resolve((bound.args, dict(bound.kwargs), dict(bound.values)))
     return replace(bound, args=args, kwargs=kwargs, values=values)
@@ -46,7 +46,7 @@ async def check_arguments(
 ) -> None:
     """Check the arguments against preconditions.
 
-    A precondition finds them as the last output of its context: as text in `.value`, by name in `.parsed`.
+    A precondition gets them as the last output of its context: as text in `.value`, by name in `.parsed`.
 
     Raises:
         RequirementError: they fail a precondition; the model wasn't asked.
@@ -55,7 +55,7 @@ async def check_arguments(
     if not preconditions:
         return
     arguments = Arguments(bound.values)
-    # Dressed up as an output, so that every requirement, judges included, can check arguments as it checks answers.
+    # Wrapped as an output, so that every requirement, including judges, can check arguments like answers.
     output = ComputedModelOutputThunk(arguments.format_for_llm(), dict(bound.values))
     results = await validate_all(preconditions, SimpleContext().add(arguments).add(output), backend)
     failed = [f"{requirement}{_explain(result.reason)}" for requirement, result in results if not result]

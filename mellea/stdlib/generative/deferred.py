@@ -1,4 +1,4 @@
-"""Generations that have work to do first: make a prompt, await arguments, check preconditions."""
+"""Generations that do some work first: make a prompt, await arguments, check preconditions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def defer(
     async def work(run: Run) -> Any:
         try:
             thunk = await begin()
-        # These say already what to do; everything else gets the name of the function in front.
+        # These already say what to do; other errors get the name of the function in front.
         except MelleaError:
             raise
         except Exception as error:
@@ -47,9 +47,9 @@ def defer(
             try:
                 end = await relay(inner, run)
             finally:
-                # Also if it failed: the attempts are what shows why.
+                # Also if it failed: the attempts show why.
                 run.sampling = inner.sampling
-        # Held back until the inner generation has closed: readers that see the end may close the session at once.
+        # Delayed until the inner generation has closed: readers that see the end may close the session at once.
         run.emit([end] if end is not None else [])
         return inner.parsed
 

@@ -37,7 +37,7 @@ _NO_OWNER: Any = object()
 
 @short_errors
 class _Prompted(Generic[P, R]):
-    """What sync and async prompt functions have in common.
+    """Base class of sync and async prompt functions.
 
     Args:
         function: the function that it is made from.
@@ -92,7 +92,7 @@ class _Prompted(Generic[P, R]):
     async def _answer(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
         if (alone := _take_context(args, kwargs)) is not None:
             session, args, kwargs = alone
-            # Typed as the result alone: type checkers know only our own way, which is a session.
+            # Typed as the plain result: type checkers only know our own way, a session.
             return cast("R", (await self._answer((session, *args), kwargs), session.ctx))
         session, settings, bound = self._bind(args, kwargs)
         prompt = await self._prompt(session, settings, bound)
@@ -102,10 +102,9 @@ class _Prompted(Generic[P, R]):
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Settings, BoundArguments]:
         what = f"{self._wording.name}()"
-        # Parameters can't have these names (the definition refuses them), so nothing of the function's own is taken.
+        # Parameters can't have these names (the definition rejects them), so the function's own arguments are safe.
         options = {name: value for name, value in kwargs.items() if name in RESERVED}
-        # As in Mellea: the session may be in front. A parameter of that type can't be meant, since it can't be
-        # rendered.
+        # As in Mellea, the session may come first. It can't be an argument of the function, since it can't be rendered.
         if args and isinstance(args[0], MelleaSession):
             settings = self._settings.update(what, {"m": args[0], **options})
             args = args[1:]
@@ -144,7 +143,7 @@ class _Prompted(Generic[P, R]):
     def stream(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy can't match a ParamSpec
         """Make a stream for plain code, of whole items if the result is a sequence, of text otherwise.
 
-        The arguments are those of the function. It is launched when its reading begins.
+        The arguments are those of the function. It is launched at the first read.
 
         Raises:
             UsageError: an argument is missing or wrong.
@@ -182,7 +181,7 @@ class _Prompted(Generic[P, R]):
             arguments = _make_arguments(settings, prompt)
             return session.astream(prompt.description, format=self._format(), **arguments)._ensure_started
 
-        # Nothing has to be awaited first, so the stream is that of the call itself, without a run around it.
+        # Nothing has to be awaited first, so this is the call's own stream, without an outer run.
         if not (settings.preconditions or self._wording.needs_values):
             return ask(self._wording.prompt_now(bound))
 
@@ -194,7 +193,7 @@ class _Prompted(Generic[P, R]):
             begin,
             format=self._format(),
             backend=session.backend,
-            # What `begin` will wait for, so that a wait that could never end is found when it is launched.
+            # What `begin` will wait for, so that a deadlock is detected at the launch.
             dependencies=[thunk.record for thunk in find_pending(bound)],
         )
 
@@ -264,9 +263,9 @@ class AsyncPromptFunction(_Prompted[P, R]):
 def _take_context(
     args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[MelleaSession, tuple[Any, ...], Mapping[str, Any]] | None:
-    """Take a context and a backend out of the arguments, which stand for a session in Mellea 0.8.
+    """Take a context and a backend from the arguments, which replace a session in Mellea 0.8.
 
-    A parameter of the function can't be meant, since neither can be rendered.
+    They can't be arguments of the function, since neither can be rendered.
     """
     if len(args) >= 2 and isinstance(args[0], Context) and isinstance(args[1], Backend):
         return MelleaSession(args[1], args[0]), args[2:], kwargs
@@ -291,7 +290,7 @@ _answer = blocking(_aanswer)
 async def prepare_verb(
     function: _Prompted[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[MelleaSession, Verb]:
-    """Return what a call of a prompt function asks, and of which session, without asking it.
+    """Return the request of a prompt function's call, and its session, without sending it.
 
     Raises:
         UsageError: an argument is missing or wrong.
@@ -318,12 +317,12 @@ def make(
     session: MelleaSession | None,
     options: FunctionArguments,
 ) -> PromptFunction[Any, Any] | AsyncPromptFunction[Any, Any]:
-    """Make a prompt function, sync or async as the function is.
+    """Make a prompt function, sync or async like the function.
 
     Raises:
         UsageError: an option is unknown or wrong, or no answer can have the type of the result.
     """
-    # Before anything is made: a type that no answer can have is an error of the definition, not of the first call.
+    # First of all: a type that no answer can have is an error of the definition, not of the first call.
     check_output(output)
     kind = AsyncPromptFunction if inspect.iscoroutinefunction(function) else PromptFunction
     return kind(function, wording, output, Settings().update(f"{wording.name}()", _merge_given(session, options)))

@@ -29,7 +29,7 @@ class ReturnType:
         self._what = f"{get_name(function)}()"
         self._type = _UNKNOWN
         try:
-            # The caller's variables are at hand only now, while the function is being defined.
+            # The caller's variables are only available now, while the function is being defined.
             self._resolve(names)
         except UsageError:
             return
@@ -51,7 +51,7 @@ class ReturnType:
 
 
 def check_output(output: Callable[[], Any]) -> None:
-    """Refuse a type that no answer can have, at the definition of the function.
+    """Reject a type that no answer can have, when the function is defined.
 
     A type with names that aren't defined yet is checked when the function is called.
 
@@ -67,7 +67,7 @@ def check_output(output: Callable[[], Any]) -> None:
     try:
         make_output_format(kind)
     except UsageError as error:
-        # A class that is defined further down in the file: it may well be there when the function is called.
+        # A class that is defined later in the file may exist when the function is called.
         code = getattr(error.__cause__, "code", None)
         if not isinstance(error.__cause__, NameError) and code != "class-not-fully-defined":
             raise

@@ -62,7 +62,7 @@ class Settings:
 
     @property
     def waits_for_steps(self) -> bool:
-        """Whether streams give items only when no later step can supersede them."""
+        """Whether streams yield items only when no later step can supersede them."""
         return self.options.get("release") is not None
 
     def update(self, what: str, options: Mapping[str, Any]) -> Self:
@@ -94,7 +94,7 @@ class Settings:
             found.pop("tools", None)
         elif not all(isinstance(tool, BuiltinTool) for tool in tools):
             found["tool_calls"] = "run"
-        # A plain value has no `.success` to show that the answer failed its requirements.
+        # A plain value has no `.success` to show that it failed its requirements.
         return cast("InstructArguments", {"strict": True, **found})
 
 
@@ -118,7 +118,7 @@ def _replace_strategy(name: str, before: Any, value: Any) -> SamplingStrategy | 
 
 
 def _replace_max_turns(name: str, before: Any, value: Any) -> int:
-    choose_loop(None, "run", value)  # refuses one that is wrong
+    choose_loop(None, "run", value)  # rejects invalid ones
     return cast("int", value)
 
 

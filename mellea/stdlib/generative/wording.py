@@ -1,4 +1,4 @@
-"""From a function and its arguments to a prompt: made of the docstring's sections, or returned by the body."""
+"""Makes prompts from functions and their arguments: from the docstring's sections, or from the body's result."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class DocstringWording:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
             raise UsageError(f"a prompt is made from a function, not of {function!r}") from None
-        # A call couldn't tell such an argument from an option of its own.
+        # A call couldn't distinguish such an argument from its own option.
         if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
             raise UsageError(
                 f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
@@ -100,7 +100,7 @@ class DocstringWording:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            # Only a misspelt or foreign name can be advised on; a missing argument is named by Python's own message.
+            # Advice is only possible for a misspelt or foreign name; Python's own message names a missing argument.
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
             advice = "" if unknown is None else f"; {find_advice(unknown, self._find_names(), WAYS)}"
             raise UsageError(
@@ -170,7 +170,7 @@ class BodyWording(DocstringWording):
         """
         bound = self._check_fields(bound)
         text = await find_outcome(functools.partial(self._function, *bound.args, **bound.kwargs))
-        # A body of nothing but a docstring: the function is then worded like a generative one.
+        # A body with only a docstring: the prompt is then that of a generative function.
         if text is None:
             return self.prompt_now(bound)
         if not isinstance(text, (str, CBlock, ModelOutputThunk)):
@@ -184,7 +184,7 @@ Wording = DocstringWording | BodyWording
 def _find_hints(function: Callable[..., Any], names: Collection[str]) -> Mapping[str, Any]:
     try:
         return resolve_type_hints(function, "", of=names)
-    except UsageError:  # a name isn't known any more; what is in `Field(…)` is checked all the same
+    except UsageError:  # a name isn't known any more; `Field(…)` is checked anyway
         return {}
 
 
@@ -195,7 +195,7 @@ def _is_renderable(owner: Any) -> bool:
 
 
 def _make_sentence(name: str) -> str:
-    # Without a docstring the name is all that is known of the task: `classifySentiment` and `classify_sentiment`.
+    # Without a docstring the task is only known by the name: `classifySentiment` and `classify_sentiment`.
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ").strip()
     return f"{words[:1].upper()}{words[1:]}."
 

@@ -83,7 +83,7 @@ class Judge:
             return self._read_unclear(error.partial)
 
     async def ask(self, question: Any, form: Any, backend: Backend) -> ModelOutputThunk[Any]:
-        """Ask the model a question of one's own, and return its answer, whose `parsed` is of the type.
+        """Ask the model another question, and return its answer, whose `parsed` has the given type.
 
         Args:
             question: a component.
@@ -97,7 +97,7 @@ class Judge:
         options = check_options(self.model_options)
         if self.model is not None:
             backend = getattr(self.model, "backend", self.model)
-            # What shapes the user's answers must not shape verdicts: a `max_tokens` of 5 would cut each of them off.
+            # Options that shape the user's answers must not shape verdicts: a `max_tokens` of 5 would truncate them.
             options = merge_options(strip_shape(getattr(self.model, "model_options", {})), options)
         # No tools, explicitly: the session's own would be offered to the judge, too.
         arguments: CallArguments = {"model_options": options, "tools": ()}
@@ -112,7 +112,7 @@ class Judge:
         reason = " ".join(said.reason.split()) or None
         if self.threshold is None:
             return ValidationResult(said.verdict == "yes", reason, thunk=verdict)
-        # A whole number in the schema, which any model can write; from 0 to 1 in results, as scores are everywhere.
+        # A whole number in the schema, which any model can write; from 0 to 1 in results, like all scores.
         score = said.score / _TOP_SCORE
         return ValidationResult(score >= self.threshold, reason, score, verdict)
 
@@ -179,7 +179,7 @@ def _make_question(requirement: Requirement, context: Context, *, is_rated: bool
 def _make_form(is_rated: bool) -> Any:
     from pydantic import Field  # lazy: only judges need it
 
-    # The reason comes first in the schema: the model weighs, then decides; the other way round it justifies.
+    # The reason comes first in the schema, so that the model weighs before it decides, and doesn't justify afterwards.
     reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
     if is_rated:
         return make_dataclass("Rating", [("reason", reason), ("score", Annotated[int, Field(ge=0, le=_TOP_SCORE)])])

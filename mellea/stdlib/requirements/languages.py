@@ -178,7 +178,7 @@ def _validate(text: str, code: str) -> ValidationResult:
 def _compare_words(text: str, code: str) -> ValidationResult:
     words = Counter(word.lower() for word in _WORD.findall(text))
     hits = {other: sum(words[word] for word in known.words) for other, known in _LANGUAGES.items() if known.words}
-    # In a tie for the wanted one: a doubt isn't a reason to refuse an answer.
+    # A tie goes to the wanted language: doubt isn't a reason to reject an answer.
     best = max(hits, key=lambda other: (hits[other], other == code))
     if hits[best] < _FEWEST_HITS:
         return ValidationResult(True, "it is too short to tell its language")

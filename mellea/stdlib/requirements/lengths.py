@@ -55,7 +55,7 @@ def length(
         return ValidationResult(met, f"it has {_format_count(count, unit)}")
 
     def validate_chunk(chunk: Chunk) -> ValidationResult:
-        # Only the upper limit can be missed on the way; whether the lower one is met is known at the end.
+        # Only the upper limit can be exceeded early; the lower one is checked at the end.
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
         met = max is None or count <= max
         return ValidationResult(met, None if met else f"it has {_format_count(count, unit)}, and isn't done")

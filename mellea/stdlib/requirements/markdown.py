@@ -55,7 +55,7 @@ def markdown_list(
         # Models like to put the whole answer into a fence, which isn't what is being checked.
         for line in strip_fence(text).split("\n"):
             item = reader.read(line)
-            # The first line that is none ends it: what follows can't make the text a list again.
+            # The first line that isn't part of a list decides: later ones can't make the text a list again.
             if not reader.is_list:
                 return ValidationResult(False, f"{_shorten(line)} is not an item of a list")
             if item is not None and ordered not in (None, item["number"] is not None):

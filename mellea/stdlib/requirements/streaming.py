@@ -19,7 +19,7 @@ import anyio
 from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
 from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -172,14 +172,14 @@ class Watch:
             self._notify()
 
         calls: list[Callable[[], Awaitable[None]]] = [read_all]
-        # One task for each requirement, so that a slow one holds up nobody but the release of its own chunks.
+        # One task for each requirement, so that a slow one delays only the release of its own chunks.
         calls += [
             partial(self._validate_chunks, lane, requirement)
             for lane in self._lanes
             for requirement in lane.requirements
         ]
         try:
-            await together(calls)
+            await run_together(calls)
         except _RefusedError as refused:
             return refused.failure
         return None
@@ -209,7 +209,7 @@ class Watch:
             self._notify()
 
     def _notify(self) -> None:
-        # Replaced before it is set: whoever is woken waits for the next one, and can't miss it.
+        # Replaced before it is set: a woken task waits for the next one, and can't miss it.
         news, self._news = self._news, anyio.Event()
         news.set()
 

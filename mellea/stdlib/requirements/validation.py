@@ -10,7 +10,7 @@ from mellea.core.backend import Backend
 from mellea.core.context import Context
 from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, run_validation
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.components import Instruction
@@ -86,7 +86,7 @@ async def validate_all(
         return requirement, outcome
 
     # All at once: judges are requests, and waiting for one after the other would add them up.
-    return tuple(await together([partial(check, requirement) for requirement in requirements]))
+    return tuple(await run_together([partial(check, requirement) for requirement in requirements]))
 
 
 async def _check(

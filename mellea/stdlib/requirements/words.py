@@ -107,7 +107,7 @@ def _compile_patterns(what: str, words: tuple[str, ...], case_sensitive: bool) -
 def _make_pattern(word: str) -> str:
     pieces = word.split()
     return (
-        # Not `\b`, which fails beside a word that begins with a mark, such as `.NET`.
+        # Not `\b`, which fails next to a word that begins with a mark, such as `.NET`.
         (r"(?<!\w)" if _has_edge(pieces[0][0]) else "")
         + r"\s+".join(map(re.escape, pieces))
         + (r"(?!\w)" if _has_edge(pieces[-1][-1]) else "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.core.sampling import Attempt
 from mellea.errors import UsageError
 
@@ -63,6 +63,6 @@ async def draw_together(
                 return
 
     with anyio.CancelScope() as scope:
-        await together([work] * min(at_once, budget))
+        await run_together([work] * min(at_once, budget))
     # Callers choose by position, which must not depend on which attempt happened to be quicker.
     return sorted(ended, key=lambda attempt: attempt.number)

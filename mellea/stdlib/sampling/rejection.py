@@ -11,8 +11,8 @@ from mellea.core.entrance import entrance
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
+from mellea.stdlib import components
 from mellea.stdlib import context as contexts
-from mellea.stdlib.components import Correction, Repair
 from mellea.stdlib.requirements.validation import as_requirements
 from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
 
@@ -110,7 +110,7 @@ class RepairTemplateStrategy(_Correcting):
 
     async def _prepare_retry(self, sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, Any]:
         last = attempts[-1]
-        return {"component": Repair(sampler.component, last.failures, last.output.value)}
+        return {"component": components.Repair(sampler.component, last.failures, last.output.value)}
 
 
 class FormatRepairStrategy(RepairTemplateStrategy):
@@ -158,7 +158,7 @@ async def _go_on(sampler: Sampler, attempts: Sequence[Attempt]) -> Mapping[str, 
         for call in attempt.output.tool_calls:  # providers reject a history with a call that has no result
             unrun = ToolOutput(call.tool_call_id, call.tool_name, "It wasn't run.", is_error=True)
             context = context.add(Message("tool", unrun))
-    return {"component": Correction(sampler.component, attempts[-1].failures), "context": context}
+    return {"component": components.Correction(sampler.component, attempts[-1].failures), "context": context}
 
 
 def _choose(attempts: Sequence[Attempt], *, prefers_last: bool) -> SamplingResult:

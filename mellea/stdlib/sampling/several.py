@@ -1,4 +1,4 @@
-"""Strategies that make several attempts in any case, and choose one of them."""
+"""Strategies that always make several attempts, and choose one of them."""
 
 from __future__ import annotations
 
@@ -62,10 +62,9 @@ class BestOfNStrategy:
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make all attempts, and choose one."""
         attempts = await draw_together(sampler.draw, self.n, self.concurrency_budget, lambda found: False)
-        # One after the other: a scorer of the user's own need not stand several calls at once.
+        # One after the other: a user's scorer may not support concurrent calls.
         scores = [await self._score(attempt) for attempt in attempts]
-        # The rank goes first: an attempt that fails a requirement never wins by its score. The first of equals is
-        # taken.
+        # The rank comes first: an attempt that fails a requirement never wins by its score. Ties go to the first.
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), scores[number]))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
@@ -75,7 +74,7 @@ class BestOfNStrategy:
                 float(result.result) if result.score is None else result.score for _, result in attempt.validations
             ]
             return sum(scores) / len(scores) if scores else 0.0
-        # The scorer would get a text that was cut off, or no value; it needn't be able to handle either.
+        # The scorer would get a truncated text, or no value; it needn't handle either.
         if not attempt.is_complete or attempt.error is not None:
             return float("-inf")
         score = await _call(self.scorer, attempt, f"the scorer of {self!r}")
@@ -133,8 +132,8 @@ class MajorityVotingStrategy:
 
         def is_certain(found: list[Attempt]) -> bool:
             counts = ballots.count(attempt for attempt in found if attempt.success).most_common(2)
-            # Certain once the second choice couldn't catch up if it got every vote that is still out; a tie isn't
-            # enough, since the earlier answer would win it.
+            # Certain once the second choice can't catch up with all remaining votes; a tie isn't enough, since
+            # the earlier answer would win it.
             second = counts[1][1] if len(counts) > 1 else 0
             return bool(counts) and counts[0][1] > second + self.n - len(found)
 
@@ -148,7 +147,7 @@ class MajorityVotingStrategy:
             return await _call(self.key, attempt, f"the key of {self!r}")
         has_value = attempt.error is None and output.record.format is not None
         if isinstance(output.parsed, str) or (output.parsed is None and not has_value):
-            # Prose is rarely the same to the letter; without this there would be as many choices as attempts.
+            # Prose is rarely identical; without this there would be as many choices as attempts.
             return " ".join(output.value.split()).casefold()
         return output.parsed
 
@@ -174,7 +173,7 @@ class _Ballots:
         self._votes: dict[int, int] = {}  # from an attempt's number to the index of its choice
 
     def cast(self, attempt: Attempt, value: Any) -> None:
-        # Values of users' types need not be hashable, so they are compared one by one; there are few.
+        # Users' values may not be hashable, so they are compared one by one; there are few.
         text = _write_canonically(value)
         place = next((place for place, known in enumerate(self._choices) if _is_same(known, (value, text))), None)
         if place is None:
@@ -202,7 +201,7 @@ def _is_same(one: tuple[Any, str], other: tuple[Any, str]) -> bool:
     try:
         # Equal by the type's own `==`, such as sets in another order, which have other texts.
         return bool(one[0] == other[0]) and not _differ_in_truth(_to_plain(one[0]), _to_plain(other[0]))
-    except Exception:  # noqa: BLE001 - values of the user's, which may not compare
+    except Exception:  # noqa: BLE001 - users' values, which may not compare
         return False
 
 

@@ -1,4 +1,4 @@
-"""Two solvers: a fast model that tries first, and a slow one for what the fast one can't solve."""
+"""Two solvers: a fast model tries first, and a slow one solves what it can't."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SOFAIStrategy:
 
     Args:
         slow: the stronger model: a backend, or a session whose backend is used.
-        fast: the model that tries first, given in the same way; by default the one of the call.
+        fast: the model that tries first, given in the same way; by default the call's.
         loop_budget: the most attempts of the fast model.
         handover: what the slow model gets: the task alone (`"fresh"`), or also the fast model's best answer and what is
             wrong with it (`"repair"`).
@@ -66,11 +66,11 @@ class SOFAIStrategy:
         while not attempts[-1].success and len(attempts) < self.loop_budget and _is_improving(attempts):
             attempts.append(await sampler.draw(_repair(sampler, attempts[-1]), backend=self.fast))
         if not attempts[-1].success:
-            # Not the last one: a correction may have made things worse, which is why the loop was left.
+            # Not the last one: a correction may have made things worse, which ended the loop.
             best = max(attempts, key=rank_attempt)
             component = _repair(sampler, best) if self.handover == "repair" else None
             attempts.append(await sampler.draw(component, backend=self.slow))
-        # Among equals the later one, so that the slow model is preferred.
+        # Ties go to the later one, so that the slow model is preferred.
         chosen = max(range(len(attempts)), key=lambda number: (rank_attempt(attempts[number]), number))
         return SamplingResult(attempts[chosen].success, tuple(attempts), chosen)
 
@@ -79,7 +79,7 @@ class SOFAIStrategy:
 
 
 def _take_backend(name: str, value: Any) -> Backend:
-    # Of a session only the backend is used: its context belongs to another conversation.
+    # Only the session's backend is used: its context belongs to another conversation.
     backend = getattr(value, "backend", value)
     if not isinstance(backend, Backend):
         raise UsageError(f"{name} takes a Backend or a session, not {value!r}")

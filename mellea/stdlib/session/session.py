@@ -1,7 +1,7 @@
 """Sessions: a backend and a context, with the verbs of `verbs.py` as methods.
 
 A session is the host of its verbs (`functional.Host`): `functional.answer` does the work, and `launch` puts the turn
-into the session's context before the verb first lets go of the loop. So concurrent verbs take their turns in the order
+into the session's context before the verb first yields to the loop. So the turns of concurrent verbs are in the order
 of the calls, and none is lost.
 """
 
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
-from mellea.core.attributes import SESSION_WAYS, find_attribute
+from mellea.core.attributes import SESSION_WAYS, Elsewhere, find_attribute
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.context import Context
 from mellea.core.entrance import entrance, inside, short_errors
 from mellea.core.messages import Message
 from mellea.core.options import check_options
-from mellea.core.runtime import CLOSE_SECONDS, Record, Register, Registering, held_up_loops
+from mellea.core.runtime import CLOSE_SECONDS, Record, Register, Registering, find_held_up_loops
 from mellea.core.thunk import ModelOutputThunk, sent_request
 from mellea.errors import UsageError
 from mellea.stdlib import functional
@@ -33,7 +33,7 @@ from mellea.stdlib.session.verbs import SessionVerbs
 __all__ = ["MelleaSession", "sessions_around"]
 
 sessions_around: ContextVar[tuple[MelleaSession, ...]] = ContextVar("mellea_sessions", default=())
-"""The sessions of the `with` blocks around the running code, the innermost last."""
+"""The sessions of the enclosing `with` blocks, the innermost last."""
 
 
 @short_errors
@@ -64,13 +64,13 @@ class MelleaSession(SessionVerbs):
         self.model_options: Mapping[str, Any] = check_options(model_options)
         self._lock = threading.Lock()
         self._running: Register = Register()  # what closing and resetting cancel
-        self._last: Record | None = None  # of the last verb, whose thunk may be gone; it doesn't keep that one
+        self._last: Record | None = None  # of the last verb, whose thunk may be gone; it doesn't keep the thunk alive
 
     # -- the session itself ---------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """A name of its own, which traces show as `session.id`; a program may set it."""
+        """A unique name, which traces show as `session.id`; a program may set it."""
         return self._running.id
 
     @id.setter
@@ -83,7 +83,7 @@ class MelleaSession(SessionVerbs):
     def cost(self) -> float | None:
         """What its requests have cost so far in US dollars, judges and compactors included; `None` if any is unknown.
 
-        Prices are the list prices of `mellea.prices`. A clone begins at 0.
+        Prices are the list prices of `mellea.prices`. A clone starts at 0.
         """
         return self._running.ledger.cost()
 
@@ -100,21 +100,21 @@ class MelleaSession(SessionVerbs):
         return MelleaSession(self.backend, self.ctx, model_options=self.model_options)
 
     def reset(self) -> None:
-        """Forget all turns, and cancel every generation of this session that still runs."""
+        """Forget all turns, and cancel every running generation of this session."""
         with self._lock:
-            # First the context, then the cancel: a reader that is told of the cancellation may call the session again.
+            # First the context, then the cancel: a reader that sees the cancellation may call the session again.
             self.ctx = self.ctx.empty()
         self._running.cancel()
 
     async def aclose(self) -> None:
-        """Cancel every generation of this session that still runs, and close the backend's connections."""
+        """Cancel every running generation of this session, and close the backend's connections."""
         running = self._running.cancel()
-        # A synchronous close holds up the calling loop, whose own runs can't be closed until it returns.
-        held_up = held_up_loops()
+        # A synchronous close blocks the calling loop, whose own runs can't be closed until it returns.
+        held_up = find_held_up_loops()
         with anyio.move_on_after(CLOSE_SECONDS + 0.5, shield=True):
             for run in running:
                 if not run.on_any(held_up):
-                    await run.until_closed()
+                    await run.wait_until_closed()
         await self.backend.aclose()
 
     close = blocking(aclose)
@@ -139,7 +139,7 @@ class MelleaSession(SessionVerbs):
         self._leave()
         await self.aclose()
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
@@ -155,9 +155,9 @@ class MelleaSession(SessionVerbs):
         """Launch a prepared verb on the running loop, and put its turn into the context.
 
         Raises:
-            StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+            StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
         """
-        # Read before the launch: what another thread adds meanwhile is noticed below.
+        # Read before the launch: additions by other threads are detected below.
         before = self.ctx
         with Registering(self._running):
             thunk, after = verb.launch(before)
@@ -165,14 +165,14 @@ class MelleaSession(SessionVerbs):
         with self._lock:
             if after is not before and self.ctx is before:
                 self.ctx = after
-            elif after is not before:  # another thread has put a turn there meanwhile
+            elif after is not before:  # another thread has added a turn meanwhile
                 self.ctx = self.ctx.add(verb.call.component).add(thunk)
         return thunk
 
     def remember(self, message: Message) -> None:
         """Put a message into the context, if later calls see its turns."""
         with self._lock:
-            if self.ctx.shows_turns:  # a SimpleContext would forget its last output for it
+            if self.ctx.shows_turns:  # otherwise a SimpleContext would forget its last output
                 self.ctx = self.ctx.add(message)
 
     def registering(self) -> AbstractContextManager[None]:
@@ -182,9 +182,14 @@ class MelleaSession(SessionVerbs):
     # -- inside ---------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        # A generator may be left in another context than it was entered in: then there is nothing to undo.
+        # A generator may be closed in another context than it was entered in, where there is nothing to undo.
         sessions = list(sessions_around.get())
         if self in sessions:
             # The innermost occurrence, since one session may be entered twice.
             del sessions[len(sessions) - 1 - sessions[::-1].index(self)]
             sessions_around.set(tuple(sessions))
+
+
+# OpenAI's clients are called as m.chat.completions.create(…), and a function can't tell of attributes that it hasn't.
+for _chat in (MelleaSession.chat, MelleaSession.achat):
+    vars(_chat)["completions"] = Elsewhere("m.chat.completions", SESSION_WAYS["completions"])

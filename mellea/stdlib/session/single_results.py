@@ -1,4 +1,4 @@
-"""The verbs of a session whose result comes all at once: vectors, images, videos. The context has no part in them."""
+"""The verbs of a session with a single result: vectors, images, videos. They don't use the context."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.entrance import short_errors
-from mellea.core.progress import Progress
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.stdlib import single_result
 from mellea.stdlib.verb import verb
 
 if TYPE_CHECKING:
+    from mellea.core.progress import Progress
     from mellea.core.videos import VideoResult
 
 __all__ = ["SingleResultVerbs"]
@@ -24,7 +24,7 @@ __all__ = ["SingleResultVerbs"]
 
 @short_errors
 class SingleResultVerbs:
-    """The part of a session's verbs that asks for vectors, images and videos.
+    """The verbs of a session for vectors, images and videos.
 
     Attributes:
         backend: which model to ask, and how.
@@ -40,7 +40,7 @@ class SingleResultVerbs:
     async def agenerate_image(
         self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
     ) -> ImageResult:
-        """Have the model make images; the context is neither read nor extended.
+        """Generate images; the context is neither read nor extended.
 
         Args:
             prompt: text, blocks, a `Message`, or a list of messages.
@@ -69,13 +69,13 @@ class SingleResultVerbs:
         progress: bool | Callable[[Progress], object] = True,
         **options: Any,
     ) -> VideoResult:
-        """Have the model make a video: begin a job at the provider, wait until it is done, and fetch what it made.
+        """Generate a video: start a job at the provider, wait until it is done, and download the result.
 
-        That takes minutes. If the wait is cancelled, or its time is over, the job is cancelled at the provider. The
+        That takes minutes. If the wait is cancelled or times out, the job is cancelled at the provider. The
         context is neither read nor extended.
 
         Args:
-            prompt: text, blocks, a `Message`, or a list of messages; images in it are what the video begins with.
+            prompt: text, blocks, a `Message`, or a list of messages; images in it are the start of the video.
             seconds: how long the video is to be; the provider's own default otherwise.
             aspect_ratio: width to height, such as `"16:9"`.
             to: a file, or a folder, that the video is streamed into; otherwise it is held in memory.
@@ -106,7 +106,7 @@ class SingleResultVerbs:
 
     @verb("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:
-        """Make a vector for each text, in their order.
+        """Embed each text; the vectors are in the order of the texts.
 
         Args:
             texts: a text, or several.

@@ -14,8 +14,14 @@ from mellea.stdlib.session.session import MelleaSession, sessions_around
 
 __all__ = ["current_session", "start_session"]
 
-# What other libraries call `ctx`; without this a backend would take them for its own.
-_NAMES_OF_CTX = frozenset({"chat_history", "context", "conversation", "history", "memory"})
+# Other libraries' names for our arguments; without this they would go to the backend.
+_NAMES_ELSEWHERE = {
+    **dict.fromkeys(["chat_history", "context", "conversation", "history", "memory"], "it is 'ctx' here: ctx=…"),
+    **dict.fromkeys(
+        ["deployment", "llm", "model_name", "model_provider", "provider"],
+        "the model is named by its provider: start_session('provider/model')",
+    ),
+}
 
 _default: MelleaSession | None = None
 
@@ -35,24 +41,24 @@ def start_session(
 
     Args:
         model: `"provider/model"`, the provider alone, the path of a `.gguf` file, or a backend; or several names,
-            where the next model is asked if the one before it can't answer. By default `MELLEA_MODEL` from the
+            where each model is used if the previous one can't answer. By default `MELLEA_MODEL` from the
             environment, else the embedded model.
         model_id: the model, where `model` is the provider alone.
         backend_name: another name for `model`.
         ctx: what calls remember of each other; by default a `SimpleContext`, which remembers nothing.
         model_options: options for every call.
-        cache: an SQLite file that keeps the answers: what was asked before is answered out of it, and costs nothing.
+        cache: an SQLite file that stores answers: repeated requests are answered from it, at no cost.
         backend_kwargs: arguments for the backend's class, such as `base_url`.
 
     Raises:
-        ConfigurationError: the provider or the model is unknown.
+        ConfigurationError: the provider or the model is unknown, or the extra that it needs is missing.
         AuthError: the model's key is missing.
         UsageError: an argument is of a wrong type.
     """
     if model is not None and backend_name is not None:
         raise UsageError(f"model={model!r} and backend_name={backend_name!r} are two names for one thing; give one")
-    if named := _NAMES_OF_CTX.intersection(backend_kwargs):
-        raise UsageError(f"start_session takes no argument {min(named)!r}; it is 'ctx' here: ctx=…")
+    if named := _NAMES_ELSEWHERE.keys() & backend_kwargs.keys():
+        raise UsageError(f"start_session takes no argument {min(named)!r}; {_NAMES_ELSEWHERE[min(named)]}")
     # `backend_name` is what Mellea calls it.
     chosen = model if model is not None else backend_name
     if isinstance(chosen, Backend):
@@ -64,10 +70,10 @@ def start_session(
             )
         backend = chosen
     else:
-        from mellea.backends.registry import get_backend  # lazy: one who brings a backend needs none of it
+        from mellea.backends.registry import get_backend  # lazy: not needed with a given backend
 
         backend = get_backend(chosen, model_id, **backend_kwargs)
-    # Now, without any I/O: a missing key is told where the session is started, not at the first call.
+    # Now, without I/O: a missing key is reported when the session is started, not at the first call.
     backend.check_access()
     if cache is not None:
         from mellea.backends.cached import CachedBackend  # lazy: few sessions have one
@@ -79,7 +85,7 @@ def start_session(
 def current_session() -> MelleaSession:
     """Return the session of the innermost `with` block, or else the default session of the process.
 
-    The default session is made at its first use from the environment, with a `SimpleContext`.
+    The default session is created at its first use from the environment, with a `SimpleContext`.
     """
     global _default
     # The innermost block, then the default one.

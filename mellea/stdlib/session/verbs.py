@@ -51,7 +51,7 @@ Yes = Literal[True]
 
 @short_errors
 class SessionVerbs(SingleResultVerbs):
-    """What a session can be asked to do. `MelleaSession` has the state.
+    """The verbs of a session. `MelleaSession` has the state.
 
     Attributes:
         backend: which model to ask, and how.
@@ -155,7 +155,7 @@ class SessionVerbs(SingleResultVerbs):
 
         Raises:
             StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-            RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+            RequirementError: with `strict`, no attempt met the requirements; `.results` has their results.
             MelleaError: an argument is wrong, or the generation failed.
         """
         return await functional.answer(
@@ -215,7 +215,7 @@ class SessionVerbs(SingleResultVerbs):
         return_sampling_results: bool = False,
         **arguments: Unpack[ActArguments],
     ) -> Any:
-        """Say a component to the model, and return a thunk: `.parsed` is what the component makes of the answer.
+        """Send a component to the model, and return a thunk: `.parsed` is the answer as parsed by the component.
 
         Args:
             component: a text, a message or a component.
@@ -236,7 +236,7 @@ class SessionVerbs(SingleResultVerbs):
 
         Raises:
             StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-            RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+            RequirementError: with `strict`, no attempt met the requirements; `.results` has their results.
             MelleaError: an argument is wrong, or the generation failed.
         """
         return await functional.answer(
@@ -276,11 +276,11 @@ class SessionVerbs(SingleResultVerbs):
     async def achat(
         self, content: Any, *, format: Any = None, await_result: bool = True, **arguments: Unpack[ChatArguments]
     ) -> Any:
-        """Say a message, and return a thunk: `.value` or `.content` is the answer's text, `.parsed` its `Message`.
+        """Send a message, and return a thunk: `.value` or `.content` is the answer's text, `.parsed` its `Message`.
 
         Args:
-            content: text, blocks, a `Message`, or a list of messages. The list is the whole request then:
-                the session's context is neither read nor extended.
+            content: text, blocks, a `Message`, or a list of messages. A list is the whole request: the
+                session's context is neither read nor extended.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
             await_result: whether to wait for the end; if not (in async code alone), return once the generation is
                 launched.
@@ -344,7 +344,7 @@ class SessionVerbs(SingleResultVerbs):
         """Ask a question about an object, and return a thunk: `.value` is the text of the answer.
 
         Args:
-            obj: any object; `mify` says what the model is shown of it.
+            obj: any object; `mify` decides what the model sees of it.
             query: the question.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
             await_result: whether to wait for the end; if not (in async code alone), return once the generation is
@@ -373,20 +373,20 @@ class SessionVerbs(SingleResultVerbs):
         await_result: bool = True,
         **arguments: Unpack[OptionArguments],
     ) -> Any:
-        """Have the model change an object: return what the object's method returns that it called, else the thunk.
+        """Let the model change an object: return the result of the method that it called, else the thunk.
 
         If the model calls a method, it is run; of several calls the first is run. A backend without tools, and a call
-        with a `format`, gets the changed version in words.
+        with a `format`, gets the changed version as text.
 
         Args:
-            obj: any object; `mify` says what the model is shown of it, and which methods it may call.
-            transformation: what is to be changed.
-            await_result: whether to wait for the end; if not, the thunk shows `tool_calls`, and none is run.
+            obj: any object; `mify` decides what the model sees of it, and which methods it may call.
+            transformation: what to change.
+            await_result: whether to wait for the end; if not, the thunk has `tool_calls`, and none is run.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
             model_options: options for the model, by their names in `ModelOption`.
 
         Raises:
-            ToolError: the model called a method that isn't there, or with arguments that don't fit.
+            ToolError: the model called a method that doesn't exist, or with invalid arguments.
             MelleaError: an argument is wrong, or the generation failed.
         """
         return await functional.change(self, obj, transformation, arguments, format=format, await_result=await_result)
@@ -421,10 +421,10 @@ class SessionVerbs(SingleResultVerbs):
     def stream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> Stream[Any]: ...
     @verb("stream", StreamArguments)
     def stream(self, content: Any, *, format: Any = None, **arguments: Unpack[StreamArguments]) -> Stream[Any]:
-        """Make a stream for plain code, launched when its reading begins.
+        """Make a stream for plain code, launched at the first read.
 
         Args:
-            content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
+            content: the task in words; or a `Message`; or a list of messages, which then is the whole request.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
             name: a name for the task, which observers see.
@@ -464,10 +464,10 @@ class SessionVerbs(SingleResultVerbs):
     def astream(self, content: Any, *, format: Any, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]: ...
     @verb("astream", StreamArguments)
     def astream(self, content: Any, *, format: Any = None, **arguments: Unpack[StreamArguments]) -> AsyncStream[Any]:
-        """Make a stream for async code, launched when its reading begins; not to be awaited itself.
+        """Make a stream for async code, launched at the first read; not to be awaited itself.
 
         Args:
-            content: the task in words; or a `Message`; or a list of messages, which is the whole request then.
+            content: the task in words; or a `Message`; or a list of messages, which then is the whole request.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             input: a value that the task is about; anything but a text goes into the prompt as JSON.
             name: a name for the task, which observers see.

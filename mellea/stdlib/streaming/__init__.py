@@ -1,6 +1,6 @@
 """Streams: generations that are read while they are written, and checked while they are written."""
 
-# May import: core, stdlib.requirements and what is below it. Read `stream.py` first, then `sampling_work.py`.
+# May import: core, stdlib.requirements and what is below it. Read `streams.py` first, then `sampling_work.py`.
 
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mellea.stdlib.streaming.merged import merge as merge
     from mellea.stdlib.streaming.sampling_work import check_release as check_release
     from mellea.stdlib.streaming.sampling_work import launch_sampled as launch_sampled
-    from mellea.stdlib.streaming.stream import AsyncStream as AsyncStream
-    from mellea.stdlib.streaming.stream import Stream as Stream
+    from mellea.stdlib.streaming.streams import AsyncStream as AsyncStream
+    from mellea.stdlib.streaming.streams import Stream as Stream
 
 __all__ = [
     "AsyncMergedStream",
@@ -41,13 +41,13 @@ __getattr__ = lazily(
     __name__,
     {
         "AsyncMergedStream": "mellea.stdlib.streaming.merged",
-        "AsyncStream": "mellea.stdlib.streaming.stream",
+        "AsyncStream": "mellea.stdlib.streaming.streams",
         "ChunkFold": "mellea.stdlib.streaming.chunks",
         "HoldBack": "mellea.core.structured",
         "MergedStream": "mellea.stdlib.streaming.merged",
         "Needed": "mellea.core.structured",
         "Partial": "mellea.core.structured",
-        "Stream": "mellea.stdlib.streaming.stream",
+        "Stream": "mellea.stdlib.streaming.streams",
         "StreamChunk": "mellea.stdlib.streaming.chunks",
         "amerge": "mellea.stdlib.streaming.merged",
         "check_release": "mellea.stdlib.streaming.sampling_work",

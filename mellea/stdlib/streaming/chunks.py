@@ -1,13 +1,12 @@
-"""The text of an agent's run as chunks: those of the answer alone, or live those of every step.
+"""The text of an agent's run as chunks: only the answer's, or with `live` those of every step.
 
 Rules:
 
 - A step may turn out to call tools, and then its text isn't the answer. So without `live` the text of a step is held
-  back until the run has ended; what has been read is the answer's text then, and none of a call.
+  back until the run has ended; then it is the answer's text, without that of calls.
 - The chunks are the provider's deltas, or have `size` graphemes each. Together they are the answer.
-- The last chunk alone is final, also that of an empty answer, which is empty itself. With `live` the final chunk is an
-  empty one.
-- A run that waits for somebody's answer (it is suspended) has no final chunk, and one that fails has none.
+- Only the last chunk is final; for an empty answer it is empty. With `live` the final chunk is empty.
+- A suspended run, which waits for answers, has no final chunk, and neither has a failed one.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mellea.core.events import Event, StepEnd, StepStart, TextDelta, ToolEnd
-from mellea.core.graphemes import cut_graphemes, grapheme_ends
+from mellea.core.graphemes import cut_graphemes, find_grapheme_ends
 from mellea.errors import UsageError
 
 __all__ = ["ChunkFold", "StreamChunk"]
@@ -39,10 +38,10 @@ class StreamChunk:
 
 
 class ChunkFold:
-    """Makes chunks of a run's events: `feed` it, `finish` it at the end, and take chunks from `ready`.
+    """Converts a run's events to chunks: `feed` it, `finish` it at the end, and take chunks from `ready`.
 
     Args:
-        live: let out the text of every step as it comes.
+        live: release the text of every step as it arrives.
         size: graphemes of a chunk; by default the chunks are the deltas.
 
     Raises:
@@ -59,7 +58,7 @@ class ChunkFold:
         self._held: list[str] = []  # the text of the step that is being written
         self._has_calls = self._is_whole = False  # of that step
         self._rest = _Rest(size) if size is not None and live else None
-        self._last: tuple[int, list[str]] = (1, [])  # the last whole step that said something
+        self._last: tuple[int, list[str]] = (1, [])  # the last complete step with text
 
     def feed(self, event: Event) -> None:
         """Take the next event."""
@@ -68,7 +67,7 @@ class ChunkFold:
             self._write(event.chunk)  # type: ignore[attr-defined]
         elif kind is StepStart:
             self._step = event.step  # type: ignore[attr-defined]
-            # What a step said before its tools isn't the answer, unless no step comes after it.
+            # A step's text before its tools isn't the answer, unless no step follows.
             self._held, self._has_calls, self._is_whole = [], False, False
         elif kind is ToolEnd:
             self._has_calls = True
@@ -79,16 +78,15 @@ class ChunkFold:
             self._flush()
 
     def finish(self, *, is_suspended: bool = False) -> None:
-        """Take the end of a run that hasn't failed.
+        """Handle the end of a run that hasn't failed.
 
         Args:
-            is_suspended: whether the run waits for somebody and goes on later.
+            is_suspended: whether the run is suspended.
         """
         self._flush()
         if is_suspended:
             return
-        # A run that a limit has stopped ends with a step that calls tools; then the last text that was said is the
-        # answer.
+        # A run that a limit has stopped ends with a step that calls tools; then the last text is the answer.
         step, pieces = (self._step, self._held) if self._is_whole and not self._has_calls else self._last
         if self._live:
             self.ready.append(StreamChunk("", self._step, is_final=True))
@@ -115,26 +113,26 @@ class ChunkFold:
 
 
 class _Rest:
-    """Text that isn't a whole chunk yet. The last grapheme may go on, so there has to be something after a chunk."""
+    """Text that isn't a complete chunk yet. The last grapheme may continue, so a chunk needs text after it."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._text = ""
-        self._enough = size + 1  # characters from which on there may be a whole chunk
+        self._enough = size + 1  # the length from which on there may be a complete chunk
 
     def add(self, text: str) -> list[str]:
         """Add text, and return the whole chunks."""
         self._text += text
         if len(self._text) < self._enough:
             return []
-        ends, size = list(grapheme_ends(self._text)), self._size
-        # Not at the very end: a combining mark may still come.
+        ends, size = list(find_grapheme_ends(self._text)), self._size
+        # Not at the very end: a combining mark may follow.
         cuts = [end for end in ends[size - 1 :: size] if end < len(self._text)]
         whole = [self._text[start:end] for start, end in pairwise([0, *cuts])]
         self._text = self._text[cuts[-1] :] if cuts else self._text
         held = len(self._text)
         missing = size * (len(cuts) + 1) + 1 - len(ends)
-        # Graphemes may be long, and one may be endless: then looking gets rarer, so that it isn't quadratic.
+        # Graphemes may be long, even endless: then checks get rarer, so that the cost isn't quadratic.
         self._enough = max(held + missing, 2 * held if held > 8 * size else 0)
         return whole
 

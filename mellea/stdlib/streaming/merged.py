@@ -20,10 +20,10 @@ from mellea.core.held_span import SpanHold
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Run
 from mellea.core.runtime.launch import launch
-from mellea.core.runtime.tasks import run_in_thread, together
+from mellea.core.runtime.tasks import run_in_thread, run_together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import MelleaError, UsageError
-from mellea.stdlib.streaming.stream import (
+from mellea.stdlib.streaming.streams import (
     AsyncOnly,
     AsyncStream,
     EventReader,
@@ -182,7 +182,7 @@ def _launching(streams: Any, on_error: Any) -> Callable[[], ModelOutputThunk[Any
                 run.emit([_as_event(label, error)])
 
         readers: list[Callable[[], Awaitable[None]]] = [partial(read, *source) for source in sources.items()]
-        await together(readers)
+        await run_together(readers)
         run.emit([StreamEnd("stop")])
 
     return lambda: ModelOutputThunk(launch(work=work, kind="work", label=f"merge of {', '.join(sources)}"))

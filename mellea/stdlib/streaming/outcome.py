@@ -1,4 +1,4 @@
-"""What a strategy came to: whether it is sound, and how the run of its call ends with it."""
+"""Checks a strategy's result, and ends the run of its call with it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["accept", "check_result"]
 
 
 def check_result(result: object, drawn: Sequence[Attempt], strategy: object) -> SamplingResult:
-    """Return a strategy's result if it is one that the call can end with.
+    """Return a strategy's result if it is valid for the call.
 
     Args:
         result: what `sample` returned.
-        drawn: the attempts that it was given.
-        strategy: whose result it is.
+        drawn: the attempts that it made.
+        strategy: the strategy.
 
     Raises:
-        UsageError: it is not a result, or it chooses something else than an attempt of this call.
+        UsageError: it is not a result, or chooses something other than an attempt of this call.
     """
     if not isinstance(result, SamplingResult):
         raise UsageError(f"sample() of {strategy!r} returns a SamplingResult, not {result!r}")
@@ -33,7 +33,7 @@ def check_result(result: object, drawn: Sequence[Attempt], strategy: object) -> 
             f"sample() of {strategy!r} chose {result.chosen!r} of {len(result.attempts)} attempts; chosen is an index"
         )
     chosen = result.attempts[result.chosen]
-    # The run holds events of its own attempts alone, so nothing else could be shown to readers.
+    # The run only has events of its own attempts, so readers couldn't see anything else.
     if not any(attempt.number == chosen.number and attempt.output is chosen.output for attempt in drawn):
         raise UsageError(
             f"sample() of {strategy!r} chose an output that isn't one of this call; it takes one of those that "
@@ -47,15 +47,15 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
 
     Args:
         run: the run of the call.
-        result: what the strategy came to.
-        is_typed: whether the answer has to be of a type, so that one which was stopped is none.
+        result: the strategy's result.
+        is_typed: whether the answer needs a type, so that a stopped one isn't valid.
         is_strict: whether a result that doesn't meet the requirements is an error.
-        let_out: the text that was let out before an attempt was accepted; text that doesn't pass can't follow it.
+        let_out: the text that was released before an attempt was accepted; rejected text can't follow it.
 
     Raises:
-        RequirementError: the requirements aren't met, and there can be no result without that.
-        ParseError: the chosen answer isn't a value of the asked type, or there is none.
-        UsageError: the strategy chose an attempt that doesn't begin with what was let out.
+        RequirementError: the requirements aren't met, but have to be.
+        ParseError: the chosen answer isn't a value of the requested type, or there is none.
+        UsageError: the strategy chose an attempt that doesn't begin with the released text.
     """
     if let_out and not result.attempts[result.chosen].output.value.startswith(let_out):
         if result.success:
@@ -63,18 +63,18 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
                 f"the strategy chose an attempt that doesn't begin with the {len(let_out)} characters that were "
                 "released; with release= it has to choose the last one"
             )
-        # What was let out belongs to the last attempt, which continued it.
+        # The released text belongs to the last attempt, which continued it.
         result = replace(result, chosen=len(result.attempts) - 1)
     run.sampling = result
     chosen = result.attempts[result.chosen]
     run.sent = chosen.output.request
-    # A text that was stopped is still a text; half a JSON document is no value.
+    # A stopped text is still a text; half a JSON document isn't a value.
     has_value = chosen.is_complete or not is_typed
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
         raise _make_requirement_error(result, let_out)
     output = chosen.output
     if chosen.error is not None and not chosen.has_answer:
-        raise chosen.error.clone()  # as a request does that fails: without an end
+        raise chosen.error.clone()  # like a failed request: without an end
     run.emit(
         [
             AttemptAccepted(chosen.number, result.success),

@@ -1,7 +1,7 @@
 """A strategy's attempts, in one stream: drawn, watched while they are written, and stopped at the first no.
 
-The strategy works inside the run that readers read. Each attempt is a run of its own; its events go on to the
-outer run, one attempt after the other, even where several are being written at the same time.
+The strategy works inside the run that readers read. Each attempt is a separate run; its events are forwarded
+to the outer run, one attempt after the other, even if several are written at the same time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mellea.core.events import (
     TextDelta,
     UsageEvent,
 )
-from mellea.core.iterators import Cursor, TextFilter, join_text, text_filter
+from mellea.core.iterators import Cursor, TextFilter, join_text, make_text_filter
 from mellea.core.observer import span_around
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement, ValidationResult
@@ -50,8 +50,8 @@ Emit = Callable[[list[Event]], None]
 _ANSWER = "an answer of the requested type"
 
 _QUICK_SECONDS = 0.1
-"""How long a stream waits for the checks of what it has read: where they are quick, a refused attempt ends with the
-chunk that was refused; where they are slow, it is read on meanwhile."""
+"""How long a stream waits for the checks of what it has read: if they are quick, a rejected attempt ends with the
+rejected chunk; if they are slow, reading continues."""
 
 _PAUSE_SECONDS = 0.02
 """How long a chunk waits for white space that would belong to it."""
@@ -71,15 +71,15 @@ def launch_sampled(
 
     Args:
         call: the call to make attempts of.
-        context: what the call knows of earlier turns.
-        strategy: how to come to an output.
-        requirements: what it has to meet.
+        context: the earlier turns.
+        strategy: the strategy.
+        requirements: what the output has to meet.
         strict: fail if no attempt meets them.
-        release: let chunks of that scope out as soon as every requirement has passed them.
-        request: what to ask, if it is rendered already; attempts that are checked render it themselves.
+        release: release chunks of that scope as soon as every requirement has passed them.
+        request: the request, if it is already rendered; checked attempts render it themselves.
 
     Raises:
-        StreamingError: a synchronous call would wait for a thunk of the loop that it holds up.
+        StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
     """
     # A list of messages is the whole request, also for an attempt that renders it again.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
@@ -103,7 +103,7 @@ def launch_sampled(
 
 
 async def _draw_result(run: Run, drawing: _Drawing, strategy: SamplingStrategy, strict: bool) -> Any:
-    """Have the strategy draw its attempts, and end the run with the one that it chooses."""
+    """Let the strategy draw its attempts, and end the run with the one that it chooses."""
     run.sampling = drawing.without_choice
     try:
         result = check_result(await _run_strategy(strategy, drawing), drawing.drawn, strategy)
@@ -115,7 +115,7 @@ async def _draw_result(run: Run, drawing: _Drawing, strategy: SamplingStrategy, 
 
 
 class _Correcting:
-    """What is done about a first answer that isn't of the asked type: it becomes a strategy's first attempt."""
+    """Corrects a first answer that isn't a value of the requested type: it becomes a strategy's first attempt."""
 
     before: Sequence[Event] = (AttemptStart(1),)
     after: Sequence[Event] = (AttemptAccepted(1),)
@@ -127,7 +127,7 @@ class _Correcting:
         self._strict = strict
 
     async def correct(self, run: Run, end: StreamEnd, error: ParseError) -> Any:
-        """Go on with the strategy; see `core.runtime.Corrector`."""
+        """Continue with the strategy; see `core.runtime.Corrector`."""
         has_own_options = getattr(self._strategy, "has_own_options", False)
         drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
         output = make_computed([*_drop_marks(run.events), end], like=run)
@@ -141,7 +141,7 @@ class _Correcting:
 
 
 def _make_only_attempt(call: Call, context: Context, run: Record) -> SamplingResult | None:
-    """Return what a strategy comes to whose first attempt is the result; it is seldom asked for."""
+    """Return the result of a strategy whose first attempt is the result; rarely needed."""
     if not run.has_succeeded:
         return None
     output = copy_outcome(run, _drop_marks(run.events))
@@ -162,13 +162,13 @@ async def _run_strategy(strategy: SamplingStrategy, drawing: _Drawing) -> object
     except MelleaError:
         raise
     except Exception as error:
-        if not getattr(error, "__notes__", ()):  # as those of validators and similar have, which say more
+        if not getattr(error, "__notes__", ()):  # as errors of validators have, which say more
             add_note(error, f"raised by sample() of {strategy!r}")
         raise
 
 
 class _Drawing:
-    """The sampler of one call: what `core.sampling.Sampler` says."""
+    """The sampler of one call; implements `core.sampling.Sampler`."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Drawing:
         self.requirements: Sequence[Requirement] = tuple(requirements)
         self.call = call
         self._lanes = _Lanes(emit)
-        self._first: Attempt | None = None  # which was made before the strategy began
+        self._first: Attempt | None = None  # made before the strategy started
         self._number = 0
         self._is_drawing = False
         self._release = release
@@ -196,21 +196,21 @@ class _Drawing:
 
     @property
     def committed(self) -> str:
-        """The text that was let out."""
+        """The released text."""
         return "".join(self._committed)
 
     @property
     def let_out(self) -> str | None:
-        """The text that was let out, `None` if none is before an attempt is accepted."""
+        """The released text, `None` if no text is released before an attempt is accepted."""
         return None if self._release is None else self.committed
 
     def without_choice(self, run: Record) -> SamplingResult | None:
-        """Return the attempts so far, if the strategy failed or was stopped before it chose one of them."""
+        """Return the attempts so far, for a strategy that failed or was stopped before it chose one."""
         drawn = tuple(self.drawn)
         return SamplingResult(False, drawn, len(drawn) - 1) if drawn else None
 
     def take_first(self, attempt: Attempt) -> None:
-        """Take an attempt that was made, and failed, before the strategy began: it is the first that is drawn."""
+        """Record a failed attempt made before the strategy started: it is the first that is drawn."""
         self._number = 1
         self._lanes.put(1, [_make_rejection(attempt)])
         self._lanes.end(1)
@@ -244,7 +244,7 @@ class _Drawing:
             try:
                 call = self._vary_call(number, component, backend, model_options)
             except UnsupportedError as error:
-                raise self.cannot_go_on(committed, error) if committed else error from None
+                raise self.make_dead_end_error(committed, error) if committed else error from None
             self._lanes.put(number, [AttemptStart(number, committed)])
             before = self.context if context is None else context
             with span_around("attempt", f"attempt {number}", number=number) as span:
@@ -262,17 +262,17 @@ class _Drawing:
     def _vary_call(
         self, number: int, component: Any, backend: Backend | None, model_options: Mapping[str, Any] | None
     ) -> Call:
-        """Make the call of an attempt; each has a seed of its own, so that a retry isn't the same again."""
+        """Make the call of an attempt; each has its own seed, so that a retry differs."""
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
         call = self.call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
-        seed = call.options.get(ModelOption.SEED)  # as that backend takes it; another may take none
+        seed = call.options.get(ModelOption.SEED)  # in that backend's form; another may support none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
         return call.vary(model_options={ModelOption.SEED: seed + number - 1})
 
-    def cannot_go_on(self, committed: str, error: UnsupportedError) -> RequirementError:
-        """Make the error for an attempt that can't begin with what was let out."""
+    def make_dead_end_error(self, committed: str, error: UnsupportedError) -> RequirementError:
+        """Create the error for an attempt that can't begin with the released text."""
         return RequirementError(
             f"an attempt failed after {len(committed)} characters had been released, and the next one can't go on from "
             f"there: {error}",
@@ -282,7 +282,7 @@ class _Drawing:
 
 
 class _Attempting:
-    """One attempt while it is made."""
+    """One attempt in progress."""
 
     def __init__(self, drawing: _Drawing, number: int, call: Call, context: Context, committed: str) -> None:
         self._drawing = drawing
@@ -291,8 +291,8 @@ class _Attempting:
         self._context = context
         self._release = drawing._release
         self._committed = committed
-        self._to_skip = len(committed)  # characters that begin the answer and are known
-        self._taken: list[Event] = [TextDelta(committed)]  # all that readers have got of the attempt
+        self._to_skip = len(committed)  # length of the known beginning of the answer
+        self._taken: list[Event] = [TextDelta(committed)]  # what readers have seen of the attempt
         self._text_of: TextFilter = join_text
         self._requirements = add_own_requirements(call.component, drawing.requirements)
         self._watch = Watch(
@@ -306,18 +306,18 @@ class _Attempting:
     async def make(self, compose: Compose | None) -> Attempt:
         if compose is None:
             thunk, _ = self._call.launch(self._context)
-            self._text_of = text_filter(thunk.record)
+            self._text_of = make_text_filter(thunk.record)
             try:
                 failure = await self._follow(thunk)
-            except UnsupportedError as late:  # some backends know only then
-                raise self._drawing.cannot_go_on(self._committed, late) if self._committed else late from None
+            except UnsupportedError as late:  # some backends only know then
+                raise self._drawing.make_dead_end_error(self._committed, late) if self._committed else late from None
             output, error = _read_outcome(thunk)
             if failure is not None:
                 output = self._cut_short(thunk.record)
         else:
             output, error = await self._compose(compose)
             failure = await self._show(output)
-        # A SimpleContext remembers an output only while somebody holds it, as this function does.
+        # A SimpleContext only remembers an output while something holds it, as this function does.
         after = self._context.add(self._call.component).add(output)
         if failure is not None:
             return self._make_attempt(output, after, (failure,), is_complete=False)
@@ -346,7 +346,7 @@ class _Attempting:
         )
 
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
-        """Hand the events of the attempt on and watch its text; stops it at the first no, which is returned."""
+        """Forward the events of the attempt and watch its text; stops it at the first no, which is returned."""
         async with thunk:
             failure = await self._watch.run(partial(self._read, Cursor(thunk.record)))
             if failure is None and not isinstance(thunk.record.error, ParseError):
@@ -356,14 +356,14 @@ class _Attempting:
     async def _read(self, cursor: Cursor) -> bool:
         while (events := await self._read_more(cursor)) is not None:
             await self._take(events)
-        # The end of a text that was cut off isn't the end of a chunk.
+        # The end of a truncated text isn't the end of a chunk.
         return cursor.run.error is None or cursor.run.is_misread
 
     async def _read_more(self, cursor: Cursor) -> list[Event] | None:
         if self._watch.is_keeping:
             with anyio.move_on_after(_PAUSE_SECONDS):
                 return await cursor.more()
-            if not cursor.is_ready():  # as it may be if the process itself was blocked
+            if not cursor.is_ready():  # possible if the process itself was paused
                 self._watch.flush()
                 await self._watch.settle(_QUICK_SECONDS)
         return await cursor.more()
@@ -377,9 +377,9 @@ class _Attempting:
         return output, None
 
     def _cut_short(self, run: Record) -> ComputedModelOutputThunk[Any]:
-        """Return what readers have got of the attempt; more may have come while its last chunk was looked at."""
+        """Return what readers have seen of the attempt; more may have arrived while its last chunk was checked."""
         usage = run.usage()
-        if usage is not None and UsageEvent(usage) not in self._taken:  # as far as the provider said
+        if usage is not None and UsageEvent(usage) not in self._taken:  # if the provider has reported it
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
         return make_computed(self._taken)
@@ -406,7 +406,7 @@ class _Attempting:
                 await self._watch.settle(_QUICK_SECONDS)
 
     def _note(self, passed: list[Chunk], is_end: bool) -> None:
-        # The end of the text is let out with the accepted attempt: what is wrong with the whole can be mended there.
+        # The end of the text is released with the accepted attempt: faults of the whole can still be corrected there.
         commits = self._release is not None and not is_end
         if commits:
             self._drawing._committed += passed
@@ -426,11 +426,11 @@ class _Attempting:
         self, prefix: str, model_options: Mapping[str, Any], *, is_answer: bool = True
     ) -> ComputedModelOutputThunk[Any]:
         call = self._call.vary(model_options=model_options, prefix=prefix or None)
-        thunk, _ = (call if is_answer else call.untyped()).launch(self._context)
+        thunk, _ = (call if is_answer else call.strip_format()).launch(self._context)
         try:
             await finish(thunk)
         except ParseError:
-            if not thunk.record.is_misread:  # it is the composed output that has to be of the asked type
+            if not thunk.record.is_misread:  # the composed output has to have the requested type
                 raise
         return copy_outcome(thunk.record)
 
@@ -446,11 +446,11 @@ def _make_rejection(attempt: Attempt) -> AttemptRejected:
 
 
 class _Lanes:
-    """Puts the events of attempts that are written at the same time one attempt after the other."""
+    """Serialises the events of parallel attempts, one attempt after the other."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._front = 1  # the attempt whose events go out at once
+        self._front = 1  # the attempt whose events are emitted immediately
         self._held: dict[int, list[Event]] = {}
         self._ended: set[int] = set()
 
@@ -470,11 +470,11 @@ class _Lanes:
 
 
 def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
-    """Refuse what can't go with letting chunks out as they pass.
+    """Reject what doesn't work with releasing chunks as they pass.
 
     Raises:
         UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
-            one attempt after the other, or the answer is made of several.
+            one attempt after the other, or the answer consists of several.
     """
     if release not in SCOPES:
         raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")

@@ -5,7 +5,18 @@
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
-from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tool, as_tools, has_sets, load_tools, tool
+from mellea.stdlib.tools.tool import (
+    MAX_TURNS,
+    AnyTool,
+    CheckedTool,
+    Tool,
+    ToolCalls,
+    as_tool,
+    as_tools,
+    has_sets,
+    load_tools,
+    tool,
+)
 from mellea.stdlib.tools.tool_set import ToolSet
 
 if TYPE_CHECKING:
@@ -19,14 +30,12 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.loop_state import LoopState as LoopState
     from mellea.stdlib.tools.loop_state import Question as Question
     from mellea.stdlib.tools.loop_state import give_answers as give_answers
-    from mellea.stdlib.tools.policy import MAX_TURNS as MAX_TURNS
     from mellea.stdlib.tools.policy import Allow as Allow
     from mellea.stdlib.tools.policy import Ask as Ask
     from mellea.stdlib.tools.policy import Decision as Decision
     from mellea.stdlib.tools.policy import Deny as Deny
     from mellea.stdlib.tools.policy import Edited as Edited
     from mellea.stdlib.tools.policy import Policy as Policy
-    from mellea.stdlib.tools.policy import ToolCalls as ToolCalls
     from mellea.stdlib.tools.policy import decide as decide
     from mellea.stdlib.tools.returned import ToolReturn as ToolReturn
     from mellea.stdlib.tools.returned import serialise_result as serialise_result
@@ -85,11 +94,9 @@ __getattr__ = lazily(
         "LoopProgress": "mellea.stdlib.tools.loop_progress",
         "LoopState": "mellea.stdlib.tools.loop_state",
         "LoopTask": "mellea.stdlib.tools.tool_loop",
-        "MAX_TURNS": "mellea.stdlib.tools.policy",
         "Policy": "mellea.stdlib.tools.policy",
         "Question": "mellea.stdlib.tools.loop_state",
         "Step": "mellea.stdlib.tools.tool_loop",
-        "ToolCalls": "mellea.stdlib.tools.policy",
         "ToolLoop": "mellea.stdlib.tools.tool_loop",
         "ToolReturn": "mellea.stdlib.tools.returned",
         "check_choice": "mellea.stdlib.tools.tool_choice",

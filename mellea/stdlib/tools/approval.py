@@ -1,11 +1,11 @@
-"""What is to become of a call before it runs: the policy, the tool's own approval and a person's answer put together.
+"""Decides about a call before it runs: combines the policy, the tool's own approval and a person's answer.
 
 Rules, in this order:
 
 - A `Deny` wins, the policy's before a person's. The policy is asked about every call, and again on resuming.
-- Arguments that don't fit need nobody's approval: the model is told.
+- Invalid arguments need no approval: the model is told.
 - A tool that runs outside waits for its result.
-- What the policy asks about, or the tool requires approval for, waits for a person's yes. `Edited` is a yes.
+- A call that the policy asks about, or that requires approval, waits for a person's yes. `Edited` is a yes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _LONGEST = 300
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """A call that may run, with its arguments as a person may have edited them."""
+    """A call that may run, with its arguments, perhaps edited by a person."""
 
     call: ToolCall
 
 
 Verdict = Approved | Deny | OutsideResult | Question
-"""What is to become of a call: it runs, its result is a reason or was given, or it waits."""
+"""The decision about a call: it runs, its result is a reason or a given one, or it waits."""
 
 
 async def settle(
@@ -49,15 +49,15 @@ async def settle(
         key: the id of the question, if there is one.
         call: the model's call.
         tool: the tool that it calls, `None` if there is no such tool.
-        policy: is asked first.
-        answer: what a person has answered about it.
-        has_begun: whether the call is running already, in a loop of its own.
+        policy: asked first.
+        answer: a person's answer about it.
+        has_begun: whether the call is already running, in its own loop.
 
     Raises:
-        UsageError: the policy returns something else than a decision.
-        Exception: what the policy raises.
+        UsageError: the policy doesn't return a decision.
+        Exception: raised by the policy.
     """
-    # Before the policy is asked, so that it judges the arguments that would really run.
+    # Before the policy is asked, so that it judges the arguments that would actually be used.
     if isinstance(answer, Edited):
         args = dict(answer.args)
         call = replace(call, tool_args=args, raw_args=json.dumps(args, ensure_ascii=False, default=str), is_valid=True)
@@ -73,7 +73,7 @@ async def settle(
     # A missing tool "runs" too: `run_call` then tells the model which tools there are.
     if answer is not None or has_begun or tool is None:
         return Approved(call)
-    # Arguments that don't fit would only make a person read what can't run anyway.
+    # Nobody should have to read a call with invalid arguments, which can't run anyway.
     if not (isinstance(decision, Ask) or tool.must_ask) or not _fits(tool, call):
         return Approved(call)
     if tool.runs == "outside":
@@ -84,15 +84,15 @@ async def settle(
 
 
 async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], path: str = "") -> None:
-    """Check what a person has answered against the tools, those of sub-agents included.
+    """Check a person's answers against the tools, including those of sub-agents.
 
     Args:
         state: the state with the answers.
         tools: the tools of the loop by name.
-        path: the ids of the calls around the loop, for errors.
+        path: the ids of the enclosing calls, for errors.
 
     Raises:
-        UsageError: a call was approved of whose tool isn't there, or edited arguments don't fit their tool.
+        UsageError: an approved call's tool doesn't exist, or edited arguments don't fit their tool.
         ToolError: a set of tools can't be loaded.
     """
     for key, call in state.calls.items():
@@ -112,7 +112,7 @@ async def check_answers(state: LoopState, tools: Mapping[str, Tool[..., Any]], p
                 raise UsageError(
                     f"the edited arguments of {place!r} don't fit the tool {call.tool_name!r}: {error}; nothing was run"
                 ) from None
-        if key in state.nested and tool.inner_tools:  # else nobody knows which tools there are inside
+        if key in state.nested and tool.inner_tools:  # otherwise its inner tools are unknown
             inner = await load_tools(as_tools(tool.inner_tools))
             named = {each.name: each for each in inner if isinstance(each, Tool)}
             await check_answers(state.nested[key], named, f"{place}/")

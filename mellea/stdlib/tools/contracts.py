@@ -1,4 +1,4 @@
-"""Contracts of tools: what has to hold before a model's call is run, and after it.
+"""Contracts of tools: conditions before and after a model's call.
 
 A check is any function, sync or async, that takes some of the tool's arguments by their names. If it says no, or
 raises, the model is told and may try again; the program's own calls of the function are not checked.
@@ -25,11 +25,11 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 
 
 class Check:
-    """A function of the user's that looks at a tool's arguments.
+    """A user's function that checks a tool's arguments.
 
     Args:
         function: takes some of the arguments by name, or all of them with `**kwargs`.
-        what: how an error is to call it.
+        what: its name in errors.
         leading: how many values it takes before the arguments, by position.
 
     Raises:
@@ -48,10 +48,10 @@ class Check:
         self._names = {each.name: each.default is each.empty for each in parameters[leading:] if _is_named(each)}
 
     def fit(self, names: Collection[str]) -> None:
-        """Make sure that a tool with these parameters can be checked.
+        """Check that the function fits a tool with these parameters.
 
         Raises:
-            UsageError: the function wants an argument that the tool doesn't have.
+            UsageError: the function takes an argument that the tool doesn't have.
         """
         missing = next((name for name, is_required in self._names.items() if is_required and name not in names), None)
         if missing is not None:
@@ -59,7 +59,7 @@ class Check:
             raise UsageError(f"{self._what} has a function with the parameter {missing!r}; the tool's are {known}")
 
     async def run(self, arguments: Mapping[str, Any], *leading: Any) -> Any:
-        """Call the function, a sync one in a worker thread, and return what it says."""
+        """Call the function, a sync one in a worker thread, and return its result."""
         names = arguments if self._takes_all else [name for name in arguments if name in self._names]
         return await find_outcome(
             functools.partial(self._function, *leading, **{name: arguments[name] for name in names})
@@ -71,7 +71,7 @@ class Contract:
     """One condition of a tool.
 
     Attributes:
-        check: says whether it holds.
+        check: returns whether it holds.
         message: what the model reads if it doesn't.
         is_ensured: whether it is about the result.
     """
@@ -88,7 +88,7 @@ class Contract:
         """
         try:
             does_hold, why = bool(await self.check.run(arguments, *result)), ""
-        # A check that fails says nothing good about the call, so it counts as a no: contracts fail closed.
+        # A check that raises counts as a no: contracts fail closed.
         except Exception as error:  # noqa: BLE001 - the user's function
             does_hold, why = False, f" ({type(error).__name__}: {error})"
         if not does_hold:
@@ -99,14 +99,14 @@ class Contract:
 def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
     """Check the arguments of a tool before it runs, as in `@require(lambda sum: sum > 0, "sum must be above 0")`.
 
-    It is below or above `@tool`. Conditions are checked from the top, after the types of the arguments.
+    It can be below or above `@tool`. Conditions are checked from the top, after the types of the arguments.
 
     Args:
-        check: takes some of the tool's arguments by name (with `**kwargs` all) and returns whether the call is right.
+        check: takes some of the tool's arguments by name (with `**kwargs` all) and returns whether the call is valid.
         message: what the model reads if it isn't.
 
     Raises:
-        UsageError: the check isn't a function, the message no text, or (at the tool) it names an unknown argument.
+        UsageError: the check isn't a function, the message isn't text, or it names an unknown argument of the tool.
     """
     return _decorate(Contract(Check(check, f"@require({message!r})"), _text(message, "require"), is_ensured=False))
 
@@ -114,14 +114,14 @@ def require(check: Callable[..., Any], message: str) -> Callable[[F], F]:
 def ensure(check: Callable[..., Any], message: str) -> Callable[[F], F]:
     """Check the result of a tool before the model reads it, as in `@ensure(bool, "nothing was found")`.
 
-    It is below or above `@tool`. What the tool has done by then stays done.
+    It can be below or above `@tool`. The tool's effects aren't undone.
 
     Args:
         check: takes the result (of a `ToolReturn` its value), then some of the tool's arguments by name.
         message: what the model reads instead.
 
     Raises:
-        UsageError: the check isn't a function, the message no text, or (at the tool) it names an unknown argument.
+        UsageError: the check isn't a function, the message isn't text, or it names an unknown argument of the tool.
     """
     return _decorate(Contract(Check(check, f"@ensure({message!r})", 1), _text(message, "ensure"), is_ensured=True))
 
@@ -140,8 +140,7 @@ def _decorate(contract: Contract) -> Callable[[F], F]:
         if add is not None:
             return add(contract)  # type: ignore[no-any-return]
         try:
-            # Decorators are applied from the bottom; the new one goes in front so that conditions are checked from
-            # the top.
+            # Decorators are applied from the bottom; inserted first, so that conditions are checked from the top.
             setattr(function, _ATTRIBUTE, (contract, *list_contracts(function)))
         except AttributeError:
             raise UsageError(
@@ -161,7 +160,7 @@ def _text(message: Any, name: str) -> str:
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function).parameters.values())
-    except ValueError:  # such as `bool`, which takes the result alone
+    except ValueError:  # such as `bool`, which only takes the result
         return [inspect.Parameter("result", inspect.Parameter.POSITIONAL_ONLY)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import Event, NestedEvent, ToolProgress
 from mellea.core.observer import span_around
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.progress import Report
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
@@ -157,7 +157,7 @@ async def run_in_queues(
             for key in queue:
                 await run(key)
 
-    await together([work] * min(limit, len(queues)))
+    await run_together([work] * min(limit, len(queues)))
 
 
 def _sort_into_queues(calls: Mapping[K, ToolCall], tools: Mapping[str, Tool[..., Any]]) -> list[list[K]]:
@@ -193,7 +193,7 @@ async def perform(
         is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
 
     Raises:
-        ToolError: there is no such tool, the arguments don't fit, or nobody has approved of the call; what the tool
+        ToolError: there is no such tool, the arguments don't fit, or the call wasn't approved; what the tool
             raises comes as it is.
     """
     tool = tools.get(call.tool_name)

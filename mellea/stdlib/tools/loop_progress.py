@@ -233,7 +233,7 @@ def nest_progress(messages: tuple[Message, ...], spent: Callable[[], Mapping[str
     """
     call = current_call.get()
     begun = LoopState(messages)
-    # Outside an agent's tool, or in a loop that can't wait, there is nobody who would keep the state.
+    # Outside an agent's tool, or in a loop that can't wait, nothing would keep the state.
     if call is None or not call.progress.can_wait:
         return LoopProgress(begun, can_wait=False, spent=spent)
     return LoopProgress(call.progress.nested.get(call.key, begun), save=call.save, spent=spent, is_nested=True)

@@ -70,7 +70,7 @@ class LoopState:
         answers: what was answered about calls that aren't finished yet, by their keys.
         nested: how far the loops inside unfinished calls have come, by the keys of the calls.
         added: messages from outside that the next step takes in.
-        spent: what was used up so far, as JSON values; for whoever runs the loop.
+        spent: what was used up so far, as JSON values; for the caller of the loop.
         limit: which limit the last answer has reached, so that its calls aren't run.
         is_done: whether the last answer is the final one.
     """

@@ -6,23 +6,14 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from mellea.core.blocks import ToolCall
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 
-__all__ = ["MAX_TURNS", "Allow", "Ask", "Decision", "Deny", "Edited", "Policy", "ToolCalls", "decide"]
-
-MAX_TURNS = 10
-"""How many times a loop asks the model, unless it is told otherwise."""
-
-ToolCalls = Literal["show", "run"] | bool
-"""Whether tool calls are only in the answer, or are run, and the model is asked again with their results.
-
-Mellea 0.8 says `True` for `"show"`, and `False` where the model is offered no tools.
-"""
+__all__ = ["Allow", "Ask", "Decision", "Deny", "Edited", "Policy", "decide"]
 
 
 @dataclass(frozen=True, slots=True)

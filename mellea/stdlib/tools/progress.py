@@ -1,4 +1,5 @@
-"""Generator tools: what they yield is reported while they run; what they return, or yield last, is the result."""
+"""Generator tools: yielded values are reported while they run; the return value, or the last yielded one, is the
+result."""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import aclosing
 from typing import Any
 
-from mellea.core.runtime.loop import Waiter, new_waiter
-from mellea.core.runtime.tasks import find_outcome, run_in_thread, together
+from mellea.core.runtime.loop import Waiter, create_waiter
+from mellea.core.runtime.tasks import find_outcome, run_in_thread, run_together
 from mellea.stdlib.tools.returned import ToolReturn
 
 __all__ = ["Report", "ReportQueue", "run_generator"]
 
 Report = Callable[[Any], object]
-"""Is called, on the loop, with each value that a tool yields."""
+"""Called, on the loop, with each value that a tool yields."""
 
 
 async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any], report: Report) -> Any:
@@ -32,8 +33,7 @@ async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any
 
 async def _run_async(generator: AsyncGenerator[Any, Any], report: Report) -> Any:
     result: Any = None
-    # Closed on every way out; an async generator that is only dropped is finished at some later time by the loop's
-    # hooks.
+    # Always closed; a dropped async generator would be finished some time later by the loop's hooks.
     async with aclosing(generator):
         async for value in generator:
             result = _later(result, value)
@@ -68,32 +68,32 @@ async def _run_sync(generator: Generator[Any, Any, Any], report: Report) -> Any:
                 report(value)
 
     try:
-        # Both in one group, so that neither goes on alone once the other has failed.
+        # Both in one group, so that neither continues after the other has failed.
         work: list[Callable[[], Awaitable[Any]]] = [functools.partial(run_in_thread, drive), relay]
-        return (await together(work))[0]
+        return (await run_together(work))[0]
     finally:
         queue.is_abandoned = True
 
 
 def _later(before: Any, value: Any) -> Any:
-    # Once a `ToolReturn` was yielded, plain values after it are only progress.
+    # After a `ToolReturn` was yielded, plain values are only progress.
     return before if isinstance(before, ToolReturn) and not isinstance(value, ToolReturn) else value
 
 
 class ReportQueue:
-    """Values on their way from a worker thread to the loop. The thread never waits: a loop that is gone holds nobody.
+    """A queue of values from a worker thread to the loop. The thread never waits, so a dead loop doesn't block it.
 
     Args:
-        limit: how many may wait; of more, the oldest are dropped.
+        limit: how many may wait; beyond that, the oldest are dropped.
 
     Attributes:
-        is_abandoned: nobody reads any more, and the thread is to stop at the next value.
+        is_abandoned: whether the reader has left, so that the thread stops at the next value.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.is_abandoned = False
         self._lock = threading.Lock()
-        # With a limit the oldest go first: of a tool that reports faster than it is read, the newest state counts.
+        # With a limit the oldest are dropped: if a tool reports faster than it is read, the newest state counts.
         self._values: deque[Any] = deque(maxlen=limit)
         self._waiter: Waiter | None = None
         self._is_over = False
@@ -103,12 +103,12 @@ class ReportQueue:
         with self._lock:
             self._values.append(value)
             waiter = self._waiter
-        # Outside the lock, so the loop isn't woken only to wait for it.
+        # Outside the lock, so that the loop isn't woken only to wait for it.
         if waiter is not None:
             waiter.wake()
 
     def end(self) -> None:
-        """Note that no value comes any more; from the thread."""
+        """Signal the end of the values; from the thread."""
         with self._lock:
             self._is_over = True
             waiter = self._waiter
@@ -122,8 +122,8 @@ class ReportQueue:
                 values = list(self._values)
                 self._values.clear()
                 if not values and not self._is_over:
-                    # Made under the lock: a value that is put after the look would otherwise wake nobody.
-                    self._waiter = new_waiter()
+                    # Created under the lock: otherwise a value that is put after the check would wake nothing.
+                    self._waiter = create_waiter()
                 waiter = self._waiter
             if values:
                 return values

@@ -1,4 +1,4 @@
-"""What a tool returns: for the program a value, for the model what it reads of it."""
+"""A tool's result: a value for the program, and a text for the model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ToolReturn:
     """A tool's result with a text for the model that differs from the value for the program.
 
     Args:
-        value: what the program finds in the event of the result, `event.result.value`.
-        text: what the model reads: a text, a block such as an image, a list of both, or any value with a JSON form.
+        value: for the program, in the result's event: `event.result.value`.
+        text: for the model: a text, a block such as an image, a list of both, or any value with a JSON form.
     """
 
     value: Any
@@ -27,7 +27,7 @@ class ToolReturn:
 
     @classmethod
     def of(cls, returned: Any) -> ToolReturn:
-        """Return what a tool returned as a `ToolReturn`; without one, the model reads the value itself."""
+        """Wrap a tool's result in a `ToolReturn`, unless it is one; the model then reads the value itself."""
         return returned if isinstance(returned, cls) else cls(returned, returned)
 
 
@@ -41,19 +41,19 @@ def serialise_result(result: Any, *, serialize_unknown: bool = True) -> Any:
         serialize_unknown: write an object that has no JSON form as its `str()`.
 
     Raises:
-        UsageError: it has no JSON form, such as a list that holds itself.
+        UsageError: it has no JSON form, such as a list that contains itself.
     """
     serialise = functools.partial(serialise_result, serialize_unknown=serialize_unknown)
     if isinstance(result, ToolReturn):
         return serialise(result.text)
     if isinstance(result, (str, Block)):
         return result
-    # Kept as a list of blocks: as JSON, an image would be sent as base64 text, which no model can look at.
+    # Kept as a list of blocks: as JSON, an image would be base64 text, which no model can see.
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
         return [serialise(item) for item in result]
     if isinstance(result, Mapping) and any(isinstance(item, Block) for item in result.values()):
         rest = {name: item for name, item in result.items() if not isinstance(item, Block)}
-        # The name goes in front as text, since a block has none.
+        # The name comes first as text, since a block has none.
         blocks = [part for name, item in result.items() if isinstance(item, Block) for part in (f"{name}:", item)]
         return [*([serialise(rest)] if rest else []), *blocks]
     return json_value(result, serialize_unknown=serialize_unknown)

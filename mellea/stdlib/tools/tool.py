@@ -13,7 +13,7 @@ import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.entrance import entrance
-from mellea.core.runtime.tasks import find_outcome, together
+from mellea.core.runtime.tasks import find_outcome, run_together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool_set import ToolSet
 
@@ -23,13 +23,34 @@ if TYPE_CHECKING:
     from mellea.stdlib.tools.progress import Report
     from mellea.stdlib.tools.signature import ArgumentValidator
 
-__all__ = ["AnyTool", "CheckedTool", "Runs", "Tool", "as_tool", "as_tools", "has_sets", "load_tools", "tool"]
+__all__ = [
+    "MAX_TURNS",
+    "AnyTool",
+    "CheckedTool",
+    "Runs",
+    "Tool",
+    "ToolCalls",
+    "as_tool",
+    "as_tools",
+    "has_sets",
+    "load_tools",
+    "tool",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Runs = Literal["here", "outside"]
-"""Where a tool runs: in this process, or outside, from where the result is passed in."""
+"""Where a tool runs: in this process, or outside, with its result passed in."""
+
+MAX_TURNS = 10
+"""How many times a loop asks the model, unless it is told otherwise."""
+
+ToolCalls = Literal["show", "run"] | bool
+"""Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results.
+
+Mellea 0.8 says `True` for `"show"`, and `False` where the model is offered no tools.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -44,26 +65,26 @@ class Tool(Generic[P, R]):
     what it returns, else the last value, is the result. A `ToolReturn` as the result tells the model something else.
 
     Args:
-        function: sync (then the model's calls run in a worker thread) or async; a bound method does too.
+        function: sync (then the model's calls run in a worker thread) or async; a bound method works, too.
         name: what the model calls it; the function's name by default.
         description: what it is for; the docstring by default.
-        timeout: seconds after which a call is given up, and the model told so. A sync function then runs on in its
-            thread, and its result is dropped; a sync generator ends at its next `yield`.
-        one_at_a_time: never run two calls of one answer at once, but in their order.
-        runs: `"outside"` if somebody else runs it and hands in the result; its body is never called.
-        requires_approval: whether a person has to approve of each call; or a function, sync or async, that takes some
-            of the tool's arguments by name and says so.
-        examples: worked calls, which models without native tools are shown; a small one hardly finds the right tool
-            and its arguments without.
-        names: more names that the annotations may use.
+        timeout: seconds after which a call is abandoned, and the model told so. A sync function then runs on in
+            its thread, and its result is dropped; a sync generator ends at its next `yield`.
+        one_at_a_time: never run two calls of one answer at once, but in order.
+        runs: `"outside"` if it is run elsewhere and its result passed in; its body is never called.
+        requires_approval: whether a person has to approve each call; or a function, sync or async, that takes some of
+            the tool's arguments by name and decides.
+        examples: worked calls for models without native tools; without them a small one rarely finds the right tool
+            and arguments.
+        names: additional names that the annotations may use.
         contracts: the conditions of `@require` and `@ensure`; those that were set on the function by default.
 
     Attributes:
-        inner_tools: the tools of the agent that the tool is; none where it is no agent.
+        inner_tools: the tools of the agent, if the tool is an agent; otherwise empty.
 
     Raises:
-        UsageError: it is not a function, takes `*args` or `**kwargs`, or its name is none for a model; or one of the
-            other arguments is wrong.
+        UsageError: it is not a function, takes `*args` or `**kwargs`, or has an invalid name; or another argument is
+            wrong.
     """
 
     inner_tools: tuple[AnyTool, ...] = ()
@@ -111,12 +132,12 @@ class Tool(Generic[P, R]):
 
     @classmethod
     def from_callable(cls, function: Callable[P, R], name: str | None = None) -> Tool[P, R]:
-        """Make a tool of a function; Mellea 0.8's name for the constructor, as `run` is for the call itself."""
+        """Make a tool from a function; Mellea 0.8's name for the constructor, as `run` is for the call itself."""
         return Tool(function, name=name)
 
     @property
     def as_json_tool(self) -> dict[str, Any]:
-        """The tool in the form of a chat completions API; Mellea 0.8's name for what `spec` says."""
+        """The tool in the form of a chat completions API; Mellea 0.8's form of `spec`."""
         spec = self.spec
         shown = {"name": spec.name, "description": spec.description, "parameters": dict(spec.parameters)}
         return {"type": "function", "function": shown}
@@ -176,14 +197,14 @@ class Tool(Generic[P, R]):
 
         Args:
             args: the arguments by name, as JSON values.
-            on_progress: is called with each value that a generator yields.
+            on_progress: called with each value that a generator yields.
 
         Returns:
             What the function returns, or a generator's result; a `ToolReturn` as it is.
 
         Raises:
-            ToolError: the arguments don't fit, a condition doesn't hold, or the time is over; what the function itself
-                raises comes as it is.
+            ToolError: the arguments don't fit, a condition doesn't hold, or it timed out; exceptions of the function
+                itself are raised unchanged.
             UsageError: the tool runs outside.
         """
         if self.runs == "outside":
@@ -197,13 +218,14 @@ class Tool(Generic[P, R]):
 
     @property
     def must_ask(self) -> bool:
-        """Whether a call of it may have to wait for a person."""
+        """Whether its calls may have to wait for a person."""
         return self.runs == "outside" or bool(self.requires_approval)
 
     async def needs_approval(self, args: Mapping[str, Any] | None = None) -> bool:
         """Return whether a person has to approve a call with these arguments, as JSON values.
 
-        A call whose arguments don't fit needs none: it isn't run. If the function that decides raises, the call does.
+        A call with invalid arguments needs none: it isn't run. If the deciding function raises, the call needs
+        approval.
         """
         if self._approval is None:
             return bool(self.requires_approval)
@@ -213,7 +235,7 @@ class Tool(Generic[P, R]):
             return False
         try:
             return bool(await self._approval.run(self._named(values)))
-        except Exception:  # noqa: BLE001 - the user's function: what can't be decided is for a person
+        except Exception:  # noqa: BLE001 - the user's function: undecided calls go to a person
             return True
 
     async def _run(self, values: Mapping[str, Any], report: Report) -> Any:
@@ -234,7 +256,7 @@ class Tool(Generic[P, R]):
         return result
 
     def check_args(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return a call's arguments, given as JSON values, as the values that the function takes.
+        """Convert a call's arguments from JSON values to the function's types.
 
         Raises:
             ToolError: they don't fit; the message is written for the model.
@@ -247,7 +269,7 @@ class Tool(Generic[P, R]):
         return self._arguments.check(args or {})
 
     def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all arguments of a call by name, those with their defaults included."""
+        """Return all arguments of a call by name, including defaults."""
         return {each.name: values.get(each.name, each.default) for each in self._parameters}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -282,7 +304,7 @@ class Tool(Generic[P, R]):
         """Return this tool with one more condition, which comes before the others."""
         return self._like(self._function, contracts=(contract, *self._contracts))
 
-    def renamed(self, name: str) -> Tool[P, R]:
+    def rename(self, name: str) -> Tool[P, R]:
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
@@ -379,7 +401,7 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
     if isinstance(function, Tool):
         if name is None or name == function.name:
             return function
-        return function.renamed(name)
+        return function.rename(name)
     if not callable(function):
         schemas = "; pass the function itself, whose schema is made from it" if isinstance(function, dict) else ""
         raise UsageError(f"tools takes functions and Tools, not {function!r}{schemas}")
@@ -387,15 +409,15 @@ def as_tool(function: Callable[..., Any] | Tool[..., Any], name: str | None = No
 
 
 AnyTool = Callable[..., Any] | Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
-"""What `tools=` takes in a list: a function, a `Tool`, just a schema, a tool that the provider runs itself, or a set of
-tools that are loaded when they are needed."""
+"""The elements of `tools=`: a function, a `Tool`, a bare schema, a tool that the provider runs itself, or a set of
+tools that is loaded when needed."""
 
 CheckedTool = Tool[..., Any] | ToolSpec | BuiltinTool | ToolSet
-"""The same without functions, which are tools by then."""
+"""The same without functions, which have become tools."""
 
 
 def as_tools(tools: Iterable[AnyTool] | ToolSet) -> tuple[CheckedTool, ...]:
-    """Check the value of `tools=`, and make its functions into tools; sets of tools stay as they are.
+    """Check the value of `tools=`, and convert its functions to tools; sets of tools stay unchanged.
 
     Raises:
         UsageError: it is not a list, one of them is not a tool, or two have the same name.
@@ -417,7 +439,7 @@ def has_sets(tools: Iterable[AnyTool]) -> bool:
 
 
 async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
-    """Return the tools, with those of sets in place of the sets; sets are loaded at the same time.
+    """Return the tools, with sets replaced by their tools; sets are loaded concurrently.
 
     Raises:
         UsageError: two have the same name.
@@ -425,7 +447,7 @@ async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
     """
     if not has_sets(tools):
         return as_tools(tools)
-    found = iter(await together([tool.aload for tool in tools if isinstance(tool, ToolSet)]))
+    found = iter(await run_together([tool.aload for tool in tools if isinstance(tool, ToolSet)]))
     return as_tools([one for tool in tools for one in (next(found) if isinstance(tool, ToolSet) else (tool,))])
 
 

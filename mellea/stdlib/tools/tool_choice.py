@@ -1,4 +1,4 @@
-"""Which tool a model has to call: a choice among those of its call."""
+"""Checks a `tool_choice` against the tools of a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_choice"]
 
 
 def check_choice(choice: str | Sequence[str] | None, tools: Sequence[CheckedTool]) -> None:
-    """Refuse a `tool_choice` that names what isn't among the tools; where there are sets, once they have been loaded.
+    """Reject a `tool_choice` with unknown tools; with sets, once they have been loaded.
 
     Raises:
         UsageError: it does.

@@ -2,12 +2,13 @@
 
 Rules:
 
-- A `ToolLoop` is a value: how to go on. What is asked, and which tools there are, comes from the call (a `LoopTask`).
-- A step is one request and the tools that its answer calls. Its events go on to the run of the whole call as they come.
+- A `ToolLoop` is a value: the settings of the loop. Request and tools come from the call (a `LoopTask`).
+- A step is one request and the tools that its answer calls. Its events are forwarded to the run of the whole call as
+  they arrive.
 - The policy decides about every call of an answer before the first of them runs.
-- A loop with a `LoopProgress` may wait for people: it finishes the calls that needn't ask, and ends. Another one goes
-  on from that state; it begins by asking the policy once more.
-- Subclasses may change `check_tools`, `prepare`, `run_tools` and `reach_limit`; `work` is the loop itself.
+- A loop with a `LoopProgress` may wait for people: it finishes the calls that needn't ask, and ends. Another one
+  continues from that state, asking the policy again first.
+- Subclasses may override `check_tools`, `prepare`, `run_tools` and `reach_limit`; `work` is the loop itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mellea.core.messages import Message
 from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
-from mellea.core.runtime.loop import current_loop
+from mellea.core.runtime.loop import get_current_loop
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import ToolLoopLimitError, UsageError
@@ -35,25 +36,25 @@ from mellea.stdlib.tools.approval import Approved, Verdict, check_answers, settl
 from mellea.stdlib.tools.execute import SuspendedError, make_output, run_call, run_in_queues
 from mellea.stdlib.tools.loop_progress import LoopProgress, RunningCall, current_call
 from mellea.stdlib.tools.loop_state import OutsideResult, Question
-from mellea.stdlib.tools.policy import MAX_TURNS, Deny, Policy, ToolCalls
+from mellea.stdlib.tools.policy import Deny, Policy
 from mellea.stdlib.tools.returned import ToolReturn
-from mellea.stdlib.tools.tool import AnyTool, CheckedTool, Tool, as_tools, load_tools
+from mellea.stdlib.tools.tool import MAX_TURNS, AnyTool, CheckedTool, Tool, ToolCalls, as_tools, load_tools
 from mellea.stdlib.tools.tool_set import ToolSet
 
 __all__ = ["LoopTask", "Step", "ToolLoop", "choose_loop"]
 
 CANCELLED = "this call was cancelled, and has no result"
-"""What the model is told of a tool that the user has stopped."""
+"""The result, for the model, of a tool that the user has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request that a loop is about to make; `dataclasses.replace` makes another one of it.
+    """One request that a loop is about to make; `dataclasses.replace` makes a changed one.
 
     Attributes:
         number: the first step is 1.
-        backend: whom it goes to.
-        messages: the whole conversation, oldest first, with what the tools of earlier steps gave.
+        backend: the backend that gets it.
+        messages: the whole conversation, oldest first, including results of earlier tools.
         tools: the tools that the model may call.
         options: checked model options; the system prompt is in the messages.
     """
@@ -66,18 +67,18 @@ class Step:
 
 
 PrepareStep = Callable[[Step], Step | Awaitable[Step | None] | None]
-"""Changes a step before it is asked; `None` leaves it as it is."""
+"""Changes a step before its request; `None` leaves it unchanged."""
 
 
 class LoopTask(Protocol):
     """What a loop works on: one call of a verb, or the run of an agent."""
 
     def step(self, number: int, messages: Sequence[Message]) -> Step:
-        """Return the next step, as it is if nobody changes it.
+        """Return the next step, before it may be changed.
 
         Args:
             number: of the step, from 1.
-            messages: what its `LoopProgress` began with, and what was said since.
+            messages: those of its `LoopProgress`, and those since.
         """
 
     def ask(self, step: Step) -> Run:
@@ -87,18 +88,19 @@ class LoopTask(Protocol):
         """Return a tool's result as the model reads it."""
 
     def find_limit(self, step: Step, answer: Generation) -> str | None:
-        """Return which limit of its own the work has reached, `None` if none; the answer's tools aren't run then."""
+        """Return which of its own limits the work has reached, `None` if none; the answer's tools aren't run then."""
         return None
 
     def name_limit(self, limit: str) -> str:
-        """Return what the user wrote for a limit, or could write: `"steps"`, or one of `find_limit`."""
+        """Return the argument that sets a limit: `"steps"`, or one of `find_limit`."""
 
     def goes_on(self) -> bool:
-        """Whether the model is asked again after an answer without calls, as when the user has said more."""
+        """Whether the model is asked again after an answer without calls, for example after a new message of the
+        user."""
         return False
 
     async def correct(self, step: Step, answer: Generation) -> Step | None:
-        """Return what to ask in the same step once more, because the last answer isn't right; `None` if it is."""
+        """Return the corrective prompt for the same step if the last answer is invalid, else `None`."""
         return None
 
 
@@ -107,9 +109,8 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: how many times the model is asked at most; by default 10 times, or as often as an agent's `Limits`
-            say.
-        on_limit: what to do if the last of these answers calls tools, which aren't run any more: `"raise"` a
+        max_steps: the most requests to the model; by default 10, or the agent's `Limits`.
+        on_limit: what to do if the last of these answers calls tools, which aren't run: `"raise"` a
             `ToolLoopLimitError`, or `"return"` what there is.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
         policy: decides before each tool call whether it runs.
@@ -140,17 +141,17 @@ class ToolLoop:
                 raise UsageError(f"{name} takes a function, not {function!r}")
 
     async def work(self, run: Run, task: LoopTask, progress: LoopProgress | None = None) -> Generation:
-        """Do the work of a run that is such a loop, and return the last answer.
+        """Run the loop, and return the last answer.
 
         Args:
             run: gets the events of all steps.
             task: what is asked.
-            progress: where to begin, and what to save, for a loop that may wait; `is_waiting` tells afterwards if it
-                does. Without one the tools and the policy can't ask.
+            progress: where to start, and what to save, for a loop that may wait; `is_waiting` says afterwards
+                whether it does. Without one the tools and the policy can't ask.
 
         Raises:
             ToolLoopLimitError: the model still calls tools at the last step.
-            UsageError: something has to be asked, and nobody would answer; or an answer doesn't fit its tool.
+            UsageError: a question has to be asked, but can't be; or an answer doesn't fit its tool.
             MelleaError: a request failed.
         """
         progress = LoopProgress(can_wait=False) if progress is None else progress
@@ -160,15 +161,15 @@ class ToolLoop:
                 step = await self.prepare(task.step(number, progress.messages))
                 answer, end = await self.ask(run, task, step, progress)
                 if progress.is_done:
-                    # The end of the answer is held back until here, so a reader sees one `StreamEnd`, and sees it
-                    # last.
+                    # The end of the answer is held back until here, so that a reader sees one `StreamEnd`, as the
+                    # last event.
                     run.emit([StepEnd(number), end])
                     return answer
                 if progress.limit is not None:
                     return self.reach_limit(run, task, number, answer, end, progress.limit)
                 await self.run_tools(run, task, step, progress)
                 if progress.is_waiting:
-                    # The last answer calls tools, which now wait for a person; so that is the reason, and not "stop".
+                    # The last answer calls tools that wait for a person, so that is the finish reason, not "stop".
                     run.emit([StreamEnd("tool_call", end.response_id, end.model)])
                     return answer
                 progress.end_step()
@@ -176,22 +177,22 @@ class ToolLoop:
 
     @property
     def step_limit(self) -> int:
-        """How many times the model is asked at most: `max_steps`, or the default."""
+        """The most requests to the model: `max_steps`, or the default."""
         return self.max_steps or MAX_TURNS
 
     def check_tools(self, tools: Iterable[AnyTool] | ToolSet, *, can_wait: bool = False) -> tuple[CheckedTool, ...]:
-        """Take tools that the loop is to run; sets are checked when they have been loaded.
+        """Check the tools that the loop will run; sets are checked once they are loaded.
 
         Args:
             tools: the tools.
             can_wait: whether one of them may have to wait for people, who approve of calls and run tools outside. For a
-                loop that can't wait, such a tool of a set matters only once it is called.
+                loop that can't wait, such a tool in a set only matters once it is called.
 
         Raises:
-            UsageError: one of them is nothing that it can run.
+            UsageError: it can't run one of them.
         """
         checked = as_tools(tools)
-        # Each tool is looked at here, before the first request, because a call that can't run costs a whole answer.
+        # Checked before the first request, because a call that can't run costs a whole answer.
         for tool in checked:
             if isinstance(tool, ToolSpec):
                 raise UsageError(
@@ -211,13 +212,13 @@ class ToolLoop:
         return checked
 
     async def prepare(self, step: Step) -> Step:
-        """Return the step as `prepare_step` changes it.
+        """Apply `prepare_step` to the step.
 
         Args:
-            step: the step as it is.
+            step: the unchanged step.
 
         Raises:
-            UsageError: it returns something else than a step, or one with wrong parts.
+            UsageError: it doesn't return a step, or one with invalid parts.
         """
         if self.prepare_step is None:
             return step
@@ -226,7 +227,7 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
-        # Again: the function may have put in plain functions, or a set.
+        # Again: the function may have added plain functions, or a set.
         tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
@@ -236,12 +237,12 @@ class ToolLoop:
         )
 
     async def ask(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> tuple[Generation, StreamEnd]:
-        """Ask the model, and return its answer and the end of that; what it has answered before isn't asked again.
+        """Send the request, and return the answer and its end; an existing answer isn't requested again.
 
-        A last answer that isn't right is asked for once more, in the same step.
+        An invalid last answer is corrected once, in the same step.
         """
         if progress.is_resumed:
-            # The answer was paid for by an earlier run. Its text is emitted once more, since this run's readers
+            # An earlier run has paid for the answer. Its text is emitted again, since this run's readers
             # haven't seen it.
             answer = progress.last_answer()
             if progress.is_done and answer.text:
@@ -251,7 +252,7 @@ class ToolLoop:
             await progress.begin()
             run.emit([StepStart(step.number)])
             answer, end = await self._take_answer(run, task, step, progress)
-        # In the same step: a correction isn't a turn of the model's own, and doesn't use up one of `max_steps`.
+        # In the same step: a correction isn't a turn of its own, and doesn't count towards `max_steps`.
         attempts = 1
         while progress.is_done and (again := await task.correct(step, answer)) is not None:
             await progress.begin()
@@ -266,26 +267,26 @@ class ToolLoop:
         answer, end = await _relay_answer(run, task.ask(step))
         limit = task.find_limit(step, answer)
         may_go_on = step.number < self.step_limit
-        # The last step may still answer; only calls in it go beyond the limit.
+        # The last step may still answer; only calls in it exceed the limit.
         if answer.tool_calls:
             progress.limit = limit if may_go_on else "steps"
-        # `goes_on` closes the door for further words where it says no, so it is asked last.
+        # `goes_on` accepts no further messages once it returns false, so it is called last.
         is_done = not answer.tool_calls and not (may_go_on and task.goes_on())
         await progress.take_answer(_whole_message(answer), is_done)
         return answer, end
 
     async def run_tools(self, run: Run, task: LoopTask, step: Step, progress: LoopProgress) -> None:
-        """Run what an answer calls, and emit the results; afterwards `progress` has the questions about the rest.
+        """Run the calls of an answer, and emit the results; afterwards `progress` has the questions about the rest.
 
         Raises:
-            UsageError: something has to be asked, and nobody would answer; or edited arguments don't fit their tool.
+            UsageError: a question has to be asked, but can't be; or edited arguments don't fit their tool.
             ToolError: a set of tools can't be loaded.
         """
         tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
-        # Once, from the outermost loop: it has checked the answers of nested loops, too, before anything ran.
+        # Once, in the outermost loop, which also checks the answers of nested loops before anything runs.
         if progress.is_resumed and not progress.is_nested:
             await check_answers(progress.state, tools)
-        # All verdicts first: a denied call shouldn't be found after another one of the same answer has already run.
+        # All decisions first: a denied call shouldn't be found after another one of the same answer has run.
         verdicts = await self._settle_calls(tools, progress)
         before, progress.asked = progress.asked, tuple(each for each in verdicts.values() if isinstance(each, Question))
         if progress.asked and not progress.can_wait:
@@ -301,7 +302,7 @@ class ToolLoop:
                 run.emit([ToolResult(output)])
 
         ready = {key: progress.calls[key] for key in settled}
-        # Nothing is about to be done if every call waits, and then the state that was resumed stays resumable.
+        # If every call waits, nothing is about to be done, and the resumed state stays resumable.
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
@@ -310,11 +311,11 @@ class ToolLoop:
             await progress.save()
 
     async def _settle_calls(self, tools: Mapping[str, Tool[..., Any]], progress: LoopProgress) -> dict[str, Verdict]:
-        """Return the verdict on each unfinished call, but for those whose own loop waits for answers."""
+        """Return the decision on each unfinished call, except those whose own loop waits for answers."""
         verdicts = {}
         for key, call in progress.list_unfinished().items():
             inner = progress.nested.get(key)
-            # Its own loop would only find the same open questions again.
+            # Its own loop would only find the same open questions.
             if inner is not None and inner.is_waiting:
                 continue
             tool, answer = tools.get(call.tool_name), progress.answers.get(key)
@@ -324,7 +325,7 @@ class ToolLoop:
     def reach_limit(
         self, run: Run, task: LoopTask, number: int, answer: Generation, end: StreamEnd, limit: str
     ) -> Generation:
-        """Return what the run comes to if the last answer still calls tools, which aren't run any more.
+        """Return the result of a run whose last answer still calls tools, which aren't run any more.
 
         Args:
             run: the run.
@@ -355,15 +356,15 @@ class ToolLoop:
 
 
 def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = MAX_TURNS) -> ToolLoop | None:
-    """Return the loop that the arguments of a verb ask for, `None` if tools aren't to be run.
+    """Return the loop for the arguments of a verb, `None` if tools aren't run.
 
     Args:
         loop: the loop itself.
-        tool_calls: the short form: `"run"` is a loop with nothing special.
+        tool_calls: the short form: `"run"` is a loop with default settings.
         max_turns: `max_steps` of the short form.
 
     Raises:
-        UsageError: an argument is wrong, or two say different things.
+        UsageError: an argument is wrong, or two contradict each other.
     """
     if tool_calls not in ("show", "run") and not isinstance(tool_calls, bool):
         raise UsageError(f"tool_calls takes 'show' or 'run', not {tool_calls!r}")
@@ -379,9 +380,9 @@ def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = M
 
 
 def _whole_message(answer: Generation) -> Message:
-    """Return the answer; where it was cut off, a last call without arguments was going to have some."""
+    """Return the answer; if it was truncated, a last call without arguments is incomplete."""
     calls = answer.tool_calls
-    # Providers send calls in order, so only the last one can be cut off. Run with `{}` it would do something else.
+    # Providers send calls in order, so only the last one can be truncated. Run with `{}` it would do something else.
     if answer.finish_reason != "length" or not calls or calls[-1].tool_args or calls[-1].raw_args:
         return answer.message
     blocks = [replace(block, is_valid=False) if block is calls[-1] else block for block in answer.message.blocks]
@@ -411,13 +412,13 @@ async def _run_verdict(
     run: Run,
     running: RunningCall,
 ) -> ToolOutput | None:
-    """Return the output of a call that waits for nothing; `None` if it begins to wait while it runs."""
+    """Return the output of a call that needn't wait; `None` if it starts to wait while it runs."""
     if isinstance(verdict, Deny):
         return ToolOutput(call.tool_call_id, call.tool_name, verdict.reason, is_error=True)
     if isinstance(verdict, OutsideResult):
         given = verdict.result if verdict.value is None else ToolReturn(verdict.value, verdict.result)
         return make_output(call, given, task.tell)
-    token, loop = current_call.set(running), current_loop()
+    token, loop = current_call.set(running), get_current_loop()
     cancels = running.progress.cancels
     try:
         with anyio.CancelScope() as scope:
@@ -431,12 +432,12 @@ async def _run_verdict(
     finally:
         del cancels[running.key]
         current_call.reset(token)
-    # Reached only if the scope has swallowed a cancellation: the call was stopped, and the run goes on.
+    # Only reached if the scope has swallowed a cancellation: the call was stopped, and the run goes on.
     return ToolOutput(call.tool_call_id, call.tool_name, CANCELLED, is_error=True)
 
 
 async def _relay_answer(run: Run, request: Run) -> tuple[Generation, StreamEnd]:
-    """Hand a request's events on as they come, but for its end; return what it came to, and that end."""
-    async with ModelOutputThunk(request):  # a loop that is cancelled cancels its request, and waits for the close
+    """Forward a request's events as they arrive, except its end; return its generation and end."""
+    async with ModelOutputThunk(request):  # a cancelled loop cancels its request, and waits for the close
         end = await relay(request, run)
     return request.so_far(), end or StreamEnd("other")

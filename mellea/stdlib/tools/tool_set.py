@@ -1,4 +1,4 @@
-"""Sets of tools that aren't known before a call: where they come from has to be asked first."""
+"""Sets of tools that have to be loaded from their source before a call."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["ToolSet"]
 class ToolSet(ABC):
     """Tools that are loaded when a call needs them, such as those of an MCP server.
 
-    It is in `tools=`, alone or in a list with other tools; the call loads it before it renders its request.
+    It goes into `tools=`, alone or in a list with other tools; the call loads it before it renders its request.
     """
 
     @property
     def name(self) -> str:
-        """What errors and reprs call the set."""
+        """The set's name in errors and reprs."""
         return type(self).__name__
 
     @abstractmethod
     async def aload(self) -> Sequence[Any]:
-        """Return the `Tool`s; from any loop, and cheaply where they are known already.
+        """Return the `Tool`s; from any loop, and quickly if they are already loaded.
 
         Raises:
-            ToolError: they can't be had.
+            ToolError: they can't be loaded.
         """

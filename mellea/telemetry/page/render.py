@@ -21,7 +21,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from mellea.core.masking import known_secrets, scrub_all
+from mellea.core.masking import list_known_secrets, scrub_all
 from mellea.core.span_data import describe_span
 from mellea.core.tracing import Trace
 
@@ -81,7 +81,7 @@ def render_trace(trace: Trace, *, content: bool = False) -> str:
             never shown.
     """
     spans = [describe_span(span, content=content) for span in trace.spans]
-    return render_page(scrub_all(spans, known_secrets()) if content else spans, title=trace.name)
+    return render_page(scrub_all(spans, list_known_secrets()) if content else spans, title=trace.name)
 
 
 def policy(*, is_live: bool) -> str:

@@ -26,10 +26,16 @@ def ids_of(messages: object) -> list[str]:
 def test_an_answers_ids_are_unique_and_the_same_each_time() -> None:
     def ids() -> list[str]:
         made = CallIds()
-        return [made.new("a"), made.new("a"), made.new("", None, {"frame": 1}), made.new("", "r 1"), made.new("a")]
+        return [
+            made.make_id("a"),
+            made.make_id("a"),
+            made.make_id("", None, {"frame": 1}),
+            made.make_id("", "r 1"),
+            made.make_id("a"),
+        ]
 
     assert ids() == ids() and len(set(ids())) == 5
-    assert CallIds().new("", {"name": "f"}) != CallIds().new("", {"name": "g"})
+    assert CallIds().make_id("", {"name": "f"}) != CallIds().make_id("", {"name": "g"})
 
 
 def test_ids_that_fit_are_left_alone() -> None:

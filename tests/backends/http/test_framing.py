@@ -19,7 +19,7 @@ from mellea.testing import replay
 
 def read(decoder: WireDecoder, chunk: dict[str, Any], events: list[Event]) -> None:
     if "error" in chunk:
-        raise decoder.reported(chunk)
+        raise decoder.make_reported_error(chunk)
     if piece := read_text(chunk, "piece"):
         events.append(TextDelta(piece))
     if "over" in chunk:

@@ -274,6 +274,15 @@ async def test_a_proxy_that_makes_no_sense(anyio_backend: str, monkeypatch: pyte
 
 async def test_tls_to_a_server_without_it(server: MisbehavingServer, anyio_backend: str) -> None:
     backend = TinyBackend("m", base_url=server.url.replace("http:", "https:"), retries=0)
-    with pytest.raises(ConnectError, match="no answer from https:"):
+    with pytest.raises(ConnectError, match=r"no answer from https:.*; does it speak https, or only http://"):
+        await said(backend)
+    await backend.aclose()
+
+
+async def test_a_host_that_nobody_knows(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    backend = TinyBackend("m", base_url="http://model.invalid/v1", retries=0)
+    with pytest.raises(ConnectError, match=r"http://model\.invalid can't be found: .*; is there a network"):
         await said(backend)
     await backend.aclose()

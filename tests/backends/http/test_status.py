@@ -87,6 +87,27 @@ def test_what_may_lack_at_the_address_is_named() -> None:
     assert "whether" not in make_message(404, b'{"error": "no such model"}', "http://h", endpoint="videos")
 
 
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize(
+    ("endpoint", "path", "advised"),
+    [
+        ("chat/completions", "/chat/completions", "'http://h:1/v1'"),
+        ("chat/completions", "/llm/chat/completions", "'http://h:1/llm/v1'"),
+        ("chat/completions", "/v1/chat/completions", None),
+        ("chat/completions", "/api/v3/chat/completions", None),
+        ("v1beta/models/m:generate", "/v1beta/models/m:generate", None),
+        ("api/chat", "/api/chat", None),
+    ],
+)
+def test_an_address_without_a_version_is_advised_to_have_one(
+    status: int, endpoint: str, path: str, advised: str | None
+) -> None:
+    said = make_message(status, b"<h1>not found</h1>", "http://h:1", endpoint=endpoint, path=path)
+    assert said.endswith(f"try base_url={advised}" if advised else f"whether the server has {endpoint!r}")
+    known = make_message(status, b'{"error": "no such model."}', "http://h:1", endpoint=endpoint, path=path)
+    assert known.endswith("no such model; check the model's name and base_url")
+
+
 def test_a_wait_that_is_too_long_is_no_reason_to_raise_retries() -> None:
     assert "retries=" in make_message(429, b"", "http://h")
     message = make_message(429, b"", "http://h", long_pause=120.0)

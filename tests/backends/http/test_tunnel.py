@@ -60,7 +60,7 @@ class Tunneller:
                 pass
         self.is_open -= 1
 
-    def until_closed(self) -> int:
+    def wait_until_closed(self) -> int:
         end = time.monotonic() + 30
         while self.is_open and time.monotonic() < end:
             time.sleep(0.005)
@@ -112,7 +112,7 @@ async def test_the_proxy_is_asked_for_the_server_by_its_name(through: Through) -
         through(socks, "")
         assert await said() == 2
         assert socks.heard == [b"\x05\x01\x00", b"\x05\x01\x00\x03\x0dmodel.invalid\x1f\x90"]
-        assert socks.until_closed() == 0
+        assert socks.wait_until_closed() == 0
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ async def test_a_refusal_says_why_and_closes(says: list[bytes], why: str, throug
         with pytest.raises(ConnectError, match=rf"through the proxy 'socks5://127.*{why}") as caught:
             await said()
         assert "hush" not in str(caught.value)
-        assert socks.until_closed() == 0
+        assert socks.wait_until_closed() == 0
         gc.collect()
 
 
@@ -160,7 +160,7 @@ async def test_a_proxy_that_hangs_up_is_an_error(through: Through) -> None:
         through(socks, "")
         with anyio.fail_after(30), pytest.raises(ConnectError, match="through the proxy"):
             await said()
-        assert socks.until_closed() == 0
+        assert socks.wait_until_closed() == 0
 
 
 @pytest.mark.parametrize("says", [[], [b"\x05\x00"], [b"\x05\x00", CONNECTED[:5]]])
@@ -169,7 +169,7 @@ async def test_the_deadline_for_connecting_holds_for_the_handshake(says: list[by
         through(socks, "")
         with anyio.fail_after(30), pytest.raises(DeadlineError, match=r"no connection to .* within 0\.05 s"):
             await said(deadlines=Deadlines(connect=0.05))
-        assert socks.until_closed() == 0
+        assert socks.wait_until_closed() == 0
 
 
 async def test_a_cancelled_handshake_closes_its_connection(through: Through) -> None:
@@ -177,7 +177,7 @@ async def test_a_cancelled_handshake_closes_its_connection(through: Through) -> 
         through(socks, "")
         with anyio.move_on_after(0.1):
             await said()
-        assert socks.until_closed() == 0
+        assert socks.wait_until_closed() == 0
 
 
 # -- by the method CONNECT --------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ async def test_a_server_with_tls_is_asked_for_by_connect(through: Through) -> No
         assert asked.startswith(b"CONNECT model.invalid:443 HTTP/1.1\r\nhost: model.invalid:443\r\n")
         assert b"\r\nproxy-authorization: Basic bWU6YSBi\r\n" in asked
         assert hello.startswith(b"\x16\x03")  # TLS begins
-        assert tunnel.until_closed() == 0
+        assert tunnel.wait_until_closed() == 0
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ async def test_a_proxy_that_refuses_to_connect_says_why(says: bytes, why: str, t
         through(tunnel, "", "http")
         with pytest.raises(ConnectError, match=rf"through the proxy 'http://127.*{why}"):
             await said(SECURE)
-        assert tunnel.until_closed() == 0
+        assert tunnel.wait_until_closed() == 0
 
 
 @pytest.mark.parametrize("says", [[], [b"HTTP/1.1 200 OK\r\n"], [b"HTTP/1.1 200 OK\r\n\r\n"]])
@@ -220,4 +220,4 @@ async def test_the_deadline_for_connecting_holds_for_connect_and_tls(says: list[
         through(tunnel, "", "http")
         with anyio.fail_after(30), pytest.raises(DeadlineError, match=r"no connection to .* within 0\.05 s"):
             await said(SECURE, Deadlines(connect=0.05))
-        assert tunnel.until_closed() == 0
+        assert tunnel.wait_until_closed() == 0

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.http.report import is_report, reported
+from mellea.backends.http.report import is_report, make_reported_error
 from mellea.backends.http.words import LONGEST, read_words, shorten_page
-from mellea.core.terminal import visible
-from mellea.errors import AuthError, BackendError, OverloadedError, RateLimitError
+from mellea.core.terminal import make_visible
+from mellea.errors import AuthError, BackendError, NotFoundError, OverloadedError, RateLimitError
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ from mellea.errors import AuthError, BackendError, OverloadedError, RateLimitErr
     ],
 )
 def test_the_words_are_in_the_error(report: Any, words: str) -> None:
-    assert words in str(reported(report))
+    assert words in str(make_reported_error(report))
     assert words in read_words(json.dumps(report).encode())
     assert is_report(report) or isinstance(report, list)
 
@@ -68,7 +68,7 @@ def test_what_reports_no_failure(value: Any) -> None:
 def test_a_request_is_tried_again_only_where_the_server_says_so(
     report: Any, kind: type[BackendError], retries: bool
 ) -> None:
-    error = reported(report)
+    error = make_reported_error(report)
     assert type(error) is kind and error.is_retryable is retries
 
 
@@ -76,11 +76,11 @@ ESCAPES = "\x1b[31mred\x1b[0m \x1b]0;title\x07\x9b2Jx\x00\x08y\u202ez\r\nw"
 
 
 def test_terminal_escapes_are_taken_out() -> None:
-    assert visible(ESCAPES) == "red xyz w"
+    assert make_visible(ESCAPES) == "red xyz w"
     for body in (ESCAPES.encode(), json.dumps({"error": ESCAPES}).encode(), f"<p>{ESCAPES}".encode()):
         assert read_words(body) == "red xyz w"
-    assert "\x1b" not in str(reported({"message": ESCAPES, "code": ESCAPES, "failed_generation": ESCAPES}))
-    assert visible("\x1b]never ended") == "never ended"
+    assert "\x1b" not in str(make_reported_error({"message": ESCAPES, "code": ESCAPES, "failed_generation": ESCAPES}))
+    assert make_visible("\x1b]never ended") == "never ended"
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,17 @@ def test_terminal_escapes_are_taken_out() -> None:
 def test_the_worst_page_costs_linear_time(page: str) -> None:
     started = time.process_time()
     assert len(shorten_page(page.encode())) <= LONGEST + 1
-    visible(page)
+    make_visible(page)
     assert time.process_time() - started < 2.0
 
 
 def test_a_page_without_its_markup() -> None:
     assert shorten_page(b"<html><TITLE>502 Bad &amp; worse</TITLE><body>long</body>") == "502 Bad & worse"
     assert shorten_page(b"<style>p{}</style><h1>No</h1><!-- a > b --><p>way < out") == "No way < out"
+
+
+def test_an_unexpected_endpoint_is_an_address_that_is_wrong() -> None:
+    """As LM Studio reports it, with status 200."""
+    error = make_reported_error({"error": "Unexpected endpoint or method. (POST /chat/completions)"})
+    assert isinstance(error, NotFoundError)
+    assert str(error).endswith("(POST /chat/completions); does base_url end with '/v1'?")

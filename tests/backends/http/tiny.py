@@ -27,7 +27,7 @@ class TinyDecoder(SseWireDecoder):
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
         if "text" not in body:
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
         events += [TextDelta(body["text"]), StreamEnd("stop")]
 
 

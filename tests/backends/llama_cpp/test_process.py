@@ -122,6 +122,29 @@ def test_an_engine_that_cannot_be_imported(run_python, fault, advice):
     assert advice in done.stdout
 
 
+def test_a_session_without_the_engine_says_at_once_how_to_get_it_or_another_model(run_python):
+    program = """
+        import importlib.machinery, sys
+        import mellea
+        from mellea.backends.registry import probe
+
+        usual = importlib.machinery.PathFinder.find_spec
+        class Hidden:
+            def find_spec(name, path=None, target=None):
+                return None if name == "xllamacpp" else usual(name, path, target)
+        sys.meta_path[:] = [Hidden if each is importlib.machinery.PathFinder else each for each in sys.meta_path]
+        print(anyio.run(probe, "llama_cpp/smollm2-135m").reason)
+        try:
+            mellea.start_session()
+        except mellea.errors.MissingExtraError as error:
+            print(error)
+    """
+    said = run_python(program).stdout.splitlines()
+    assert len(said) == 2
+    for line in said:
+        assert "`pip install 'mellea[local]'` gets it; or name another model" in line
+
+
 def test_a_file_that_the_engine_cannot_load(run_python, tmp_path):
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF\x03\x00\x00\x00" + bytes(64))

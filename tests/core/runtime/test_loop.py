@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from mellea.core.runtime import loop as loops
-from mellea.core.runtime.loop import Loop, ThreadWaiter, current_loop, is_loop_running, launch, new_waiter
+from mellea.core.runtime.loop import Loop, ThreadWaiter, create_waiter, get_current_loop, is_loop_running, launch
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
 
@@ -29,7 +29,7 @@ def run_in_thread(function, *args) -> threading.Thread:
 
 @pytest.mark.anyio
 async def test_a_waiter_ends_by_a_wake_from_its_own_loop() -> None:
-    waiter = new_waiter()
+    waiter = create_waiter()
 
     async def wait() -> None:
         await waiter.wait()
@@ -45,7 +45,7 @@ async def test_a_waiter_ends_by_a_wake_from_its_own_loop() -> None:
 async def test_a_waiter_ends_by_a_wake_from_another_thread_before_or_after() -> None:
     with anyio.fail_after(30):
         for delay in (0, 0.02):
-            waiter = new_waiter()
+            waiter = create_waiter()
             timer = threading.Timer(delay, waiter.wake)
             timer.start()
             if delay == 0:
@@ -57,13 +57,13 @@ async def test_a_waiter_ends_by_a_wake_from_another_thread_before_or_after() -> 
 async def test_a_waiter_ends_by_its_time_out() -> None:
     began = time.monotonic()
     with anyio.fail_after(30):
-        await new_waiter().wait(0.05)
+        await create_waiter().wait(0.05)
     assert time.monotonic() - began >= 0.045
 
 
 @pytest.mark.anyio
 async def test_a_cancelled_wait_may_still_be_woken() -> None:
-    waiter = new_waiter()
+    waiter = create_waiter()
     with anyio.move_on_after(0.01):
         await waiter.wait()
     waiter.wake()
@@ -73,7 +73,7 @@ async def test_a_cancelled_wait_may_still_be_woken() -> None:
 @pytest.mark.parametrize("run", [asyncio.run, lambda main: trio.run(lambda: main)], ids=["asyncio", "trio"])
 def test_waking_after_the_waiting_loop_has_gone_does_nothing(run) -> None:
     async def main() -> loops.Waiter:
-        return new_waiter()
+        return create_waiter()
 
     waiter = run(main())
     waiter.wake()
@@ -85,7 +85,7 @@ def test_a_wake_reaches_a_loop_that_moved_to_another_thread() -> None:
     woken: list[float] = []
 
     async def make() -> loops.Waiter:
-        return new_waiter()
+        return create_waiter()
 
     async def wait(waiter: loops.Waiter) -> None:
         await waiter.wait()
@@ -152,7 +152,7 @@ async def test_a_cancelled_task_tells_that_it_is_over_even_if_it_never_began(has
 
 @pytest.mark.anyio
 async def test_a_callback_is_posted_called_later_and_cancelled() -> None:
-    loop, called = current_loop(), []
+    loop, called = get_current_loop(), []
     done = anyio.Event()
     thread = run_in_thread(loop.post, lambda: called.append("posted"))
     loop.call_later(0.01, lambda: called.append("later"))
@@ -167,28 +167,28 @@ async def test_a_callback_is_posted_called_later_and_cancelled() -> None:
 
 @pytest.mark.anyio
 async def test_a_loop_knows_its_own_thread() -> None:
-    loop = current_loop()
+    loop = get_current_loop()
     assert loop.is_current() and is_loop_running()
-    assert current_loop().native is loop.native
+    assert get_current_loop().native is loop.native
     assert not await anyio.to_thread.run_sync(loop.is_current)
     assert not await anyio.to_thread.run_sync(is_loop_running)
-    assert loop.obituary() is None
-    assert await anyio.to_thread.run_sync(loop.obituary) is None
+    assert loop.explain_loss() is None
+    assert await anyio.to_thread.run_sync(loop.explain_loss) is None
 
 
 def test_there_is_no_loop_outside_of_one() -> None:
     assert not is_loop_running()
     with pytest.raises(RuntimeError):
-        current_loop()
+        get_current_loop()
 
 
 async def _here() -> Loop:
-    return current_loop()
+    return get_current_loop()
 
 
 def test_a_closed_loop_and_a_finished_run_are_lost_at_once() -> None:
-    assert asyncio.run(_here()).obituary() == "has been closed"
-    assert trio.run(_here).obituary() == "has been finished"
+    assert asyncio.run(_here()).explain_loss() == "has been closed"
+    assert trio.run(_here).explain_loss() == "has been finished"
     assert not asyncio.run(_here()).post(print)
     assert not trio.run(_here).post(print)
 
@@ -203,42 +203,42 @@ def standing() -> asyncio.AbstractEventLoop:
 def test_a_loop_that_stands_still_is_lost_after_the_grace(standing, monkeypatch) -> None:
     monkeypatch.setattr(loops, "GRACE", 0.1)
     loop = standing.run_until_complete(_here())
-    assert loop.obituary() is None
+    assert loop.explain_loss() is None
     time.sleep(0.12)
-    assert loop.obituary() == "has been blocked for 0.1 s"
+    assert loop.explain_loss() == "has been blocked for 0.1 s"
 
 
 def test_two_short_standstills_dont_add_up(standing, monkeypatch) -> None:
     monkeypatch.setattr(loops, "GRACE", 0.1)
     loop = standing.run_until_complete(_here())
-    assert loop.obituary() is None
+    assert loop.explain_loss() is None
     time.sleep(0.12)
     standing.run_until_complete(asyncio.sleep(0.01))  # it moves, and nobody looks
-    assert loop.obituary() is None
+    assert loop.explain_loss() is None
 
 
 def test_a_trio_that_another_thread_is_just_importing_is_no_loop(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
     assert not is_loop_running()
-    assert asyncio.run(_here()).obituary() == "has been closed"
+    assert asyncio.run(_here()).explain_loss() == "has been closed"
 
 
 @pytest.mark.anyio
 async def test_a_process_that_was_paused_as_a_whole_has_lost_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [time.monotonic()]
     monkeypatch.setattr(loops, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    loop = current_loop()
+    loop = get_current_loop()
     for _ in range(4):
-        assert loop.obituary() is None
+        assert loop.explain_loss() is None
         now[0] += 60.0  # nobody looked meanwhile: not once a second, as those do who wait
-        assert loop.obituary() is None
+        assert loop.explain_loss() is None
         await anyio.sleep(0.05)
-    assert loop.obituary() is None
+    assert loop.explain_loss() is None
     for _ in range(4):
         now[0] += 1.0
-        assert loop.obituary() is None
+        assert loop.explain_loss() is None
     now[0] += 1.0
-    assert loop.obituary() == "has been blocked for 5 s"
+    assert loop.explain_loss() == "has been blocked for 5 s"
 
 
 class Watched:
@@ -257,7 +257,7 @@ class Watched:
 
 @pytest.mark.anyio
 async def test_one_timer_serves_everything_that_a_loop_watches(monkeypatch) -> None:
-    loop, timers = current_loop(), []
+    loop, timers = get_current_loop(), []
     real = loop.call_later
     monkeypatch.setattr(loop, "call_later", lambda delay, call: timers.append(delay) or real(delay, call))
     late, soon = Watched(0.1), Watched(0.02)

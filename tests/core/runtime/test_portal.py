@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from mellea.core.runtime import held_up_loops
+from mellea.core.runtime import find_held_up_loops
 from mellea.core.runtime import portal as portals
 from mellea.core.runtime.portal import blocking
 from mellea.errors import ConnectError, StreamingError
@@ -33,7 +33,7 @@ class Verbs:
         raise error
 
     async def aloops(self) -> list[Any]:
-        return [loop.native for loop in held_up_loops()]
+        return [loop.native for loop in find_held_up_loops()]
 
     async def anested(self, verb: Any) -> Any:
         return await anyio.to_thread.run_sync(verb)
@@ -134,11 +134,11 @@ def test_verbs_run_at_the_same_time_from_many_threads() -> None:
 
 @pytest.mark.anyio
 async def test_a_verb_works_inside_a_running_loop_and_names_the_loop_it_holds_up() -> None:
-    from mellea.core.runtime.loop import current_loop
+    from mellea.core.runtime.loop import get_current_loop
 
     assert verbs.echo(1)[0] == 1
-    assert verbs.loops() == [current_loop().native]
-    assert held_up_loops() == ()
+    assert verbs.loops() == [get_current_loop().native]
+    assert find_held_up_loops() == ()
     assert await anyio.to_thread.run_sync(verbs.loops) == []
 
 
@@ -168,7 +168,7 @@ def test_the_portal_starts_again_after_it_was_stopped() -> None:
         assert thread is not None and not thread.is_alive()
         fresh.stop()
         assert fresh.start() is not first
-        assert fresh.start().obituary() is None and first.obituary() == "has been closed"
+        assert fresh.start().explain_loss() is None and first.explain_loss() == "has been closed"
     finally:
         fresh.stop()
 

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel
 
 import mellea
 from mellea.core.runtime import tasks as worker
-from mellea.core.runtime.tasks import ThreadWork, run_in_thread, together
+from mellea.core.runtime.tasks import ThreadWork, run_in_thread, run_together
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Gate, ScriptedBackend
 
@@ -68,7 +68,7 @@ async def test_typed_answers_without_code_of_the_users_take_no_thread(monkeypatc
     calls = [partial(m.ainstruct, "x", format=Person, strategy=None) for _ in range(200)]
     async with anyio.create_task_group() as group:
         group.start_soon(_open_later, gate)
-        assert len(await together(calls)) == 200
+        assert len(await run_together(calls)) == 200
 
 
 async def _open_later(gate: Gate) -> None:
@@ -78,7 +78,7 @@ async def _open_later(gate: Gate) -> None:
 
 async def test_functions_of_the_users_share_a_few_threads() -> None:
     peak = _Peak(0.01)
-    await together([partial(run_in_thread, peak, n) for n in range(300)])
+    await run_together([partial(run_in_thread, peak, n) for n in range(300)])
     assert 1 < peak.most <= 40
 
 
@@ -87,7 +87,7 @@ async def test_no_answer_is_lost_where_the_system_starts_few_threads(monkeypatch
     m = mellea.start_session(ScriptedBackend("1"))
     _limit_threads(monkeypatch, 5)
     kind = Annotated[int, AfterValidator(peak)]
-    done = await together([partial(m.ainstruct, "x", format=kind, strategy=None) for _ in range(150)])
+    done = await run_together([partial(m.ainstruct, "x", format=kind, strategy=None) for _ in range(150)])
     assert [thunk.parsed for thunk in done] == [1] * 150
 
 
@@ -100,7 +100,7 @@ async def test_functions_that_ask_a_model_dont_take_the_threads_of_those_inside(
     m = mellea.start_session(ScriptedBackend("outer"))
     outer = check("o", validation_fn=simple_validate(asks))
     with anyio.fail_after(30):
-        done = await together([partial(m.ainstruct, "x", requirements=[outer]) for _ in range(100)])
+        done = await run_together([partial(m.ainstruct, "x", requirements=[outer]) for _ in range(100)])
     assert all(thunk.success for thunk in done)
 
 
@@ -108,16 +108,16 @@ async def test_functions_that_wait_for_each_other_all_come_to_their_end(monkeypa
     monkeypatch.setattr(worker, "_STALL_SECONDS", 0.005)
     barrier = threading.Barrier(50)
     with anyio.fail_after(30):
-        await together([partial(run_in_thread, barrier.wait) for _ in range(50)])
+        await run_together([partial(run_in_thread, barrier.wait) for _ in range(50)])
 
 
 async def test_a_cancelled_wait_gives_its_place_back_when_the_function_ends() -> None:
     stop = threading.Event()
     with anyio.move_on_after(0.1):
-        await together([partial(run_in_thread, stop.wait) for _ in range(100)])
+        await run_together([partial(run_in_thread, stop.wait) for _ in range(100)])
     stop.set()
     with anyio.fail_after(30):
-        await together([partial(run_in_thread, _Peak()) for _ in range(100)])
+        await run_together([partial(run_in_thread, _Peak()) for _ in range(100)])
     for places in worker._depths.values():
         for _ in range(200):
             if not places._held:

@@ -6,7 +6,7 @@ import weakref
 import anyio
 import pytest
 
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 
 pytestmark = pytest.mark.anyio
 
@@ -16,9 +16,9 @@ async def test_results_keep_the_order_of_the_calls() -> None:
         await anyio.sleep(seconds)
         return seconds
 
-    assert await together([lambda s=s: after(s) for s in (0.02, 0.0, 0.01)]) == [0.02, 0.0, 0.01]  # type: ignore[misc]
-    assert await together([lambda: after(0)]) == [0]
-    assert await together([]) == []  # type: ignore[comparison-overlap]
+    assert await run_together([lambda s=s: after(s) for s in (0.02, 0.0, 0.01)]) == [0.02, 0.0, 0.01]  # type: ignore[misc]
+    assert await run_together([lambda: after(0)]) == [0]
+    assert await run_together([]) == []  # type: ignore[comparison-overlap]
 
 
 async def test_the_first_error_ends_the_others_and_comes_out_plain() -> None:
@@ -32,7 +32,7 @@ async def test_the_first_error_ends_the_others_and_comes_out_plain() -> None:
             ended.append(number)
 
     with pytest.raises(ValueError, match="1"):
-        await together([lambda n=n: work(n) for n in (3, 1, 2)])  # type: ignore[misc]
+        await run_together([lambda n=n: work(n) for n in (3, 1, 2)])  # type: ignore[misc]
     assert sorted(ended) == [1, 2, 3]
 
 
@@ -47,7 +47,7 @@ async def test_an_error_lets_go_of_what_it_held() -> None:
         thing = Thing()
         held = weakref.ref(thing)
         with pytest.raises(ValueError, match="no"):
-            await together([lambda: fail(thing), lambda: fail(thing)])
+            await run_together([lambda: fail(thing), lambda: fail(thing)])
         return held
 
     held = await run()

@@ -43,8 +43,8 @@ def test_the_cost_of_a_delta_does_not_grow(delta: str, size: int, monkeypatch: p
         looked += len(text)
         return ends(text)
 
-    ends = chunks.grapheme_ends
-    monkeypatch.setattr(chunks, "grapheme_ends", count)
+    ends = chunks.find_grapheme_ends
+    monkeypatch.setattr(chunks, "find_grapheme_ends", count)
     fold(["e", *[delta] * 20_000], live=True, size=size)
     assert looked < 20 * 20_000 * len(delta)
 

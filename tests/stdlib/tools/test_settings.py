@@ -227,7 +227,7 @@ def test_a_bound_or_renamed_tool_keeps_its_settings() -> None:
         def sell(self, n: int) -> int:
             return n
 
-    for made in (Shop().sell, Shop().sell.renamed("other")):
+    for made in (Shop().sell, Shop().sell.rename("other")):
         assert (made.timeout, made.one_at_a_time, made.requires_approval, made.runs) == (3, True, True, "here")
 
 

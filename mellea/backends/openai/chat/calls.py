@@ -1,10 +1,10 @@
-"""The calls of one streamed answer, put together from deltas that every service sends in its own way.
+"""Assembles the calls of one streamed answer from deltas, which every service sends in its own way.
 
 Which call a delta belongs to: the one with its `index`; without an index, the one with its `id`, or the last one.
-Another call begins, even under an index that is taken, with another name; with another id, if a name comes with it or
-the arguments so far are whole; and with a name and more arguments, where those so far are whole. The same whole
-arguments under the same id only say the call again, and a `{}` that more follows stood for arguments yet to come
-(LiteLLM). Ids and names may be repeated in each delta, may be missing, and may come late. Calls end with the answer.
+Another call begins, even under a used index, with another name; with another id, if it has a name or the arguments so
+far are complete; and with a name and more arguments, if those so far are complete. The same complete arguments under
+the same id only repeat the call, and a `{}` with more after it was a placeholder (LiteLLM). Ids and names may be
+repeated in each delta, missing, or late. Calls end with the answer.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mellea.errors import WireError
 
 __all__ = ["Calls"]
 
-_CHECKS = 64  # how often a call's arguments are parsed as a whole, so that the total cost stays linear
+_CHECKS = 64  # how often a call's arguments are parsed in full, so that the total cost stays linear
 
 
 @dataclass(slots=True)
 class _CallInParts:
-    sent_id: str  # as the provider sends it, which need not be unique
+    sent_id: str  # the provider's, perhaps not unique
     name: str = ""
     call_id: str = ""  # known once it has been announced
     chunks: list[str] = field(default_factory=list)
-    empty: str = ""  # the `{}` that it began with: all its arguments, or a placeholder
+    empty: str = ""  # the initial `{}`: all its arguments, or a placeholder
     checks: int = 0
 
     def is_whole(self) -> bool:
@@ -65,7 +65,7 @@ class Calls:
         return bool(self._calls)
 
     def feed(self, delta: JsonObject, known: tuple[Any, ...], events: list[Event]) -> None:
-        """Take one entry of `tool_calls`; `known` tells this answer from others, for calls without an id.
+        """Handle one entry of `tool_calls`; `known` identifies this answer, for calls without an id.
 
         Raises:
             WireError: the name or the arguments have a wrong type.
@@ -74,7 +74,7 @@ class Calls:
         function = read_mapping(delta, "function")
         name, chunk = read_text(function, "name"), read_arguments(function.get("arguments"))
         # Services disagree about everything here: indexes that never change, ids that repeat, names in every delta.
-        # What decides is in `_is_another`.
+        # `_is_another` decides.
         before = self._find(index, sent_id, name)
         if before is None or self._is_another(before, index, sent_id, name, chunk):
             call = self._begin(index, sent_id, before)
@@ -83,14 +83,14 @@ class Calls:
         else:
             call = before
         call.sent_id = call.sent_id or sent_id
-        # Some send the name with the first delta only, others with each one.
+        # Some only send the name with the first delta, others with each one.
         call.name = name or call.name
         self._write(call, chunk, events)
         if not call.call_id:
             self._announce(call, known, events)
 
     def _write(self, call: _CallInParts, chunk: str, events: list[Event]) -> None:
-        # Held back: as a beginning it is replaced by the real arguments, alone it is a call without any.
+        # Held back: at the beginning it is replaced by the real arguments, alone it means a call without any.
         if not call.chunks and not call.empty and chunk.strip() == "{}":
             call.empty = chunk
             return
@@ -115,9 +115,9 @@ class Calls:
                 call.chunks.append(call.empty)
                 events.append(ToolDelta(call.call_id, call.empty))
             ended = parse_tool_call(call.call_id, call.name, "".join(call.chunks))
-            # Only the last one can be cut: those before it were ended by the next.
+            # Only the last one can be truncated: the next one ended each of the others.
             if is_cut_off and call is self._calls[-1] and not ended.tool_args:
-                # Missing or half its arguments: it must not be run as a call without arguments.
+                # Missing or incomplete arguments: it must not be run as a call without arguments.
                 ended = replace(ended, is_valid=False)
             events.append(ToolEnd(ended))
         self._calls.clear()
@@ -136,7 +136,7 @@ class Calls:
         is_more = bool(chunk.strip())
         if sent_id and call.sent_id:
             if sent_id != call.sent_id:
-                # Another id alone isn't enough: some services make a new one up for every delta.
+                # Another id isn't enough: some services invent a new one for every delta.
                 return bool(name) or (is_more and call.is_whole())
             # Two calls may share an id; but a complete call may also be repeated, or have begun as `{}`.
             return bool(name) and is_more and not call.empty and call.is_whole() and not call.is_said_by(chunk)
@@ -163,6 +163,6 @@ class Calls:
     def _announce(self, call: _CallInParts, known: tuple[Any, ...], events: list[Event]) -> None:
         if not call.name:
             return
-        call.call_id = self._ids.new(call.sent_id, *known)
+        call.call_id = self._ids.make_id(call.sent_id, *known)
         events.append(ToolStart(call.call_id, call.name))
         events.extend(ToolDelta(call.call_id, chunk) for chunk in call.chunks)

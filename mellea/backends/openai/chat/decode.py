@@ -1,4 +1,4 @@
-"""From the bytes of chat completions to events.
+"""Decodes chat completions into events.
 
 A streamed answer is a row of chunks, each with `choices[].delta`:
 
@@ -6,7 +6,7 @@ A streamed answer is a row of chunks, each with `choices[].delta`:
 
 The answer has ended once every choice that was seen has its `finish_reason`; what follows it may still say
 something about usage. A service that gives no finish reason at all (Snowflake) ends with `[DONE]` after the
-chunk that has only usage. A choice with a whole `message` needs none. Only the first choice that comes gives events.
+chunk that has only usage. A choice with a complete `message` needs none. Only the first choice to arrive yields events.
 
 Essential are a choice's index, its text, refusal, calls, finish reason, and an error; everything else is optional.
 Calls end with the answer, since their deltas may be interleaved to the last. The reasoning before an answer
@@ -73,7 +73,7 @@ class Decoder(SseWireDecoder):
 
     Args:
         model: the model that was asked for, until the provider names the one that answers.
-        backend: name of the service, for errors and in front of what it signs.
+        backend: name of the service, for errors and as the prefix of signatures.
         is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
         starts: the characters that the JSON in it may begin with; `""` for any.
     """
@@ -85,15 +85,15 @@ class Decoder(SseWireDecoder):
         self._is_over = False  # every choice has its finish reason
         self._first: int | None = None  # the choice that is decoded
         self._usage: Usage | None = None
-        self._calls: Calls | None = None  # there are some with the first call
+        self._calls: Calls | None = None  # set by the first call
         self._details: Details | None = None  # with the first of them
         self._cited: set[str] = set()
         self._ran: dict[str, int] = {}
-        self._message = ""  # the text of whole messages in a stream, which may grow
+        self._message = ""  # the text of complete messages in a stream, which may grow
         self._is_refused = False
         self._is_last_chunk_usage = False
         self._knows_answer = False
-        self._is_usual = False  # no held-back event has to be emitted before more text
+        self._is_usual = False  # no held event has to be emitted before more text
 
     @property
     def is_complete(self) -> bool:
@@ -101,11 +101,11 @@ class Decoder(SseWireDecoder):
         return self._is_over or self._has_ended
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into chunks; one that only adds text, as nearly all do, takes the shortest way."""
+        """Split bytes into chunks; those that only add text, nearly all, take a fast path."""
         for frame in self._sse.payloads(data):
             chunk = text = None
             try:
-                chunk = from_json(frame, cache_strings="keys")  # what a model says rarely comes again
+                chunk = from_json(frame, cache_strings="keys")  # a model's text rarely repeats
                 (choice,) = chunk["choices"]
                 delta = choice["delta"]
                 if not (
@@ -122,7 +122,7 @@ class Decoder(SseWireDecoder):
                 ):
                     text = delta.get("content")
             except (ValueError, KeyError, TypeError, AttributeError):
-                pass  # of another form, or none at all, which `_read_unusual` knows or complains of
+                pass  # in another form, which `_read_unusual` handles or rejects
             if text and type(text) is str and self._is_usual:
                 events.append(TextDelta(text))
             elif frame:
@@ -140,7 +140,7 @@ class Decoder(SseWireDecoder):
             self.read_frame(frame, events)
 
     def read_last_frame(self, events: list[Event]) -> None:
-        """Take the last frame, if only its own end is missing."""
+        """Handle the last frame, if only its terminator is missing."""
         for event in self._sse.close():
             if event.data.strip().upper() in _DONE:
                 self.end_answer(events, is_done=True)
@@ -148,9 +148,9 @@ class Decoder(SseWireDecoder):
                 self.read_unended(event.data, events)
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
-        """Append the events of an answer in one body."""
+        """Append the events of an unstreamed response."""
         if "choices" not in body and not is_report(body):
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
         self.read_value(body, b"", events)
         self.end_answer(events)
 
@@ -164,7 +164,7 @@ class Decoder(SseWireDecoder):
         if choices and not self._knows_answer:
             self.response_id = find_id(chunk, "id") or self.response_id
             self.model = find_text(chunk, "model") or self.model
-            self._knows_answer = True  # Azure begins with a chunk that knows neither, and has no choices
+            self._knows_answer = True  # Azure starts with a chunk without either, and without choices
         if chunk.get("error") or not choices:
             self._check(chunk)
         for choice in choices:
@@ -181,7 +181,7 @@ class Decoder(SseWireDecoder):
             raise make_type_error("choices", "a list of objects", choice)
         self.is_known = True
         if choice.get("error"):
-            raise self.reported(choice["error"])
+            raise self.make_reported_error(choice["error"])
         index = read_int(choice, "index") or 0
         if self._first is None:
             choices = chunk["choices"]
@@ -205,12 +205,12 @@ class Decoder(SseWireDecoder):
     def _say(self, choice: JsonObject, chunk: JsonObject, events: list[Event], *, is_whole: bool) -> None:
         delta = read_mapping(choice, "message" if is_whole else "delta")
         if is_whole and type(said := delta.get("content")) is str:
-            # Some services repeat in each chunk what has been said so far.
+            # Some services repeat the text so far in each chunk.
             new = said.removeprefix(self._message)
             delta, self._message = {**delta, "content": new}, said
         if delta:
             self._read_delta(delta, chunk, events)
-        elif text := read_text(choice, "text"):  # of the older completions
+        elif text := read_text(choice, "text"):  # from the older completions API
             self._emit_text(text, events)
 
     def _read_delta(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
@@ -237,7 +237,7 @@ class Decoder(SseWireDecoder):
         self._calls.feed(call, (self.response_id, chunk.get("created"), chunk), events)
 
     def _read_extras(self, delta: JsonObject, chunk: JsonObject, events: list[Event]) -> None:
-        if call := read_mapping(delta, "function_call"):  # of the format before tools
+        if call := read_mapping(delta, "function_call"):  # from the format before tools
             self._read_call({"function": call}, chunk, events)
         for image in find_mappings(delta, "images"):
             self._read_image(image, events)
@@ -267,7 +267,7 @@ class Decoder(SseWireDecoder):
             events.append(TextDelta(text))
 
     def _read_parts(self, parts: list[Any], events: list[Event]) -> None:
-        """Take content in parts, as Mistral's thinking models send it."""
+        """Read content in parts, as Mistral's thinking models send it."""
         for part in parts:
             if type(part) is str:
                 self._emit_text(part, events)
@@ -309,7 +309,7 @@ class Decoder(SseWireDecoder):
             events.append(SourceEvent(Source(url, find_text(source, "title") or None, text or None)))
 
     def _read_results(self, chunk: JsonObject, events: list[Event]) -> None:
-        """Take what Perplexity and xAI cite; they repeat it in every chunk."""
+        """Read the citations of Perplexity and xAI, which they repeat in every chunk."""
         for source in find_mappings(chunk, "search_results"):
             self._emit_source(source, events)
         for url in find_list(chunk, "citations"):
@@ -324,9 +324,9 @@ class Decoder(SseWireDecoder):
     def _check(self, chunk: JsonObject) -> None:
         """Raise if a chunk without choices reports a failure."""
         if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         if error := find_mapping(chunk, "x_groq").get("error"):
-            raise self.reported(error)
+            raise self.make_reported_error(error)
 
     def _take_usage(self, chunk: JsonObject, *, is_last: bool) -> None:
         usage = find_mapping(chunk, "usage") or find_mapping(find_mapping(chunk, "x_groq"), "usage")
@@ -337,7 +337,7 @@ class Decoder(SseWireDecoder):
     def end_answer(self, events: list[Event], *, is_done: bool = False) -> None:
         """End the answer, if the provider has said that it is complete."""
         if not self.is_complete and not (is_done and self._reasons and self._is_last_chunk_usage):
-            raise self.interrupted("a finish reason")
+            raise self.make_interrupted_error("a finish reason")
         finish = self._finish_reason()
         self._emit_signature(events)
         if self._calls is not None:
@@ -356,7 +356,7 @@ class Decoder(SseWireDecoder):
         if self._is_refused:
             return "content_filter"
         if self._calls and finish in ("stop", "other"):
-            return "tool_call"  # some services report "stop" for an answer that is a tool call
+            return "tool_call"  # some services report "stop" for a tool call
         return finish
 
 
@@ -366,8 +366,8 @@ def read_usage(usage: JsonObject) -> Usage:
     given, output = find_int(usage, "prompt_tokens"), find_int(usage, "completion_tokens")
     total, reasoning = find_int(usage, "total_tokens"), find_int(written, "reasoning_tokens")
     if output is not None and given is not None and total is not None and total > given + output:
-        # xAI counts the answer without its reasoning, but the total with it; so does Gemini under OpenAI's format,
-        # which doesn't name the reasoning at all.
+        # xAI counts the answer without its reasoning, but the total with it; so does Gemini in OpenAI's format,
+        # which doesn't report the reasoning at all.
         output = total - given
     cached = find_int(prompt, "cached_tokens")
     if cached is None:
@@ -387,11 +387,11 @@ _PIECES = ("text", "summary", "data")
 
 
 class Details:
-    """Collects `reasoning_details`, which OpenRouter and its like want back unchanged in the next turn, in `held`.
+    """Collects `reasoning_details`, which OpenRouter and others need back unchanged in the next turn, in `held`.
 
     OpenRouter, "Reasoning tokens", section "Preserving reasoning" (as of 2026-10): each detail has a type
     (`reasoning.text`, `reasoning.summary`, `reasoning.encrypted`), an id, an index and a format; a text may have a
-    signature. Streamed, a detail comes in pieces, which are put together again by their type and index.
+    signature. Streamed details arrive in pieces, which are joined by type and index.
     """
 
     __slots__ = ("held",)
@@ -405,7 +405,7 @@ class Details:
         for detail in details:
             said += [find_text(detail, "text"), find_text(detail, "summary")]
             last = self.held[-1] if self.held else {}
-            # A new detail begins where type or index change; ids come with the first piece only.
+            # A new detail starts where type or index change; only the first piece has an id.
             if any(last.get(name) != detail.get(name) for name in ("type", "index")) or not last:
                 self.held.append(dict(detail))
                 continue

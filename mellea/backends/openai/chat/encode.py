@@ -1,4 +1,4 @@
-"""From a `Request` to the payload of a chat completion, in the dialect of a service."""
+"""Encodes a `Request` as the payload of a chat completion, in the dialect of a service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 
 from mellea.backends.http.call_ids import ANY_ID, IdShape, fit_ids
 from mellea.backends.openai.chat.wire import JsonObject
-from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
+from mellea.backends.openai.content import (
+    as_url,
+    find_filename,
+    make_unsupported_error,
+    signed_by,
+    write_arguments,
+    write_result,
+)
 from mellea.backends.openai.services import OPENAI, Service
 from mellea.backends.openai.thinking import encode_thinking
 from mellea.core.backend import BuiltinTool, OutputSchema, Request, ToolSpec
@@ -24,7 +31,7 @@ _IDS = {
     "azure": IdShape(re.compile(r"[\x21-\x7e]{1,40}")),
     "mistral": IdShape(re.compile(r"[a-zA-Z0-9]{9}"), 9, _LETTERS),
 }
-"""What a service takes as the id of a call: OpenAI 40 characters, Mistral nine letters and digits (2026-10)."""
+"""The call ids that a service accepts: OpenAI 40 characters, Mistral nine letters and digits (2026-10)."""
 
 _SOUNDS = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
 
@@ -41,7 +48,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
     payload: JsonObject = {"model": model_id, "messages": _encode_messages(request.messages, service)}
     payload["stream"] = bool(is_streamed)
     if is_streamed and service.has_stream_options:
-        # Without it a stream says nothing of tokens; services that don't know the field refuse it.
+        # Without it a stream has no usage; services that don't know the field reject it.
         payload["stream_options"] = {"include_usage": True}
     for option, name in service.options.items():
         if option in options:
@@ -75,7 +82,7 @@ def _add_prompt(request: Request, schema: OutputSchema, service: Service) -> Req
     from mellea.backends.openai.schema import make_sent_schema  # lazy: text needs no schema
     from mellea.core.structured.prompting import prompt_for_schema  # lazy: text needs no schema
 
-    # A service with a JSON mode only needs the schema, and the word JSON, in the prompt.
+    # A service with only a JSON mode needs the schema, and the word JSON, in the prompt.
     return prompt_for_schema(request, make_sent_schema(schema.schema, "whole").schema)
 
 
@@ -102,7 +109,7 @@ def _encode_messages(messages: Sequence[Message], service: Service) -> list[Json
                 has_outputs = True
                 encoded.append(_encode_output(block))
                 files += _encode_files(block)
-        # Only once all results of a turn are there: between them nothing else may stand.
+        # Only after all results of a turn: nothing else may be between them.
         if shown and not has_outputs:
             encoded.append({"role": "user", "content": shown})
             shown = []
@@ -140,10 +147,10 @@ def _encode_assistant(message: Message, service: Service) -> JsonObject:
         }
         for call in message.tool_calls
     ]
-    # An empty list is refused by some services.
+    # Some services reject an empty list.
     if calls:
         encoded["tool_calls"] = calls
-        if service.thinking_back:  # even if it is empty: without the field the turn is refused
+        if service.thinking_back:  # even if it is empty: without the field the turn is rejected
             encoded[service.thinking_back] = message.thinking
     if details := _encode_details(message, service):
         encoded["reasoning_details"] = details
@@ -162,9 +169,9 @@ def _encode_details(message: Message, service: Service) -> list[Any]:
 
 
 def _encode_images_back(message: Message, service: Service) -> list[JsonObject]:
-    # Gateways that speak of `reasoning` take the images back that their models have drawn.
+    # Gateways with a `reasoning` field accept the images that their models have generated.
     if service.thinking != "reasoning" or not all(isinstance(block, ImageBlock) for block in message.files):
-        raise unsupported(
+        raise make_unsupported_error(
             "chat completions can't hold a file in an assistant's message", "put it into a user's message"
         )
     return [{"type": "image_url", "image_url": {"url": as_url(block)}} for block in message.files]
@@ -175,7 +182,7 @@ _TEXTS = frozenset({CBlock})
 
 def _encode_content(message: Message, service: Service) -> str | list[JsonObject]:
     marks = service.has_cache_marks
-    # The way of nearly every message, and a plain string is what every service understands.
+    # The usual case, and every service understands a plain string.
     if not marks and _TEXTS.issuperset(map(type, message.blocks)):
         return message.content
     blocks = [block for block in message.blocks if isinstance(block, (CBlock, FileBlock))]
@@ -191,7 +198,9 @@ def _encode_part(block: CBlock | FileBlock, *, marks: bool) -> JsonObject:
     if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": as_url(block)}}
     if block.data is None:
-        raise unsupported(f"chat completions don't fetch files, such as {block.url!r}", "give its data instead")
+        raise make_unsupported_error(
+            f"chat completions don't fetch files, such as {block.url!r}", "give its data instead"
+        )
     if block.essence in _SOUNDS:
         return {"type": "input_audio", "input_audio": {"data": block.base64(), "format": _SOUNDS[block.essence]}}
     return {"type": "file", "file": {"filename": find_filename(block), "file_data": as_url(block)}}

@@ -1,4 +1,4 @@
-"""The words of the chat completions format, as OpenAI documents it, and of the services that widened it."""
+"""Names of the chat completions format, as OpenAI documents it, and of services that extend it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "content_filter": "content_filter",
     "tool_calls": "tool_call",
     "function_call": "tool_call",
-    # Others' words for the same.
+    # Other services' names for the same.
     "end_turn": "stop",
     "eos": "stop",
     "eos_token": "stop",
@@ -31,7 +31,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 
 NO_REASONS = frozenset({"", "null", "none", "None"})
-"""What some services send while there is no finish reason yet."""
+"""Values that some services send before there is a finish reason."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 """Fields that may hold a delta's reasoning; the first one that isn't empty counts.

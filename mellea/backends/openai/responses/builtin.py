@@ -1,7 +1,7 @@
-"""The output items of tools that the provider runs itself, as events.
+"""Converts the output items of tools that the provider runs itself to events.
 
-What an item says beyond its id goes back in the next turn, since a reasoning item may only be followed by the item
-that it led to: the item is the call's signature, without the fields that the provider refuses in an input. An image is
+The whole item is sent back in the next turn, since a reasoning item may only be followed by the item that it led
+to: the item is the call's signature, without the fields that the provider rejects in an input. An image is
 left out of it (it is in the message as a file, and is put back from there).
 """
 
@@ -23,7 +23,7 @@ _RESULTS = ("results", "outputs", "output", "tools", "error")
 _NEEDS_AN_ANSWER = frozenset(
     {"mcp_approval_request", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
 )
-"""Calls that wait for the caller; the provider has no result of them."""
+"""Calls whose results the caller provides."""
 
 
 def is_builtin(kind: str) -> bool:
@@ -32,14 +32,14 @@ def is_builtin(kind: str) -> bool:
 
 
 def start_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
-    """Add the events of an item that has been begun."""
+    """Add the events of an item that has started."""
     events.append(BuiltinToolStart(call_id, _name(item)))
 
 
 def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event]) -> None:
     """Add the events of an item that is done."""
     kind, name, args = find_text(item, "type"), _name(item), _read_arguments(item)
-    # In the signature, so that only this provider ever gets it back.
+    # In the signature, so that it is only sent back to this provider.
     sent_back = json.dumps(_encode_back(item, kind), ensure_ascii=False, separators=(",", ":"))
     signature = f"{backend}:{replace_surrogates(sent_back)}"
     raw = replace_surrogates(json.dumps(args, ensure_ascii=False))
@@ -48,7 +48,7 @@ def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event
         _add_image(find_text(item, "result"), f"image/{find_text(item, 'output_format') or 'png'}", events)
     elif kind == "code_interpreter_call":
         _add_images(item, events)
-    # Its result is the caller's to give; an empty one here would answer in their place.
+    # The caller provides its result; an empty one here would be an answer.
     if kind in _NEEDS_AN_ANSWER or item.get("execution") == "client":
         return
     is_error = item.get("status") == "failed" or item.get("error") is not None
@@ -56,7 +56,7 @@ def end_builtin(item: JsonObject, call_id: str, backend: str, events: list[Event
 
 
 def cut_builtin(item: JsonObject, call_id: str, events: list[Event]) -> None:
-    """Add the end of an item that was begun and of which nothing more came; it doesn't go back."""
+    """Add the end of an item that was started but never finished; it isn't sent back."""
     events.append(BuiltinToolEnd(ToolCall(call_id, _name(item), {}, "", is_valid=False, is_builtin=True)))
 
 
@@ -90,7 +90,7 @@ def _read_arguments(item: JsonObject) -> JsonObject:
         try:
             given = json.loads(given) if given.strip() else {}
         except (ValueError, RecursionError):
-            # Not JSON: shown as it is, since nobody runs it here.
+            # Not JSON: shown unchanged, since it isn't run here.
             given = {"arguments": given}
     if isinstance(given, dict):
         return given

@@ -1,4 +1,4 @@
-"""What an answer cites, and the files that the code interpreter made."""
+"""Handles citations, and the files that the code interpreter made."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Citations"]
 
 
 class Citations:
-    """Turns annotations into events; a file comes once, however often it is cited.
+    """Converts annotations to events; each file is reported once, however often it is cited.
 
     A file in a container is fetched from `containers/{id}/files/{id}/content` with the same key as the answer (OpenAI's
     API reference, "Retrieve container file content", as of 2026-10), for as long as the container lives.
 
     Args:
-        base_url: where the service's paths begin.
+        base_url: the base of the service's paths.
     """
 
     def __init__(self, base_url: str) -> None:

@@ -1,16 +1,16 @@
-"""From the bytes of the Responses format to events.
+"""Decodes the Responses format into events.
 
-An answer is a list of items: messages, reasoning, calls of one's own tools, and tools that the provider runs.
+An answer is a list of items: messages, reasoning, calls of the program's tools, and tools that the provider runs.
 Streamed, each item is `response.output_item.added`, then deltas of its type, then `response.output_item.done`
 with the whole item; the response ends with `response.completed`, `response.incomplete` or `response.failed`.
 
-What holds everywhere: the deltas are taken, and of the whole texts after them what the deltas left out. `items.py`
-says which item an event speaks of. What follows the end is ignored; a second response in the same body is no part of
-this one. Essential are the types of events and items, deltas and texts, a call's name and arguments, an item's index,
-the status, and an error; everything else is optional.
+In all cases the deltas are used, and from the complete texts after them only what the deltas left out. `items.py`
+determines an event's item. Anything after the end is ignored; a second response in the same body isn't part of this
+one. Essential are the types of events and items, deltas and texts, a call's name and arguments, an item's index, the
+status, and an error; everything else is optional.
 
-Reasoning that comes with `encrypted_content` is signed with it, so that it can go back in the next turn; and a message
-with its `phase` by an empty thought after it.
+Reasoning with `encrypted_content` is signed with it, so that it can be sent back in the next turn; a message's `phase`
+is kept in an empty thought after it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = ["Decoder"]
 
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _BREAK = "\n\n"
-"""What stands between two messages of one answer: the provider's own text of it runs them together."""
+"""The separator of two messages in one answer: the provider's own text has none."""
 
 _SAYS = ("delta", "item", "text", "response", "arguments")
 
@@ -70,10 +70,10 @@ class Decoder(SseWireDecoder):
 
     Args:
         model: the model that was asked for, until the provider names the one that answers.
-        backend: name of the service, for errors and in front of what it signs.
+        backend: name of the service, for errors and as the prefix of signatures.
         is_wrapped: whether the answer is JSON inside the envelope that this request asked for.
         starts: the characters that the JSON in it may begin with; `""` for any.
-        base_url: where the service's paths begin, for the files that it made.
+        base_url: the base of the service's paths, for the files that it made.
     """
 
     end_mark = "response.completed"
@@ -91,13 +91,13 @@ class Decoder(SseWireDecoder):
         self._items = Items()
         self._ids = CallIds()
         self._citations = Citations(base_url)
-        self._spoken: Item | None = None  # the message that spoke last
-        self._builtins: list[Item] = []  # that were begun and aren't told to the end, in their order
+        self._spoken: Item | None = None  # the last message with text
+        self._builtins: list[Item] = []  # started and not yet reported as ended, in order
         self._has_calls = False
         self._is_refused = False
 
     def read_stream(self, data: bytes, events: list[Event]) -> None:
-        """Split bytes into chunks; one with more text and nothing else, as nearly all are, in the shortest way."""
+        """Split bytes into chunks; those that only add text, nearly all, take a fast path."""
         for sse in self._sse.feed(data):
             if not sse.data.startswith(DONE):
                 self.read_frame(sse.data, events, sse.event)
@@ -105,7 +105,7 @@ class Decoder(SseWireDecoder):
                     break
 
     def read_last_frame(self, events: list[Event]) -> None:
-        """Take the last frame, if only its own end is missing."""
+        """Handle the last frame, if only its terminator is missing."""
         for sse in self._sse.close():
             if not sse.data.startswith(DONE):
                 self.read_unended(sse.data, events, sse.event)
@@ -120,14 +120,14 @@ class Decoder(SseWireDecoder):
         elif type(kind) is not str and type(chunk.get("output")) is list:
             self.read_body(chunk, events)  # a whole answer in one event
         elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
-            raise self.reported(chunk)
+            raise self.make_reported_error(chunk)
         elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
             raise WireError(f"the provider sent an event without a type, with {sorted(chunk)}")
         elif "delta" in chunk:
             self.overlook(chunk)
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
-        """Append the events of an answer in one body."""
+        """Append the events of an unstreamed response."""
         if type(body.get("type")) is str and body["type"] in _EVENTS:
             self.read_chunk(body, events)  # a stream's only event
             if not self.has_end(events):
@@ -136,13 +136,13 @@ class Decoder(SseWireDecoder):
             self.is_known = True
             self._finish(body, events)
         elif is_report(body):
-            raise self.reported(body)
+            raise self.make_reported_error(body)
         elif body.get("status") in ("failed", "cancelled"):
             self._finish(body, events)
         elif (output := body.get("output")) is not None:
             raise make_type_error("output", "a list", output)
         else:
-            raise self.alien(json.dumps(body).encode())
+            raise self.make_alien_error(json.dumps(body).encode())
 
     # -- the deltas -----------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Decoder(SseWireDecoder):
         if self._spoken is not item:
             self._end_builtins(events, waits=False)
             if self._spoken is not None:
-                # Two messages of one answer are two paragraphs to a reader.
+                # A reader sees two messages of one answer as two paragraphs.
                 events.append(TextDelta(_BREAK))
             self._spoken = item
         item.texts.setdefault(part, []).append(chunk)
@@ -185,7 +185,7 @@ class Decoder(SseWireDecoder):
         if not whole:
             return
         item, part = self._items.find_for_delta(event, "message"), find_int(event, "content_index") or 0
-        # Deltas may have been lost on the way, or never sent: the whole text after them decides.
+        # Deltas may have been lost, or never sent: the complete text after them decides.
         if rest := _find_rest(item.text(part), whole):
             self._say(item, part, rest, events)
 
@@ -234,7 +234,7 @@ class Decoder(SseWireDecoder):
             self._begin(self._items.find_for_item(event, whole, kind, begins=True), whole, events)
 
     def _begin(self, item: Item, whole: JsonObject, events: list[Event]) -> None:
-        # Kept, since an item that is never ended is ended by what its beginning said.
+        # Kept, since an item that never ends is completed from its start.
         item.begun = item.begun or whole
         if item.call_id:
             return
@@ -247,7 +247,7 @@ class Decoder(SseWireDecoder):
                 return
             item.call_id = self._make_id(find_id(whole, "call_id") or find_id(whole, "id"), whole)
             events.append(ToolStart(item.call_id, item.name))
-            # Arguments that came before the name are told now.
+            # Arguments that arrived before the name are reported now.
             events += [ToolDelta(item.call_id, chunk) for chunk in item.chunks]
         elif is_builtin(item.kind):
             item.call_id = self._make_id(find_id(whole, "id") or find_id(whole, "call_id"), whole)
@@ -255,7 +255,7 @@ class Decoder(SseWireDecoder):
             self._builtins.append(item)
 
     def _make_id(self, sent: str, whole: JsonObject) -> str:
-        return self._ids.new(sent, self.response_id, whole)
+        return self._ids.make_id(sent, self.response_id, whole)
 
     def _on_item_done(self, event: JsonObject, events: list[Event]) -> None:
         whole = read_mapping(event, "item")
@@ -289,11 +289,11 @@ class Decoder(SseWireDecoder):
             self.overlook(whole)
 
     def _end_builtins(self, events: list[Event], *, waits: bool = True) -> None:
-        """End the provider's tools that are done, in the order of the output, in which they go back.
+        """End the provider's finished tools, in the order of the output, in which they are sent back.
 
         Args:
             events: where the events go.
-            waits: whether one that is done waits for one before it; not when something else comes after it.
+            waits: whether a finished one waits for an earlier one; not if another item follows.
         """
         for item in list(self._builtins):
             if item.done is not None:
@@ -351,9 +351,9 @@ class Decoder(SseWireDecoder):
         self._read_head(response)
         status = read_text(response, "status") or "completed"
         if status not in ("completed", "incomplete"):
-            raise self.reported(response.get("error") or {"message": f"the response is {status}"})
+            raise self.make_reported_error(response.get("error") or {"message": f"the response is {status}"})
         finish = self._finish_reason(response, status)
-        # Some servers stream nothing and say all of it here.
+        # Some servers don't stream, and send everything here.
         self._complete_items(response, events, is_cut_off=status == "incomplete")
         if finish == "stop":
             finish = "content_filter" if self._is_refused else "tool_call" if self._has_calls else "stop"
@@ -367,7 +367,7 @@ class Decoder(SseWireDecoder):
         return INCOMPLETE.get(find_text(find_mapping(response, "incomplete_details"), "reason"), "other")
 
     def _complete_items(self, response: JsonObject, events: list[Event], *, is_cut_off: bool) -> None:
-        """Take what came without a stream, and end what was begun and never ended."""
+        """Handle items that weren't streamed, and end those that never ended."""
         for item, whole in self._items.match(read_mappings(response, "output")):
             kind = read_text(whole, "type")
             if not kind and whole:
@@ -397,11 +397,11 @@ class Decoder(SseWireDecoder):
     def _on_response_failed(self, event: JsonObject, events: list[Event]) -> None:
         response = find_mapping(event, "response")
         error = response.get("error") or event.get("error")
-        raise self.reported(error or {"message": "the response failed", "code": "server_error"})
+        raise self.make_reported_error(error or {"message": "the response failed", "code": "server_error"})
 
     def _on_error(self, event: JsonObject, events: list[Event]) -> None:
         own = {name: value for name, value in event.items() if name != "type"}
-        raise self.reported(event.get("error") or own)
+        raise self.make_reported_error(event.get("error") or own)
 
 
 def _find_rest(said: str, whole: str) -> str:
@@ -442,7 +442,7 @@ _EVENTS: dict[str, Callable[[Decoder, JsonObject, list[Event]], None]] = {
 
 
 def read_usage(usage: JsonObject) -> Usage:
-    """Return the counts; one of an unknown shape is skipped."""
+    """Return the counts; unknown formats are skipped."""
     given, written = find_mapping(usage, "input_tokens_details"), find_mapping(usage, "output_tokens_details")
     return Usage(
         input_tokens=find_int(usage, "input_tokens"),
@@ -457,10 +457,10 @@ def end_call(item: Item, whole: str, events: list[Event], *, is_cut_off: bool) -
     """Add the end of a function's call.
 
     Args:
-        item: what was said of it.
-        whole: its arguments as its end says them, `""` if it doesn't.
+        item: the item so far.
+        whole: the arguments in its end event, `""` if there are none.
         events: where the events go.
-        is_cut_off: whether it may lack a part, or was never ended.
+        is_cut_off: whether it may be incomplete, or never ended.
     """
     call = parse_tool_call(item.call_id, item.name, _complete_arguments(item, whole, events))
     if is_cut_off and not call.tool_args:
@@ -469,7 +469,7 @@ def end_call(item: Item, whole: str, events: list[Event], *, is_cut_off: bool) -
 
 
 def end_custom_call(item: Item, whole: str, backend: str, events: list[Event], *, is_cut_off: bool = False) -> None:
-    """Add the end of a custom tool's call, which takes a text."""
+    """Add the end of a custom tool's call, whose input is a text."""
     written = replace_surrogates(_complete_arguments(item, whole, events))
     call = parse_tool_call(item.call_id, item.name, "")
     signature = f'{backend}:{{"type":"custom_tool_call"}}'

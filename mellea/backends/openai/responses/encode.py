@@ -1,7 +1,7 @@
-"""From a `Request` to the payload of a response.
+"""Encodes a `Request` as the payload of a response.
 
-Nothing is kept at the provider (`store: false`): the whole conversation goes along each time, and with it the
-encrypted reasoning and the items of the tools that the provider ran.
+Nothing is stored at the provider (`store: false`): each request has the whole conversation, with encrypted
+reasoning and the items of the tools that the provider ran.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mellea.backends.http.call_ids import IdShape, fit_ids
-from mellea.backends.openai.content import as_url, find_filename, signed_by, unsupported, write_arguments, write_result
+from mellea.backends.openai.content import (
+    as_url,
+    find_filename,
+    make_unsupported_error,
+    signed_by,
+    write_arguments,
+    write_result,
+)
 from mellea.backends.openai.responses.wire import JsonObject
 from mellea.backends.openai.schema import make_schema_name, make_sent_schema
 from mellea.backends.openai.services import OPENAI, Service
@@ -37,7 +44,7 @@ _RESULTS = {
     "file_search": "file_search_call.results",
     "code_interpreter": "code_interpreter_call.outputs",
 }
-"""What a tool's results are asked for by; without that they stay at the provider."""
+"""What requests a tool's results, which otherwise stay at the provider."""
 
 
 def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
         UnsupportedError: the wire format can't express something in the messages or the options.
     """
     options = request.options
-    # Not stored: the conversation is ours, and goes along in full; so reasoning comes encrypted.
+    # Not stored: each request has the whole conversation, so reasoning is requested encrypted.
     payload: JsonObject = {"model": model_id, "input": _encode_items(request.messages, service.name), "store": False}
     payload["stream"] = bool(options.get(ModelOption.STREAM, True))
     for option, name in OPTIONS.items():
@@ -71,12 +78,12 @@ def encode(request: Request, model_id: str, service: Service = OPENAI) -> dict[s
 
 def _encode_reasoning(model_id: str, thinking: bool | str | int) -> JsonObject:
     effort = find_effort(model_id, thinking)
-    # Who asks for thinking wants to see it; the provider shows a summary, and only if asked.
+    # Users who request thinking want to see it; the provider sends a summary, and only on request.
     return {"effort": effort} if thinking in (False, 0, "none") else {"effort": effort, "summary": "auto"}
 
 
 def _list_includes(request: Request, model_id: str, service: Service) -> list[str]:
-    # Local servers don't know the field, and some refuse what they don't know.
+    # Local servers don't know the field, and some reject unknown fields.
     if service.is_local:
         return []
     include = ["reasoning.encrypted_content"] if is_reasoning_model(model_id) else []
@@ -92,7 +99,7 @@ def _encode_tool(tool: ToolSpec | BuiltinTool) -> JsonObject:
         "name": tool.name,
         "description": tool.description,
         "parameters": dict(tool.parameters),
-        "strict": False,  # the default here is to make every parameter a required one
+        "strict": False,  # the default here makes every parameter required
     }
 
 
@@ -111,7 +118,7 @@ def _encode_items(messages: Sequence[Message], backend: str) -> list[JsonObject]
         if message.role == "assistant":
             items += _Assistant(message, backend).items()
             continue
-        # A result has to be of the kind of its call, and only the call knows.
+        # A result's type depends on its call.
         custom = {item["call_id"] for item in items if item["type"] == "custom_tool_call"}
         outputs = [block for block in message.blocks if isinstance(block, ToolOutput) and not block.is_builtin]
         items += [_encode_output(output, custom) for output in outputs]
@@ -123,14 +130,14 @@ def _encode_items(messages: Sequence[Message], backend: str) -> list[JsonObject]
 
 
 class _Assistant:
-    """Writes an assistant's message as the items that it came from, in their order."""
+    """Writes an assistant's message as its original items, in order."""
 
     def __init__(self, message: Message, backend: str) -> None:
         self._message = message
         self._backend = backend
         self._items: list[JsonObject] = []
-        self._image: JsonObject | None = None  # an image's item that waits for its image
-        self._is_over = False  # the last message, so that more text is another one
+        self._image: JsonObject | None = None  # an image's item, waiting for its image
+        self._is_over = False  # the last message; more text starts another one
 
     def items(self) -> list[JsonObject]:
         for block in self._message.blocks:
@@ -150,7 +157,7 @@ class _Assistant:
     def _add_text(self, text: str) -> None:
         is_more = bool(self._items) and self._items[-1]["type"] == "message" and not self._is_over
         if not is_more:
-            text = text.removeprefix("\n\n") if self._is_over else text  # what the decoder put between the two
+            text = text.removeprefix("\n\n") if self._is_over else text  # the decoder's separator
             self._items.append({"type": "message", "role": "assistant", "content": []})
             self._is_over = False
         self._items[-1]["content"].append({"type": "output_text", "text": text, "annotations": []})
@@ -164,7 +171,7 @@ class _Assistant:
             self._items.append({"type": "reasoning", "summary": summary, **kept})
 
     def _end_message(self, kept: JsonObject) -> None:
-        """Give the last message its phase, which the provider wants back."""
+        """Set the last message's phase, which the provider needs back."""
         if self._items and self._items[-1]["type"] == "message":
             self._items[-1]["phase"] = kept["phase"]
             self._is_over = True
@@ -173,7 +180,7 @@ class _Assistant:
         item = signed_by(self._backend, call.signature)
         if not isinstance(item, dict):
             return  # another provider's
-        # Its image is a block of its own, which comes next; the item without it would be refused.
+        # Its image is the next block; without it the item would be rejected.
         if item.get("type") == "image_generation_call":
             self._image = item
         else:
@@ -194,7 +201,7 @@ class _Assistant:
         elif block.url is not None and "/containers/" in block.url:
             return  # the code interpreter's own, which stays in its container
         elif not any(isinstance(other, ToolCall) and other.is_builtin for other in self._message.blocks):
-            raise unsupported(
+            raise make_unsupported_error(
                 "the Responses format has no form for a file in an assistant's message",
                 "put it into a user's message",
             )
@@ -214,7 +221,7 @@ def _encode_part(block: CBlock | FileBlock) -> JsonObject:
     if isinstance(block, ImageBlock) or block.essence.startswith("image/"):
         return {"type": "input_image", "image_url": as_url(block), "detail": "auto"}
     if block.essence.startswith("audio/"):
-        raise unsupported("the Responses format takes no sound", "use api='chat'")
+        raise make_unsupported_error("the Responses format takes no sound", "use api='chat'")
     if block.data is None:
         return {"type": "input_file", "file_url": block.url}
     return {"type": "input_file", "filename": find_filename(block), "file_data": as_url(block)}

@@ -1,9 +1,9 @@
-"""Which item of a response an event speaks of.
+"""Determines the item of a response that an event belongs to.
 
-An item is known by its id where the event has one that is known, else by its call's id while it is open, else by its
-index and kind: the last open item there. Servers repeat an index or an id or leave it out, give the deltas no id, or
-another id in each event (GitHub's Copilot). Another item is one that is begun under an id which isn't known, or whose
-item has ended, and a call under the id of one that has ended, with another call's id.
+An item is identified by its id if the event has a known one, else by its call's id while it is open, else by its
+index and kind: the last open item there. Servers repeat an index or an id or omit it, send no id with deltas, or
+another id in each event (GitHub's Copilot). A new item is one that starts with an unknown id, or with the id of an item
+that has ended, and a call with the id of an ended one but another call id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Item", "Items"]
 
 @dataclass(slots=True)
 class Item:
-    """What has been said of an item so far.
+    """The state of an item so far.
 
     Attributes:
         kind: its type.
@@ -29,11 +29,11 @@ class Item:
         name: of the tool.
         texts: the deltas of each part of its content.
         chunks: the deltas of a call's arguments.
-        whole_args: the arguments in the event that ends them.
-        thoughts: how many deltas of reasoning came.
-        cited: how many of its annotations came as events.
-        begun: the item as it was begun.
-        done: the item as it was ended, `None` while it is open.
+        whole_args: the arguments in their end event.
+        thoughts: the number of reasoning deltas.
+        cited: the number of its annotations that arrived as events.
+        begun: the item in its start event.
+        done: the item in its end event, `None` while it is open.
     """
 
     kind: str
@@ -50,13 +50,13 @@ class Item:
     done: JsonObject | None = None
 
     def text(self, part: int | None = None) -> str:
-        """Return the text that its deltas said, of one part of the content or of all."""
+        """Return the text of its deltas, for one part of the content or for all."""
         parts = [self.texts.get(part, [])] if part is not None else list(self.texts.values())
         return "".join(["".join(chunks) for chunks in parts])
 
 
 class Items:
-    """The items of one response, in the order in which they were first spoken of."""
+    """The items of one response, in order of first mention."""
 
     def __init__(self) -> None:
         self._all: list[Item] = []
@@ -84,10 +84,10 @@ class Items:
         return item
 
     def find_for_item(self, event: JsonObject, whole: JsonObject, kind: str, *, begins: bool) -> Item:
-        """Return the item that an event holds, as it is begun or as it has ended."""
+        """Return the item for a start or end event."""
         item_id, call_id = find_id(whole, "id") or find_id(event, "item_id"), find_id(whole, "call_id")
         place = (read_int(event, "output_index"), kind)
-        # By id, where there is one; by index only where that fails, since some servers count wrong.
+        # By id if there is one; by index only if that fails, since some servers count wrong.
         item = self._find_known(item_id, call_id, kind)
         if item is not None and begins and item.done is not None:
             item = None  # the id is used again
@@ -102,12 +102,12 @@ class Items:
         return item
 
     def match(self, output: list[JsonObject]) -> list[tuple[Item | None, JsonObject]]:
-        """Return each item of the final output with the one that was streamed, `None` where none was."""
+        """Match each item of the final output with the streamed one, `None` if there was none."""
         found = [
             self._find_known(find_id(whole, "id"), find_id(whole, "call_id"), find_text(whole, "type"))
             for whole in output
         ]
-        # First those that have ids; the rest are matched in order, kind by kind.
+        # Those with ids first; the rest are matched in order, kind by kind.
         taken = {id(item) for item in found if item is not None}
         rest: dict[str, list[Item]] = {}
         for streamed in self._all:
@@ -120,7 +120,7 @@ class Items:
         return pairs
 
     def add(self, whole: JsonObject, kind: str) -> Item:
-        """Return a new item, of which only the final output tells."""
+        """Add a new item that is only in the final output."""
         return self._add(Item(kind, find_id(whole, "id"), find_id(whole, "call_id")), (None, kind))
 
     def _find_known(self, item_id: str, call_id: str, kind: str) -> Item | None:
@@ -129,7 +129,7 @@ class Items:
         if item is not None and item.kind == kind and not is_used_again:
             return item
         item = self._by_call.get(call_id) if call_id else None
-        # The same call under another id; once it has ended, some models use its id again.
+        # The same call under another id; once it has ended, some models reuse its id.
         return item if item is not None and item.kind == kind and (item.done is None or not item_id) else None
 
     def _find_placed(
@@ -139,14 +139,14 @@ class Items:
         if item is None or (call_id and item.sent_id and call_id != item.sent_id):
             return None
         if begins:
-            # Deltas may come before the item is begun; but one that was begun isn't begun again.
+            # Deltas may arrive before the item's start; but an item doesn't start twice.
             return None if item.begun or (item_id and item.item_id) else item
         if item.done is None or item.done == whole:
             return item
         return None
 
     def _find_at(self, place: tuple[int | None, str]) -> Item | None:
-        """Return the last item of a kind under an index; where an event or the item has none, the last open one."""
+        """Return the last item of a kind with an index; without an index, the last open one."""
         item, (index, kind) = self._by_place.get(place), place
         if item is not None and item.done is None:
             return item

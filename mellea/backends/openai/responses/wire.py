@@ -1,4 +1,4 @@
-"""The words of the Responses format, as OpenAI documents it (2026-10)."""
+"""Names of the Responses format, as OpenAI documents it (2026-10)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUILTIN_NAMES = {
     "shell_call": "shell",
     "apply_patch_call": "apply_patch",
 }
-"""Items of the output that are a tool of OpenAI's own, and the tool's name; that of an `mcp_call` is its own."""
+"""Output items of OpenAI's own tools, and the tool's name; an `mcp_call` has its own name."""
 
 ITEMS_BACK = {
     "code_interpreter_call": frozenset({"type", "id", "status", "code", "container_id", "outputs"}),
@@ -42,9 +42,9 @@ ITEMS_BACK = {
     "mcp_list_tools": frozenset({"type", "id", "server_label", "tools", "error"}),
     "web_search_call": frozenset({"type", "id", "status", "action"}),
 }
-"""Of an item the fields that the provider takes back, as its reference lists them for an input (2026-10).
+"""The fields of an item that the provider accepts as input, from its reference (2026-10).
 
-It refuses others as an "Unknown parameter". An image's `result` is put back from the message's file.
+It rejects others as an "Unknown parameter". An image's `result` is restored from the message's file.
 """
 
 ACTIONS_BACK = {
@@ -53,4 +53,4 @@ ACTIONS_BACK = {
     "find": frozenset({"type", "url", "pattern"}),
     "find_in_page": frozenset({"type", "url", "pattern"}),
 }
-"""The same for what a search of the web did; its `sources` are refused."""
+"""The same for a web search's action; its `sources` are rejected."""

@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mellea.core.backend import Backend, ToolExample, unsupported
+from mellea.core.backend import Backend, ToolExample, make_unsupported_error
 from mellea.core.blocking import blocking
 from mellea.core.entrance import short_errors
-from mellea.core.masking import known_secrets, scrub_text
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.messages import Message
 from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.surrogates import replace_surrogates
@@ -86,8 +86,7 @@ class Memory(ToolSet):
         embed: a session, a backend or the name of a model that makes embeddings, such as
             `"openai/text-embedding-3-small"`. Notes are then found by their meaning, too, not only by their words.
         shown: how many of the newest notes an agent is shown at the beginning of each run.
-        max_notes: the most notes of a user; beyond that, the least recently written or recalled ones are
-            deleted.
+        max_notes: the most notes of a user; beyond that, the least recently written or recalled ones are deleted.
         max_characters: the length of a note.
         tools: which of the tools `"remember"`, `"recall"` and `"forget"` a model gets. A model that reads strangers'
             texts, such as web pages, is safer without `"remember"`; a very small one does better with fewer.
@@ -354,7 +353,7 @@ def _find_embedder(embed: MelleaSession | Backend | str) -> Backend:
     if not isinstance(backend, Backend):
         raise UsageError(f"embed takes a session, a backend or the name of a model, not {embed!r}")
     if not backend.capabilities.embeddings:
-        raise unsupported(backend, "embeddings")
+        raise make_unsupported_error(backend, "embeddings")
     return backend
 
 
@@ -363,7 +362,7 @@ def _clean(text: object) -> str:
     if not isinstance(text, str):
         raise UsageError(f"a note is a text, not {text!r}")
     line = " ".join(replace_surrogates(text).split())
-    return scrub_text("".join([char for char in line if _can_be_seen(char)]), known_secrets()).strip()
+    return scrub_text("".join([char for char in line if _can_be_seen(char)]), list_known_secrets()).strip()
 
 
 def _can_be_seen(char: str) -> bool:

@@ -1,4 +1,4 @@
-"""A connection to an MCP server: one task opens it, holds it and closes it, whoever uses it.
+"""A connection to an MCP server: one task opens, holds and closes it for all its users.
 
 Rules:
 
@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from mellea.core.runtime.loop import Loop, current_loop, launch
+from mellea.core.runtime.loop import Loop, get_current_loop, launch
 from mellea.core.runtime.loop_thread import LoopThread
 from mellea.errors import MelleaError, MissingExtraError, ToolError
 from mellea.stdlib.tools.mcp.target import Target, require_mcp
@@ -67,7 +67,7 @@ class _Owner:
         self.has_forgotten = False
         self.error: BaseException | None = None
         self.tools: list[Any] | None = None
-        self.loop: Loop = current_loop()
+        self.loop: Loop = get_current_loop()
         self.is_opened = anyio.Event()
         self.has_ended = anyio.Event()
         self._stop = anyio.Event()
@@ -84,7 +84,7 @@ class _Owner:
         self._stop.set()
 
     def abandon(self, reason: str) -> None:
-        """Have the task close the connection because nobody wants it any more, also while it is being opened."""
+        """Have the task close the connection, which is no longer used, even while it is being opened."""
         self.error = self.error or ToolError(reason)
         self.stop()
         if not self.is_opened.is_set() and self._opening is not None:
@@ -168,7 +168,7 @@ class _Owner:
 
 
 class _Holder:
-    """Where a connection keeps its owner, so that the owner is told when nobody has the connection any more."""
+    """Where a connection keeps its owner, so that the owner learns when the connection is no longer used."""
 
     owner: _Owner | None = None
 

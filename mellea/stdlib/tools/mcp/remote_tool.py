@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from mellea.core.backend import ToolSpec
-from mellea.core.runtime.tasks import together
+from mellea.core.runtime.tasks import run_together
 from mellea.core.serialise import json_value
 from mellea.core.structured.schema_check import MismatchError, check
 from mellea.core.structured.wellformed import find_schema_problem
@@ -26,20 +26,20 @@ from mellea.stdlib.tools.tool import Tool
 __all__ = ["Approval", "McpTool"]
 
 Approval = Literal["annotated"] | bool | Callable[["McpTool"], bool]
-"""Which tools of a server need a person's approval: those that are annotated so, all, none, or as a function says."""
+"""Which tools of a server need a person's approval: those annotated so, all, none, or as a function decides."""
 
 _ALLOWED = frozenset(string.ascii_letters + string.digits + "_-")
 
 _LONGEST_NAME = 64
 
 _LONGEST_DESCRIPTION = 20_000
-"""Characters of a description that a model is told; it goes into every request."""
+"""The most characters of a description, which is part of every request."""
 
 _LONGEST_MESSAGE = 4_000
-"""Characters of a notification of progress that are taken."""
+"""The most characters of a progress notification."""
 
 _MOST_REPORTS = 1_000
-"""How many notifications of progress wait for a caller whose loop is busy; of more, the oldest are dropped."""
+"""How many progress notifications wait for a caller whose loop is busy; beyond that, the oldest are dropped."""
 
 
 class McpTool(Tool[..., Any]):
@@ -150,7 +150,7 @@ class McpTool(Tool[..., Any]):
                 for value in said:
                     report(value)
 
-        result, _ = await together([call, relay])
+        result, _ = await run_together([call, relay])
         return read_result(result, self._connection.target.max_bytes)
 
     def with_contract(self, contract: Contract) -> McpTool:
@@ -158,14 +158,14 @@ class McpTool(Tool[..., Any]):
         contract.check.fit([parameter.name for parameter in self._parameters])
         return self._changed({"_contracts": (contract, *self._contracts)})
 
-    def renamed(self, name: str) -> McpTool:
-        """Return this tool under another name; the server is asked for it by its own."""
+    def rename(self, name: str) -> McpTool:
+        """Return this tool under another name; requests to the server use its own."""
         return self._changed({"name": name, "__name__": name})
 
     def _changed(self, attributes: Mapping[str, Any]) -> McpTool:
         twin: McpTool = object.__new__(type(self))
         twin.__dict__.update({**self.__dict__, **attributes})
-        twin.__dict__.pop("spec", None)  # it has the name in it
+        twin.__dict__.pop("spec", None)  # it contains the name
         return twin
 
     def __get__(self, instance: Any, owner: type | None = None) -> McpTool:
@@ -176,7 +176,7 @@ class McpTool(Tool[..., Any]):
 
 
 def _model_name(name: str) -> str:
-    """Return a name that every provider takes; a long one ends with a mark of its own."""
+    """Return a name that every provider accepts; a long one ends with a hash."""
     name = "".join([letter if letter in _ALLOWED else "_" for letter in name]) or "_"
     if len(name) <= _LONGEST_NAME:
         return name

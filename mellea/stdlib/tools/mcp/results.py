@@ -1,4 +1,4 @@
-"""What an MCP server sends, as blocks and messages: results of tools, resources, prompts.
+"""Converts an MCP server's tool results, resources and prompts to blocks and messages.
 
 Content as in the specification of 2025-11-25: text, images, audio, links to resources and embedded resources.
 """
@@ -20,11 +20,11 @@ __all__ = ["read_content", "read_prompt", "read_resource", "read_result"]
 
 
 def read_result(result: Any, max_bytes: int) -> Any:
-    """Return the result of a tool: a text or blocks, or a `ToolReturn` if the server gives a value besides.
+    """Return the result of a tool: a text or blocks, or a `ToolReturn` if the server also sends a value.
 
     Args:
         result: the package's `CallToolResult`.
-        max_bytes: how large it may be.
+        max_bytes: its largest size.
 
     Raises:
         ToolError: the tool failed, or the result is larger.
@@ -40,7 +40,7 @@ def read_result(result: Any, max_bytes: int) -> Any:
 
 
 def read_content(content: Iterable[Any], max_bytes: int) -> list[CBlock | FileBlock]:
-    """Return content of a server as blocks.
+    """Convert a server's content to blocks.
 
     Raises:
         ToolError: it is larger than allowed, or its base64 is wrong.
@@ -67,7 +67,7 @@ def read_prompt(result: Any, max_bytes: int) -> tuple[Message, ...]:
 
 
 def _together(blocks: list[CBlock | FileBlock]) -> Any:
-    """Return one text as a text, several as one with line breaks, and anything else as blocks."""
+    """Return texts as one string, joined by line breaks, and anything else as blocks."""
     if all(isinstance(block, CBlock) for block in blocks):
         return "\n".join(str(block) for block in blocks)
     return blocks[0] if len(blocks) == 1 else blocks

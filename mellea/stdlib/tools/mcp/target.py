@@ -1,4 +1,4 @@
-"""What an MCP client connects to: the address of a server, a command that starts one, or a server in this process."""
+"""What an MCP client connects to: the URL of a server, a command that starts one, or a server in this process."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from mellea.errors import MissingExtraError, ToolError, UsageError
 __all__ = ["Target", "require_mcp"]
 
 _SHORTEST_SECRET = 6
-"""Characters from which a value of a header or a variable is taken for a key that an error could show."""
+"""The length from which on a value of a header or a variable counts as a key that errors must not show."""
 
 _LONGEST_SEGMENT = 15
-"""Characters of a part of an address's path that is shown; some services put a key there."""
+"""The most characters of a part of a URL's path that are shown; some services put a key there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a server is, and what it takes to reach it.
+    """A server, and how to reach it.
 
     Attributes:
-        label: what errors and reprs call it; without keys.
-        url: its address, for streamable HTTP.
+        label: its name in errors and reprs, without keys.
+        url: its URL, for streamable HTTP.
         command: the program and its arguments, for standard input and output.
         server: the server itself, in this process.
-        headers: more headers of each request.
+        headers: additional headers of each request.
         auth: an `httpx2.Auth`, such as the OAuth providers of `mcp.client.auth`.
-        env: more environment variables of the command.
+        env: additional environment variables of the command.
         cwd: the folder that the command runs in.
-        max_bytes: the largest answer of a server that is read.
-        mode: how the version of the protocol is found, as in `mcp.Client`.
+        max_bytes: the largest response that is read.
+        mode: how the protocol version is negotiated, as in `mcp.Client`.
     """
 
     label: str
@@ -67,10 +67,10 @@ class Target:
         max_bytes: int,
         mode: str,
     ) -> Target:
-        """Make a target of what `mcp(…)` was given.
+        """Create a target from the arguments of `mcp(…)`.
 
         Raises:
-            UsageError: it is neither an address, nor a command, nor a server; or an argument doesn't go with it.
+            UsageError: it is neither a URL, nor a command, nor a server; or an argument doesn't apply to it.
         """
         settings: dict[str, Any] = {
             "headers": _strings("headers", headers),
@@ -102,7 +102,7 @@ class Target:
             raise UsageError("env= and cwd= go with a command that starts a server")
 
     def explain(self, error: BaseException) -> str:
-        """Return what an error says, without the keys that this target holds."""
+        """Return an error's message, without this target's keys."""
         values = [*self.headers.values(), *self.env.values(), *self.command[1:]]
         values += [word for value in self.headers.values() for word in value.split()]
         if self.url is not None:
@@ -121,13 +121,13 @@ class Target:
         on_session_lost: Callable[[], None],
         on_message: Callable[[Any], Awaitable[None]],
     ) -> AsyncIterator[Any]:
-        """Open a connection and give a client of it: an `mcp.Client` that has been entered.
+        """Open a connection and yield its client: an `mcp.Client` that has been entered.
 
         Args:
-            on_end: is called when a server that was started ends its output, as it does when it is killed.
-            on_session_lost: is called when a server at an address refuses a request because it has forgotten the
-                session, as it does after it was started again.
-            on_message: is called with each notification of the server.
+            on_end: called when a started server closes its output, for example because it was killed.
+            on_session_lost: called when a server at a URL rejects a request because it has lost the session, for
+                example after a restart.
+            on_message: called with each notification from the server.
         """
         from mcp import Client, StdioServerParameters  # optional: the extra `mcp`
         from mcp.client.stdio import stdio_client
@@ -156,18 +156,18 @@ class Target:
         import httpx2  # optional: it comes with the extra `mcp`
         from mcp.client.streamable_http import streamable_http_client
 
-        # What is inflated would have to be bounded as well: servers are asked not to compress.
+        # Decompression would need a limit, too, so servers are asked not to compress.
         client = httpx2.AsyncClient(
             headers={**self.headers, "Accept-Encoding": "identity"},
             auth=self.auth,
-            timeout=httpx2.Timeout(30.0, read=None),  # a call has a limit of its own
+            timeout=httpx2.Timeout(30.0, read=None),  # a call has its own time-out
             event_hooks={"response": [functools.partial(self._check_response, on_session_lost)]},
         )
         async with client:
             yield streamable_http_client(self.url or "", http_client=client, max_sse_event_size=self.max_bytes)
 
     async def _check_response(self, on_session_lost: Callable[[], None], response: Any) -> None:
-        """Refuse answers that are compressed, and those that are larger than allowed as soon as they are."""
+        """Reject compressed responses, and those that exceed the limit as soon as they do."""
         if response.status_code == 404 and "mcp-session-id" in response.request.headers:
             on_session_lost()  # 2025-11-25, Streamable HTTP, session management: the client has to begin a new one
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -215,7 +215,7 @@ async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[
 
 
 class _Watched:
-    """The messages of a server, and the news that there are no more."""
+    """The messages of a server, and a notice of their end."""
 
     def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
         self._stream = stream
@@ -249,7 +249,7 @@ class _Watched:
 
 @contextmanager
 def _error_stream() -> Iterator[Any]:
-    """Give what a server's standard error goes to: the program's own, or nowhere where that isn't a file."""
+    """Yield the destination of a server's standard error: the program's own, or nothing if that isn't a file."""
     stream = next((stream for stream in (sys.stderr, sys.__stderr__) if _is_file(stream)), None)
     if stream is not None:
         yield stream
@@ -269,7 +269,7 @@ def _strings(name: str, given: Mapping[str, str] | None) -> dict[str, str]:
     if given is None:
         return {}
     is_right = isinstance(given, Mapping) and all(isinstance(part, str) for pair in given.items() for part in pair)
-    if not is_right:  # the values may be keys: they aren't shown
+    if not is_right:  # the values may be keys, so they aren't shown
         raise UsageError(f"{name}= takes a dict of texts, not a {type(given).__name__} with other values")
     return dict(given)
 

@@ -23,7 +23,7 @@ Filter = Iterable[str] | Callable[[McpTool], bool]
 """Names of tools as the server gives them, or a function of a tool."""
 
 _MOST = 10_000
-"""How many resources or prompts are listed."""
+"""The most resources or prompts that are listed."""
 
 
 class McpTools(ToolSet):
@@ -31,7 +31,7 @@ class McpTools(ToolSet):
 
     It connects at its first use, and again after the connection was lost or closed. It may be used from any task, loop
     or thread, by several at once, and by any number of calls. `with` and `async with` close the connection at the end
-    of the block; otherwise it is closed when nobody has the set any more, or when the program ends.
+    of the block; otherwise it is closed when the set isn't referenced any more, or when the program ends.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class McpTools(ToolSet):
         self._made: tuple[list[Any], tuple[McpTool, ...]] | None = None
 
     async def aload(self) -> Sequence[McpTool]:
-        """Return the server's tools, those that the filters leave.
+        """Return the server's tools that pass the filters.
 
         Raises:
             ToolError: the server can't be reached or doesn't answer.
-            UsageError: a filter names a tool that isn't there, or two tools have one name.
+            UsageError: a filter names a tool that doesn't exist, or two tools have the same name.
             MissingExtraError: the package `mcp` can't be loaded.
         """
         listed = await self._connection.list_tools(cache=self._cache)
@@ -95,11 +95,11 @@ class McpTools(ToolSet):
 
     @property
     def name(self) -> str:
-        """What errors and reprs call the server: its address or command without keys, or its own name."""
+        """The server's name in errors and reprs: its URL or command without keys, or its own name."""
         return self._connection.target.label
 
     async def alist_resources(self) -> list[Any]:
-        """Return what the server offers to read, as the package's `Resource`s: `.uri`, `.name`, `.mime_type`.
+        """Return the server's resources, as the package's `Resource`s: `.uri`, `.name`, `.mime_type`.
 
         Raises:
             ToolError: the server can't be reached, doesn't answer, or has no resources.
@@ -136,7 +136,7 @@ class McpTools(ToolSet):
     list_prompts = blocking(alist_prompts)
 
     async def aget_prompt(self, name: str, arguments: Mapping[str, str] | None = None) -> tuple[Message, ...]:
-        """Return a prompt of the server, filled in, as messages that `chat` takes.
+        """Return a prompt of the server, filled in, as messages for `chat`.
 
         Raises:
             ToolError: there is no such prompt, an argument is missing, or the server doesn't answer.
@@ -187,31 +187,31 @@ def mcp(
     max_bytes: int = 10_000_000,
     mode: str = "auto",
 ) -> McpTools:
-    """Take the tools of an MCP server: `tools=mcp("https://…/mcp")`, or in a list with others.
+    """Use the tools of an MCP server: `tools=mcp("https://…/mcp")`, or in a list with others.
 
     Nothing is opened before the first use. It needs the extra `mcp`.
 
     Args:
-        server: an address (streamable HTTP); a command that starts a server (a text, split as a shell would but run
-            without one, or a list); or a server in this process, such as `mcp.server.MCPServer` or what
-            `mellea.serve.mcp` makes, which then runs on the thread of the connections.
-        allow: the tools to take: their names at the server, or a function of an `McpTool`.
+        server: a URL (streamable HTTP); a command that starts a server (a text, split as a shell would but run
+            without one, or a list); or a server in this process, such as `mcp.server.MCPServer` or the
+            result of `mellea.serve.mcp`, which then runs on the connections' thread.
+        allow: the tools to use: their names at the server, or a function of an `McpTool`.
         deny: the tools to leave out.
-        prefix: what their names begin with here, so that two servers may have tools of one name.
-        requires_approval: which of them a person has to approve of. By default (`"annotated"`) those whose annotations
-            say that they are destructive, or that they don't only read and not that they aren't; a server that says
-            nothing needs no approval. Annotations are the server's own claims: of one that you don't trust,
-            say `True`, or a function of an `McpTool`.
-        cache: whether the list of tools is kept until the server says that it has changed, or is lost.
-        headers: more headers for an address, such as `{"Authorization": "Bearer …"}`.
-        auth: an `httpx2.Auth` for an address, such as the OAuth providers of `mcp.client.auth`.
-        env: more environment variables of a command, which inherits only a few, such as `PATH`.
+        prefix: a prefix of their names, so that two servers may have tools with the same name.
+        requires_approval: which of them need a person's approval. By default (`"annotated"`) those annotated as
+            destructive, or as not read-only unless they are annotated as not destructive; without annotations none is
+            needed. Annotations are the server's own claims: if you don't trust it, pass `True`, or a function of an
+            `McpTool`.
+        cache: whether to keep the list of tools until the server reports a change, or the connection is lost.
+        headers: additional headers for a URL, such as `{"Authorization": "Bearer …"}`.
+        auth: an `httpx2.Auth` for a URL, such as the OAuth providers of `mcp.client.auth`.
+        env: additional environment variables of a command, which only inherits a few, such as `PATH`.
         cwd: the folder that a command runs in.
         connect_timeout: seconds that connecting may take.
         timeout: seconds that a tool call, or another request, may take.
         max_bytes: the largest answer, and the largest result of a tool.
-        mode: how the version of the protocol is found, as in `mcp.Client`: `"legacy"` for servers that can't bear
-            being asked for today's.
+        mode: how the protocol version is negotiated, as in `mcp.Client`: `"legacy"` for servers that fail when
+            asked for the current one.
 
     Raises:
         UsageError: an argument is wrong.

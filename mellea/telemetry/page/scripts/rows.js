@@ -182,6 +182,7 @@ class Rows {
       box("span.kind", `${KINDS[data.kind] ?? oneLine(data.kind, 20)} `),
       box("bdi.label", oneLine(labelOf(span), 80)),
       drawOutcome(span),
+      drawAsked(span),
     );
     name.style.setProperty("--depth", Math.min(span.depth, 12));
     const time = make(
@@ -225,10 +226,18 @@ function drawOutcome(span) {
   return box(`span.tag.${outcome}`, oneLine(words[outcome] ?? outcome, 40));
 }
 
+/** What a call without a name asks for: many of them stand in one list, all called after their component. */
+function drawAsked(span) {
+  const { data } = span;
+  if (data.kind !== "call" || data.given_name || !data.messages) return null;
+  const text = data.messages.at(-1)?.parts.find((part) => part.type === "text")?.content;
+  return text ? make("span.snippet", { dir: "auto" }, oneLine(text, 60)) : null;
+}
+
 function drawFigures(span) {
   const { figures, data } = span;
   const hasTokens = figures.requests > figures.withoutUsage;
-  const tokens = hasTokens ? formatShort(figures.input + figures.output) : "";
+  const tokens = hasTokens ? `${figures.withoutUsage ? "≥ " : ""}${formatShort(figures.input + figures.output)}` : "";
   const cost =
     figures.requests > figures.withoutCost
       ? `${figures.withoutCost ? "≥ " : ""}${formatDollars(figures.cost)}`

@@ -26,14 +26,15 @@ function makeSvg(tag, attributes = {}, ...children) {
   return element;
 }
 
-// What would turn the direction of the text around it, or can't be seen, is written out.
+// What would turn the direction of the text around it, or can't be seen, is written out. Among it are the tag
+// characters, in which a prompt can hide another one.
 const HIDDEN_CHARACTERS =
-  /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\u200b\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
+  /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
 
 function plain(text) {
   return String(text).replace(
     HIDDEN_CHARACTERS,
-    (character) => `‹U+${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}›`,
+    (character) => `‹U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`,
   );
 }
 
@@ -51,6 +52,8 @@ const formatShort = (count) => (count < 100000 ? formatCount(count) : shortCount
 
 function formatSeconds(seconds) {
   if (seconds === 0) return "0 s";
+  if (seconds < 0.00001) return `${(seconds * 1e6).toPrecision(2)} µs`;
+  if (seconds < 0.0009995) return `${Math.round(seconds * 1e6)} µs`;
   if (seconds < 0.01) return `${(seconds * 1000).toPrecision(2)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;

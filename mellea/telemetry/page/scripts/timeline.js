@@ -102,13 +102,18 @@ function drawBar(span, timeline) {
 }
 
 function drawAxis(timeline, axis, grid) {
-  const ticks = timeline.ticks(axis.clientWidth);
+  const width = axis.clientWidth;
+  const ticks = timeline.ticks(width);
+  const gap = ticks.length > 1 ? (ticks[1].at - ticks[0].at) * width : width;
   const lines = [];
   axis.replaceChildren(
     ...ticks.map((tick) => {
       const label = box("span.tick", tick.label);
       label.style.left = `${tick.at * 100}%`;
-      label.classList.toggle("last", (1 - tick.at) * axis.clientWidth < 60);
+      // At the right edge a label stands on the other side of its line, where the one before it leaves room for it.
+      const isLast = (1 - tick.at) * width < 60;
+      label.classList.toggle("last", isLast);
+      label.hidden = isLast && gap < 130 && tick !== ticks[0];
       const line = box("div.line");
       line.style.left = `${tick.at * 100}%`;
       lines.push(line);

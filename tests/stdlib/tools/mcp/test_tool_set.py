@@ -191,7 +191,7 @@ def test_approval_is_read_off_the_annotations(requires_approval: Any, asked: set
 def test_a_tool_keeps_what_it_is_under_another_name_and_with_a_condition() -> None:
     with mcp(make_server(), allow=["add"]) as tools:
         (add,) = tools.load()
-        small = require(lambda a: a < 10, "a has to be small")(add.renamed("plus"))
+        small = require(lambda a: a < 10, "a has to be small")(add.rename("plus"))
         assert (small.name, small.spec.name, small.spec.parameters) == ("plus", "plus", add.spec.parameters)
         assert anyio.run(small.call, {"a": 1, "b": 2}).value == {"result": 3}
         with pytest.raises(ToolError, match="a has to be small"):

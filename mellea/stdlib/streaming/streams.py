@@ -25,8 +25,8 @@ from mellea.core.attributes import STREAM_WAYS, find_attribute
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
-from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, piece_filter
-from mellea.core.iterators import text_filter as filter_of_text
+from mellea.core.iterators import Cursor, EventIterator, TextFilter, TextIterator, make_piece_filter
+from mellea.core.iterators import make_text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.portal import blocking, is_portal_thread
@@ -101,22 +101,22 @@ class ReaderPlace:
         self._has_begun = True
 
     def end(self) -> None:
-        """Note that the reader is through. If the generation goes on and nobody else reads, it is cancelled: posted."""
+        """Note that the reader is done. If the generation goes on without another reader, post its cancellation."""
         if self._leave():
             self._stream._post_cancel()
 
     def close(self) -> None:
-        """Leave, and wait until the connection is closed if nobody else reads."""
+        """Leave, and wait until the connection is closed if there is no other reader."""
         if self._leave():
             self._stream._close_now()
 
     async def aclose(self) -> None:
-        """Leave, and wait until the connection is closed if nobody else reads."""
+        """Leave, and wait until the connection is closed if there is no other reader."""
         if self._leave() and (thunk := self._stream._thunk) is not None:
             await thunk.cancel()
 
     def _leave(self) -> bool:
-        """Note that the reader is through, and return whether nobody reads any more what is still being written."""
+        """Note that the reader is done, and return whether the generation goes on without a reader."""
         self._is_over = True
         thunk = self._stream._thunk
         if thunk is None or thunk.record.is_final:
@@ -312,11 +312,9 @@ class _Streaming(Displayed, Generic[T]):
             return find_attribute(self, name, STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card  # lazy: only a frontend asks
-        from mellea.core.run_card import RunCard  # lazy, too
+        from mellea.core.run_card import RunCard, draw_unlaunched  # lazy: only a frontend asks
 
-        # Showing it launches nothing.
-        return Card("Stream", "not launched") if self.record is None else RunCard(self.record).draw()
+        return draw_unlaunched("Stream") if self.record is None else RunCard(self.record).draw()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'not launched' if self._thunk is None else self._thunk.record.state.value}>"
@@ -407,13 +405,13 @@ class Stream(_Streaming[T], PlainOnly):
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
         from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text needs none of it
 
-        return ItemReader(self, TextReader(self, _do_nothing, text_filter=piece_filter), on_error, self._place())
+        return ItemReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
         from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text needs none of it
 
-        return PartialReader(self, TextReader(self, _do_nothing, text_filter=piece_filter), self._place())
+        return PartialReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), self._place())
 
     def close(self) -> None:
         """Cancel the generation if it still runs, and wait until its connection is closed."""
@@ -510,7 +508,7 @@ class _Reader(Generic[T], Iterator[T]):
             if new is None:
                 self._deliver()
                 return []
-            cursor.run.until_blocking(cursor.is_ready)
+            cursor.run.wait_until_blocking(cursor.is_ready)
 
     def close(self) -> None:
         """Stop reading; the last reader cancels the generation, and waits until its connection is closed."""
@@ -567,7 +565,7 @@ def _do_nothing() -> None:
 async def launch_from_async(stream: _Plain) -> None:
     """Launch a plain stream in a worker thread, since this may be the thread that runs synchronous verbs.
 
-    A wait that is cancelled still lasts until the launch is over, or nobody would close what is launched.
+    A cancelled wait still lasts until the launch is over; otherwise nothing would close what was launched.
 
     Args:
         stream: a plain stream, of a session or of an agent; `to_async()` reads it then.

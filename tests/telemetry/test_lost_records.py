@@ -1,0 +1,231 @@
+"""What becomes of a record whose file is deleted, replaced or locked: no call notices, and it is told once."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mellea
+from mellea.core.sqlite import UnusableFileError
+from mellea.telemetry import recorder as recorder_module
+from mellea.telemetry.run_file import RunFile
+from mellea.testing import ScriptedBackend
+from mellea.traces import read_run, read_runs, record
+from tests.waiting import until_here
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+def session(*replies: Any) -> mellea.MelleaSession:
+    return mellea.start_session(ScriptedBackend(*(replies or ("a",) * 100)))
+
+
+def names(file: Path) -> list[str]:
+    return [run["name"] for run in reversed(read_runs(file))]
+
+
+def remove(file: Path) -> None:
+    for path in file.parent.glob(f"{file.name}*"):
+        path.unlink()
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+@pytest.mark.parametrize("how", ["deleted", "with its log", "renamed", "replaced"])
+def test_a_record_that_is_deleted_goes_on_in_a_new_file_and_that_is_told_once(
+    file: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    m, other = session(), file.with_name("other.db")
+    with record(other):
+        m.instruct("x", name="other")
+    with record(file, content=True) as recording:
+        for number in range(5):
+            m.instruct("x", name=f"before {number}")
+        recording.flush()
+        if how == "deleted":
+            file.unlink()
+        elif how == "renamed":
+            file.rename(file.with_name("moved.db"))
+        else:
+            remove(file)
+        if how == "replaced":
+            shutil.copy(other, file)
+        for number in range(3):
+            m.instruct("x", name=f"after {number}")
+            recording.flush()
+    after = ["after 0", "after 1", "after 2"]
+    assert names(file) == (["other", *after] if how == "replaced" else after)
+    assert [log.message.count("was deleted or replaced") for log in caplog.records] == [1]
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_what_runs_while_its_record_is_deleted_stands_whole_in_the_new_file(file: Path) -> None:
+    m = session("a", "b", "c", "d")
+    with record(file) as recording:
+        m.instruct("x", name="gone")
+        with mellea.traces.start("block"), mellea.traces.start("inner"):
+            m.instruct("x", name="gone too")
+            recording.flush()
+            remove(file)
+            m.instruct("x", name="after")
+            recording.flush()
+    runs = {run["name"]: read_run(file, run["id"]) for run in read_runs(file)}
+    found = {span["name"]: span["status"] for spans in runs.values() for span in spans}
+    assert found == {"after": "ok", "inner": "ok", "block": "ok"}
+
+
+def test_a_directory_that_is_deleted_is_told_once_and_breaks_no_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    m = session()
+    with record(place / "runs.db") as recording:
+        m.instruct("x")
+        recording.flush()
+        shutil.rmtree(place)
+        for _ in range(5):
+            assert m.instruct("x").value == "a"
+            recording.flush()
+    assert [log.message.count("not all calls are recorded in") for log in caplog.records] == [1]
+
+
+def test_a_record_that_nothing_is_written_to_any_more_may_be_deleted_without_a_word(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with record(file) as recording:
+        session().instruct("x")
+        recording.flush()
+        remove(file)
+    assert not caplog.records and not file.exists()
+
+
+def test_what_happens_while_somebody_locks_the_record_is_written_later(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_LOCK_SECONDS", 0.01)
+    m = session()
+    with record(file) as recording:
+        with locked(file):
+            for number in range(20):
+                m.instruct("x", name=f"call {number}")
+                recording.flush()
+            time.sleep(0.3)
+        until_here(lambda: len(names(file)) == 20)  # by itself
+    assert names(file) == [f"call {number}" for number in range(20)] and not caplog.records
+
+
+def test_a_record_that_stays_locked_is_told_and_holds_up_neither_the_calls_nor_the_end(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(recorder_module, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(recorder_module, "_PATIENCE_SECONDS", 0.1)
+    m = session()
+    recording = record(file)
+    with locked(file):
+        for _ in range(20):
+            m.instruct("x")
+        until_here(lambda: caplog.records)
+        began = time.monotonic()
+        recording.close()
+        assert time.monotonic() - began < 30
+    (told,) = [log for log in caplog.records if log.levelno >= logging.WARNING]
+    assert "not all calls are recorded in" in told.message and "locked" in told.message
+    assert names(file) == []
+
+
+def test_more_than_may_wait_is_lost_and_told(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(recorder_module, "_MOST_WAITING", 10)
+    m = session()
+    with record(file) as recording:
+        with locked(file):
+            for number in range(30):
+                assert m.instruct("x", name=f"call {number}").value == "a"
+        recording.flush()
+        m.instruct("x", name="afterwards")
+    assert 0 < len(names(file)) <= 11 and names(file)[-1] == "afterwards"
+    assert [log.message.count("not all calls are recorded in") for log in caplog.records] == [1]
+
+
+def test_two_recordings_in_one_file_both_find_the_new_one(file: Path) -> None:
+    """The other one is of another process, which this program can't tell from a file of its own."""
+    program = """
+import sys, mellea
+from mellea.testing import ScriptedBackend
+m = mellea.start_session(ScriptedBackend(*"a" * 10))
+with mellea.traces.record(sys.argv[1]) as recording:
+    for line in sys.stdin:
+        m.instruct("x", name=line.strip())
+        recording.flush()
+        print("done", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None and other.stdout is not None
+
+        def say(name: str) -> None:
+            assert other.stdin is not None and other.stdout is not None
+            other.stdin.write(f"{name}\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == "done\n"
+
+        m = session()
+        with record(file) as recording:
+            say("theirs, before")
+            m.instruct("x", name="ours, before")
+            recording.flush()
+            remove(file)
+            for number in range(3):
+                m.instruct("x", name=f"ours {number}")
+                recording.flush()
+                say(f"theirs {number}")
+        other.stdin.close()
+        assert other.wait(60) == 0
+    assert names(file) == [f"{whose} {number}" for number in range(3) for whose in ("ours", "theirs")]
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room_again(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, is_full = RunFile.write, True
+
+    def refuse(self: RunFile, entries: Any = ()) -> None:
+        if is_full:
+            raise UnusableFileError("the disk is full")
+        write(self, entries)
+
+    m = session()
+    with record(file) as recording:
+        monkeypatch.setattr(RunFile, "write", refuse)
+        for number in range(10):
+            m.instruct("x", name=f"call {number}")
+            recording.flush()
+        assert names(file) == []
+        is_full = False
+        until_here(lambda: len(names(file)) == 10)  # by itself
+    assert names(file) == [f"call {number}" for number in range(10)]
+    assert [log.message.count("the disk is full") for log in caplog.records] == [1]
