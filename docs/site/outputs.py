@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,12 +101,17 @@ def _serving(module: str) -> Iterator[str]:
 def _shorten(printed: str) -> str:
     """Cut what is long, and say so; leave out this machine's paths and what differs in each run for no reason."""
     lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.rsplit("\r", 1)[-1]).rstrip() for line in printed.splitlines()]
-    lines = [line.replace(tempfile.gettempdir(), "/tmp").replace(f"{ROOT}/", "") for line in lines]
+    lines = [re.sub(r"\S*/(?=docs/examples/)", "", line.replace(f"{ROOT}/", "")) for line in lines]
     while lines and not lines[0]:
         del lines[0]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], f"… and {len(lines) - _LINES + 1} more lines"]
-    return "\n".join(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…" for line in lines).rstrip()
+    return "\n".join(part for line in lines for part in _wrap(line)).rstrip()
+
+
+def _wrap(line: str) -> list[str]:
+    """Wrap a long line, as a terminal does, but between words."""
+    return [line] if len(line) <= _WIDTH else textwrap.wrap(line, _WIDTH, drop_whitespace=False)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from docs.site.outputs import read_outputs
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
@@ -104,7 +106,7 @@ def _part_lists(lines: list[str]) -> Iterator[str]:
 
 
 def _show_example(source: Path, text: str) -> str:
-    """The page of an example: what it is for, and the program below, which needn't say it again."""
+    """The page of an example: what it is for, the program, which needn't say it again, and what it printed."""
     name = source.relative_to(ROOT).as_posix()
     title, purpose = source.name, ""
     if source.suffix == ".py":
@@ -115,7 +117,9 @@ def _show_example(source: Path, text: str) -> str:
         if purpose:
             text = "".join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip("\n")
     language = _LANGUAGES[source.suffix]
-    return f'# {title}\n\n{purpose}\n\n```{language} title="{name}"\n{text.rstrip()}\n```\n'
+    printed = read_outputs().get(source.relative_to(DOCS / "examples").as_posix())
+    below = "" if printed is None else f"\n## What it printed\n\n```text\n{printed}\n```\n"
+    return f'# {title}\n\n{purpose}\n\n```{language} title="{name}"\n{text.rstrip()}\n```\n{below}'
 
 
 def _link_examples(text: str, source: Path, homes: dict[Path, str]) -> str:

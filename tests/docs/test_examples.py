@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.site import outputs
 from mellea.testing.engine_server import engine_server
 from tests.docs.chapters import Chapters
 from tests.docs.fences import ROOT, fences
@@ -388,13 +389,25 @@ def test_the_check_for_powershell_says_the_same() -> None:
 def test_the_folder_s_page_names_every_example(folder: Path) -> None:
     commands = " ".join(fence.code for fence in fences(folder / "README.md") if fence.language == "bash")
     named = set(re.findall(rf"{folder.name}/(\w+\.py)", commands))
-    assert named == {path.name for path in folder.glob("*.py") if path.name != "lmstudio_session.py"}
+    assert named == {
+        path.name for path in folder.glob("*.py") if path.relative_to(EXAMPLES).as_posix() not in outputs.MODULES
+    }
+
+
+def test_the_page_of_outputs_has_one_for_every_example() -> None:
+    """A scripted program prints the same each time; of the others the page shows what this one printed once."""
+    kept = outputs.read_outputs()
+    assert sorted(kept) == outputs.list_programs()
+    assert all(len(printed.splitlines()) >= 2 for printed in kept.values()), "a command, and what it printed"
+    for name in ("tool_calls.py", "provider_tools.py", "memory.py"):
+        done = watch([*PYTHON, EXAMPLES / name])
+        assert done.out.rstrip() == kept[name].partition("\n")[2]
 
 
 def test_every_example_on_the_embedded_model_says_what_a_bigger_model_would_write() -> None:
     """Its output would otherwise be taken for the best that a program of this kind can do."""
     programs = [path for path in sorted((ROOT / "docs" / "examples").rglob("*.py")) if "lmstudio" not in path.parts]
-    on_a_script = re.compile(r"ScriptedBackend|_server\(|ThreadingHTTPServer")
+    on_a_script = re.compile(r"ScriptedBackend|_server\(|recorded_provider")
     embedded = [path for path in programs if not on_a_script.search(path.read_text("utf-8"))]
     docstrings = {path.name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in embedded}
     assert len(docstrings) > 15
