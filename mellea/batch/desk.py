@@ -133,11 +133,15 @@ class BatchDesk:
     Args:
         call_journal: calls a function with the journal.
         job: the number of the map's job there.
-        gets_more: whether more rows may come.
+        gets_more: whether more requests may come.
+
+    Attributes:
+        waiting: how many rows wait here for their answers.
     """
 
     def __init__(self, call_journal: CallJournal, job: int, gets_more: Callable[[], bool]) -> None:
         self._call_journal, self._job, self._gets_more = call_journal, job, gets_more
+        self.waiting = 0
         self._noted: dict[str, tuple[NotedBatch, str]] = {}  # by the row's key: the batch before, the name in it
         self._found: dict[str, _Batch] = {}  # batches of earlier runs that are waited for, by their intent
         self._open: dict[int, _Batch] = {}  # batches that still take requests, by their backend
@@ -201,7 +205,11 @@ class BatchDesk:
         if span is not None:
             span.request = SentRequest(backend, request)
             span.begin()
-        await item.waiter.wait()
+        self.waiting += 1
+        try:
+            await item.waiter.wait()
+        finally:
+            self.waiting -= 1
         if item.error is not None:
             raise item.error
         outcome = item.outcome

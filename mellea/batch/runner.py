@@ -235,11 +235,15 @@ class Runner:
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
         self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
-            self._desk = BatchDesk(self._thread.call, self._job, lambda: not self._rows_ended or bool(self._rows))
+            self._desk = desk = BatchDesk(self._thread.call, self._job, lambda: self._may_request(desk.waiting))
             self._attempts.desk = self._desk
             # Before the answers: a batch of another process that ends in between is in one or the other.
             await self._desk.open()
         self._answered = await read_answered(self._thread, self._job)
+
+    def _may_request(self, waiting: int) -> bool:
+        """Whether rows may still make requests: those that haven't started, and those that are being prepared."""
+        return not self._rows_ended or bool(self._rows) or self._in_flight > waiting
 
     async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
         """Have batches sent and fetched, until there is nothing more to do."""
