@@ -105,7 +105,7 @@ async def test_everything_is_forwarded() -> None:
     assert await wrapped.generate_video(asked := VideoRequest(seconds=3)) is asked
     await wrapped.aclose()
     public = {name for name, value in vars(Backend).items() if inspect.isfunction(value) and not name.startswith("_")}
-    assert set(inner.called) | {"run"} == public, "a new method of Backend is forwarded, too"
+    assert set(inner.called) | {"run", "generate_from_context"} == public, "a new method of Backend is forwarded, too"
 
 
 async def test_leaving_closes_what_is_inside() -> None:

@@ -302,7 +302,7 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "arguments of a call": (lambda: CALL.arguments, ".tool_args are the arguments"),
     "parts of a message": (lambda: MESSAGE.parts, ".text is the text"),
     "chunking": (lambda: REQUIREMENT("x", chunking="word"), "scope=… is the unit"),
-    "OpenAI's client": (lambda: M.chat.completions.create(messages=[]), "m.chat(…) says a message, or a list"),
+    "OpenAI's client": (lambda: M.chat.completions.create(messages=[]), "m.chat(…) sends a message, or a list"),
     "callbacks": (lambda: M.instruct("x", callbacks=[]), "mellea.observe(…)"),
     "a schema as a tool": (lambda: M.instruct("x", tools=[{"type": "function"}]), "pass the function itself"),
     "workers": (lambda: MELLEA.map(len, ["a"], workers=3), "it is 'concurrency' here"),
