@@ -406,7 +406,7 @@ def test_the_page_of_outputs_has_one_for_every_example() -> None:
 
 def test_every_example_on_the_embedded_model_says_what_a_bigger_model_would_write() -> None:
     """Its output would otherwise be taken for the best that a program of this kind can do."""
-    programs = [path for path in sorted((ROOT / "docs" / "examples").rglob("*.py")) if "lmstudio" not in path.parts]
+    programs = [EXAMPLES / name for name in outputs.list_programs() if not name.startswith("lmstudio/")]
     on_a_script = re.compile(r"ScriptedBackend|_server\(|recorded_provider")
     embedded = [path for path in programs if not on_a_script.search(path.read_text("utf-8"))]
     docstrings = {path.name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in embedded}
