@@ -14,19 +14,20 @@ from pathlib import Path
 import pytest
 
 from docs.site import build, pages, reference
-from tests import soak
 from tests.docs.fences import PAGES, ROOT
 
 
-@pytest.fixture(scope="module")
-def site() -> Path:
-    """The site, built once; only where everything is tried, as it takes ten seconds."""
+@pytest.mark.thorough
+def test_the_site_is_built_and_whole(tmp_path: Path) -> None:
+    """One test, since building takes many seconds, and two processes would write into the same folder."""
     pytest.importorskip("mkdocs", reason="the group docs isn't installed")
-    if not soak.is_thorough():
-        pytest.skip("the site is built where everything is tried (MELLEA_SOAK=1)")
     done = subprocess.run([sys.executable, "-m", "docs.site.build"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return build.SITE
+    _assert_the_reference_knows_every_public_name(build.SITE)
+    _assert_the_index_for_models_names_every_page_as_markdown(build.SITE)
+    _assert_the_site_map_names_every_page(build.SITE)
+    _assert_no_page_loads_anything_from_another_server(build.SITE)
+    _assert_zensical_builds_the_same_pages(build.SITE, tmp_path)
 
 
 def test_every_page_has_one_place_in_the_navigation() -> None:
@@ -101,34 +102,33 @@ def test_every_public_name_is_described_once() -> None:
         assert text.count(f"\n::: {name}\n") + text.count(f"\n      heading: {name}\n") == 1
 
 
-def test_the_built_reference_knows_every_public_name(site: Path) -> None:
+def _assert_the_reference_knows_every_public_name(site: Path) -> None:
     inventory = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
     known = {line.split(" ", 1)[0] for line in inventory.splitlines()}
     described = {f"{module}.{name}" for module, name, home in reference.public_names() if home is None}
     assert {reference.find_path(name) for name in described} <= known
 
 
-def test_the_index_for_models_names_every_page_as_markdown(site: Path) -> None:
+def _assert_the_index_for_models_names_every_page_as_markdown(site: Path) -> None:
     index = (site / "llms.txt").read_text("utf-8")
     linked = re.findall(r"^- \[.+?\]\(([^)]+)\): \S", index, re.MULTILINE)
     assert sorted(linked) == sorted(page.path for page in pages.collect_pages())
     assert all((site / path).is_file() for path in linked)
 
 
-def test_the_site_map_names_every_page(site: Path) -> None:
+def _assert_the_site_map_names_every_page(site: Path) -> None:
     found = ElementTree.parse(site / "sitemap.xml").getroot()
     assert len(found) == len(pages.collect_pages()) + len(reference.reference_pages())
 
 
-def test_no_page_loads_anything_from_another_server(site: Path) -> None:
+def _assert_no_page_loads_anything_from_another_server(site: Path) -> None:
     loaded = re.compile(r'<(?:script|img|iframe)[^>]+src="https?://|<link[^>]+rel="stylesheet"[^>]+href="https?://')
     for page in site.rglob("*.html"):
         assert loaded.findall(page.read_text("utf-8")) == []
 
 
-def test_zensical_builds_the_same_pages(site: Path, tmp_path: Path) -> None:
+def _assert_zensical_builds_the_same_pages(site: Path, tmp_path: Path) -> None:
     """mkdocs gets no new version any more: what comes after it has to know each feature that the site uses."""
-    pytest.importorskip("zensical", reason="the group docs isn't installed")
     shutil.copytree(build.SOURCE, tmp_path / "pages")
     shutil.copy(build.CONFIG, tmp_path)
     done = subprocess.run(

@@ -38,7 +38,7 @@ async def together(m: mellea.MelleaSession) -> None:
     streams = {topic: whole(m.astream(f"Say something about {topic}."), ".") for topic in topics}
     async with amerge(streams) as merged:
         async for topic, sentence in merged:
-            print(f"{perf_counter() - started:4.1f} s  {topic}: {sentence.strip()}")
+            print(f"{perf_counter() - started:4.1f} s  {topic}: {sentence.strip()}", flush=True)
 
 
 async def main() -> None:

@@ -73,13 +73,14 @@ def start_session(
         from mellea.backends.registry import get_backend  # lazy: not needed with a given backend
 
         backend = get_backend(chosen, model_id, **backend_kwargs)
-    # Now, without I/O: a missing key is reported when the session is started, not at the first call.
-    backend.check_access()
     if cache is not None:
         from mellea.backends.cached import CachedBackend  # lazy: few sessions have one
 
         backend = CachedBackend(backend, cache)
-    return MelleaSession(backend, ctx, model_options=model_options)
+    session = MelleaSession(backend, ctx, model_options=model_options)
+    # Now, without I/O: a missing key is reported when the session is started, not at the first call.
+    backend.check_access()
+    return session
 
 
 def current_session() -> MelleaSession:
