@@ -108,7 +108,7 @@ def list_keys(server: BatchServer) -> list[str]:
     return sorted(str(request).rpartition("mail k")[2][:1] for kept in server.batches for _, request in kept.requests)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_of_programs_that_map_the_same_rows_one_makes_the_batch(server: BatchServer, programs: Programs) -> None:
     running = [programs.start(), programs.start(), programs.start("plain", 3, 9)]
     assert [read_rows(each) for each in running[:2]] == [[f"k{n}" for n in range(6)]] * 2
@@ -117,7 +117,7 @@ def test_of_programs_that_map_the_same_rows_one_makes_the_batch(server: BatchSer
     assert server.live == 0
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_of_programs_that_find_a_batch_that_was_never_made_one_makes_it(
     server: BatchServer, programs: Programs
 ) -> None:
@@ -129,7 +129,7 @@ def test_of_programs_that_find_a_batch_that_was_never_made_one_makes_it(
     assert list_keys(server) == [str(n) for n in range(6)]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_rows_of_a_program_that_dies_before_it_makes_their_batch_go_into_one_of_another(
     server: BatchServer, programs: Programs
 ) -> None:
@@ -144,7 +144,7 @@ def test_rows_of_a_program_that_dies_before_it_makes_their_batch_go_into_one_of_
     assert list_keys(server) == [str(n) for n in range(6)]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_a_program_that_was_stopped_while_it_made_a_batch_is_not_a_dead_one(
     server: BatchServer, programs: Programs
 ) -> None:

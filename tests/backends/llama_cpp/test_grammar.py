@@ -96,6 +96,7 @@ def test_keyword_holds(generate, name):
 
 
 @pytest.mark.parametrize("name", ["duration", "email", "time", "uri"])
+@pytest.mark.sample(1)
 def test_texts_of_a_format_pass_our_own_check_whatever_is_sampled(generate, name):
     schema = {"type": "string", "format": name}
     for seed in range(6):
