@@ -79,9 +79,11 @@ class Terminal:
 
     def end(self) -> tuple[str, int]:
         """Wait for the end of a line that was started; return what it showed, and its exit code."""
-        found = _ENDED
-        until_here(lambda: found.search(self.screen()))
-        match = found.search(self.screen())
+        try:
+            until_here(lambda: _ENDED.search(self.screen()))
+        except TimeoutError:
+            raise AssertionError(f"the line never ended; the screen says\n{self.screen()}") from None
+        match = _ENDED.search(self.screen())
         assert match is not None
         return match[1].rstrip("\n"), int(match[2])
 

@@ -146,9 +146,10 @@ def _forget(gone: SharedClient) -> None:
 
 def _prepare(address: Address) -> Proxy | None:
     """Do the slow work in a thread: imports, certificates, the system's proxies. Returns the proxy."""
-    import mellea.backends.http.pool  # noqa: F401  # lazy: imports httpcore and h11, 50 ms
-
+    # One thread at a time: threads that import the same packages side by side wait for each other's import locks.
     with _preparing:
+        import mellea.backends.http.pool  # noqa: F401  # lazy: imports httpcore and h11, 50 ms
+
         has_fast()
         if address.is_tls:
             _make_ssl_context()
