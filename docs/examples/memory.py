@@ -40,7 +40,8 @@ def talk(script: ScriptedBackend, file: str, *prompts: str) -> None:
                 case ToolEnd(call):
                     print(f"  [{call.tool_name} {dict(call.tool_args)}]")
                 case ToolResult(output) if output.tool_name == "recall":
-                    print(f"  [found {[found['note'] for found in output.result]}]")
+                    found = output.result  # a text where nothing was found
+                    print(f"  [found {[each['note'] for each in found] if isinstance(found, list) else found}]")
                 case TextDelta(text):
                     print(f"  {text}")
 

@@ -61,8 +61,10 @@ async def triage(path: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, mellea.start_session(model_options={"temperature": 0}):
         path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder, "inbox.mbox")
-        if not path.exists():
+        if len(sys.argv) == 1:
             write_mailbox(path)
+        elif not path.is_file():
+            sys.exit(f"There is no mailbox {str(path)!r}; name a file in mbox format, or none.")
         asyncio.run(triage(path))
 
 

@@ -6,6 +6,7 @@ any are. The page is kept in the repository, since what a small model writes dif
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -119,6 +120,10 @@ def main() -> None:
     outputs = read_outputs()
     wanted = sys.argv[1:] or list_programs()
     for name in wanted:
+        package = _PACKAGES.get(name)
+        if package and not importlib.util.find_spec(package.replace("-", "_")):
+            print(f"{name}: left as it was, since {package} isn't installed", flush=True)
+            continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             command, printed = _run(name, folder)

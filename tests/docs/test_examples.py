@@ -416,3 +416,16 @@ def test_every_example_on_the_embedded_model_says_what_a_bigger_model_would_writ
     docstrings = {path.name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in embedded}
     assert len(docstrings) > 15
     assert not [name for name, text in docstrings.items() if "bigger" not in text]
+
+
+def test_a_mistyped_mailbox_is_told_and_not_made(tmp_path: Path) -> None:
+    done = watch([*PYTHON, EXAMPLES / "triage_mailbox.py", "nowhere.mbox"], cwd=tmp_path)
+    assert (done.returncode, done.out) == (1, "")
+    assert "'nowhere.mbox'" in done.err and "Traceback" not in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_shows_a_search_that_finds_nothing(tmp_path: Path) -> None:
+    done = watch([*PYTHON, EXAMPLES / "memory.py", "empty.db"], cwd=tmp_path)
+    assert (done.returncode, done.err) == (0, "")
+    assert "  [found " in done.out
