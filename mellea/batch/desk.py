@@ -11,7 +11,7 @@ Rules:
 - A row whose key is in an open batch waits for that one. A batch stays open until all its answers are committed.
 - The intent claims its rows in one transaction: of processes that map the same rows one has each of them in its batch,
   and the others wait for that batch. An intent whose maker has ended without a batch is given up by one of those who
-  wait, and its rows are claimed anew.
+  wait, and its rows are claimed again.
 - What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
   that may pass comes back as an error that may pass, and goes into the next batch.
 - A map that is left leaves its batches at the provider, where they go on; the next run finds them.
@@ -368,7 +368,7 @@ class BatchDesk:
         raise AssertionError("the last attempt returns or raises")
 
     async def _go_on(self, batch: _Batch) -> None:
-        """Find the batch of an earlier run, or of another process; if it was never made, its rows are claimed anew."""
+        """Find the batch of an earlier run, or of another process; if it was never made, its rows are claimed again."""
         left_since: float | None = None  # when it was first seen that nobody makes it
         while batch.id is None:
             noted: NotedBatch | None = await self._call_journal(lambda journal: journal.find_batch(batch.intent))

@@ -375,7 +375,7 @@ class Runner:
         if count and self._looks_for_change >= 0:
             self._looks_for_change = -1  # those who look at this moment say nothing more
             _log.warning(
-                "the journal %r has answers to %s rows of %s(), but row %r is asked anew: its prompt, arguments, "
+                "the journal %r has answers to %s rows of %s(), but row %r is requested again: its prompt, arguments, "
                 "model, options, checks or version aren't those of its answer there",
                 journal.path, f"{count:,}", self.name, task.id,
             )  # fmt: skip

@@ -863,7 +863,7 @@ async def test_rows_that_are_asked_anew_because_of_a_change_are_told_once(
         backend = ScriptedBackend(mail)
         backend.model_id = model
         await collect(amap(make_classify(backend), texts, journal=tmp_path / "run.db"))
-        return len([record for record in caplog.records if "is asked anew" in record.message])
+        return len([record for record in caplog.records if "is requested again" in record.message])
 
     assert await run("small", texts) == 0
     assert await run("small", [*texts, "mail new"]) == 0, "new rows are no change"

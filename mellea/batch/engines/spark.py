@@ -35,7 +35,7 @@ def map(
 ) -> Any:
     """Map a function over a Spark `DataFrame` or `RDD`; returns an RDD of outcomes, worked on by an action.
 
-    `.toDF(SCHEMA)` makes a data frame of it. With `.cache()` a second action doesn't begin anew.
+    `.toDF(SCHEMA)` makes a data frame of it. With `.cache()` a second action doesn't start over.
 
     Spark runs a task again that failed, or that is slow; with a journal that repeats no answer that was committed.
 

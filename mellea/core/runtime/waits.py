@@ -255,7 +255,7 @@ class Clock:
     def paused(self) -> Iterator[None]:
         """Count no silence in a `with` block, where the program's own code is at work; the total counts on.
 
-        Afterwards the first byte is waited for anew.
+        After that it waits for the first byte again.
         """
         self.ignore_silence()
         try:
