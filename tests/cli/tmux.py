@@ -65,6 +65,9 @@ class Terminal:
 
     def start(self, line: str) -> None:
         """Type a line of the shell, on an empty screen."""
+        # On a screen that is empty already, `clear` could be yet to run, and take away the next line that is typed.
+        self.type(": x")
+        until_here(lambda: self.screen().endswith(f": x\n{PROMPT.rstrip()}"))
         self.type("clear")
         until_here(lambda: self.screen() == PROMPT.rstrip())
         self.tmux("clear-history")
