@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from mellea.testing import ScriptedBackend
 from mellea.traces import Observer
 from tests.batch.batch_server import BatchServer, Kept, find_word, serve
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("quick"), pytest.mark.one_loop]
 
 
 @dataclass
@@ -54,25 +53,6 @@ def make_classify(provider: str, address: str) -> Any:
         """Classify a mail."""
 
     return classify
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "_FIRST_LOOK", 0.02)
-    monkeypatch.setattr(desk, "_TICK_SECONDS", 0.01)
-    monkeypatch.setattr(desk, "_SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr("mellea.batch.attempts._FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture(params=["openai", "anthropic", "gemini"])
-def provider(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def server(provider: str) -> Iterator[BatchServer]:
-    with serve(provider, BatchServer()) as server:
-        yield server
 
 
 async def collect(provider: str, server: BatchServer, texts: list[str], path: Path, **options: Any) -> list[Row[Any]]:

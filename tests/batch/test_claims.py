@@ -13,12 +13,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mellea.batch import Row, desk
-from tests.batch.batch_server import BatchServer, serve
+from mellea.batch import Row
+from tests.batch.batch_server import BatchServer
 from tests.batch.test_batches import Mail, collect
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.usefixtures("quick"),
     pytest.mark.one_loop,
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill"),
 ]
@@ -49,24 +50,6 @@ texts = [f"mail k{n}" for n in range(int(first), int(last))]
 for row in mellea.map(classify, texts, id=lambda row: row, journal=path, batch=True):
     print(row.value.kind, flush=True)
 """
-
-
-@pytest.fixture(params=["openai", "anthropic", "gemini"])
-def provider(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def server(provider: str) -> Iterator[BatchServer]:
-    with serve(provider, BatchServer()) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "_FIRST_LOOK", 0.02)
-    monkeypatch.setattr(desk, "_TICK_SECONDS", 0.01)
-    monkeypatch.setattr(desk, "_SETTLE_SECONDS", 0.1)
 
 
 class Programs:
