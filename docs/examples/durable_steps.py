@@ -19,12 +19,13 @@ from mellea import Agent, MelleaSession
 from mellea.testing import Pause, ScriptedBackend
 
 JOB = "report-1"
-FILE, DIES_IN = sys.argv[1:] or ("", "")  # of the process that is killed, and of its successor
+FILE, DIES_IN = sys.argv[1:] if len(sys.argv) == 3 else ("", "")  # of the process that is killed, and of its successor
 
 
 def answer(request):
     task = request.messages[-1].text
-    print(f"  [the model is asked: {task.splitlines()[0]}]", flush=True)
+    # Two threads print, so each line is one write: `print` would write its end apart.
+    print(f"  [the model is asked: {task.splitlines()[0]}]\n", end="", flush=True)
     name = "All of them" if "Sum" in task else "Owls" if "Owls" in task else "Bats"
     words = [name, "fly", "at", "night."]
     return '["Owls", "Bats"]' if "Plan" in task else [each for word in words for each in (f"{word} ", Pause(0.2))]
@@ -62,7 +63,7 @@ async def work() -> None:
     with SetWorkflowID(JOB):  # the run with this id is resumed, not started a second time
         handle = await DBOS.start_workflow_async(report, "animals")
     async for piece in DBOS.read_stream_async(JOB, "text", polling_interval_sec=0.02):
-        print(f"  live: {piece['part']} {piece['at']}: {piece['text']!r}", flush=True)
+        print(f"  live: {piece['part']} {piece['at']}: {piece['text']!r}\n", end="", flush=True)
     print(f"the report: {await handle.get_result()}")
 
 

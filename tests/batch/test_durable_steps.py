@@ -33,6 +33,6 @@ def test_a_killed_job_repeats_the_step_that_was_cut_off_and_no_other_and_its_tex
     lines = first.splitlines()
     # The first chapter is read before the second one is asked for, so it didn't wait for the end of the workflow.
     assert lines.index("  live: Owls 0: 'Owls '") < lines.index("  [the model is asked: Write the chapter Bats.]")
-    assert second.count("live: Bats 0:") == 2, "once as it was cut off, once anew"
+    assert second.count("live: Bats 0:") == 2, "once as it was cut off, once when it was written again"
     assert "the report: Owls fly at night. Bats fly at night." in second
     assert second.endswith("done\n")
