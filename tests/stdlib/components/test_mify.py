@@ -289,7 +289,7 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) ->
 def test_a_subclass_of_mobject_takes_the_arguments_of_mify_and_no_others() -> None:
     with pytest.raises(UsageError, match=r"takes no argument 'exclude'; fields_exclude=\{…\} hides fields"):
         type("Store", (MObject,), {}, exclude={"password"})
-    with pytest.raises(UsageError, match="takes no argument 'colour'; it takes fields_include, .*, template$"):
+    with pytest.raises(UsageError, match=r"takes no argument 'colour'; it takes fields_include, .*, template$"):
         type("Store", (MObject,), {}, colour="blue")
 
 
