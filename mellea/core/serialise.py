@@ -114,8 +114,8 @@ def to_json(value: Any, *, limit: int = LARGEST) -> str:
     for the program and has no JSON form comes back as `None`.
 
     Args:
-        value: a `ChatContext`, message, computed thunk, block, event, usage, generation, tool's or output's schema, or a
-            list of such values.
+        value: a `ChatContext`, message, computed thunk, block, event, usage, generation, tool's or output's schema, or
+            a list of such values.
         limit: the most characters that the document may have.
 
     Raises:
