@@ -95,6 +95,8 @@ class RowAttempts:
 
     async def _ask_once(self, task: Task, work: Work, meter: Meter) -> Any:
         asked = None if self.desk is None else work.asked
+        if self.desk is not None:
+            self.desk.warn_of_live(asked)
         # Alone the first row shows what a row takes; a batch of thousands would be sent before anything is known.
         if self.desk is None or asked is None or self._purse.knows_nothing:
             return await work.ask(meter)
