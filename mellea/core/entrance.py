@@ -17,6 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar, cast
 
 from mellea.core.arguments import make_argument_error
+from mellea.core.declaration import document
 from mellea.core.tracebacks import shorten
 from mellea.errors import UsageTypeError
 
@@ -29,13 +30,14 @@ Check = Callable[[Sequence[Any], Mapping[str, Any]], None]
 _ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__iter__", "__aiter__"})
 
 
-def entrance(what: str, **ways: str) -> Callable[[F], F]:
+def entrance(what: str, arguments: type | None = None, /, **ways: str) -> Callable[[F], F]:
     """Create a decorator for functions that programs call: it checks arguments and shortens tracebacks.
 
     On a class it wraps `__init__`; on a dataclass it is above `@dataclass`.
 
     Args:
         what: what errors call the function.
+        arguments: the dict that declares what the function takes as `**arguments`, if it does.
         ways: advice on arguments that other functions take and this one doesn't.
     """
 
@@ -44,7 +46,10 @@ def entrance(what: str, **ways: str) -> Callable[[F], F]:
             cls: Any = function
             cls.__init__ = wrap_entrance(cls.__init__, ArgumentCheck(what, cls.__init__, ways=ways))
             return function
-        return cast("F", wrap_entrance(function, ArgumentCheck(what, function, ways=ways)))
+        # From the annotations, so that a new key is accepted as soon as it is declared.
+        declared = () if arguments is None else arguments.__annotations__
+        wrapped = cast("F", wrap_entrance(function, ArgumentCheck(what, function, declared, ways)))
+        return wrapped if arguments is None else document(arguments)(wrapped)
 
     return decorate
 
@@ -98,7 +103,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
                 shorten(error)
                 raise
 
-        return _noted(call_async, check)
+        return _add_check(call_async, check)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -110,7 +115,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
             shorten(error)
             raise
 
-    return _noted(call, check)
+    return _add_check(call, check)
 
 
 def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
@@ -120,7 +125,7 @@ def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], C
     return function, None
 
 
-def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
+def _add_check(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
     wrapper.check_arguments = check  # type: ignore[attr-defined]
     return wrapper
 
@@ -172,7 +177,7 @@ class ArgumentCheck:
         """
         if not self._accepted.issuperset(kwargs) and not self._takes_any():
             unknown = next(name for name in kwargs if name not in self._accepted)
-            raise make_argument_error(self._what, unknown, self._shown(), ways=self._ways)
+            raise make_argument_error(self._what, unknown, self._order_names(), ways=self._ways)
         if len(args) != self._count or (kwargs and not self._first.isdisjoint(kwargs)):
             self._check_positions(args, kwargs)
 
@@ -208,7 +213,7 @@ class ArgumentCheck:
             return "the speaker goes into role=…, earlier turns into a list of messages as the first argument"
         if isinstance(value, str) and "grounding_context" in taken:
             return "give one text, with all of the task; what it is about may go into input=… or grounding_context={…}"
-        others = [name for name in self._shown() if name not in self._positional()]
+        others = [name for name in self._order_names() if name not in self._positional()]
         which = "the others" if self._positional() else "its arguments"
         return f"{which} are given by name: {', '.join(others)}" if others else f"{value!r} is one too many"
 
@@ -217,13 +222,13 @@ class ArgumentCheck:
 
     def _positional(self) -> tuple[str, ...]:
         names = self._code.co_varnames[: self._code.co_argcount]
-        return tuple(name for name in names if name != "self")
+        return tuple(name for name in names if name not in ("self", "cls"))
 
     def _keywords(self) -> tuple[str, ...]:
         count = self._code.co_argcount
         return self._code.co_varnames[count : count + self._code.co_kwonlyargcount]
 
-    def _shown(self) -> tuple[str, ...]:
+    def _order_names(self) -> tuple[str, ...]:
         """Return all names, in the order in which a reader would look for them."""
         keywords = self._keywords()
         first = [name for name in keywords if name == "format"]
