@@ -304,7 +304,9 @@ class Span:
         _call_all(self.observers, "end", self)
 
     def __repr__(self) -> str:
-        return f"<Span {self.id} {self.kind} {self.name!r} {self.status}>"
+        # A check is called by its requirement, which may hold a key or a prompt.
+        name = "" if self.kind == "check" else f" {self.name!r}"
+        return f"<Span {self.id} {self.kind}{name} {self.status}>"
 
 
 class _Listening(dict[object, Any]):

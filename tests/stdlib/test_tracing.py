@@ -541,3 +541,11 @@ def test_no_name_and_no_reason_in_a_tree_commands_the_terminal() -> None:
     assert not [char for char in text if not char.isprintable() and char != "\n"] and len(text.splitlines()) == len(
         t.spans
     )
+
+
+def test_a_key_in_a_requirement_or_a_reason_is_in_no_tree_and_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "planted-key-0123456789")
+    wrong = simple_validate(lambda text: False, reason="no planted-key-0123456789 in it")
+    with mellea.traces.start("t") as t:
+        session("a", "b").instruct("x", requirements=[check("has planted-key-0123456789", validation_fn=wrong)])
+    assert "check" in str(t.tree()) and "planted" not in f"{t.tree()} {t.spans!r}"
