@@ -53,6 +53,12 @@ def named(topic: str) -> str:
     raise NotImplementedError
 
 
+@mellea.generative
+def untraced(topic: str) -> str:
+    """Write about the topic."""
+    raise NotImplementedError
+
+
 @mellea.trace
 @mellea.command
 def commanded(topic: str) -> str:
@@ -250,3 +256,8 @@ def test_another_object_keeps_all_that_it_has() -> None:
     assert twin(1) == 1 and twin.count == 1
     with pytest.raises(AttributeError, match="missing"):
         counter.missing  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("function", [above, below, untraced, Poet().above])
+def test_a_deep_copy_of_a_prompt_function_is_called_like_it(function: Any) -> None:
+    assert copy.deepcopy(function)(session("a"), "x") == "a"

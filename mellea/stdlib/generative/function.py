@@ -47,7 +47,9 @@ class _Prompted(Generic[P, R]):
         settings: the options.
     """
 
-    _traced: _Traced | None = None  # of the class, so that only traced ones have to carry it into another process
+    # Of the class, so that copies and other processes find the same ones, unless a function has its own.
+    _owner: Any = _NO_OWNER
+    _traced: _Traced | None = None
 
     def __init__(
         self, function: Callable[..., Any], wording: Wording, output: Callable[[], Any], settings: Settings
@@ -55,7 +57,6 @@ class _Prompted(Generic[P, R]):
         self._wording = wording
         self._output = output
         self._settings = settings
-        self._owner: Any = _NO_OWNER
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
     @document(FunctionArguments)
