@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from mellea.batch.identity import RequestDigests, find_form, make_digest, name_function
@@ -26,7 +26,7 @@ from mellea.stdlib import components, functional
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.functional import Verb
-from mellea.stdlib.generative.function import is_text_function, prepare_verb
+from mellea.stdlib.generative.function import is_text_function, prepare_verb, trace_rows
 from mellea.stdlib.generative.settings import RESERVED
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.verb import ActArguments, ChatArguments, InstructArguments
@@ -44,6 +44,10 @@ class _CallWork(Work):
         self.request, self.digest, self.backend = request, digest, verb.call.backend
 
     async def ask(self, meter: Meter) -> Any:
+        return await self._program.ask(self, meter)
+
+    async def launch(self, meter: Meter) -> Any:
+        """Ask, and return the value."""
         # The session counts this call as its own: closing the session cancels it, as it would any other.
         with self._session.registering():
             ledger = current_ledger.get()
@@ -86,6 +90,7 @@ class _CallProgram(Program):
         self._digests = RequestDigests()
         self._last: Verb | None = None  # whose requirements and strategy were looked at last
         self._checks = b""
+        self.ask: Callable[[_CallWork, Meter], Awaitable[Any]] = _CallWork.launch
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
         session, verb = await self.prepare_verb(args, kwargs)
@@ -154,6 +159,7 @@ class PromptProgram(_CallProgram):
     def __init__(self, function: Any, version: str | None) -> None:
         super().__init__(function, version, name_function(function))
         self._is_text = is_text_function(function)
+        self.ask = trace_rows(function, self.ask)
         names = inspect.signature(function).parameters
         # With `**kwargs` any field fits, so the set of parameters stays unknown.
         if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
