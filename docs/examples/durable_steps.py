@@ -2,9 +2,8 @@
 
 Run it: uv run --with mellea --with dbos docs/examples/durable_steps.py
 
-The process is killed in the second chapter and started again: finished steps come from the file, and the step that was
-cut off is repeated. While a step runs, any process can read its text from the workflow's stream. A script stands in for
-the model.
+The process is killed in the second chapter and started again: finished steps come from the file, and the one that was
+cut off is repeated. Any process can read a running step's text from the workflow's stream. A script plays the model.
 """
 
 import asyncio

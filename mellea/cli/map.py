@@ -125,7 +125,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     """Write the outcomes, and return how many rows failed, and the error of the first of them."""
     failed = 0
     first: BaseException | None = None
-    with _opened(out) as values, _opened(errors) as failures, mapped:
+    with _open(out) as values, _open(errors) as failures, mapped:
         try:
             # Written as they come, so what is done is in the file if the map is stopped.
             for row in mapped:
@@ -145,7 +145,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     return failed, first
 
 
-def _opened(path: Path | None) -> Any:
+def _open(path: Path | None) -> Any:
     # Line by line, so that a map that is killed leaves whole lines, and they can be read while it goes on. Halves of
     # characters become the escapes of JSON.
     return nullcontext() if path is None else path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)

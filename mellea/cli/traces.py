@@ -130,11 +130,11 @@ def show_run(
     for level, data in walk(spans):
         style = "" if data["status"] == "ok" else _COLOURS[data["status"]]
         output.draw(Padding(Text(format_line(data, figures=True), style=style), (0, 0, 0, 2 * level)))
-        for text in _said(data, is_full=full):
+        for text in _show_conversation(data, is_full=full):
             output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
 
 
-def _said(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
+def _show_conversation(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
     """Yield what was said in a span: the last message of its request, or all, and the answer."""
     # The last message is what was asked; the ones before it are history.
     messages = [*data.get("messages", ())[0 if is_full else -1 :]]

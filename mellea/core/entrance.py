@@ -98,7 +98,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
                 shorten(error)
                 raise
 
-        return _noted(call_async, check)
+        return _add_check(call_async, check)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -110,7 +110,7 @@ def wrap_entrance(function: Callable[..., Any], check: Check | None = None) -> C
             shorten(error)
             raise
 
-    return _noted(call, check)
+    return _add_check(call, check)
 
 
 def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], Check | None]:
@@ -120,7 +120,7 @@ def unwrap_entrance(function: Callable[..., Any]) -> tuple[Callable[..., Any], C
     return function, None
 
 
-def _noted(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
+def _add_check(wrapper: Callable[..., Any], check: Check | None) -> Callable[..., Any]:
     wrapper.check_arguments = check  # type: ignore[attr-defined]
     return wrapper
 
@@ -172,7 +172,7 @@ class ArgumentCheck:
         """
         if not self._accepted.issuperset(kwargs) and not self._takes_any():
             unknown = next(name for name in kwargs if name not in self._accepted)
-            raise make_argument_error(self._what, unknown, self._shown(), ways=self._ways)
+            raise make_argument_error(self._what, unknown, self._order_names(), ways=self._ways)
         if len(args) != self._count or (kwargs and not self._first.isdisjoint(kwargs)):
             self._check_positions(args, kwargs)
 
@@ -208,7 +208,7 @@ class ArgumentCheck:
             return "the speaker goes into role=…, earlier turns into a list of messages as the first argument"
         if isinstance(value, str) and "grounding_context" in taken:
             return "give one text, with all of the task; what it is about may go into input=… or grounding_context={…}"
-        others = [name for name in self._shown() if name not in self._positional()]
+        others = [name for name in self._order_names() if name not in self._positional()]
         which = "the others" if self._positional() else "its arguments"
         return f"{which} are given by name: {', '.join(others)}" if others else f"{value!r} is one too many"
 
@@ -223,7 +223,7 @@ class ArgumentCheck:
         count = self._code.co_argcount
         return self._code.co_varnames[count : count + self._code.co_kwonlyargcount]
 
-    def _shown(self) -> tuple[str, ...]:
+    def _order_names(self) -> tuple[str, ...]:
         """Return all names, in the order in which a reader would look for them."""
         keywords = self._keywords()
         first = [name for name in keywords if name == "format"]

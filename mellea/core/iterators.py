@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mellea.core.accumulator import STEP_BREAK
 from mellea.core.events import AttemptAccepted, AttemptStart, ChunkValidated, Event, StepStart, StreamEnd, TextDelta
 from mellea.core.runtime import Record, Run
-from mellea.core.runtime.told import hold_until_end
+from mellea.core.runtime.run_observer import hold_until_end
 from mellea.core.tracebacks import shorten
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Pieces(str):
 
     def __new__(cls, parts: list[str | None]) -> Pieces:
         """Join the pieces."""
-        pieces = super().__new__(cls, _joined(parts))
+        pieces = super().__new__(cls, _join(parts))
         pieces.parts = parts
         return pieces
 
@@ -255,7 +255,7 @@ class _Lasting:
         self._has_text = self._is_new_step = False
 
     def feed(self, events: list[Event]) -> str:
-        return _joined(self.pieces(events))
+        return _join(self.pieces(events))
 
     def pieces(self, events: list[Event]) -> list[str | None]:
         """Return the pieces of text that the events release; `None` marks the start of another step."""
@@ -274,7 +274,7 @@ class _Lasting:
             elif isinstance(event, AttemptAccepted) and not self._live:
                 parts = self._attempts.get(event.number, [])
                 # Only the part that readers haven't got yet.
-                out += [_joined(parts)[self._let_out :]] if self._let_out else parts
+                out += [_join(parts)[self._let_out :]] if self._let_out else parts
                 self._attempts.clear()
             elif kind is StepStart:
                 # A break separates two texts; there is none before the first.
@@ -292,7 +292,7 @@ class _Lasting:
         to.append(chunk)
 
 
-def _joined(parts: Sequence[str | None]) -> str:
+def _join(parts: Sequence[str | None]) -> str:
     return "".join([STEP_BREAK if part is None else part for part in parts])
 
 

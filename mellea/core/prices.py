@@ -235,7 +235,7 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
         ConfigurationError: the file can't be read.
     """
     global _lookup
-    added = {_checked_name(name): _as_price(name, price) for name, price in _entries(table).items()}
+    added = {_check_name(name): _as_price(name, price) for name, price in _entries(table).items()}
     with _lock:
         # Locked, because it is read and written; cached look-ups are dropped with it.
         _lookup = (MappingProxyType(added if replace else {**_lookup[0], **added}), {})
@@ -357,7 +357,7 @@ def _entries(table: Any) -> Mapping[str, Any]:
     return table
 
 
-def _checked_name(name: Any) -> str:
+def _check_name(name: Any) -> str:
     if isinstance(name, str):
         provider, _, model = name.partition("/")
         if provider and model and name.split() == [name]:

@@ -23,7 +23,7 @@ from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, Usage
 from mellea.core.iterators import EventIterator, Poll, TextIterator, make_piece_filter
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
-from mellea.core.runtime.told import hold_until_end
+from mellea.core.runtime.run_observer import hold_until_end
 from mellea.core.tracebacks import shorten
 from mellea.errors import StreamingError, UsageError, UsageTypeError
 

@@ -84,13 +84,13 @@ class ServedStream:
         """Read the events, from the beginning."""
         if self._pieces is not None:
             return _PieceEvents(self._pieces)
-        return self._opened.events()
+        return self._get_read.events()
 
     def text(self) -> AsyncIterator[str]:
         """Read the final text, from the beginning; for an agent, the text of its answer."""
         if self._pieces is not None:
             return _PieceTexts(self._pieces)
-        read = self._opened
+        read = self._get_read
         if isinstance(read, AsyncAgentStream):
             return _AnswerText(read)
         return AsyncStream.__aiter__(read) if isinstance(read, AsyncStream) else aiter(read)
@@ -113,14 +113,14 @@ class ServedStream:
         """
         if self._pieces is not None:
             raise UsageError("an iterator of the program's own has no partial objects; serve the stream itself")
-        return self._opened.partials()
+        return self._get_read.partials()
 
     @property
     def is_text(self) -> bool:
         """Whether the result is a text, not a value of some type."""
         if self._pieces is not None:
             return True
-        read = self._opened
+        read = self._get_read
         return read.record.format is None if isinstance(read, ModelOutputThunk) else not read.has_format
 
     @property
@@ -132,7 +132,7 @@ class ServedStream:
         """
         if self._pieces is not None:
             raise UsageError("an iterator of the program's own has no result besides its pieces")
-        read = self._opened
+        read = self._get_read
         if isinstance(read, ModelOutputThunk):
             done = read.deliver()
             return done.value if self.is_text else done.parsed
@@ -176,7 +176,7 @@ class ServedStream:
             await self._read.aclose()
 
     @property
-    def _opened(self) -> _Read:
+    def _get_read(self) -> _Read:
         if self._read is None:
             raise UsageError("a source is opened before it is read")
         return self._read

@@ -532,7 +532,7 @@ async def _await_ingredients(thunks: Iterable[ModelOutputThunk[Any]], component:
         await run_together([thunk.avalue for thunk in thunks])
     except MelleaError as error:
         error.partial = ""  # the text is the ingredient's; none of this answer has arrived
-        _note_way(error, f"it is an ingredient of {_named(component)}")
+        _note_way(error, f"it is an ingredient of {_describe(component)}")
         raise
 
 
@@ -544,7 +544,7 @@ def _note_way(error: MelleaError, step: str) -> None:
     error.add_note(step)
 
 
-def _named(component: Any) -> str:
+def _describe(component: Any) -> str:
     said = getattr(component, "name", None) or getattr(component, "description", None) or component
     text = str(said) if isinstance(said, (str, CBlock)) else type(component).__name__
     return f"{text[:60]!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.codec import Decoder
 from mellea.core.events import Event
 from mellea.errors import UsageError
 

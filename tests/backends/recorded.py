@@ -32,7 +32,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.codec import Decoder
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.events import Event, StreamEnd, TextDelta, ToolDelta, ToolEnd, ToolStart, UsageEvent
 from mellea.errors import BackendError, InterruptedStreamError

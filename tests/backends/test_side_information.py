@@ -21,7 +21,7 @@ import pytest
 
 from mellea.backends.anthropic.decode import Decoder as Anthropic
 from mellea.backends.gemini.decode import Decoder as Gemini
-from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.codec import Decoder
 from mellea.backends.ollama.decode import Decoder as Ollama
 from mellea.backends.openai.chat import Decoder as Chat
 from mellea.backends.openai.responses import Decoder as Responses

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from mellea.backends.http.call_ids import CallIds as CallIds
     from mellea.backends.http.call_ids import IdShape as IdShape
     from mellea.backends.http.call_ids import fit_ids as fit_ids
-    from mellea.backends.http.decoding import Decoder as Decoder
-    from mellea.backends.http.decoding import Filter as Filter
+    from mellea.backends.http.codec import Decoder as Decoder
+    from mellea.backends.http.codec import Filter as Filter
+    from mellea.backends.http.decoding import ServerSentEvent as ServerSentEvent
+    from mellea.backends.http.decoding import SseDecoder as SseDecoder
+    from mellea.backends.http.decoding import SseWireDecoder as SseWireDecoder
     from mellea.backends.http.decoding import WireDecoder as WireDecoder
     from mellea.backends.http.exchange import Attempts as Attempts
     from mellea.backends.http.fields import find_int as find_int
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
     from mellea.backends.http.outgoing import Outgoing as Outgoing
     from mellea.backends.http.report import is_report as is_report
     from mellea.backends.http.secret import make_missing_key_error as make_missing_key_error
-    from mellea.backends.http.sse import ServerSentEvent as ServerSentEvent
-    from mellea.backends.http.sse import SseDecoder as SseDecoder
-    from mellea.backends.http.sse import SseWireDecoder as SseWireDecoder
     from mellea.backends.http.status import make_status_error as make_status_error
     from mellea.backends.http.thoughts import ThoughtTags as ThoughtTags
 
@@ -47,8 +47,8 @@ _HOMES = {
     "ANY_ID": "call_ids",
     "Attempts": "exchange",
     "CallIds": "call_ids",
-    "Decoder": "decoding",
-    "Filter": "decoding",
+    "Decoder": "codec",
+    "Filter": "codec",
     "HTTP_OPTIONS": "outgoing",
     "HttpArguments": "backend",
     "HttpBackend": "backend",
@@ -57,9 +57,9 @@ _HOMES = {
     "JsonLinesWireDecoder": "jsonl",
     "MAX_ANSWER_BYTES": "backend",
     "Outgoing": "outgoing",
-    "ServerSentEvent": "sse",
-    "SseDecoder": "sse",
-    "SseWireDecoder": "sse",
+    "ServerSentEvent": "decoding",
+    "SseDecoder": "decoding",
+    "SseWireDecoder": "decoding",
     "ThoughtTags": "thoughts",
     "WireDecoder": "decoding",
     "read_arguments": "fields",

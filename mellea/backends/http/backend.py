@@ -31,7 +31,7 @@ import anyio
 import anyio.to_thread
 
 from mellea.backends.http.address import Address, find_way
-from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.codec import Decoder
 from mellea.backends.http.exchange import Connector, Exchange, read_last_events, read_late_events
 from mellea.backends.http.fields import encode_json
 from mellea.backends.http.httpx_clients import write_form

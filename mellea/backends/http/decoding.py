@@ -1,6 +1,6 @@
-"""The shared base of all decoders; each wire adds how its frames become events.
+"""The shared base of all decoders, sans-I/O: bytes in, events out; each wire adds how its frames become events.
 
-Rules, which every wire follows by deriving from this class:
+Rules, which every wire follows by deriving from `WireDecoder`:
 
 - The bytes decide the format, not the content type: server-sent events, JSON (one body, a list, or several values),
   lines of JSON, or no answer at all.
@@ -10,81 +10,192 @@ Rules, which every wire follows by deriving from this class:
   logged and skipped.
 - An answer in which nothing was recognised is an error that shows what came, never an empty success.
 - Split characters are joined, thoughts in tags become reasoning; a wire may add its own filters.
+
+Server-sent events follow the WHATWG HTML standard, section 9.2.6 "Interpreting an event stream" (as of 2026-10): lines
+end in CR, LF or CRLF; a leading byte order mark is dropped; an event without a final empty line isn't dispatched. The
+data stays bytes, since JSON parsers accept them. Lines of JSON are read in `jsonl.py`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pydantic_core import from_json
 
-from mellea.backends.http.halves import Halves, decode_text, parse_odd
+from mellea.backends.http.codec import Filter
+from mellea.backends.http.halves import Halves, decode_text, parse_body, parse_odd, parse_or_none
 from mellea.backends.http.outgoing import MOST_BODY_BYTES
 from mellea.backends.http.report import is_report, make_reported_error
-from mellea.backends.http.words import LONGEST, read_words
+from mellea.backends.http.words import read_words, show_value
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
 from mellea.core.terminal import make_visible
 from mellea.errors import BackendError, InterruptedStreamError, WireError
 
-__all__ = ["Decoder", "Filter", "WireDecoder"]
+__all__ = ["MAX_EVENT_BYTES", "ServerSentEvent", "SseDecoder", "SseWireDecoder", "WireDecoder"]
 
 _log = logging.getLogger("mellea")
+
+MAX_EVENT_BYTES = 64 * 1024 * 1024
+"""How large one event may become before the stream counts as broken."""
 
 _BEGINNING_BYTES = 4096
 _STRAY_BYTES = 65536
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _EMPTY = (StreamEnd, UsageEvent, SourceEvent, KeepAlive)
+_FIELDS = (b"data", b"event", b"id", b"retry")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-class Filter(Protocol):
-    """Changes events before they are returned.
+@dataclass(slots=True)
+class ServerSentEvent:
+    """One event: its type (`"message"` unless the stream says otherwise), its data, and the last id seen."""
 
-    What it holds back is returned before the `StreamEnd`. Without an end it is dropped on purpose: undecided text, such
-    as the beginning of a tag, might not be part of the answer.
-    """
-
-    def feed(self, events: Sequence[Event]) -> list[Event]:
-        """Return the changed events."""
+    event: str
+    data: bytes
+    id: str = ""
 
 
-class Decoder(Protocol):
-    """Turns one response's bytes into events, wherever the bytes are split; it never sees a socket.
+class SseDecoder:
+    """Splits a byte stream into events; `is_empty` says at the end whether something was left over."""
 
-    Attributes:
-        media_type: the response's content type, for errors; set before the first bytes.
-    """
+    __slots__ = ("_data", "_event", "_has_begun", "_id", "_rest", "_size", "_skips_lf", "_stray")
 
-    media_type: str
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []  # of a line that isn't complete
+        self._data: list[bytes] = []  # of an event that isn't complete
+        self._size = 0  # of the two, at most
+        self._stray = bytearray()
+        self._event = "message"
+        self._id = ""
+        self._has_begun = False
+        self._skips_lf = False  # the last read ended in CR, whose LF may follow in the next one
 
-    @property
-    def error(self) -> BackendError | None:
-        """What `feed` would raise now."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the provider has said that the answer is complete; there is no long wait for anything after it."""
-
-    def feed(self, data: bytes) -> list[Event]:
-        """Take more bytes and return the events that they complete.
-
-        Events that come before an error in the same bytes are returned first; the next call raises.
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Take more bytes and return the events that are complete now.
 
         Raises:
-            BackendError: the provider reports an error, or its bytes are invalid.
+            WireError: an event grows beyond `MAX_EVENT_BYTES`.
         """
+        lines = data.split(b"\n") if b"\r" not in data and not self._skips_lf else self._split(data)
+        rest = lines.pop()
+        events = self._read(lines) if lines else []
+        if rest:
+            self._rest.append(rest)
+        if rest or self._data:
+            self._watch(len(data), lines)
+        else:
+            self._size = 0
+        return events
 
-    def close(self) -> list[Event]:
-        """Signal the end of the bytes; returns the last events.
+    def payloads(self, data: bytes) -> list[bytes]:
+        """Take more bytes and return only the data of the events that are complete now; instead of `feed`.
 
         Raises:
-            InterruptedStreamError: the provider's end mark is missing.
-            BackendError: an error in the last bytes.
+            WireError: an event grows beyond `MAX_EVENT_BYTES`.
         """
+        is_clean = not (self._rest or self._data or self._skips_lf or 13 in data)
+        # One event in one line: the usual read if the network is faster than the model.
+        if is_clean and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data[-1] == 10:
+            self._has_begun = True
+            return [data[6:-2]]
+        return self._read_payloads(data) if is_clean else self._read_rest(data)
+
+    def _read_rest(self, data: bytes) -> list[bytes]:
+        head, blank, tail = data.partition(b"\n\n")
+        return [event.data for event in self.feed(head + blank)] + self._read_payloads(tail)
+
+    def _read_payloads(self, data: bytes) -> list[bytes]:
+        """Split bytes that start with an event; a row of single lines by one split in C."""
+        found: list[bytes] = []
+        end = data.rfind(b"\n\n")
+        if end > 0 and data.startswith(b"data: ") and 13 not in data and not self._skips_lf:
+            payloads = data[6:end].split(b"\n\ndata: ")
+            if not [payload for payload in payloads if 10 in payload]:  # `count` examines each byte
+                self._has_begun = True
+                found = payloads
+                data = data[end + 2 :]
+        if data:
+            found += [event.data for event in self.feed(data)]
+        return found
+
+    def close(self) -> list[ServerSentEvent]:
+        """Return the last event, if only the empty line after it is missing."""
+        line = b"".join(self._rest)
+        if any(name.startswith(line) for name in _FIELDS) and line:
+            self._rest.clear()  # a cut, not a message
+        return self.feed(b"\n\n") if self._rest or self._data else []
+
+    @property
+    def stray(self) -> bytes:
+        """The beginning of the stream's lines without a known field: usually a server's error."""
+        return bytes(self._stray)
+
+    def is_empty(self) -> bool:
+        """Whether nothing but complete events has been fed."""
+        return not self._rest and not self._data
+
+    def _split(self, data: bytes) -> list[bytes]:
+        """Return the lines of a stream that uses CR, or has just used it."""
+        if not data:
+            return [b""]
+        if self._skips_lf and data[0] == 10:
+            data = data[1:]
+        self._skips_lf = data.endswith(b"\r")
+        return _LINE_END.split(data)
+
+    def _read_first(self, line: bytes) -> bytes:
+        """Return the first complete line of a read, including its part in earlier reads."""
+        line = b"".join([*self._rest, line])
+        self._rest.clear()
+        if not self._has_begun:
+            self._has_begun = True
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        return line
+
+    def _read(self, lines: list[bytes]) -> list[ServerSentEvent]:
+        if self._rest or not self._has_begun:
+            lines[0] = self._read_first(lines[0])
+        events: list[ServerSentEvent] = []
+        data = self._data
+        for line in lines:
+            if line.startswith(b"data: "):  # nearly all of them
+                data.append(line[6:])
+            elif line:
+                self._read_field(line)
+            else:
+                if data:
+                    events.append(ServerSentEvent(self._event, b"\n".join(data), self._id))
+                    data.clear()
+                self._event = "message"
+        return events
+
+    def _read_field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace") or "message"
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif name and name != b"id" and name != b"retry" and len(self._stray) < _STRAY_BYTES:
+            self._stray += line[:_STRAY_BYTES] + b"\n"
+
+    def _watch(self, size: int, lines: list[bytes]) -> None:
+        # The kept part is only measured if it started in this read, so that the cost stays linear.
+        if b"" in lines:
+            size = sum(map(len, self._data)) + sum(map(len, self._rest))
+            self._size = 0
+        self._size += size
+        if self._size > MAX_EVENT_BYTES:
+            raise WireError(f"one event of the stream is larger than {MAX_EVENT_BYTES} bytes")
 
 
 class WireDecoder:
@@ -294,12 +405,7 @@ class WireDecoder:
 
     def overlook(self, what: Any) -> None:
         """Record an unknown part of the answer, which is shown if nothing else arrives."""
-        if not self._overlooked:
-            try:
-                text = json.dumps(what, ensure_ascii=False, default=repr)
-            except (ValueError, RecursionError):
-                text = "something nested very deeply"
-            self._overlooked = make_visible(text[: 2 * LONGEST])[:LONGEST]
+        self._overlooked = self._overlooked or show_value(what)
 
     def make_reported_error(self, report: Any) -> BackendError:
         """Create the error that the provider reports."""
@@ -334,7 +440,7 @@ class WireDecoder:
             return
         self._undecided = None
         if head[0] in b"{[<" and not (
-            self.is_lines and head[:1] == b"{" and _parse_json(head.partition(b"\n")[0]) is not None
+            self.is_lines and head[:1] == b"{" and parse_or_none(head.partition(b"\n")[0]) is not None
         ):
             self._body = bytearray(head)
         else:
@@ -373,12 +479,11 @@ class WireDecoder:
 
     def _take_body(self, body: bytes, events: list[Event]) -> None:
         """Handle a JSON answer: one value, a list of chunks, or several values in a row."""
-        values: list[Any] | None
         try:
-            values = [from_json(body)]
+            values, is_odd = parse_body(body)
         except ValueError as error:
-            if (values := self._parse_body(body)) is None:
-                raise self._make_unreadable_error(body, error) from None
+            raise self._make_unreadable_error(body, error) from None
+        self._has_halves = self._has_halves or is_odd
         if len(values) == 1 and type(values[0]) is list:
             values = values[0]
         if len(values) == 1 and type(values[0]) is dict:
@@ -390,15 +495,6 @@ class WireDecoder:
             raise self.make_alien_error(body)
         if not self.has_end(events):
             self.end_answer(events)
-
-    def _parse_body(self, body: bytes) -> list[Any] | None:
-        """Return the values of a body that isn't one JSON value, `None` if it isn't JSON at all."""
-        try:
-            values = _parse_values(decode_text(body))
-        except ValueError:
-            return None
-        self._has_halves = True
-        return values
 
     def _make_unreadable_error(self, body: bytes, error: ValueError) -> BackendError:
         if body[:1] in (b"{", b"[") and "EOF" in str(error):
@@ -412,7 +508,7 @@ class WireDecoder:
             self._take_body(said, events)
         elif said and not self.is_known and (self.find_stray() or b" " in said):  # more than a heartbeat
             raise self.make_alien_error(said)
-        elif said and is_report(value := _parse_json(said)):
+        elif said and is_report(value := parse_or_none(said)):
             raise self.make_reported_error(value)
         elif not self.is_known and self._beginning.strip(_SPACE):
             beginning = read_words(self._beginning[:1024])
@@ -421,7 +517,7 @@ class WireDecoder:
     def make_alien_error(self, body: bytes) -> BackendError:
         """Create the error for bytes that aren't an answer."""
         kind = f"{self.media_type!r}" if self.media_type else "something"
-        if is_report(value := _parse_json(body)):
+        if is_report(value := parse_or_none(body)):
             return self.make_reported_error(value)
         return WireError(
             f"the server sent {kind} that is not a model's answer; check base_url. It begins: {read_words(body)!r}"
@@ -473,22 +569,28 @@ class WireDecoder:
         self.error = error
 
 
-def _parse_values(text: str) -> list[Any]:
-    """Return consecutive JSON values in a text, without an SSE end mark after them.
+class SseWireDecoder(WireDecoder):
+    """Decodes server-sent events whose data are JSON objects; add `read_chunk`. The arguments are `WireDecoder`'s."""
 
-    Raises:
-        ValueError: it isn't JSON.
-    """
-    decoder, values, place = json.JSONDecoder(), list[Any](), 0
-    while (place := _find_next(text, place)) < len(text):
-        if values and text.startswith(("data:", "[DONE]", "event:", ":"), place):
-            break
-        try:
-            value, place = decoder.raw_decode(text, place)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        values.append(value)
-    return values
+    def __init__(self, model: str = "", *, backend: str, filters: Sequence[Filter] = ()) -> None:
+        super().__init__(model, backend=backend, filters=filters)
+        self._sse = SseDecoder()
+
+    def read_stream(self, data: bytes, events: list[Event]) -> None:
+        """Split bytes into events of the stream, and append those of each one's JSON."""
+        for sse in self._sse.feed(data):
+            if self.has_end(events):
+                break
+            self.read_frame(sse.data, events, sse.event)
+
+    def read_last_frame(self, events: list[Event]) -> None:
+        """Take an event whose empty line is missing."""
+        for sse in self._sse.close():
+            self.read_unended(sse.data, events, sse.event)
+
+    def find_stray(self) -> bytes:
+        """Return the lines without a known field, usually a server's error."""
+        return self._sse.stray
 
 
 def _check_type(chunk: Any, kind: str) -> Any:
@@ -496,17 +598,3 @@ def _check_type(chunk: Any, kind: str) -> Any:
     if kind != "message" and type(chunk) is dict and chunk.get("type") is None:
         return {**chunk, "type": kind}
     return chunk
-
-
-def _find_next(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n,":
-        place += 1
-    return place
-
-
-def _parse_json(data: bytes) -> Any:
-    """Return a JSON value, `None` where there is none."""
-    try:
-        return parse_odd(data)
-    except ValueError:
-        return None

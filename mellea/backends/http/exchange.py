@@ -27,7 +27,7 @@ import anyio.lowlevel
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.clients import SharedClient, clients_by_loop, find_client, find_clients, open_client
-from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.codec import Decoder
 from mellea.backends.http.failure import find_root, make_failure_error
 from mellea.backends.http.httpx_clients import CallersClient
 from mellea.backends.http.inflate import ASKED, Inflated, list_codings

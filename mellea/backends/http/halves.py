@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from mellea.core.events import Event, ReasoningDelta, SourceEvent, TextDelta, ToolDelta, ToolEnd, UsageEvent
 from mellea.core.surrogates import is_high, replace_surrogates, replace_surrogates_in
 
-__all__ = ["Halves", "decode_text", "parse_odd"]
+__all__ = ["Halves", "decode_text", "parse_body", "parse_odd", "parse_or_none"]
 
 _DELTAS = (TextDelta, ReasoningDelta, ToolDelta)
 _BESIDE = (SourceEvent, UsageEvent)
@@ -41,6 +41,53 @@ def parse_odd(data: bytes) -> Any:
         return json.loads(decode_text(data))
     except (ValueError, RecursionError):
         return from_json(data)
+
+
+def parse_or_none(data: bytes) -> Any:
+    """Return a JSON value, `None` where there is none."""
+    try:
+        return parse_odd(data)
+    except ValueError:
+        return None
+
+
+def parse_body(body: bytes) -> tuple[list[Any], bool]:
+    """Return the JSON values in a body, nearly always one, and whether the strict parser rejected them.
+
+    Raises:
+        ValueError: it isn't JSON.
+    """
+    try:
+        return [from_json(body)], False
+    except ValueError as error:
+        try:
+            return _parse_values(decode_text(body)), True
+        except ValueError:
+            raise error from None
+
+
+def _parse_values(text: str) -> list[Any]:
+    """Return consecutive JSON values in a text, without an SSE end mark after them.
+
+    Raises:
+        ValueError: it isn't JSON.
+    """
+    decoder, values, place = json.JSONDecoder(), list[Any](), 0
+    while (place := _find_next(text, place)) < len(text):
+        if values and text.startswith(("data:", "[DONE]", "event:", ":"), place):
+            break
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        values.append(value)
+    return values
+
+
+def _find_next(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n,":
+        place += 1
+    return place
 
 
 class Halves:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mellea.backends.http.decoding import Filter, WireDecoder
+from mellea.backends.http.codec import Filter
+from mellea.backends.http.decoding import WireDecoder
 from mellea.core.events import Event
 from mellea.errors import WireError
 

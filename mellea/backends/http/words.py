@@ -8,12 +8,13 @@ in HTML and plain text. Terminal escapes and other control characters are remove
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from mellea.backends.http.halves import parse_odd
 from mellea.core.terminal import make_visible
 
-__all__ = ["LONGEST", "WORDS", "find_words", "read_words", "shorten_page"]
+__all__ = ["LONGEST", "WORDS", "find_words", "read_words", "shorten_page", "show_value"]
 
 LONGEST = 500
 """How many characters of a server's message are shown."""
@@ -43,6 +44,15 @@ def read_words(body: bytes) -> str:
     except ValueError:
         return shorten_page(body)
     return (_cut(make_visible(value)) if isinstance(value, str) else find_words(value)) or shorten_page(body)
+
+
+def show_value(value: Any) -> str:
+    """Return the beginning of a JSON value that is in no known form."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError):
+        return "something nested very deeply"
+    return make_visible(text[: 2 * LONGEST])[:LONGEST]
 
 
 def shorten_page(body: bytes) -> str:

@@ -25,7 +25,7 @@ from mellea.core.accumulator import Accumulator, Generation, count_sound, fold_j
 from mellea.core.events import AttemptStart, Event, StepStart, Usage
 from mellea.core.runtime.failure import as_mellea_error, copy_for_reader, make_lost_error
 from mellea.core.runtime.loop import Detached
-from mellea.core.runtime.told import Told
+from mellea.core.runtime.run_observer import RunObserver
 from mellea.core.runtime.waits import Clock, Waits
 from mellea.core.state import TRANSITIONS, State
 from mellea.core.tracebacks import is_debugging, list_program_frames
@@ -101,7 +101,7 @@ class Record(Waits):
         self.is_composite = is_composite
         self.is_left = False  # belongs to a stream or was detached: it isn't missed if the program ends
         self.sent: SentRequest | None = None
-        self.spans: Told[Record] | None = None  # what it reports to observers, if there are any
+        self.spans: RunObserver[Record] | None = None  # what it reports to observers, if there are any
         self.state = State.PENDING
         self.events: list[Event] = []
         self.error: MelleaError | None = None
@@ -224,7 +224,7 @@ class Record(Waits):
         self._wake_all()
         return True
 
-    def _end_spans(self, spans: Told[Record]) -> None:
+    def _end_spans(self, spans: RunObserver[Record]) -> None:
         try:
             spans.end(self)
         except BaseException as error:  # noqa: BLE001 - an exit that an observer raises is what readers get

@@ -50,11 +50,11 @@ class Hooks:
 
     def __init__(self, span: Span, at_work: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self._at_work = at_work
-        told = span.observers
-        self._before: Sequence[Hook] = told.before_request
+        observers = span.observers
+        self._before: Sequence[Hook] = observers.before_request
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
-        self._after: Sequence[Hook] = told.after_response[::-1]
-        self._choosing: Sequence[Hook] = told.choose_backend
+        self._after: Sequence[Hook] = observers.after_response[::-1]
+        self._choosing: Sequence[Hook] = observers.choose_backend
 
     async def change_request(self, request: Request) -> Request:
         """Return the request to send in place of one.

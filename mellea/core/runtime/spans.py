@@ -10,7 +10,7 @@ from mellea.core.events import Event, ReasoningDelta, TextDelta, ToolDelta
 from mellea.core.observer import Span, begin_span, make_span
 from mellea.core.runtime.failure import Exit
 from mellea.core.runtime.record import Record
-from mellea.core.runtime.told import Told
+from mellea.core.runtime.run_observer import RunObserver
 from mellea.core.state import State
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _DELTAS = frozenset({ReasoningDelta, TextDelta, ToolDelta})
 """What is joined at the end of a run."""
 
 
-class RunSpans(Told[Record]):
+class RunSpans(RunObserver[Record]):
     """The spans of one run, the outermost first.
 
     Attributes:
@@ -86,7 +86,7 @@ class RunSpans(Told[Record]):
             self._let_go()
 
     def hold(self, hold: SpanHold) -> None:
-        """SpanHold the span of a function until the outermost one has ended."""
+        """Hold the span of a function until the outermost one has ended."""
         self._holds.append(hold)
         if self.outer.ended is not None:  # looked at last: it may end in another thread meanwhile
             self._let_go()

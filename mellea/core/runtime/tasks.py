@@ -239,7 +239,7 @@ async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadC
         place = await places.take()
         whole = ThreadCall() if call is None else call
 
-        def boxed(place: _Place = place, whole: ThreadCall = whole) -> tuple[T]:
+        def call_boxed(place: _Place = place, whole: ThreadCall = whole) -> tuple[T]:
             place.has_begun = True
             current_call.set(whole)
             _depth.set(min(depth + 1, _DEEPEST))  # in the thread's copy of the context
@@ -253,7 +253,7 @@ async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadC
         try:
             # Without a limit of its own: the places are the limit.
             limiter = anyio.CapacityLimiter(1)
-            (result,) = await anyio.to_thread.run_sync(boxed, abandon_on_cancel=True, limiter=limiter)
+            (result,) = await anyio.to_thread.run_sync(call_boxed, abandon_on_cancel=True, limiter=limiter)
             return result
         except RuntimeError:
             if place.has_begun or not places.take_back_unused(place):

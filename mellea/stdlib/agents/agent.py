@@ -140,7 +140,7 @@ class Agent(Generic[T]):
         self._model: MelleaSession | Backend | None = _find_model(model)
         self._tools: Sequence[AnyTool] = as_tools(
             # An agent among the tools is a sub-agent: its steps become `NestedEvent`s of the run that calls it.
-            [tool.as_tool() if isinstance(tool, Agent) else tool for tool in _listed(tools)]
+            [tool.as_tool() if isinstance(tool, Agent) else tool for tool in _check_tools(tools)]
         )
         self._format = _output_format(output)
 
@@ -476,7 +476,7 @@ def _find_model(model: Any) -> MelleaSession | Backend | None:
     return start_session(model)
 
 
-def _listed(tools: Any) -> Iterable[Any]:
+def _check_tools(tools: Any) -> Iterable[Any]:
     if isinstance(tools, ToolSet):
         return (tools,)
     if isinstance(tools, (str, bytes)) or not isinstance(tools, Iterable):

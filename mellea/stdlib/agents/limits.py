@@ -142,7 +142,7 @@ class Book:
         """Add what a request took, which has ended."""
         answer = request.so_far()
         # The model of the request, not that of the agent: `prepare_step` may have changed it.
-        provider, model = (backend.name, backend.model_id) if request.sent is None else _asked(request.sent)
+        provider, model = (backend.name, backend.model_id) if request.sent is None else _name_model(request.sent)
         self.add(answer.usage, prices.compute_cost(answer.usage, provider, answer.model or model))
 
     def find_limit(self, calls: int) -> str | None:
@@ -295,5 +295,5 @@ current_book: ContextVar[Book | None] = ContextVar("mellea_agent", default=None)
 """The book of the agent's run that the current code is part of."""
 
 
-def _asked(sent: Any) -> tuple[str, str]:
+def _name_model(sent: Any) -> tuple[str, str]:
     return sent.backend, sent.model

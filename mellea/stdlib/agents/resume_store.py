@@ -57,7 +57,7 @@ class ResumeStore:
             # A superseded successor comes from a resume that was repeated: continuing it would do everything twice.
             is_gone = "(state = ? AND status = 'used') OR (successor = ? AND status = 'superseded')"
             if connection.execute(f"SELECT 1 FROM claims WHERE {is_gone}", (state, state)).fetchone():
-                raise _resumed(state)
+                raise _make_resumed_error(state)
             # Resuming a successor proves that its predecessor's run continued, even if it was killed before it
             # recorded that.
             connection.execute("UPDATE claims SET status = 'used' WHERE successor = ?", (state,))
@@ -76,7 +76,7 @@ class ResumeStore:
             use = "UPDATE claims SET status = 'used' WHERE state = ? AND successor = ? AND status = 'claimed'"
             # `rowcount` checks within the same transaction; a separate check would leave a gap before the update.
             if connection.execute(use, (state, successor)).rowcount != 1:
-                raise _resumed(state)
+                raise _make_resumed_error(state)
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -87,7 +87,7 @@ class ResumeStore:
             self._database.close()  # a run needs it once
 
 
-def _resumed(state: str) -> UsageError:
+def _make_resumed_error(state: str) -> UsageError:
     return UsageError(
         f"the state {state!r} was resumed already, and the store lets each state be resumed once; continue from its "
         "successor: the new run.pending, or its checkpoint"

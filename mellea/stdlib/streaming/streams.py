@@ -30,8 +30,8 @@ from mellea.core.iterators import make_text_filter as filter_of_text
 from mellea.core.messages import Message
 from mellea.core.runtime import Record
 from mellea.core.runtime.portal import blocking, is_portal_thread
+from mellea.core.runtime.run_observer import hold_until_end
 from mellea.core.runtime.tasks import run_in_thread
-from mellea.core.runtime.told import hold_until_end
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import shorten

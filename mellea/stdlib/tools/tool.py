@@ -163,7 +163,7 @@ class Tool(Generic[P, R]):
 
     def _check_example(self, example: ToolExample) -> None:
         try:
-            self._checked(example.arguments)
+            self._check_values(example.arguments)
         except ToolError as error:
             raise UsageError(f"an example of the tool {self.name!r} is not a valid call: {error}") from None
 
@@ -209,7 +209,7 @@ class Tool(Generic[P, R]):
         """
         if self.runs == "outside":
             raise UsageError(f"the tool {self.name!r} runs outside this program, which can't call it")
-        values = self._checked(args)
+        values = self._check_values(args)
         if self.timeout is None:
             return await self._run(values, on_progress or _ignore)
         with anyio.move_on_after(self.timeout):
@@ -230,11 +230,11 @@ class Tool(Generic[P, R]):
         if self._approval is None:
             return bool(self.requires_approval)
         try:
-            values = self._checked(args)
+            values = self._check_values(args)
         except ToolError:
             return False
         try:
-            return bool(await self._approval.run(self._named(values)))
+            return bool(await self._approval.run(self._name_arguments(values)))
         except Exception:  # noqa: BLE001 - the user's function: undecided calls go to a person
             return True
 
@@ -242,7 +242,7 @@ class Tool(Generic[P, R]):
         from mellea.stdlib.tools.progress import run_generator  # lazy: plain text needs no tools
         from mellea.stdlib.tools.returned import ToolReturn  # lazy: plain text needs no tools
 
-        named = self._named(values) if self._contracts else {}
+        named = self._name_arguments(values) if self._contracts else {}
         for contract in self._contracts:
             if not contract.is_ensured:
                 await contract.hold(self.name, named)
@@ -261,14 +261,14 @@ class Tool(Generic[P, R]):
         Raises:
             ToolError: they don't fit; the message is written for the model.
         """
-        return self._checked(args)
+        return self._check_values(args)
 
-    def _checked(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _check_values(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
         if args is not None and not isinstance(args, Mapping):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
         return self._arguments.check(args or {})
 
-    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _name_arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return all arguments of a call by name, including defaults."""
         return {each.name: values.get(each.name, each.default) for each in self._parameters}
 

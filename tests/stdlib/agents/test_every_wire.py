@@ -13,7 +13,7 @@ import pytest
 from mellea.backends.anthropic.decode import Decoder as AnthropicDecoder
 from mellea.backends.gemini.decode import Decoder as GeminiDecoder
 from mellea.backends.http.backend import HttpBackend
-from mellea.backends.http.decoding import Decoder
+from mellea.backends.http.codec import Decoder
 from mellea.backends.openai import OpenAIBackend
 from mellea.backends.openai.chat.decode import Decoder as ChatDecoder
 from mellea.backends.openai.responses.decode import Decoder as ResponsesDecoder

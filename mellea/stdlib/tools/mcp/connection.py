@@ -261,12 +261,12 @@ class Connection:
     async def _request(self, what: str, work: Callable[[_Owner], Awaitable[T]]) -> T:
         owner = await self._open()
         try:
-            return await self._timed(what, owner, work)
+            return await self._try_in_time(what, owner, work)
         except _UnsentError:
             owner = await self._open()
-            return await self._timed(what, owner, work)
+            return await self._try_in_time(what, owner, work)
 
-    async def _timed(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
+    async def _try_in_time(self, what: str, owner: _Owner, work: Callable[[_Owner], Awaitable[T]]) -> T:
         with anyio.move_on_after(self._timeout):
             return await self._try(what, owner, work)
         raise ToolError(

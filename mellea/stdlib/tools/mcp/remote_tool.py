@@ -101,7 +101,7 @@ class McpTool(Tool[..., Any]):
             raise ToolError(f"the tool {self.name!r} takes its arguments by name")
         return self.call(kwargs)
 
-    def _checked(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _check_values(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
         """Check the arguments against the server's schema: what a person has edited, too, before anything is sent."""
         if args is not None and not isinstance(args, Mapping):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
@@ -119,7 +119,7 @@ class McpTool(Tool[..., Any]):
         return find_schema_problem(self._schema) is None
 
     async def _run(self, values: Mapping[str, Any], report: Report) -> Any:
-        named = self._named(values) if self._contracts else {}
+        named = self._name_arguments(values) if self._contracts else {}
         for contract in self._contracts:
             if not contract.is_ensured:
                 await contract.hold(self.name, named)
@@ -156,13 +156,13 @@ class McpTool(Tool[..., Any]):
     def with_contract(self, contract: Contract) -> McpTool:
         """Return this tool with one more condition, which comes before the others."""
         contract.check.fit([parameter.name for parameter in self._parameters])
-        return self._changed({"_contracts": (contract, *self._contracts)})
+        return self._copy_with({"_contracts": (contract, *self._contracts)})
 
     def rename(self, name: str) -> McpTool:
         """Return this tool under another name; requests to the server use its own."""
-        return self._changed({"name": name, "__name__": name})
+        return self._copy_with({"name": name, "__name__": name})
 
-    def _changed(self, attributes: Mapping[str, Any]) -> McpTool:
+    def _copy_with(self, attributes: Mapping[str, Any]) -> McpTool:
         twin: McpTool = object.__new__(type(self))
         twin.__dict__.update({**self.__dict__, **attributes})
         twin.__dict__.pop("spec", None)  # it contains the name

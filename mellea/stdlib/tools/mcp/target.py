@@ -147,7 +147,7 @@ class Target:
             program, *arguments = self.command
             parameters = StdioServerParameters(command=program, args=arguments, env=dict(self.env), cwd=self.cwd)
             with _error_stream() as errlog:
-                transport = _watched(stdio_client(parameters, errlog=errlog), on_end)
+                transport = _watch(stdio_client(parameters, errlog=errlog), on_end)
                 async with Client(transport, **settings) as client:
                     yield client
 
@@ -173,7 +173,7 @@ class Target:
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise ToolError(f"the MCP server {self.label!r} compressed its answer, which wasn't asked for")
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
-            response.stream = _bounded(response.stream, self.max_bytes, self.label)
+            response.stream = _limit_bytes(response.stream, self.max_bytes, self.label)
 
 
 def require_mcp() -> None:
@@ -190,7 +190,7 @@ def require_mcp() -> None:
         ) from None
 
 
-def _bounded(stream: Any, limit: int, label: str) -> Any:
+def _limit_bytes(stream: Any, limit: int, label: str) -> Any:
     import httpx2  # optional: it comes with the extra `mcp`
 
     class Bounded(httpx2.AsyncByteStream):
@@ -209,7 +209,7 @@ def _bounded(stream: Any, limit: int, label: str) -> Any:
 
 
 @asynccontextmanager
-async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[Any]:
+async def _watch(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[Any]:
     async with transport as (reading, writing):
         yield _Watched(reading, on_end), writing
 

@@ -1,4 +1,4 @@
-"""What a run knows of its spans: whom to tell of its end, and which functions' spans last as long as it does."""
+"""How a run ends its spans, and those of the functions that last as long as it does."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from mellea.core.held_span import SpanHold
     from mellea.core.observer import Span
 
-__all__ = ["Told", "hold_until_end"]
+__all__ = ["RunObserver", "hold_until_end"]
 
 R = TypeVar("R")
 
 
-class Told(ABC, Generic[R]):
-    """What observers are told of a run.
+class RunObserver(ABC, Generic[R]):
+    """Reports a run to the observers.
 
     Attributes:
         outer: the span of the run.
@@ -29,15 +29,15 @@ class Told(ABC, Generic[R]):
 
     @abstractmethod
     def end(self, run: R) -> None:
-        """Tell that it has ended; a second time does nothing."""
+        """Report that it has ended; a second time does nothing."""
 
     @abstractmethod
     def hold(self, hold: SpanHold) -> None:
-        """SpanHold the span of a function until that of the run has ended."""
+        """Hold the span of a function until that of the run has ended."""
 
 
-def hold_until_end(spans: Told[Any] | None, hold: SpanHold) -> None:
-    """SpanHold the span of a function until a run has ended; one that nobody is told of isn't waited for.
+def hold_until_end(spans: RunObserver[Any] | None, hold: SpanHold) -> None:
+    """Hold the span of a function until a run has ended; a run without observers isn't waited for.
 
     Args:
         spans: of the run.
