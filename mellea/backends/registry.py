@@ -187,7 +187,7 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
     """
     try:
         cls = entry.load()
-    except MelleaError:  # such as a missing extra, which says what to do
+    except MelleaError:  # such as the error for a missing extra, which says what to do
         raise
     except Exception as error:  # importing another package's code may raise anything
         raise ConfigurationError(
@@ -208,7 +208,7 @@ def _load_all_classes() -> dict[str, type[Backend]]:
     for entry in _load_entry_points():
         try:
             cls = _load_entry(entry)
-            if entry.name not in cls.services:  # those come with the class
+            if entry.name not in cls.services:  # built-in providers are named by their class
                 found.setdefault(entry.name, cls)
         except ConfigurationError as error:
             _log.debug("left out of the advice: %s", error)

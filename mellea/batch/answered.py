@@ -35,10 +35,10 @@ class Answered:
         while (place := (index := self._index).find(key)) is not None:
             found = await self._thread.fetch(place)
             if found is not None:
-                # Only the first bytes of the keys are in memory; the whole one decides.
+                # Only the first bytes of each key are in memory, so the whole key is compared here.
                 return found if found.key == key else None
-            # Somebody has answered it once more, and a compaction has dropped the older answer. One of those who find
-            # that reads the keys again.
+            # Another process has answered the row again, and a compaction has dropped the older answer. Whoever notices
+            # it first reads the keys again.
             async with self._turn:
                 if self._index is index:
                     self._index = await _read_index(self._thread, self._job)

@@ -73,7 +73,7 @@ class RowAttempts:
 
     async def ask(self, task: Task, work: Work) -> Any:
         """Ask for a row, again if that failed for a reason that may pass."""
-        # Batches have limits of their own, which the desk keeps.
+        # Batches have their own limits, which the desk applies.
         pace = None if self.desk is not None else self._find_pace(work.backend)
         while True:
             meter = Meter()
@@ -95,13 +95,13 @@ class RowAttempts:
 
     async def _ask_once(self, task: Task, work: Work, meter: Meter) -> Any:
         asked = None if self.desk is None else work.asked
-        # Alone the first row shows what a row takes; a batch of thousands would be sent before anything is known.
+        # The first row runs alone and shows what a row costs; a batch of thousands would be sent before that is known.
         if self.desk is None or asked is None or self._purse.knows_nothing:
             return await work.ask(meter)
         if self.desk.can_take(asked):
             try:
                 return await self.desk.ask(task.key, asked, meter)
-            except (LookupError, ParseError):  # no batch takes it; or its answer has to be corrected
+            except (LookupError, ParseError):  # no batch accepts it, or its answer has to be corrected
                 return await work.ask(meter)
         return await work.ask(meter)
 
@@ -122,14 +122,15 @@ class RowAttempts:
             self._places.note_refusal()
         if not isinstance(error, BackendError) or not error.is_retryable or task.attempts > self._retries:
             return None
-        # With a random part, so that rows that failed together don't come back together.
+        # With jitter, so that rows that failed together aren't retried together.
         pause = min(_FIRST_PAUSE * 2.0 ** (task.attempts - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
         asked = getattr(error, "retry_after", None)
         if asked is not None:
             if pace is not None:
-                # The others are held as well: the provider has refused the account, not this row.
+                # All rows are held: the provider has refused the account, not this row.
                 pace.hold(asked)
-            # A provider may say a day. The row fails after its retries, rather than hold up a whole map for that long.
+            # A provider may ask for a day. The row fails after its retries rather than hold up the whole map for that
+            # long.
             pause += min(asked, LONGEST_HOLD)
         _log.info("row %s failed, next attempt in %.1f s: %s", task.id, pause, error)
         return pause

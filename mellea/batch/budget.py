@@ -51,8 +51,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            # A loop rather than one check per field, so that a field added later is checked without anybody thinking
-            # of it.
+            # A loop rather than one check per field, so that a field added later is checked automatically.
             value = getattr(self, field.name)
             if value is None:
                 continue
@@ -111,7 +110,7 @@ class Purse:
         """
         if self._budget is None:
             return True
-        # Rows may ask different models, so a price is looked up when a backend is first seen, and only then.
+        # Rows may use different models, so a price is looked up once, when a backend is first seen.
         if backend is not None and id(backend) not in self._backends:
             self._budget.check_prices([backend])
             self._backends.add(id(backend))
@@ -122,7 +121,8 @@ class Purse:
                 return may
             waiter = create_waiter()
             self._waiters.append(waiter)
-            # A row that ends wakes this at once. The second is for `seconds`, which can run out while no row ends.
+            # A row that ends wakes this at once. The one-second wait is for `seconds`, which can run out while no row
+            # ends.
             await waiter.wait(1.0)
 
     def _may_enter(self) -> bool | None:
@@ -130,14 +130,14 @@ class Purse:
         budget = self._budget
         if budget is None:
             return True
-        # Sticky: once a row was refused, none is begun even if the mean falls again, so that the rows done are the
-        # first ones.
+        # Sticky: once a row has been refused, no more rows are started even if the mean falls again, so that the rows
+        # that get done are the first ones.
         if self.is_empty or (budget.seconds is not None and time.monotonic() - self._began >= budget.seconds):
             return False
         if budget.cost is None and budget.tokens is None:
             return True
-        # Nothing is known of a row's size yet. The first row runs alone; otherwise a whole batch could overshoot the
-        # limit.
+        # Nothing is known about a row's cost yet, so the first row runs alone; otherwise many rows together could
+        # exceed the limit.
         if not self._last and self._in_flight:
             return None
         count = max(len(self._last), 1)
@@ -146,8 +146,8 @@ class Purse:
                 continue
             if spent >= limit:
                 return False
-            # Those in flight could use up the rest. They may also take less, so this isn't a refusal: ask again when
-            # one has ended.
+            # The rows in flight could use up the rest. They may also take less, so this isn't a refusal: check again
+            # when one has ended.
             if spent + self._in_flight * sum(each[place] for each in self._last) / count >= limit:
                 return None
         return True
@@ -165,7 +165,7 @@ class Purse:
         """
         tokens = None if usage is None else usage.total_tokens
         self.tokens += tokens or 0
-        # Once one part is unknown the sum is too; counting it as 0 would let a map spend more than it was allowed.
+        # If one part is unknown, so is the sum; counting it as 0 would let a map spend more than it was allowed.
         self.cost = None if self.cost is None or cost is None else self.cost + cost
         budget = self._budget
         if budget is None:
@@ -177,7 +177,7 @@ class Purse:
             waiter.wake()
         self._waiters = []
         for name, limit, taken in (("cost", budget.cost, cost), ("tokens", budget.tokens, tokens)):
-            # A row that asked no model (its prompt failed) has no tokens either, and says nothing about the provider.
+            # A row that made no request (its prompt failed) has no tokens, which says nothing about the provider.
             if limit is not None and taken is None and has_asked:
                 raise ConfigurationError(
                     f"Budget({name}={limit!r}) can't be enforced: an answer's tokens, or their price, are unknown; "

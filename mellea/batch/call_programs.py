@@ -44,10 +44,10 @@ class _CallWork(Work):
         self.request, self.digest, self.backend = request, digest, verb.call.backend
 
     async def ask(self, meter: Meter) -> Any:
-        # The session counts this call as its own: closing the session cancels it, as it would any other.
+        # The call is registered with the session, so closing the session cancels it like any other.
         with self._session.registering():
             ledger = current_ledger.get()
-            # The row's own meter counts this call, and still hands everything on to a ledger around the map.
+            # The row's own meter counts this call, and passes everything on to a ledger around the map.
             token = current_ledger.set(meter if ledger is None else meter.around(ledger))
             try:
                 thunk, _ = self._verb.launch(SimpleContext(), self.request)
@@ -66,7 +66,7 @@ class _CallWork(Work):
             thunk = await _make_thunk(events, call)
             return self._program.get_value(thunk), thunk.record.so_far()
 
-        # Only then is the model's answer all there is to a row: a provider's batch can't run checks or tools in
+        # Only in this case does a row consist of a single answer: a provider's batch can't run checks or tools in
         # between.
         is_plain = not verb.requirements and call.loop is None and call.prefix is None
         return Asked(call.backend, self.request, finish_row, is_plain, call.component, self._session.id)
@@ -84,13 +84,13 @@ class _CallProgram(Program):
     def __init__(self, function: Any, version: str | None, name: str) -> None:
         super().__init__(function, version, name)
         self._digests = RequestDigests()
-        self._last: Verb | None = None  # whose requirements and strategy were looked at last
+        self._last: Verb | None = None  # whose requirements and strategy were examined last
         self._checks = b""
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
         session, verb = await self.prepare_verb(args, kwargs)
         call, request = await verb.call.render_alone()
-        # Its sets of tools have been loaded, and the request belongs to the call that has them.
+        # The sets of tools have been loaded, and the request belongs to the call that holds them.
         if call is not verb.call:
             verb = Verb(call, verb.strategy, verb.requirements, verb.strict, verb.release)
         # Hashing costs more than rendering a short prompt, so it is skipped where no journal asks for the key.
@@ -109,14 +109,14 @@ class _CallProgram(Program):
             and last.strategy is verb.strategy
             and last.strict is verb.strict
             and len(last.requirements) == len(verb.requirements)
-            # By identity, which costs nothing: rows of one map nearly always share these objects.
+            # Compared by identity, which costs nothing: rows of one map nearly always share these objects.
             and all(map(_is, last.requirements, verb.requirements))
             and last.call.loop is verb.call.loop
             and last.call.format is verb.call.format
         )
         if not is_same:
             self._last = verb
-            # A changed check must ask again: an old answer may not hold under it.
+            # After a check has changed, the row has to be requested again, because an old answer may fail it.
             self._checks = make_digest(
                 self.name,
                 self.version,
@@ -155,13 +155,13 @@ class PromptProgram(_CallProgram):
         super().__init__(function, version, name_function(function))
         self._is_text = is_text_function(function)
         names = inspect.signature(function).parameters
-        # With `**kwargs` any field fits, so the set of parameters stays unknown.
+        # With `**kwargs` any field fits, so the parameters aren't known.
         if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
             self.parameters = frozenset(names)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
         """Return what the row asks, and of which session."""
-        # Otherwise a column named like an option would silently change how the model is asked.
+        # Otherwise a column with the name of an option would silently change the request.
         if reserved := next((name for name in kwargs if name in RESERVED), None):
             raise UsageError(
                 f"a row has a field {reserved!r}, which would be an option of {self.name}(); rename it, or use "
@@ -240,8 +240,8 @@ class VerbProgram(_CallProgram):
 
     def dump(self, value: Any) -> str:
         """Return a value as JSON."""
-        # The events rather than the value: usage, finish reason and tool calls come back with it, and are parsed as
-        # usual.
+        # The events rather than the value, so that usage, finish reason and tool calls are restored too, and are parsed
+        # as usual.
         run = value.record
         form: dict[str, Any] = {"events": to_jsonable(run.events[: run.limit]), "seconds": run.time_to_first_token}
         if not value.success:
@@ -257,8 +257,7 @@ class VerbProgram(_CallProgram):
         if "failures" in form:
             unmet = tuple((Requirement(name), ValidationResult(False, reason)) for name, reason in form["failures"])
             attempt = Attempt(1, thunk.without_sampling(), None, unmet)
-            # One attempt that failed is all that is known: the attempts before the chosen one aren't kept in a
-            # journal.
+            # Only one failed attempt is known, because a journal doesn't store the attempts before the chosen one.
             thunk.record.sampling = SamplingResult(False, (attempt,), 0)
         return thunk
 

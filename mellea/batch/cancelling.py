@@ -84,7 +84,7 @@ cancel_batches = blocking(acancel_batches)
 
 
 def _open(path: str | os.PathLike[str]) -> Journal:
-    # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
+    # Opening a journal creates it, and a typo shouldn't leave an empty file behind.
     if not os.path.isfile(path):
         raise UsageError(f"there is no journal {os.fspath(path)!r}")
     return Journal(path)
@@ -101,7 +101,7 @@ async def _cancel(batch: NotedBatch, journal: Journal, backend: Backend | None, 
         if id is not None:
             state = (await drive(asked, codec.cancel(id))).state
     except NotFoundError:
-        pass  # it was over long ago, and the provider has forgotten it
+        pass  # it ended long ago, and the provider has forgotten it
     finally:
         if backend is None:
             await asked.aclose()
@@ -116,7 +116,7 @@ async def _find(
     status = status or next((each for each in like if each.id in ids), None)
     if status is None:
         return None, tuple(each.id for each in like)
-    # The next map fetches from it what was answered.
+    # The next map fetches the answers that it has.
     await anyio.to_thread.run_sync(journal.note_batch, batch.intent, "made", status.id)
     return status.id, ()
 

@@ -100,9 +100,9 @@ class _Batch:
     items: dict[str, _Item] = field(default_factory=dict)
     encoded: list[bytes] = field(default_factory=list)
     size: int = 0
-    at: float = 0.0  # when the last request came; of one that was made before, when that was
+    at: float = 0.0  # when the last request came, or, for a batch of an earlier run, when it was made
     total: int = 0
-    rows: dict[str, str] = field(default_factory=dict)  # the keys of all its rows by their names, if it was made before
+    rows: dict[str, str] = field(default_factory=dict)  # all its keys by name, if it comes from an earlier run
     outcomes: dict[str, BatchOutcome] | None = None
 
 
@@ -122,7 +122,8 @@ def _make_span(asked: Asked) -> Span | None:
 
 def _end_span(span: Span | None, error: BaseException | None = None) -> None:
     if span is not None:
-        # What can't be in a batch after all, or is left, was cancelled here; it has no effect if it hasn't begun.
+        # A request that can't be in a batch after all, or that nobody waits for, was cancelled here; this has no effect
+        # if its work hasn't begun.
         is_cancelled = isinstance(error, LookupError) or not isinstance(error, Exception | None)
         span.end(error, is_cancelled=is_cancelled)
 
@@ -158,7 +159,7 @@ class BatchDesk:
     def _expect(self, noted: NotedBatch) -> None:
         """Have the rows of a batch that is made, or was, wait for it when they come."""
         for name, key in noted.rows.items():
-            # The key tells which row it was, so a program that begins its rows in another order finds it, too.
+            # The key identifies the row, so it is also found by a program that starts its rows in another order.
             self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
@@ -178,7 +179,7 @@ class BatchDesk:
                 source = self._answer(key, asked.backend, asked.request)
             else:
                 send = partial(self._answer, key, span=span)
-                # As any other request does, it passes the hooks of the observers around the map.
+                # Like any other request, it passes the hooks of the observers around the map.
                 source = Hooks(span).pass_events(asked.backend, asked.request, send)
             events = [event async for event in source if not isinstance(event, KeepAlive)]
             value, generation = await asked.finish(events)
@@ -199,7 +200,7 @@ class BatchDesk:
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
         item = _Item(key.hex(), request, backend, backend.batches, create_waiter())
-        # In an earlier batch first: what is under way there is paid for.
+        # Look in earlier batches first: whatever is in progress there is already paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
         if span is not None:
@@ -222,7 +223,7 @@ class BatchDesk:
 
     def _join_earlier(self, item: _Item) -> bool:
         """Have a request wait for a batch of an earlier run, if it stands in one."""
-        # Taken out: if that batch fails, the row goes into a new one the next time.
+        # Removed: if that batch fails, the row goes into a new one next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.backend
         if noted is None or (noted.provider, noted.model) != (backend.name, backend.model_id):
@@ -232,10 +233,10 @@ class BatchDesk:
             batch = self._found[noted.intent] = _Batch(backend, item.codec, noted.intent, noted.provider_id)
             batch.at, batch.total, batch.rows = noted.at, len(noted.rows), noted.rows
             self._new.append(batch)
-        if name in batch.items:  # by a row that is the same
+        if name in batch.items:  # by an identical row
             return False
         batch.items[name] = item
-        # It was fetched before this row came.
+        # The batch was fetched before this row arrived.
         if batch.outcomes is not None:
             _resolve(batch, name)
         return True
@@ -244,12 +245,12 @@ class BatchDesk:
         """Add a request to the batch that takes requests; false if it can't stand in one."""
         backend = item.backend
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
-        # The name has the intent in it, by which `_is_ours` knows a batch again.
+        # The name contains the intent, by which `_is_ours` recognises a batch.
         name = f"{batch.intent}-{len(batch.items)}"
         encoded = backend.encode_for_batch(name, item.request)
         if encoded is None or len(encoded) > batch.codec.most_bytes:
             return False
-        # Two bytes for what stands between two items.
+        # Two bytes for the separator between two items.
         if len(batch.items) >= batch.codec.most_requests or batch.size + len(encoded) + 2 > batch.codec.most_bytes:
             self._close(batch)
             return self._add(item)
@@ -274,7 +275,7 @@ class BatchDesk:
         while True:
             for batch in list(self._open.values()):
                 quiet = time.monotonic() - batch.at
-                # If no more rows come there is no use in waiting for company.
+                # If no more rows come, there is no point in waiting to fill the batch.
                 if batch.items and quiet > (_QUIET_SECONDS if self._gets_more() else _TICK_SECONDS):
                     self._close(batch)
             while self._new:
@@ -288,7 +289,7 @@ class BatchDesk:
             is_answered: whether an earlier run has committed the answer with this key.
         """
         for intent, batch in self._fetched.items():
-            # A batch of an earlier run may have answers to rows that this run doesn't have; another one fetches them.
+            # A batch of an earlier run may have answers for rows that this run doesn't have; another run fetches them.
             left = batch.rows.keys() & (batch.outcomes or {}).keys()
             if all(is_answered(bytes.fromhex(batch.rows[name])) for name in left):
                 await self._note(intent, "done")
@@ -299,13 +300,13 @@ class BatchDesk:
             await (self._go_on(batch) if batch.intent in self._found else self._make(batch))
             if batch.id is not None:
                 await self._await_end(batch)
-        except NotFoundError as error:  # the server has no batches, or knows this one no more
+        except NotFoundError as error:  # the server has no batches, or no longer knows this one
             _log.warning("a batch can't be used, so its requests are made one by one: %s", error)
             for item in batch.items.values():
                 item.is_live = True
                 item.end()
         except (MelleaError, *_MALFORMED) as error:
-            # All who wait get it: a row without an outcome would wait for ever.
+            # Every waiting row gets the error; a row without an outcome would wait forever.
             for item in batch.items.values():
                 item.error = error if isinstance(error, MelleaError) else _make_malformed_error(batch, error)
                 item.end()
@@ -316,9 +317,9 @@ class BatchDesk:
             await self._claim(batch)
             if batch.items:
                 status = await self._create(batch)
-                # The encoded requests are let go; they may be hundreds of megabytes.
+                # The encoded requests are released; they may take hundreds of megabytes.
                 batch.id, batch.encoded = status.id, []
-                # Shielded, as a map that is left at this moment would have to look for the batch the next time.
+                # Shielded: if the map were left at this moment, the next run would have to search for the batch.
                 with anyio.CancelScope(shield=True):
                     await self._note(batch.intent, "made", status.id)
         finally:
@@ -331,7 +332,7 @@ class BatchDesk:
         """Note the intent. Rows that another process has in a batch meanwhile wait for that one."""
         rows = {name: item.key for name, item in batch.items.items()}
         backend, seen = batch.backend, self._seen
-        # Intent, batch, id, in this order: see the rules on top.
+        # Intent, batch, id, in this order: see the rules at the top.
         last, others = await self._call_journal(
             lambda journal: journal.note_intent(
                 self._job, batch.intent, backend.name, backend.model_id, rows, after=seen, maker=name_process()
@@ -354,12 +355,12 @@ class BatchDesk:
         backend, began = batch.backend, time.time()
         for attempt in range(_TRIES):
             try:
-                # Never tried again blindly: the first may have been made although its answer was lost.
+                # Never retried blindly: the first batch may have been created although its response was lost.
                 status: BatchStatus = await drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
                 return status
             except BackendError as error:
                 if not error.is_retryable or attempt + 1 == _TRIES:
-                    # Its rows are free again, for this run or the next.
+                    # Its rows are released, for this run or the next.
                     await self._note(batch.intent, "lost")
                     raise
                 await anyio.sleep(min(0.5 * 2**attempt, 10.0))
@@ -369,7 +370,7 @@ class BatchDesk:
 
     async def _go_on(self, batch: _Batch) -> None:
         """Find the batch of an earlier run, or of another process; if it was never made, its rows are claimed again."""
-        left_since: float | None = None  # when it was first seen that nobody makes it
+        left_since: float | None = None  # when it was first noticed that nobody is creating it
         while batch.id is None:
             noted: NotedBatch | None = await self._call_journal(lambda journal: journal.find_batch(batch.intent))
             if noted is None or noted.state == "lost":
@@ -387,7 +388,7 @@ class BatchDesk:
             else:
                 left_since = left_since or (noted.at if time.time() - noted.at > _LONGEST_MAKING else time.time())
                 if time.time() - left_since > _SETTLE_SECONDS:
-                    # Of several who wait one gives it up. All look once more, and claim their rows.
+                    # One of the waiting runs gives it up. Then all of them look again and claim their rows.
                     await self._call_journal(lambda journal: journal.lose_batch(batch.intent))
                     continue
             await anyio.sleep(_FIRST_LOOK)
@@ -399,7 +400,8 @@ class BatchDesk:
         found, like = await unnoted.find(known)
         pause = _FIRST_LOOK
         while like:
-            # Its rows wait as well: one of these may be ours, and a second one would be paid for, too.
+            # Its rows keep waiting: one of these batches may be ours, and a second batch would have to be paid for as
+            # well.
             _log.info("waiting until %d batches have ended, to see which of them is %s", len(like), batch.intent)
             await anyio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)

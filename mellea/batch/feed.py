@@ -72,14 +72,14 @@ class _ThreadFeed(Feed):
     async def take(self, most: int) -> list[Any]:
         if self._is_over:
             return []
-        # One call at a time: the next one begins when this has come back, so a plain generator is never entered
+        # One call at a time: the next one starts when this one has returned, so a sync generator is never entered
         # twice.
         found, self._is_over, self.error = await run_in_thread(self._pull, most)
         return found
 
     def _pull(self, most: int) -> tuple[list[Any], bool, BaseException | None]:
         if self._iterator is None:
-            # In the thread, not before: a generator function's setup, or a cursor's query, may block as well.
+            # In the thread, not before: creating a generator, or running a cursor's query, may block as well.
             self._iterator = iter(self._rows)
         return pull(self._iterator, most, _PULL_SECONDS)
 
@@ -92,7 +92,7 @@ class _AsyncFeed(Feed):
 
     async def take(self, most: int) -> list[Any]:
         try:
-            # One at a time: waiting for more would hold back a row that is there already.
+            # One at a time: waiting for more would hold back a row that has already arrived.
             return [await anext(self._iterator)]
         except StopAsyncIteration:
             return []
@@ -132,11 +132,11 @@ class PushFeed(Feed):
     def pump(self) -> None:
         """Take rows from the source, in the caller's thread."""
         if self._iterator is None:
-            # In the caller's thread, too, where the source was made.
+            # Also in the caller's thread, where the source was created.
             self._iterator = iter(self._source)
         began = time.monotonic()
         found, is_over, error = pull(self._iterator, self._wanted, _PULL_SECONDS)
-        # Per row: a source that gives many rows in a longer time isn't slow.
+        # Per row: a source that takes longer but returns many rows isn't slow.
         self._is_slow = time.monotonic() - began > _SLOW_SECONDS * max(len(found), 1)
         with self._lock:
             self._rows += found
@@ -144,7 +144,7 @@ class PushFeed(Feed):
             self._is_over, self.error = is_over, error
             taker = self._taker
         if taker is not None:
-            # Outside the lock, which the one that wakes takes at once.
+            # Outside the lock, because the woken thread takes the lock at once.
             taker.wake()
 
     async def take(self, most: int) -> list[Any]:
@@ -156,7 +156,8 @@ class PushFeed(Feed):
                     return found
                 if self._is_over:
                     return []
-                # Set under the same lock as the check of the rows: a pump in between would find no waiter to wake.
+                # Set under the same lock under which the rows are checked: otherwise a pump in between would find no
+                # waiter to wake.
                 self._wanted = most
                 taker = self._taker = create_waiter()
                 pusher = self.pusher
@@ -172,7 +173,7 @@ def pull(iterator: Iterator[Any], most: int, seconds: float) -> tuple[list[Any],
     try:
         while len(found) < max(most, 1):
             found.append(next(iterator))
-            # Checked after a row is there, so a slow source still gives one row for each call.
+            # Checked only once there is a row, so a slow source still yields one row per call.
             if time.monotonic() > until:
                 break
     except StopIteration:
@@ -196,5 +197,5 @@ def make_feed(rows: Iterable[Any] | AsyncIterable[Any], *, is_ready: bool, is_sy
         return _ReadyFeed(rows)
     if is_sync:
         return PushFeed(rows)
-    # An SQLite cursor belongs to its thread, which usually is the loop's.
+    # An SQLite cursor belongs to the thread that made it, which is usually the loop's.
     return _ReadyFeed(rows) if isinstance(rows, sqlite3.Cursor) else _ThreadFeed(rows)

@@ -119,7 +119,7 @@ def find_form(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return {"float": repr(value)}  # its text alone would be that of a string
+        return {"float": repr(value)}  # its text alone would look like a string
     if depth > _DEEPEST:
         raise UsageError(f"a {type(value).__name__} is nested too deep, or contains itself; give plain arguments")
     inner = functools.partial(find_form, depth=depth + 1)

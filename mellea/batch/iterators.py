@@ -56,7 +56,7 @@ class _Mapped(Displayed, Generic[T]):
         self._ready: deque[Row[T]] = deque()
         self._has_begun = self._is_over = False
         self._hold: SpanHold | None = None
-        # It must not wait, nor take a lock: whatever code runs may be the one that drops the iterator.
+        # It must not wait or take a lock, because the iterator may be dropped at any point in any code.
         self._dropped = weakref.finalize(self, _drop, runner, journal)
         self._dropped.atexit = False
         _open.add(self)
@@ -93,7 +93,7 @@ class _Mapped(Displayed, Generic[T]):
         if self._hold is not None:
             self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
-        # From here on nothing is left to stop, and the finalizer would only keep the runner alive.
+        # From here on there is nothing left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
         self._runner.progress.end()
 
@@ -126,7 +126,7 @@ class _Mapped(Displayed, Generic[T]):
             _log.warning("the program ends in the middle of a map: %s", how)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card  # lazy: only a frontend asks
+        from mellea.core.card import Card  # lazy: only a frontend needs it
 
         state = "done" if self._is_over else "running" if self._has_begun else "not begun"
         facts = [self._runner.name, f"{self.done:,} rows done", "" if self.cost is None else f"${self.cost:,.4f}"]
@@ -155,8 +155,8 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
             self._wait()
         except BaseException as error:
             self._note_interruption(error)
-            # The interrupt is raised once what is in flight was cancelled, so that no request outlives the program's
-            # answer to it.
+            # The interrupt is raised after the requests in flight have been cancelled, so that none of them outlives
+            # the program's reaction to it.
             self._wait_for_end()
             shorten(error)
             raise
@@ -178,26 +178,26 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         outbox, feed = self._runner.outbox, self._feed if isinstance(self._feed, PushFeed) else None
         while True:
             waiter = ThreadWaiter()
-            outbox.wait_with(waiter)  # before the look: what comes now wakes this one
+            outbox.wait_with(waiter)  # before the check: anything that arrives from now on wakes this waiter
             if feed is not None:
                 feed.pusher = waiter
             has_ended = outbox.has_ended
             is_idle = not self._take()
             if feed is not None and feed.wants(is_idle=is_idle):
-                # Rows are taken here, in the caller's thread, where generators and cursors were made.
+                # Rows are read here, in the caller's thread, where generators and cursors were created.
                 feed.pump()
                 if is_idle:
                     continue
             if not is_idle or has_ended:
                 return
-            # Rows that were handed out have made room for others.
+            # The rows that were yielded have made room for others.
             self._runner.post_room()
             waiter.wait(_LOOK_SECONDS)
-            # The loop may have ended with its thread, and would wake nobody.
+            # The loop may have ended together with its thread, and then it wakes nobody.
             self._check_alive()
 
     def _check_alive(self) -> None:
-        # After a fork the thread that works is in the parent alone.
+        # After a fork, the working thread exists only in the parent.
         if os.getpid() != self._process:
             raise StreamingError("a map can't be read in a forked child: its work goes on in the parent")
         loop = self._runner.loop
@@ -215,7 +215,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     def _wait_for_end(self) -> None:
         if not self._has_begun:
             return
-        # Bounded: a request that can't be cancelled must not hold up whoever leaves the loop.
+        # Bounded: a request that can't be cancelled must not hold up the code that leaves the loop.
         until = time.monotonic() + _CLOSE_SECONDS
         while (left := until - time.monotonic()) > 0:
             waiter = ThreadWaiter()
@@ -286,9 +286,9 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self._ready.clear()
 
     async def _wait_for_end(self) -> None:
-        # On another loop there is nothing to wait for: that one goes on by itself.
+        # On another loop there is nothing to wait for: that loop carries on by itself.
         if self._has_begun and self._runner.loop is not None and self._runner.loop.is_current():
-            # Shielded, because an `aclose` is often called during a cancellation.
+            # Shielded, because `aclose` is often called during a cancellation.
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await self._runner.wait_until_ended()
 

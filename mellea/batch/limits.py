@@ -91,11 +91,12 @@ class _Moments:
             now: the time.
         """
         earliest = now - _BURST_SECONDS
-        # What the last answers took more or less moves everybody's next moment, not only this process's.
+        # If the last answers took more or less than expected, the next slot moves for every process, not only for this
+        # one.
         if self.tokens is not None and settled:
             self.tokens_due += settled * 60.0 / (self.tokens * _SHARE)
-        # A moment far in the past would allow a burst of all that wasn't used since; half a second's worth is let
-        # through.
+        # A slot far in the past would allow a burst of everything unused since then, so at most half a second's worth
+        # is allowed.
         self.requests_due, self.tokens_due = max(self.requests_due, earliest), max(self.tokens_due, earliest)
         found = []
         for _ in range(count):
@@ -121,7 +122,7 @@ class Pace:
 
     def __init__(self, backend: Backend, limits: RateLimits, call_journal: CallJournal | None) -> None:
         server = backend.server
-        # Limits are those of one server: the same model name at two addresses has two of them.
+        # Limits belong to a server: the same model name at two addresses has two separate limits.
         place = "" if server is None else f"{server[0]}:{server[1]}"
         self._name = f"{backend.name}/{backend.model_id}@{place}"
         self._backend = backend
@@ -130,7 +131,7 @@ class Pace:
         self._moments = _Moments(requests=limits.requests, tokens=limits.tokens)
         self._taken: deque[float] = deque()
         self._turn = anyio.Lock()
-        self._tokens = 0.0  # that a request takes, the mean of the last ones
+        self._tokens = 0.0  # per request, averaged over the last ones
         self._answers = 0
         self._settled = 0.0
         self._seen: RateLimitState | None = None
@@ -144,25 +145,27 @@ class Pace:
 
     async def enter(self) -> float:
         """Wait until one more request may begin; returns the tokens that it is expected to take."""
-        # No lock and no journal on this path: most maps have no limit, and would pay for it at every row.
+        # No lock and no journal on this path: most maps have no limit, and each row would pay for it.
         if not self.is_limited:
             return self._tokens
         async with self._turn:  # in the order of the rows
             expected = self._tokens
             at = await self._find_next_moment()
-            # In short sleeps: a refusal that comes in meanwhile extends the hold, and the wall clock may be set.
+            # In short sleeps: a refusal that arrives in the meantime extends the pause, and the wall clock may be
+            # changed.
             while (wait := max(at, self._held) - time.time()) > 0:
                 await anyio.sleep(min(wait, 1.0))
         return expected
 
     async def _find_next_moment(self) -> float:
-        # Wall clock and not monotonic: processes share the moments by the journal, and their monotonic clocks differ.
+        # Wall-clock time, not monotonic: processes share the slots through the journal, and their monotonic clocks
+        # differ.
         now = time.time()
         while self._taken and now - self._taken[0] > _STALE_SECONDS:
             self._taken.popleft()
         if not self._taken:
-            # With only a limit on tokens the slice is cut by that; 600 a minute is one moment at a time, as nothing
-            # is known.
+            # Without a request limit, 600 a minute are assumed, which reserves one slot at a time; a token limit may
+            # lower that.
             rate = (self._moments.requests or 600.0) / 60.0
             if self._moments.tokens is not None and self._tokens:
                 rate = min(rate, self._moments.tokens / 60.0 / self._tokens)
@@ -181,7 +184,7 @@ class Pace:
             ).fetchone()
             shared = _Moments() if row is None else _Moments(*row)
             own = self._moments
-            # Limits given here win; else those that another process has already been told by the provider.
+            # Limits given here take precedence, then those that the provider has already reported to another process.
             shared.requests, shared.tokens = own.requests or shared.requests, own.tokens or shared.tokens
             shared.held_until = max(shared.held_until, self._held)
             found = shared.take(count, self._tokens, settled, time.time())
@@ -204,8 +207,8 @@ class Pace:
         if tokens is None:
             return
         self._answers += 1
-        # The mean of about the last 50 answers: it follows a map whose rows grow longer, and isn't thrown by one of
-        # them.
+        # The mean of about the last 50 answers: it follows a map whose rows get longer, and a single row hardly changes
+        # it.
         self._tokens += (tokens - self._tokens) / min(self._answers, 50)
         self._settled += tokens - expected
 
@@ -216,14 +219,14 @@ class Pace:
     def look(self) -> int:
         """Read the limits in the last headers; returns how many requests were refused since the last look."""
         state = self._backend.rate_limits
-        # The same object as at the last look: no headers have come since.
+        # The same object as last time: no headers have arrived since.
         if state is None or state is self._seen:
             return 0
         self._seen = state
         moments, given = self._moments, self._given
         moments.requests = given.requests or state.requests or moments.requests
         moments.tokens = given.tokens or state.tokens or moments.tokens
-        # The provider refills at its own rate; one request's worth of waiting is the least that can help.
+        # The provider refills at its own rate; waiting for one request's worth is the least that can help.
         if state.remaining_requests == 0 and moments.requests:
             self.hold(60.0 / moments.requests)
         # `refusals` is a running count of the backend, which other maps may share.

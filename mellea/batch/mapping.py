@@ -77,7 +77,7 @@ def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRo
 def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool) -> tuple[Any, Any, str | None]:
     program = as_program(function, arguments.get("version"))
     settings = check_arguments(arguments)
-    # Without a journal nothing is looked up, so a function that can't be told from another version may be mapped.
+    # Without a journal nothing is looked up, so a function whose versions can't be distinguished may be mapped too.
     if settings.journal is not None:
         program.check()
     source, total, is_ready = open_rows(rows)

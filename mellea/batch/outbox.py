@@ -29,7 +29,7 @@ class Outbox:
         self._is_ordered = is_ordered
         self._lock = threading.Lock()
         self._ready: deque[Row[Any]] = deque()
-        self._held: dict[int, Row[Any]] = {}  # those before which one is missing
+        self._held: dict[int, Row[Any]] = {}  # rows that wait for an earlier one
         self._next = 0
         self._waiter: Waiter | ThreadWaiter | None = None
         self.taken = 0
@@ -43,13 +43,14 @@ class Outbox:
                 self._ready.extend(rows)
             else:
                 held = self._held
-                # Held until the row before it is done; `_room` of the runner bounds how many that can be.
+                # Held until the row before it is done; `_room` of the runner limits how many can be held.
                 for row in rows:
                     held[row.index] = row
                 while self._next in held:
                     self._ready.append(held.pop(self._next))
                     self._next += 1
-            # Nothing to take yet: waking the reader for a row that waits for another would only cost a switch.
+            # Nothing can be read yet: waking the reader for a row that waits for an earlier one would only cost a task
+            # switch.
             waiter = self._waiter if self._ready else None
         if waiter is not None:
             waiter.wake()
@@ -57,7 +58,7 @@ class Outbox:
     def end(self, error: BaseException | None) -> None:
         """Let the reader have what is there, and then its end, or an error."""
         with self._lock:
-            # The rest in its order, with gaps: rows that were begun and not finished are missing at a failure.
+            # The rest in order, with gaps: after a failure, rows that were started but not finished are missing.
             self._ready.extend(self._held[index] for index in sorted(self._held))
             self._held = {}
             self.error, self.has_ended = error, True
@@ -71,7 +72,7 @@ class Outbox:
 
     def take(self) -> list[Row[Any]]:
         """Take all rows that are ready."""
-        # Without the lock: the reader asks after each row, and a deque's truth value is read in one step.
+        # Without the lock: the reader checks this after each row, and a deque's truth value is read atomically.
         if not self._ready:
             return []
         with self._lock:

@@ -34,10 +34,10 @@ def gather_parts(folder: str | os.PathLike[str]) -> None:
     whole = place / _WHOLE
     since = whole.stat().st_mtime_ns if whole.exists() else -1
     parts = sorted(place.glob("part-*.db"))
-    # A killed worker leaves its last answers in the log beside the file.
+    # A killed worker leaves its last answers in the write-ahead log beside the file.
     if not any(file.stat().st_mtime_ns >= since for file in place.glob("part-*.db*")):
         return
-    # Made beside it and put into its place at once: somebody may be reading the one that is there.
+    # Written beside it and moved into place atomically: another process may be reading the existing file.
     fresh = place / f"all-{uuid.uuid4().hex}.new"
     fresh.touch(mode=0o600)
     began = fresh.stat().st_mtime_ns
@@ -46,14 +46,15 @@ def gather_parts(folder: str | os.PathLike[str]) -> None:
     journal = Journal(fresh)
     journal.merge(*parts, only_new=True)
     journal.close()
-    # Workers whose driver was killed may commit for some seconds more: what comes from now on is looked for next time.
+    # Workers whose driver was killed may keep committing for a few seconds; their later answers are picked up next
+    # time.
     os.utime(fresh, ns=(began, began))
     os.replace(fresh, whole)
 
 
 def open_part(folder: str | os.PathLike[str], ids: Iterable[str]) -> Journal:
     """Return the journal of the part with these rows, in which the answers of `all.db` are found, too."""
-    # The same rows give the same file, so a task that is run again finds what its first try has committed.
+    # The same rows lead to the same file, so a task that is run again finds what its first run has committed.
     text = "\0".join(sorted(ids))
     name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     whole = Path(folder) / _WHOLE

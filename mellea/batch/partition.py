@@ -88,7 +88,7 @@ class Partition:
             StateError: the journal can't be used.
             AuthError: the provider rejects the key, which concerns every row.
         """
-        # The whole part has to be there first: the file's name is a digest of all its ids.
+        # The whole part has to be read first, because the file's name is a digest of all its ids.
         part = list(rows)
         mapped: Any = map_rows(
             _import_function(self.function) if isinstance(self.function, str) else self.function,
@@ -121,7 +121,7 @@ class Partition:
             return self.function
         program = as_program(self.function, self.version)
         if self.journal is not None:
-            # Here, since only this machine is sure to have the source of a function that is sent.
+            # Here, since only this machine is certain to have the source of a function that is sent.
             program.check()
         owner = getattr(self.function, "__self__", None)
         has_session = isinstance(owner, MelleaSession) or bool(program.backends())
@@ -130,7 +130,7 @@ class Partition:
         if (place := _find_name(self.function)) is not None:
             return place
         if not has_session:
-            return self.function  # it gets that of the worker
+            return self.function  # it gets the worker's
         raise UsageError(
             f"workers can't be sent {program.name}(), since sessions stay in their process; put it into a module that "
             "the workers have, and give its name, such as 'package.module:name'"
@@ -196,7 +196,7 @@ def _find_name(function: Any) -> str | None:
 
 def _import_function(place: str) -> Any:
     module, _, name = place.partition(":")
-    # Imported here and not in the driver: only the worker is sure to have the package, and its sessions can't be
+    # Imported here and not in the driver: only the worker is certain to have the package, and its sessions can't be
     # pickled.
     try:
         return operator.attrgetter(name)(importlib.import_module(module))

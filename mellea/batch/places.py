@@ -76,7 +76,7 @@ class Places:
             self._is_steep = self._is_steep and is_better
             step = self.limit if self._is_steep else max(1, self.limit // 16)
             self.limit = min(self.limit + step, self.most)
-        # What was best is forgotten slowly, since the model's side changes.
+        # The best rate is forgotten slowly, since conditions at the provider change.
         self._rate = max(rate, _FORGETS * self._rate)
         self._latency = min(latency, self._latency / _FORGETS) if self._latency else latency
         self._begin_look(now)

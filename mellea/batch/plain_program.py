@@ -136,7 +136,7 @@ class PlainProgram(Program):
             from pydantic import TypeAdapter  # lazy: only functions with a type need it
 
             self._format = TypeAdapter(self._type)
-        if "\\ud" in text:  # half a character, which pydantic refuses in JSON
+        if "\\ud" in text:  # a lone surrogate, which pydantic refuses in JSON
             text = json.dumps(replace_surrogates_in(json.loads(text)))
         return self._format.validate_json(text)
 

@@ -135,13 +135,13 @@ def dump_typed(value: Any) -> str:
     from pydantic_core import to_json  # lazy: text needs none of it
 
     try:
-        # As text, since pydantic reads bytes so, if a model isn't configured otherwise.
+        # As text, because that is how pydantic reads bytes unless a model is configured otherwise.
         return to_json(value, inf_nan_mode="strings", bytes_mode="utf8").decode()
-    except ValueError:  # halves of characters, bytes that aren't text, and what has no JSON form
+    except ValueError:  # lone surrogates, bytes that aren't text, and values without a JSON form
         try:
             to_json(value, inf_nan_mode="strings", bytes_mode="hex")
         except ValueError:
-            return json.dumps(json_value(value))  # halves as escapes, which can be written
+            return json.dumps(json_value(value))  # surrogates as escapes, which can be written
     raise UsageError(
         f"a {type(value).__name__} holds bytes that aren't text in UTF-8, which a journal can't restore; return them "
         "as text, such as base64.b64encode(…).decode()"

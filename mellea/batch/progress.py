@@ -36,13 +36,13 @@ class MapProgress:
         self.done += len(rows)
         self.failed += sum(row.error is not None for row in rows)
         self.cached += sum(row.cached for row in rows)
-        # Drawing costs more than counting.
+        # Drawing costs more than counting, so it is rate-limited.
         if self._line.is_due():
             self._line.draw(self.line(purse, time.monotonic() - self._began))
 
     def line(self, purse: Purse, seconds: float) -> str:
         """Return the line."""
-        # Rows from the journal come at once, and would make the estimate of the time that is left far too short.
+        # Rows from the journal arrive at once, and would make the estimate of the remaining time far too short.
         asked = self.done - self.cached
         rate = asked / seconds if seconds > 0 else 0.0
         parts = [f"{self.done:,}" + (f" of {self._total:,} rows" if self._total is not None else " rows")]

@@ -57,7 +57,7 @@ def find_id(row: Any, index: int, id: RowId) -> str:
         found = row[id]
     else:
         found = getattr(row, id, None)
-    # 0 and False are ids like others; only nothing and an empty text can't tell rows apart.
+    # 0 and False are valid ids; only `None` and an empty string can't distinguish rows.
     if found is None or found == "":
         raise UsageError(f"row {index} has no id: {id!r} gives {found!r}")
     return str(found)
@@ -71,7 +71,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def digest_row(row: Any) -> bytes | None:
     """Return a digest of a row alone, without what is done with it; `None` if it holds something without a form."""
-    # Nearly all rows are a text, or a few plain values by name, whose `repr` is the same everywhere and costs little.
+    # Nearly all rows are a string, or a few plain values by name, whose `repr` is the same everywhere and cheap.
     if type(row) is str or (type(row) is dict and _PLAIN.issuperset(map(type, row.values()))):
         written = repr(row).encode("ascii", "backslashreplace")
         return hashlib.sha256(written).digest()[:_DIGEST_BYTES]

@@ -70,15 +70,15 @@ def _open_table(rows: Any) -> tuple[Iterable[Any], int | None] | None:
 
 def _open_file(path: Path) -> Iterator[Any]:
     kind = path.suffix.lower()
-    if kind in _FORMS and not path.is_fifo():  # what a pipe gives can be read once
+    if kind in _FORMS and not path.is_fifo():  # a pipe can only be read once
         try:
             with path.open("rb"):
-                pass  # one that isn't there is told now
+                pass  # a missing file is reported now
         except OSError as error:
             raise UsageError(f"the rows of {str(path)!r} can't be read: {error.strerror or error}") from error
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if kind == ".parquet":
-        with _explaining(path):  # what isn't Parquet is told now
+        with _explaining(path):  # a file that isn't Parquet is reported now
             rows = _read_parquet(path)
         return _read(rows, path)
     if kind not in readers:
@@ -95,7 +95,7 @@ def _read(rows: Iterator[Any], path: Path) -> Iterator[Any]:
 def _explaining(path: Path) -> Iterator[None]:
     try:
         yield
-    # Bytes that aren't text in UTF-8, or not what the reader of the form takes; a disk, or a file that was cut.
+    # Bytes that aren't UTF-8, input that the format's reader rejects, a disk error, or a truncated file.
     except (ValueError, csv.Error, OSError) as error:
         raise UsageError(f"the rows of {str(path)!r} can't be read: {error}") from error
 
@@ -103,7 +103,7 @@ def _explaining(path: Path) -> Iterator[None]:
 def _read_csv(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-        # Strict, as a quote that isn't closed would make one field of all that follows it.
+        # Strict, because an unclosed quote would turn everything after it into one field.
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         names = list(reader.fieldnames or ())
         if twice := next((name for name in names if names.count(name) > 1), None):
@@ -115,7 +115,7 @@ def _read_csv(path: Path) -> Iterator[dict[str, str]]:
             )
         for row in reader:
             if None in row or None in row.values():
-                # A record may take several lines; this is its last one.
+                # A record may span several lines; this is the last one.
                 raise UsageError(
                     f"line {reader.line_num} of {str(path)!r} has more or fewer fields than the first line has names"
                 )

@@ -177,7 +177,7 @@ class ToolCall(Bound):
         """The arguments by name; Mellea 0.8's name for `tool_args`."""
         return self.tool_args
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, TOOL_CALL_WAYS)

@@ -400,7 +400,7 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def _load_free(data: Any, path: str) -> Any:
     match data:
-        # Exactly one key: with more of them it would depend on the order of these lines what is read.
+        # Exactly one key: with more, the result would depend on the order of these lines.
         case {"json": value, **rest} if not rest:
             return value
         case {"block": block, **rest} if not rest:
@@ -439,7 +439,7 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
     try:
         try:
             text = write(value)
-        except ValueError:  # pydantic's own error is one; it refuses halves of characters, too
+        except ValueError:  # pydantic's own error is one; it also rejects lone surrogates
             text = write(replace_surrogates_in(value))
         return json.loads(text)
     except (ValueError, RecursionError) as error:

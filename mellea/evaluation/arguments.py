@@ -1,6 +1,6 @@
 """The arguments of `evaluate` and `aevaluate`, declared once."""
 
-# The annotations are objects here, not texts: signatures and docstrings are made from them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 from collections.abc import Iterable
 from typing import Annotated, Any

@@ -195,7 +195,7 @@ class _Progress:
         """Send progress until the tool has ended."""
         while (values := await self.queue.take()) is not None:
             *_, last = values
-            if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers say it
+            if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers do
                 await self._send(last["progress"], last.get("total"), last.get("message"))
             else:
                 message = "".join(map(_describe_progress, values))

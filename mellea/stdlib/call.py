@@ -511,7 +511,7 @@ class Answering:
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
-    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets are here only while a call is checked
+    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # only has sets while a call is checked
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
 
 
@@ -578,7 +578,7 @@ def _records(parts: Iterable[Any]) -> list[Record]:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text doesn't need it
 
     return make_output_format(format)
 

@@ -211,7 +211,8 @@ def prepare(
     if chosen is None:
         return Verb(call, None, (), strict, None)
     check_watchable(checks, call.format)
-    # The strategy may use another model; what that can't do is an error now, not after the first attempts.
+    # The strategy may use another model; anything that this model doesn't support is an error now, not after the first
+    # attempts.
     for other in getattr(chosen, "backends", ()):
         call.vary(backend=other)
     if release is not None:
@@ -512,7 +513,7 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     if not arguments:
         return Instruction(description)
     parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
-    # They belong to the instruction, which checks them; left in, they would be checked twice.
+    # They belong to the instruction, which checks them; otherwise they would be checked twice.
     requirements = arguments.pop("requirements", None)
     return Instruction(description, as_requirements(requirements), **parts)
 

@@ -10,7 +10,7 @@ Rules:
   `Parameters`, with those of other parameters that several verbs have.
 """
 
-# The annotations are objects here, not texts: signatures and docstrings are made of them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 import functools
 import inspect
@@ -307,7 +307,8 @@ def _read_declaration(arguments: type) -> tuple[list[inspect.Parameter], dict[st
 
 
 def _make_parameter(name: str, declared: Any) -> inspect.Parameter:
-    # The dicts are `total=False`: a default is what the verb does without the key, told here for signatures alone.
+    # The dicts are `total=False`: a default describes what the verb does without the key, and is only used in
+    # signatures.
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
     shown = _AsWritten(_write(declared.__origin__))
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
@@ -335,7 +336,7 @@ def _write(annotation: Any) -> str:
     for alias, name in _ALIASES:
         if annotation is alias or annotation == alias:
             return name
-    if isinstance(annotation, ForwardRef):  # of what is loaded lazily
+    if isinstance(annotation, ForwardRef):  # of classes that are loaded lazily
         return annotation.__forward_arg__
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind is Literal:

@@ -105,7 +105,7 @@ def _make_span(data: Mapping[str, Any], ids: _Ids) -> ReadableSpan:
     if data["kind"] == "check":
         data["name"] = "check"  # the record has the requirement's words
     if "output_tokens" not in data and not data.get("cost"):
-        data.pop("cost", None)  # a request that was refused, which a run's sum needs
+        data.pop("cost", None)  # a rejected request, which a run's total needs
     is_lost = data["status"] == "lost"
     error = "lost" if is_lost else data.get("error_type")
     begin, end = round(data["started"] * 1e9), round((data["started"] + data.get("seconds", 0)) * 1e9)

@@ -57,7 +57,7 @@ def map(
         raise MissingExtraError("Ray isn't installed; pip install 'mellea[ray]'") from None
     is_dataset = hasattr(rows, "map_batches")
     if not is_dataset:
-        # As bytes: a column would change them, a tuple into a list.
+        # As bytes, because a column would change the rows: a tuple would become a list.
         rows = [{"row": cloudpickle.dumps(row)} for row in list_rows(rows)]
         rows = data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // batch_size)))
     task = _Task(partition, is_dataset)
@@ -69,7 +69,7 @@ class _Task:
 
     def __init__(self, partition: Partition, is_dataset: bool) -> None:
         self._partition, self._is_dataset = partition, is_dataset
-        self.__name__ = "mellea.map"  # what Ray shows
+        self.__name__ = "mellea.map"  # the name that Ray shows
 
     def __call__(self, table: Any) -> Iterator[Any]:
         import pyarrow  # lazy: Ray brings it

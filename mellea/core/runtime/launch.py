@@ -278,7 +278,7 @@ running = Register()
 
 def cancel_all() -> None:
     """Cancel what still runs at the interpreter's exit."""
-    # A run that its readers have left on purpose isn't worth a warning.
+    # A run that its readers left on purpose isn't worth a warning.
     if missed := [run for run in running.list_unfinished() if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     running.cancel()

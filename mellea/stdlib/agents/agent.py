@@ -134,7 +134,7 @@ class Agent(Generic[T]):
         self.name = name or "agent"
         self.limits = limits or Limits()
         self._memory = memory
-        find_secret(secret)  # reports a wrong one now
+        find_secret(secret)  # reports a wrong value now
         self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
@@ -372,7 +372,7 @@ class Agent(Generic[T]):
 
     def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
         release = arguments.get("release")
-        # An error now, not at the stream's first read, which may be far away.
+        # Raised now, not at the stream's first read, which may come much later.
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
@@ -421,7 +421,7 @@ class Agent(Generic[T]):
         if not isinstance(memory, Memory):
             raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
         own = self.loop.prepare_step
-        # The memory first: the program's own `prepare_step` then sees the notes, and can change them.
+        # The memory first, so that the program's own `prepare_step` sees the notes and can change them.
         prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
         return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
 
@@ -494,7 +494,7 @@ def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
 def _output_format(output: Any) -> Any:
     if output is str or output is None:
         return None
-    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text doesn't need it
 
     # A wrong output type is reported when the agent is created, not in its first run.
     return make_output_format(output)

@@ -1,6 +1,6 @@
 """The arguments of an agent's verbs, declared once."""
 
-# The annotations are objects here, not texts: signatures and docstrings are made of them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 import os
 from typing import Annotated, Literal

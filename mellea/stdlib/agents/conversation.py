@@ -178,10 +178,10 @@ class AgentConversation(Generic[T]):
     def _prepare(
         self, agent: Speaker[T], prompt: Any, arguments: AgentArguments, *, corrects: bool = False
     ) -> AgentWork:
-        # Two turns at once would each end with a conversation that lacks the other.
+        # Two concurrent turns would each end with a conversation that lacks the other.
         if self._work is not None and self._work.is_running:
             raise UsageError("the agent is still answering the message before; wait for that, or close its stream")
-        # Providers refuse a conversation with calls that have no results.
+        # Providers reject a conversation with calls that have no results.
         earlier = repair_history(self.messages)
         if self._choose is not None and earlier and earlier[0].role == "system":
             # The next agent brings its own instructions, and two system prompts would contradict each other.
@@ -195,7 +195,7 @@ class AgentConversation(Generic[T]):
     def _take(self, messages: tuple[Message, ...]) -> None:
         self.messages = messages
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:

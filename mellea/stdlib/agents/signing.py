@@ -54,7 +54,7 @@ class Signer:
         """
         if self._secret is None:
             raise UsageError("a state is signed with a secret, and there is none; set secret= or MELLEA_SECRET")
-        known, self._digests = self._digests, {}  # those of finished sub-agents aren't kept
+        known, self._digests = self._digests, {}  # digests of finished sub-agents aren't kept
         value = dump_pending(pending, lambda messages, path: self._digest(messages, path, known))
         body = _write_canonical({"format": FORMAT, "version": VERSION, "value": value})
         return f"{_ALGORITHM}:{hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"

@@ -129,7 +129,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 def render_result(result: Any) -> Any:
     """Return a tool's result as prompt text; components render by their own template."""
-    # Plain values take the fast path, pydantic's serialiser, which handles dates and sets, too.
+    # Plain values take the fast path, pydantic's serialiser, which also handles dates and sets.
     has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
     return to_text(result) if has_components else serialise_result(result)
 

@@ -257,8 +257,8 @@ class ChatContext(Context):
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
-                # Pins were left out of what was compacted, and are before it; nothing behind this node is seen any
-                # more.
+                # Pins aren't part of the compacted turns and come before them; no call sees anything older than this
+                # node.
                 yield from ((turn, True) for turn in reversed(node._pins))
                 return
             if node._turn is not None:

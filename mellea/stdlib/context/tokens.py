@@ -53,7 +53,7 @@ class TokenCounter:
             return self._count(turn)
         known = self._known.get(output)
         if known is None:
-            # Weakly keyed by the output: counts live as long as their turns, and a token counter may be slow.
+            # Keyed weakly by the output, so counts live as long as their turns; a token counter may be slow.
             known = self._known[output] = self._count(turn)
         return known
 

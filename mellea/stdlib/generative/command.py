@@ -93,7 +93,7 @@ def _check_annotation(function: Callable[..., Any], annotation: ReturnType) -> N
     """Reject `-> int` without `output=int`: the result would be a text anyway."""
     try:
         kind = annotation()
-    except UsageError:  # it is None, or has a name that isn't known yet
+    except UsageError:  # the annotation is None, or has a name that isn't known yet
         return
     if kind not in (str, Any):
         shown = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)

@@ -170,7 +170,7 @@ class BodyWording(DocstringWording):
         """
         bound = self._check_fields(bound)
         text = await find_outcome(functools.partial(self._function, *bound.args, **bound.kwargs))
-        # A body with only a docstring: the prompt is then that of a generative function.
+        # A body with only a docstring: the prompt is the same as for a generative function.
         if text is None:
             return self.prompt_now(bound)
         if not isinstance(text, (str, CBlock, ModelOutputThunk)):

@@ -73,7 +73,7 @@ def _count(unit: Unit, text: str) -> int:
     if unit == "words":
         return len(text.split())
     if unit == "characters":
-        # As a stream counts: white space at the end may be dropped from an answer.
+        # Counted as in a stream: trailing white space may be dropped from an answer.
         return len(text.rstrip())
     chunker = make_text_chunker(_SCOPES[unit])
     return len([*chunker.feed(text), *chunker.close()])

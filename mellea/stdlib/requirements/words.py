@@ -34,7 +34,7 @@ def contains(
     Raises:
         UsageError: no word is given, or one is empty or not a string.
     """
-    # Compiled when the requirement is made, so that a bad word is an error there.
+    # Compiled when the requirement is created, so that a bad word is reported there.
     patterns = _compile_patterns("contains", words, case_sensitive)
 
     def validate(text: str) -> ValidationResult:

@@ -516,7 +516,7 @@ class SessionVerbs(SingleResultVerbs):
                 "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "
                 "it out"
             )
-        # What `chat` takes; a stream is one verb for both.
+        # The input of `chat`; a stream is one verb for both.
         if isinstance(content, (Message, Mapping, list, tuple)):
             component: Any = _make_conversation(name, content, arguments)
         else:
@@ -529,7 +529,7 @@ class SessionVerbs(SingleResultVerbs):
             is_stream=True,
             release=None if release == "step" else release,
         )
-        # Checked now, launched when the reading begins: a stream that nobody reads costs nothing.
+        # Checked now, launched when reading begins: a stream that nobody reads costs nothing.
         return lambda: self.launch(prepared), live, release == "step"
 
 

@@ -81,7 +81,7 @@ def launch_sampled(
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
     """
-    # A list of messages is the whole request, also for an attempt that renders it again.
+    # A list of messages is the whole request, even for an attempt that renders it again.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
     if not requirements and release is None and getattr(strategy, "begins_plainly", False):
         correction = _Correcting(call, known, strategy, strict)
@@ -162,7 +162,7 @@ async def _run_strategy(strategy: SamplingStrategy, drawing: _Drawing) -> object
     except MelleaError:
         raise
     except Exception as error:
-        if not getattr(error, "__notes__", ()):  # as errors of validators have, which say more
+        if not getattr(error, "__notes__", ()):  # errors of validators already have a note, which says more
             add_note(error, f"raised by sample() of {strategy!r}")
         raise
 
@@ -266,7 +266,7 @@ class _Drawing:
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
         call = self.call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
-        seed = call.options.get(ModelOption.SEED)  # in that backend's form; another may support none
+        seed = call.options.get(ModelOption.SEED)  # in the format of that backend; another may support none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
         return call.vary(model_options={ModelOption.SEED: seed + number - 1})
@@ -309,7 +309,7 @@ class _Attempting:
             self._text_of = make_text_filter(thunk.record)
             try:
                 failure = await self._follow(thunk)
-            except UnsupportedError as late:  # some backends only know then
+            except UnsupportedError as late:  # some backends only know it then
                 raise self._drawing.make_dead_end_error(self._committed, late) if self._committed else late from None
             output, error = _read_outcome(thunk)
             if failure is not None:
@@ -406,7 +406,8 @@ class _Attempting:
                 await self._watch.settle(_QUICK_SECONDS)
 
     def _note(self, passed: list[Chunk], is_end: bool) -> None:
-        # The end of the text is released with the accepted attempt: faults of the whole can still be corrected there.
+        # The end of the text is released with the accepted attempt, so that problems of the whole text can still be
+        # corrected there.
         commits = self._release is not None and not is_end
         if commits:
             self._drawing._committed += passed

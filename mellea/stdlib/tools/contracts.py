@@ -160,7 +160,7 @@ def _text(message: Any, name: str) -> str:
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function).parameters.values())
-    except ValueError:  # such as `bool`, which only takes the result
+    except ValueError:  # such as `bool`, which takes only the result
         return [inspect.Parameter("result", inspect.Parameter.POSITIONAL_ONLY)]
 
 

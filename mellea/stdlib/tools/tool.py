@@ -373,7 +373,7 @@ def tool(
     Raises:
         UsageError: a model can't call the function.
     """
-    # The function's annotations may use names that are local to its definition; the frame between is the entrance.
+    # The function's annotations may use names that are local to its definition; the frame in between is the entrance's.
     names = sys._getframe(2).f_locals
 
     def make(function: Any) -> Tool[Any, Any]:

@@ -227,7 +227,7 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
-        # Again: the function may have added plain functions, or a set.
+        # Prepared again: the function may have added plain functions or a set.
         tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
@@ -242,7 +242,7 @@ class ToolLoop:
         An invalid last answer is corrected once, in the same step.
         """
         if progress.is_resumed:
-            # An earlier run has paid for the answer. Its text is emitted again, since this run's readers
+            # An earlier run has already paid for the answer. Its text is emitted again, since this run's readers
             # haven't seen it.
             answer = progress.last_answer()
             if progress.is_done and answer.text:

@@ -371,7 +371,7 @@ def _can_be_seen(char: str) -> bool:
         "Cf",
         "Co",
         "Cn",
-    )  # these two join letters
+    )  # these two characters join letters
 
 
 def _to_json(note: Note) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Target:
         import httpx2  # optional: it comes with the extra `mcp`
         from mcp.client.streamable_http import streamable_http_client
 
-        # Decompression would need a limit, too, so servers are asked not to compress.
+        # Decompression would need a limit as well, so servers are asked not to compress.
         client = httpx2.AsyncClient(
             headers={**self.headers, "Accept-Encoding": "identity"},
             auth=self.auth,
