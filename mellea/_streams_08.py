@@ -159,7 +159,7 @@ class _Checked:
         else:
             outcome = await _ask_our_own(self.worker, chunk)
         if not isinstance(outcome, PartialValidationResult):
-            raise UsageError(f"a requirement says of a chunk what a PartialValidationResult is, not {outcome!r}")
+            raise UsageError(f"stream_validate returns a PartialValidationResult for a chunk, not {outcome!r}")
         self.said[chunk.number] = outcome
         # `None` in our own requirements would hold the text back until a requirement is sure.
         return ValidationResult(outcome.success != "fail", outcome.reason)

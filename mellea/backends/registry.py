@@ -191,8 +191,8 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
         raise
     except Exception as error:  # importing another package's code may raise anything
         raise ConfigurationError(
-            f"the provider {entry.name!r} can't be loaded from {entry.value!r}: {error!r}; reinstall or update "
-            "the package that brings it"
+            f"the provider {entry.name!r} can't be loaded from {entry.value!r}: {error!r}; reinstall or update the "
+            f"package that provides it"
         ) from error
     if isinstance(cls, type) and issubclass(cls, Backend):
         return cls
@@ -235,7 +235,7 @@ def _check_text(name: str, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value.strip()):
         return value
     shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-    raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {shown}")
+    raise UsageError(f"{name} takes a string such as {DEFAULT_MODEL!r}, not {shown}")
 
 
 def _needs_model(factory: type[Backend]) -> bool:

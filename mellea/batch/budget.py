@@ -187,7 +187,7 @@ class Purse:
     def make_exceeded_error(self, done: int, journal: str | None) -> BudgetExceededError:
         """Make the error that ends a map whose budget is used up."""
         spent = self._describe()
-        way = f"; run it again with the same journal {journal!r} to go on" if journal is not None else ""
+        way = f"; run it again with the same journal {journal!r} to continue" if journal is not None else ""
         return BudgetExceededError(
             f"the budget {self._budget!r} is used up: {spent} for {done:,} rows{way}",
             spent={"cost": self.cost, "tokens": self.tokens, "seconds": time.monotonic() - self._began},

@@ -121,7 +121,7 @@ def find_form(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return {"float": repr(value)}  # its text alone would look like a string
     if depth > _DEEPEST:
-        raise UsageError(f"a {type(value).__name__} is nested too deep, or contains itself; give plain arguments")
+        raise UsageError(f"a {type(value).__name__} is nested too deeply, or contains itself; give plain arguments")
     inner = functools.partial(find_form, depth=depth + 1)
     if isinstance(value, Mapping):
         if all(isinstance(name, str) for name in value):

@@ -311,8 +311,8 @@ _left: deque[str] = deque(maxlen=1)
 
 def _say_how_to_go_on(done: int, journal: str) -> str:
     return (
-        f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again, and it goes on with "
-        "those that aren't"
+        f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again to continue with "
+        f"the rest"
     )
 
 

@@ -27,7 +27,7 @@ def as_program(function: Any, version: str | None) -> Program:
         UsageError: it isn't a function, or the version is no text.
     """
     if version is not None and not isinstance(version, str):
-        raise UsageError(f"version= takes a text, not {version!r}")
+        raise UsageError(f"version= takes a string, not {version!r}")
     if isinstance(function, Program):  # such as the variants of an evaluation
         return function
     if isinstance(function, Agent):

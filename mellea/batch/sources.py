@@ -111,7 +111,7 @@ def _read_csv(path: Path) -> Iterator[dict[str, str]]:
         if "" in names:
             raise UsageError(
                 f"column {names.index('') + 1} of {str(path)!r} has no name; give it one, or leave it out (pandas "
-                "writes its index so, unless it is told to_csv(…, index=False))"
+                f"writes its index like this unless you pass index=False to to_csv)"
             )
         for row in reader:
             if None in row or None in row.values():

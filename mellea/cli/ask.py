@@ -122,7 +122,7 @@ def _fill(template: Path, piped: str | None, given: dict[str, str]) -> str:
 
 def _check_places(template: Path, wanted: Set[str], variables: dict[str, str]) -> None:
     if missing := min(wanted - variables.keys(), default=None):
-        way = "pipe in a text" if missing == "input" else f"fill it with -p {missing}=…"
+        way = "pipe in some text" if missing == "input" else f"fill it with -p {missing}=…"
         raise UsageError(f"{str(template)!r} has a placeholder {{{{{missing}}}}}; {way}")
     # A program that is started without a pipe has an empty one.
     if unused := min((name for name in variables.keys() - wanted if variables[name] or name != "input"), default=None):

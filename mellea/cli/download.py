@@ -105,7 +105,7 @@ class _Download:
                 if tries == _TRIES:
                     raise ConfigurationError(
                         f"the download from {self._host} broke off {_TRIES} times in a row ({error}); {has:,} bytes "
-                        "are kept, and the same command goes on with them"
+                        "are kept, and the same command continues from there"
                     ) from error
                 time.sleep(_PAUSE_SECONDS * 2 ** (tries - 1))
 
@@ -153,7 +153,7 @@ class _Download:
         found = _RANGE.fullmatch(said)
         # The rest of the file would be in the wrong place.
         if found is None or int(found[1]) != begun:
-            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, and sent {said!r}")
+            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, but sent {said!r}")
         return begun
 
     def _write(self, response: HTTPResponse | HTTPError, start: int) -> None:

@@ -35,7 +35,7 @@ def eval(
     ] = None,
     repeat: Annotated[int | None, typer.Option("--repeat", min=1, help="Samples of each case.")] = None,
     at_least: Annotated[
-        float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below, such as 0.8.")
+        float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below this, such as 0.8.")
     ] = None,
     sure: Annotated[
         bool, typer.Option("--sure", help="Fail unless even the lower end of the interval reaches that rate.")

@@ -114,9 +114,9 @@ def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]
     journal.close()
     if first and not is_known:
         raise UsageError(
-            f"the journal {str(kept)!r} has answers, and none for these rows by their ids, such as {min(ids)!r}; it "
-            f"has {other!r}: with another --id than before all rows would be asked again; give the same --id, or for "
-            "other rows another --journal"
+            f"the journal {str(kept)!r} has answers, but none for the ids of these rows, such as {min(ids)!r}; it "
+            f"has {other!r}: with a different --id than before all rows would be requested again; give the same --id, "
+            f"or another --journal for other rows"
         )
     return chain(first, rest)
 

@@ -29,7 +29,7 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
-            help="Its arguments, as JSON or text; `-` is what comes in a pipe. For an agent, the prompt.",
+            help="Its arguments, as JSON or text; `-` is the piped input. For an agent, the prompt.",
         ),
     ] = None,
     model: Model = None,
@@ -79,7 +79,7 @@ def _read(text: str) -> str:
         return text
     piped = read_pipe()
     if piped is None:
-        raise UsageError("'-' stands for what comes in a pipe, and nothing is piped in")
+        raise UsageError("'-' stands for the piped input, but nothing is piped in")
     return piped
 
 

@@ -233,7 +233,7 @@ def make_text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> NonBl
         UsageError: there is no chunker for that scope.
     """
     if scope not in _ENDS:
-        raise UsageError(f"a text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")
+        raise UsageError(f"text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")
     return NonBlankChunker(TextChunker(scope), number=number, start=start)
 
 

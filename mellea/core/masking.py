@@ -29,7 +29,7 @@ _SHORTEST = 12
 """A shorter value isn't a key, such as the dummy for a server that needs none, and may occur as a word in any text."""
 
 _MOST_LEVELS = 100
-_TOO_DEEP = "… (nested too deep)"
+_TOO_DEEP = "… (nested too deeply)"
 
 _SHAPES = (
     # Each starts with distinctive characters, so most places of a text are rejected at once.

@@ -190,7 +190,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
                 raise
-            raise StateError(f"the file {self.path!r} is not a sound SQLite database: {error}") from error
+            raise StateError(f"the file {self.path!r} is not a valid SQLite database: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         process = os.getpid()
@@ -271,7 +271,7 @@ class Database:
         ).fetchone()
         # An empty file is treated as new; anything else belongs to another program.
         if found != self._application_id and (found or version or tables):
-            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
+            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; use another file")
         if version > len(self._schema):
             raise StateError(
                 f"the database {self.path!r} has version {version}, and this version of mellea knows {self.kind!r} up "

@@ -393,8 +393,8 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     def __str__(self) -> str:
         raise UsageError(
-            "a thunk that isn't computed yet was turned into text, where it would end up in a prompt as an object; "
-            "await it first, or hand over the thunk itself as a user variable or in grounding_context"
+            "a thunk that isn't computed yet was converted to text, so its repr would end up in a prompt; await it "
+            "first, or pass the thunk itself as a user variable or in grounding_context"
         )
 
     def __format__(self, spec: str) -> str:

@@ -79,7 +79,7 @@ class Trace(Observer, Displayed):
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"a trace's name is a text, not {name!r}")
+            raise UsageError(f"a trace's name is a string, not {name!r}")
         self.name = name
         self._spans: list[Span] = []
         self._root: Span | None = None
@@ -174,7 +174,7 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
         UsageError: what is decorated isn't a function.
     """
     if name is not None and (not isinstance(name, str) or not name):
-        raise UsageError(f"the name of a span is a text, not {name!r}")
+        raise UsageError(f"the name of a span is a string, not {name!r}")
     if function is None:
         return functools.partial(trace, name=name)
     # Under `@staticmethod` the function is inside, so the wrapper has to go inside as well.

@@ -123,7 +123,7 @@ def _identify(cases: list[Case]) -> list[Case]:
     found = []
     for number, case in enumerate(cases):
         if case.id in known:
-            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case has already")
+            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case already has")
         id = case.id or _make_id(case.inputs, known)
         known.add(id)
         found.append(case if id == case.id else replace(case, id=id))

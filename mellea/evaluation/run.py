@@ -67,7 +67,7 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
     confidence = check_confidence(arguments.get("confidence", 0.95))
     name = arguments.get("name") or " and ".join(dict.fromkeys(variants))
     if not isinstance(name, str):
-        raise UsageError(f"name= takes a text, or None, not {name!r}")
+        raise UsageError(f"name= takes a string, or None, not {name!r}")
     report = await _Run(plan, arguments).finish()
     return replace(report, name=name, confidence=confidence)
 

@@ -117,7 +117,7 @@ class ServedStream:
 
     @property
     def is_text(self) -> bool:
-        """Whether the result is a text, not a value of some type."""
+        """Whether the result is a string, not a value of some type."""
         if self._pieces is not None:
             return True
         read = self._get_read

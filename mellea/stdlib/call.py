@@ -255,8 +255,8 @@ class Call:
             tool_room.check_choice(self.options.get(ModelOption.TOOL_CHOICE), self.tools)
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
-                f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
-                "leave one of them out"
+                f"output_prefix={self.prefix!r} can't be combined with tool_calls='run', where the answer consists of "
+                f"several; leave one of them out"
             )
         can = self.backend.capabilities
         if self.prefix is not None and not can.prefill:

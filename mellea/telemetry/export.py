@@ -67,7 +67,9 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
             for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
                 spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
                 if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
-                    raise BackendError(f"the receiver at {scrub_text(endpoint)} didn't take run {id}; the log says why")
+                    raise BackendError(
+                        f"the receiver at {scrub_text(endpoint)} didn't accept run {id}; the log says why"
+                    )
                 sent += len(spans)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]

@@ -506,7 +506,7 @@ def _hold(
         elif content not in (None, recorder.has_content):
             raise UsageError(
                 f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
-                "first, or take another file"
+                "first, or use another file"
             )
         elif not recorder.holders:  # another thread had closed it
             add_observer(recorder)

@@ -79,7 +79,7 @@ def _make_exporter(what: str, name: str) -> Any:
             raise  # a part of the extra
         raise MissingExtraError(
             f"{switch}={protocol} needs {error.name!r}, which isn't installed; pip install "
-            "opentelemetry-exporter-otlp-proto-grpc, or take http/protobuf, which most collectors have on port 4318"
+            "opentelemetry-exporter-otlp-proto-grpc, or use http/protobuf, which most collectors have on port 4318"
         ) from error
 
 

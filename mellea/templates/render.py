@@ -162,7 +162,7 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
         return [Message("user", value)]
     component = find_component(value)
     if component is None:
-        raise UsageError(f"expected a text, a message or a component, not {value!r}")
+        raise UsageError(f"expected text, a message or a component, not {value!r}")
     make_own = getattr(type(component), "messages_for_llm", None)
     if make_own is not None and (own := make_own(component, partial(render_messages, model=model))) is not None:
         return [_fill_in_thunks(message) for message in own]
@@ -277,7 +277,7 @@ def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
         return _prepare(value, rendering)
     except RecursionError:
         raise UsageError(
-            f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or contains itself"
+            f"a {type(value).__name__} can't be put into a prompt: it is nested too deeply, or contains itself"
         ) from None
 
 
@@ -312,7 +312,9 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
     if component is not None:
         return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):
-        raise UsageError("a generator can't be put into a prompt, which would use it up; make a list of it first")
+        raise UsageError(
+            "a generator can't be put into a prompt, because that would exhaust it; make a list of it first"
+        )
     # Field by field if something inside renders itself, because it may have fields that it doesn't show.
     fields = fields_in(value)
     if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):

@@ -169,7 +169,7 @@ async def _perform(step: Step) -> Event | None:
 
 def _refuse(given: object) -> UsageError:
     return UsageError(
-        f"a script is made of texts, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
+        f"a script is made of strings, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
         "text of its JSON"
     )
 

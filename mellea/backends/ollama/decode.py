@@ -142,5 +142,5 @@ def read_usage(chunk: JsonObject) -> Usage:
 
 def _read_image(data: Json) -> bytes:
     if type(data) is not str:
-        raise make_type_error("images", "a list of texts in base64", data)
+        raise make_type_error("images", "a list of strings in base64", data)
     return decode_base64(data, "images")

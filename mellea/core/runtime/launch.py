@@ -119,7 +119,7 @@ def launch(
         check_wait(dependencies)
     call = current_call.get()
     if call is not None and call.is_left:
-        raise GenerationCancelledError("nobody waits any more for the function that asks for this")
+        raise GenerationCancelledError("nothing waits any more for the function that made this request")
     run = Run(
         open,
         work=work,

@@ -141,7 +141,7 @@ class ItemDecoder(Generic[T]):
         if missing:
             raise self.make_error(
                 f"the items that were read aren't the beginning of the complete result, which has {len(found)}: "
-                f"{missing[0]!r} is missing or in another place, as where a validator sorts or filters the list"
+                f"{missing[0]!r} is missing or in another place, perhaps because a validator sorts or filters the list"
             )
         return rest
 

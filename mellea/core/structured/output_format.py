@@ -276,7 +276,7 @@ def _make_mistake_error(name: str, error: Exception) -> OutputError:
 
 
 def _make_several_error(count: int) -> _NoValueError:
-    return _NoValueError(SeveralError(f"it has {count} values, and one was requested"))
+    return _NoValueError(SeveralError(f"it has {count} values, but one was requested"))
 
 
 def get_step_texts(generation: Generation) -> list[str]:

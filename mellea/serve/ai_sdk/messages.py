@@ -101,7 +101,7 @@ def _parse(body: bytes | str, limit: int) -> Mapping[str, Any]:
     try:
         data = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):  # a number may also have too many digits
-        raise UsageError("the request is not JSON, or nested too deep") from None
+        raise UsageError("the request is not JSON, or nested too deeply") from None
     if not isinstance(data, dict):
         raise UsageError("the request is not a JSON object")
     return data
@@ -113,7 +113,7 @@ def _check_depth(data: Any) -> None:
     while level:
         depth += 1
         if depth > _DEEPEST:
-            raise UsageError("the request is not JSON, or nested too deep")
+            raise UsageError("the request is not JSON, or nested too deeply")
         nested = [each.values() if isinstance(each, Mapping) else each for each in level if _is_nested(each)]
         level = [child for children in nested for child in children]
 

@@ -82,7 +82,7 @@ class StateKeeper:
         # Before anything else is done with the state: a state that was modified must not even be answered.
         check_signature(pending, self._secret)
         if pending.agent is not None and self._agent is not None and pending.agent != self._agent:
-            raise UsageError(f"the state is that of the agent {pending.agent!r}, and this one is {self._agent!r}")
+            raise UsageError(f"the state belongs to the agent {pending.agent!r}, but this is {self._agent!r}")
         state = give_answers(pending.state, {} if answers is None else answers)
         # The run continues under its id, so that the traces and states of all its parts belong together.
         self.run = pending.run
@@ -188,5 +188,5 @@ def _check_checkpoint(checkpoint: Checkpoint | None) -> CheckpointFile | Callabl
     path = Path(checkpoint)
     # Checked now, since the first save comes after the first answer, which has been paid for by then.
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"checkpoint takes the path of a file in a folder that is there, not {str(path)!r}")
+        raise UsageError(f"checkpoint takes the path of a file in an existing folder, not {str(path)!r}")
     return CheckpointFile(path)

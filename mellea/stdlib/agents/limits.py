@@ -203,7 +203,7 @@ class Book:
             UsageError: it is no text, or no step follows.
         """
         if not isinstance(text, str) or not text.strip():
-            raise UsageError(f"steer takes a text, not {text!r}")
+            raise UsageError(f"steer takes a string, not {text!r}")
         with self._lock:
             if self._is_closed:
                 raise UsageError(

@@ -101,7 +101,7 @@ def _check(what: str, obj: Any, text: Any) -> None:
     if obj is None or isinstance(obj, type):
         raise UsageError(f"a {what} is about an object, not about {obj!r}")
     if not isinstance(text, (str, CBlock, ModelOutputThunk)):
-        raise UsageError(f"{what} takes a text, not {text!r}")
+        raise UsageError(f"{what} takes a string, not {text!r}")
     if isinstance(text, (str, CBlock)) and not str(text).strip():
         raise UsageError(f"{what} is empty: {text!r}; say what the model is to do")
 

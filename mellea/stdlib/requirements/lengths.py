@@ -58,7 +58,7 @@ def length(
         # Only the upper limit can be exceeded early; the lower one is checked at the end.
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
         met = max is None or count <= max
-        return ValidationResult(met, None if met else f"it has {_format_count(count, unit)}, and isn't done")
+        return ValidationResult(met, None if met else f"it already has {_format_count(count, unit)}")
 
     return Requirement(
         description or _describe(unit, min, max),

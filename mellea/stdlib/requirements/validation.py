@@ -39,7 +39,7 @@ def as_requirements(
     for item in found:
         if not isinstance(item, Requirement):
             raise UsageError(
-                f"{name} takes texts and Requirements, not {item!r}; "
+                f"{name} takes strings and Requirements, not {item!r}; "
                 "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
             )
     return tuple(found)

@@ -76,7 +76,7 @@ class MelleaSession(SessionVerbs):
     @id.setter
     def id(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"the id of a session is a text, not {name!r}")
+            raise UsageError(f"the id of a session is a string, not {name!r}")
         self._running.id = name
 
     @property

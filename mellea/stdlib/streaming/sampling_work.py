@@ -234,7 +234,8 @@ class _Drawing:
             raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
         if compose is not None and self.call.prefix is not None:
             raise UsageError(
-                f"output_prefix={self.call.prefix!r} can't go with a strategy that begins the answers itself, as "
+                f"output_prefix={self.call.prefix!r} can't be combined with a strategy that begins the answers "
+                f"itself, as "
                 "BudgetForcingStrategy does, which has answer_prefix= for that"
             )
         self._number += 1
@@ -274,8 +275,8 @@ class _Drawing:
     def make_dead_end_error(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Create the error for an attempt that can't begin with the released text."""
         return RequirementError(
-            f"an attempt failed after {len(committed)} characters had been released, and the next one can't go on from "
-            f"there: {error}",
+            f"an attempt failed after {len(committed)} characters had been released, and the next one can't continue "
+            f"from there: {error}",
             results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
             partial=committed,
         )
@@ -481,19 +482,19 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
         raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
     if call.loop is not None:
         raise UsageError(
-            f"release={release!r} can't go with tool_calls='run', where the answer is made of several and a next "
-            "attempt can't go on in the middle; leave one of them out"
+            f"release={release!r} can't be combined with tool_calls='run', where the answer consists of several and "
+            f"the next attempt can't continue in the middle; leave one of them out"
         )
     for requirement in requirements:
         if not requirement.is_streaming or requirement.scope != release:
             raise UsageError(
-                f"release={release!r} releases text as soon as every requirement has passed it, so each has to look "
-                f"at such chunks; {str(requirement)!r} "
-                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
+                f"release={release!r} releases text as soon as every requirement has passed it, so each has to check "
+                f"such chunks; {str(requirement)!r} "
+                + (f"checks a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
                 + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
             )
     if not getattr(strategy, "is_sequential", False):
         raise UsageError(
-            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
-            f"released, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+            f"release={release!r} needs a strategy that makes one attempt after the other and continues from the "
+            f"released text, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
         )

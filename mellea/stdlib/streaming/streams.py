@@ -146,7 +146,7 @@ class AsyncOnly:
         @short_errors
         def __enter__(self) -> Any:
             raise UsageTypeError(
-                f"an async stream takes async with; in plain code, with {self.verbs[0]} as stream: for piece in stream"
+                f"an async stream takes async with; in sync code, with {self.verbs[0]} as stream: for piece in stream"
             )
 
         def __exit__(self, *error: object) -> None:
@@ -156,7 +156,7 @@ class AsyncOnly:
         def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             plain, streams, _ = self.verbs
             raise UsageTypeError(
-                f"an async stream is read by async for piece in {streams}; in plain code, for piece in {plain}"
+                f"an async stream is read by async for piece in {streams}; in sync code, for piece in {plain}"
             )
 
 
@@ -174,7 +174,7 @@ class PlainOnly:
         @short_errors
         async def __aenter__(self) -> Any:
             raise UsageTypeError(
-                f"a plain stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
+                f"a sync stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
                 "without async with"
             )
 

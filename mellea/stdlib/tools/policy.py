@@ -29,7 +29,7 @@ class Deny:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str):
-            raise UsageError(f"Deny takes the reason as text, which the model is told, not {self.reason!r}")
+            raise UsageError(f"Deny takes the reason as text, which the model sees, not {self.reason!r}")
 
 
 @dataclass(frozen=True, slots=True)

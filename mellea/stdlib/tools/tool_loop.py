@@ -196,7 +196,7 @@ class ToolLoop:
         for tool in checked:
             if isinstance(tool, ToolSpec):
                 raise UsageError(
-                    f"tool_calls='run' can't run {tool.name!r}, which is a schema alone; give a function for it"
+                    f"tool_calls='run' can't run {tool.name!r}, which is only a schema; pass a function instead"
                 )
             if can_wait or not isinstance(tool, Tool) or not tool.must_ask:
                 continue
@@ -375,7 +375,9 @@ def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = M
     if not isinstance(loop, ToolLoop):
         raise UsageError(f"loop takes a ToolLoop, such as ToolLoop(max_steps=5), not {loop!r}")
     if max_turns not in (MAX_TURNS, loop.max_steps):
-        raise UsageError(f"max_turns={max_turns!r} can't go with loop=, which has max_steps={loop.max_steps!r}")
+        raise UsageError(
+            f"max_turns={max_turns!r} can't be combined with loop=, which has max_steps={loop.max_steps!r}"
+        )
     return loop
 
 

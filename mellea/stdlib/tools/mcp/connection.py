@@ -296,7 +296,8 @@ class Connection:
         with anyio.move_on_after(_REASON_SECONDS):
             await owner.has_ended.wait()
         raise ToolError(
-            f"the MCP server {self.target.label!r} was lost before it answered {what}: {self._reason(owner)}; "
+            f"the connection to the MCP server {self.target.label!r} was lost before it answered {what}: "
+            f"{self._reason(owner)}; "
             "the next use connects again"
         ) from None
 
