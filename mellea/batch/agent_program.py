@@ -76,7 +76,7 @@ class AgentProgram(Program):
 
 
 def _make_tool_form(tool: Any) -> Any:
-    """Return what decides what a tool does: what the model sees of it, and its source where that can be read."""
+    """Return what determines a tool's behaviour: what the model sees of it, and its source if that can be read."""
     if not isinstance(tool, Tool):
         return [type(tool).__name__, tool.name]
     try:
@@ -106,7 +106,7 @@ def _dump_run(run: AgentRun[Any]) -> str:
 
 
 def _load_run(text: str, load: Callable[[str], Any]) -> AgentRun[Any]:
-    """Return the run that `_dump_run` has written."""
+    """Return the run that `_dump_run` wrote."""
     form = json.loads(text)
     parsed = form["value"]
     if form["has_format"]:

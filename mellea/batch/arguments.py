@@ -33,7 +33,7 @@ class RunnerArguments(TypedDict, total=False):
 
 
 class MapArguments(RunnerArguments, total=False):
-    """What `map` and `amap` take besides the function and the rows."""
+    """The arguments of `map` and `amap` besides the function and the rows."""
 
     id: Annotated[RowId, "the field that identifies a row, or a function of the row; by default its number."]
     ordered: Annotated[bool, "whether results come in the order of the rows, or as they complete.", True]

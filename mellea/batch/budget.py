@@ -1,4 +1,4 @@
-"""What a map may take, and how much it has taken."""
+"""How much a map may spend, and how much it has spent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
 __all__ = ["Budget", "Purse"]
 
 _SAMPLE = 200
-"""How many of the last rows the mean is taken over; rows in flight are expected to take that much."""
+"""The number of recent rows whose mean is the expected cost of a row in flight."""
 
 
 @entrance(
@@ -30,16 +30,16 @@ _SAMPLE = 200
 )
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much one call of `map` may take; what isn't given has no limit.
+    """How much one call of `map` may spend; there is no limit on anything that isn't given.
 
-    No row is begun once what was spent and what those in flight are expected to take (the mean of the last rows) reach
-    the limit. The first row goes alone, since nothing is known before it. Rows that a journal has answered take
-    nothing.
+    No further row is started once the amount spent plus the expected cost of the rows in flight (the mean of the last
+    rows) reaches the limit. The first row runs alone, since nothing is known before it. Rows that come from a journal
+    cost nothing.
 
     Args:
         cost: US dollars, by the prices of `mellea.prices`.
         tokens: input and output tokens together.
-        seconds: how long rows are begun.
+        seconds: for how long rows are started.
 
     Raises:
         UsageError: a limit is not a number above 0.
@@ -60,7 +60,7 @@ class Budget:
                 raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
 
     def check_prices(self, backends: Iterable[Backend]) -> None:
-        """Refuse a limit on the cost of a model without a price.
+        """Reject a cost limit for a model without a price.
 
         Raises:
             ConfigurationError: names the model.
@@ -83,7 +83,7 @@ class Purse:
     Attributes:
         cost: US dollars so far, `None` if a part is unknown.
         tokens: input and output tokens so far.
-        is_empty: whether a row was refused.
+        is_empty: whether a row has been refused.
     """
 
     def __init__(self, budget: Budget | None) -> None:
@@ -99,11 +99,11 @@ class Purse:
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether there is a budget, and no row has shown yet what one takes."""
+        """Whether there is a budget but no row has shown yet what a row costs."""
         return self._budget is not None and not self._last
 
     async def enter(self, backend: Backend | None) -> bool:
-        """Wait until it is clear whether one more row may begin, and return that.
+        """Wait until it is clear whether one more row may start, and return the answer.
 
         Raises:
             ConfigurationError: there is a limit on the cost, and the model has no known price.
@@ -126,7 +126,7 @@ class Purse:
             await waiter.wait(1.0)
 
     def _may_enter(self) -> bool | None:
-        """Return whether one more row may begin; `None` if that depends on the rows in flight."""
+        """Return whether one more row may start; `None` if that depends on the rows in flight."""
         budget = self._budget
         if budget is None:
             return True
@@ -153,15 +153,15 @@ class Purse:
         return True
 
     def leave(self, usage: Usage | None, cost: float | None, *, has_asked: bool) -> None:
-        """Count what a row took.
+        """Add what a row cost.
 
         Args:
             usage: its tokens.
             cost: its US dollars.
-            has_asked: whether it asked a model at all.
+            has_asked: whether it made a request at all.
 
         Raises:
-            ConfigurationError: there is a limit on what isn't known.
+            ConfigurationError: there is a limit on a value that isn't known.
         """
         tokens = None if usage is None else usage.total_tokens
         self.tokens += tokens or 0

@@ -1,6 +1,6 @@
-"""Programs whose rows are one call of a model each: prompt functions, and the verbs of sessions.
+"""Programs in which each row is one model call: prompt functions, and verbs of sessions.
 
-Rows neither read nor extend a session's context; the session counts what they cost, and closing it cancels them.
+Rows neither read nor extend a session's context; their cost counts towards the session, and closing it cancels them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _CallWork(Work):
 
 
 class _CallProgram(Program):
-    """A program whose rows are one verb each."""
+    """A program in which each row is one verb."""
 
     def __init__(self, function: Any, version: str | None, name: str) -> None:
         super().__init__(function, version, name)
@@ -102,7 +102,7 @@ class _CallProgram(Program):
         return bytes(digest.digest())
 
     def _digest_checks(self, verb: Verb) -> bytes:
-        """Return the digest of what the answer is checked by, which is the same for nearly all rows."""
+        """Return the digest of the checks of the answer, which is the same for nearly all rows."""
         last = self._last
         is_same = (
             last is not None
@@ -129,11 +129,11 @@ class _CallProgram(Program):
 
     @abstractmethod
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
+        """Return the row's prepared verb, and its session."""
 
     @abstractmethod
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
-        """Return what the function returns of an answer."""
+        """Return the function's result for an answer."""
 
     @abstractmethod
     def dump(self, value: Any) -> str:
@@ -160,7 +160,7 @@ class PromptProgram(_CallProgram):
             self.parameters = frozenset(names)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
+        """Return the row's prepared verb, and its session."""
         # Otherwise a column with the name of an option would silently change the request.
         if reserved := next((name for name in kwargs if name in RESERVED), None):
             raise UsageError(
@@ -170,7 +170,7 @@ class PromptProgram(_CallProgram):
         return await prepare_verb(self.function, args, kwargs)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
-        """Return what the function returns of an answer."""
+        """Return the function's result for an answer."""
         return thunk.value if self._is_text else thunk.parsed
 
     def dump(self, value: Any) -> str:
@@ -178,12 +178,12 @@ class PromptProgram(_CallProgram):
         return json.dumps(value, ensure_ascii=False) if self._is_text else dump_typed(value)
 
     async def load(self, text: str, verb: Verb) -> Any:
-        """Return the value that `dump` has written."""
+        """Return the value that `dump` wrote."""
         return json.loads(text) if self._is_text else load_typed(text, verb.call.format)
 
 
 Named = dict[str, Any]
-"""The arguments of a verb by name; what is said is taken out of them."""
+"""The arguments of a verb by name; the parts of the task are removed from them."""
 
 
 def _say_instruct(arguments: Named) -> Any:
@@ -208,7 +208,7 @@ VERBS: Mapping[str, Callable[[Named], Any]] = {
     "act": _say_act,
     "query": _say_query,
 }
-"""The verbs of a session whose rows are calls, and what makes what they say."""
+"""The verbs of a session that can be mapped, each with the function that makes its component."""
 
 
 class VerbProgram(_CallProgram):
@@ -221,7 +221,7 @@ class VerbProgram(_CallProgram):
         self._signature = inspect.signature(function)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
+        """Return the row's prepared verb, and its session."""
         try:
             given: Named = dict(self._signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
@@ -235,7 +235,7 @@ class VerbProgram(_CallProgram):
         return self._session, functional.prepare(component, self._session, arguments, format=format)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
-        """Return what the function returns of an answer."""
+        """Return the function's result for an answer."""
         return thunk
 
     def dump(self, value: Any) -> str:
@@ -250,7 +250,7 @@ class VerbProgram(_CallProgram):
         return json.dumps(form, ensure_ascii=False, separators=(",", ":"))
 
     async def load(self, text: str, verb: Verb) -> Any:
-        """Return the value that `dump` has written."""
+        """Return the value that `dump` wrote."""
         form = json.loads(text)
         thunk = await _make_thunk(from_jsonable(form["events"]), verb.call)
         thunk.record.time_to_first_token = form["seconds"]
@@ -262,11 +262,11 @@ class VerbProgram(_CallProgram):
         return thunk
 
     def backends(self) -> list[Backend]:
-        """Return the backends that it asks."""
+        """Return the backends that it uses."""
         return [self._session.backend]
 
 
 async def _make_thunk(events: list[Event], call: Call) -> ComputedModelOutputThunk[Any]:
-    """Return the thunk of a call whose answer is known."""
+    """Return a thunk for a call whose answer is known."""
     generation = make_computed(events).record.so_far()
     return make_computed(events, parsed=await call.parse(generation), format=call.format)

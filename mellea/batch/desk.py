@@ -1,20 +1,19 @@
-"""The desk where rows hand in their requests for a provider's batches, and wait for the answers.
+"""The desk: rows submit their requests for a provider's batches to it, and wait for the answers.
 
 Rules:
 
-- Requests are collected until there are as many as a batch takes, or no more come for a moment. Each model has batches
-  of its own.
-- First the intent is noted in the journal, with the keys of its rows; then the batch is made; then its id is noted. A
-  process that was killed in between finds its batch again in the provider's list, by the intent, and where the
-  provider keeps none by time, number of requests and the names in its results. So a request is never in two batches
-  at once.
-- A row whose key is in an open batch waits for that one. A batch stays open until all its answers are committed.
-- The intent claims its rows in one transaction: of processes that map the same rows one has each of them in its batch,
-  and the others wait for that batch. An intent whose maker has ended without a batch is given up by one of those who
-  wait, and its rows are claimed again.
-- What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
-  that may pass comes back as an error that may pass, and goes into the next batch.
-- A map that is left leaves its batches at the provider, where they go on; the next run finds them.
+- Requests are collected until a batch is full or no more arrive for a moment. Each model has its own batches.
+- First the intent is recorded in the journal, with the keys of its rows; then the batch is created; then its id is
+  recorded. If the process is killed in between, the next run finds the batch in the provider's list by its intent, or,
+  if the provider doesn't store the intent, by time, number of requests and the names in its results. So a request is
+  never in two batches at once.
+- A row whose key is in an open batch waits for that batch. A batch stays open until all its answers are committed.
+- The intent claims its rows in one transaction: if several processes map the same rows, each row is in the batch of one
+  of them, and the others wait for that batch. If the process behind an intent has ended without creating the batch, one
+  of the waiting processes gives up the intent, and its rows are claimed again.
+- Requests that a batch can't handle are sent live: see `can_take`. A request that expired, was cancelled or failed for
+  a temporary reason returns a retryable error, and goes into the next batch.
+- If a map is abandoned, its batches continue at the provider; the next run finds them.
 """
 
 from __future__ import annotations
@@ -53,28 +52,28 @@ T = TypeVar("T")
 _log = logging.getLogger("mellea")
 
 _QUIET_SECONDS = 1.0
-"""How long no request may come before those that are there are sent."""
+"""How long to wait for another request before sending those that have arrived."""
 
 _TICK_SECONDS = 0.1
 _FIRST_LOOK = 5.0
 _LONGEST_LOOK = 60.0
 _TRIES = 5
 _SETTLE_SECONDS = 20.0
-"""How old an intent is at least before its batch counts as never made: a list may show a new batch late."""
+"""The minimum age of an intent before its batch counts as never created, since a list may show a new batch late."""
 _LONGEST_MAKING = 600.0
-"""How long the making of a batch may take; if it can't be told whether its maker has ended, it has after that."""
+"""How long creating a batch may take; if its process can't be checked, it counts as ended after that."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""What a codec raises for words of the provider that have another form."""
+"""The errors that a codec raises for provider data in another form."""
 
 
 _making: set[str] = set()
-"""The intents of the batches that this process makes at this moment, in all its maps."""
+"""The intents of the batches that this process is creating at this moment, in all its maps."""
 
 
 @dataclass(slots=True)
 class _Item:
-    """One request that somebody waits for."""
+    """One request that is being waited for."""
 
     key: str
     request: Request
@@ -91,7 +90,7 @@ class _Item:
 
 @dataclass(slots=True)
 class _Batch:
-    """One batch, from its first request on; the names of its requests are its intent and their number."""
+    """One batch, from its first request on; its requests are named by its intent and their number."""
 
     backend: HttpBackend
     codec: BatchCodec
@@ -107,7 +106,7 @@ class _Batch:
 
 
 def _make_span(asked: Asked) -> Span | None:
-    """Return the span of a request, `None` if nobody listens; it begins when the request is in a batch."""
+    """Return the span of a request, `None` if there are no observers; it begins when the request is in a batch."""
     if not listening.count:
         return None
     name = getattr(asked.component, "name", None)
@@ -134,7 +133,7 @@ class BatchDesk:
     Args:
         call_journal: calls a function with the journal.
         job: the number of the map's job there.
-        gets_more: whether more requests may come.
+        gets_more: whether more requests may arrive.
 
     Attributes:
         waiting: how many rows wait here for their answers.
@@ -157,20 +156,20 @@ class BatchDesk:
             self._expect(noted)
 
     def _expect(self, noted: NotedBatch) -> None:
-        """Have the rows of a batch that is made, or was, wait for it when they come."""
+        """Make the rows of a batch that is being created, or was created earlier, wait for it when they arrive."""
         for name, key in noted.rows.items():
             # The key identifies the row, so it is also found by a program that starts its rows in another order.
             self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
-        """Whether a call can stand in a batch: one answer is all of it, and the provider has batches."""
+        """Whether a call can be part of a batch: it consists of a single answer, and the provider has batches."""
         return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
-        """Hand in a request, wait for its answer, and return the row's value.
+        """Submit a request, wait for its answer, and return the row's value.
 
         Raises:
-            LookupError: it has to be asked for live.
+            LookupError: it has to be sent live.
             MelleaError: the request failed.
         """
         span = _make_span(asked)
@@ -196,7 +195,7 @@ class BatchDesk:
     async def _answer(
         self, key: bytes, backend: Backend, request: Request, span: Span | None = None
     ) -> AsyncIterator[Event]:
-        """Hand in a request, and yield the events of its answer once it is there."""
+        """Submit a request, and yield the events of its answer when it arrives."""
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
         item = _Item(key.hex(), request, backend, backend.batches, create_waiter())
@@ -222,7 +221,7 @@ class BatchDesk:
             yield event
 
     def _join_earlier(self, item: _Item) -> bool:
-        """Have a request wait for a batch of an earlier run, if it stands in one."""
+        """Make a request wait for a batch of an earlier run, if it is in one."""
         # Removed: if that batch fails, the row goes into a new one next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.backend
@@ -242,7 +241,7 @@ class BatchDesk:
         return True
 
     def _add(self, item: _Item) -> bool:
-        """Add a request to the batch that takes requests; false if it can't stand in one."""
+        """Add a request to the open batch; return false if it can't be part of one."""
         backend = item.backend
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
         # The name contains the intent, by which `_is_ours` recognises a batch.
@@ -271,7 +270,7 @@ class BatchDesk:
     # -- the work ---------------------------------------------------------------------------------------
 
     async def serve(self, group: anyio.abc.TaskGroup) -> None:
-        """Send batches, and wait for them; until it is cancelled."""
+        """Send batches and wait for them, until cancelled."""
         while True:
             for batch in list(self._open.values()):
                 quiet = time.monotonic() - batch.at
@@ -283,7 +282,7 @@ class BatchDesk:
             await anyio.sleep(_TICK_SECONDS)
 
     async def finish(self, is_answered: Callable[[bytes], bool]) -> None:
-        """Note that the answers of the batches that were fetched are committed.
+        """Record that the answers of the fetched batches are committed.
 
         Args:
             is_answered: whether an earlier run has committed the answer with this key.
@@ -295,7 +294,7 @@ class BatchDesk:
                 await self._note(intent, "done")
 
     async def _carry(self, batch: _Batch) -> None:
-        """See a batch through, and let its requests know what they came to."""
+        """Carry a batch through to its end, and resolve its requests."""
         try:
             await (self._go_on(batch) if batch.intent in self._found else self._make(batch))
             if batch.id is not None:
@@ -329,7 +328,7 @@ class BatchDesk:
                     await self._call_journal(lambda journal: journal.leave_batch(batch.intent))
 
     async def _claim(self, batch: _Batch) -> None:
-        """Note the intent. Rows that another process has in a batch meanwhile wait for that one."""
+        """Record the intent. Rows that another process has put into a batch in the meantime wait for that batch."""
         rows = {name: item.key for name, item in batch.items.items()}
         backend, seen = batch.backend, self._seen
         # Intent, batch, id, in this order: see the rules at the top.
@@ -369,7 +368,7 @@ class BatchDesk:
         raise AssertionError("the last attempt returns or raises")
 
     async def _go_on(self, batch: _Batch) -> None:
-        """Find the batch of an earlier run, or of another process; if it was never made, its rows are claimed again."""
+        """Find another process's or an earlier run's batch; if it was never created, its rows are claimed again."""
         left_since: float | None = None  # when it was first noticed that nobody is creating it
         while batch.id is None:
             noted: NotedBatch | None = await self._call_journal(lambda journal: journal.find_batch(batch.intent))
@@ -394,7 +393,7 @@ class BatchDesk:
             await anyio.sleep(_FIRST_LOOK)
 
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
-        """Find a batch at the provider; if it may be one of several that haven't ended, wait for these."""
+        """Find a batch at the provider; if it may be one of several unfinished ones, wait for them."""
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
         unnoted = Unnoted(batch.backend, batch.codec, batch.intent, batch.total, since)
         found, like = await unnoted.find(known)
@@ -409,7 +408,7 @@ class BatchDesk:
         return found
 
     def _ask_anew(self, batch: _Batch) -> None:
-        """Let the rows of a batch that was never made go into a new one."""
+        """Move the rows of a batch that was never created into a new one."""
         self._noted = {key: found for key, found in self._noted.items() if found[0].intent != batch.intent}
         for item in batch.items.values():
             if not self._add(item):
@@ -437,7 +436,7 @@ class BatchDesk:
 
 
 def _is_being_made(noted: NotedBatch) -> bool:
-    """Whether somebody makes this batch at this moment, so that it is too early to look for it."""
+    """Whether a process is creating this batch at this moment, so that it is too early to look for it."""
     if noted.maker is None or noted.maker == name_process():
         return noted.intent in _making
     is_alive = is_named_alive(noted.maker)
@@ -445,7 +444,7 @@ def _is_being_made(noted: NotedBatch) -> bool:
 
 
 def _resolve(batch: _Batch, name: str) -> None:
-    """Let a request know what it came to, once that is known of its batch."""
+    """Resolve a request with its outcome, once the batch has one."""
     item = batch.items[name]
     outcome = None if batch.outcomes is None else batch.outcomes.pop(name, None)
     if outcome is not None:

@@ -1,6 +1,6 @@
-"""The iterators of `map` and `amap`: both read what one runner hands out.
+"""The iterators of `map` and `amap`: both read the rows that a runner yields.
 
-That of `amap` reads on its own loop, that of `map` in the caller's thread, while the runner works on the loop of the
+`amap`'s reads on its own loop; `map`'s reads in the caller's thread, while the runner works on the loop of the
 synchronous verbs.
 """
 
@@ -68,7 +68,7 @@ class _Mapped(Displayed, Generic[T]):
             self._hold = hold
 
     def _start(self, start: Callable[[], object]) -> None:
-        """Begin the work, in the span of the function that has returned the iterator, if one has."""
+        """Begin the work, in the span of the function that returned the iterator, if there is one."""
         self._has_begun = True
         with nullcontext() if self._hold is None else self._hold.entered():
             start()
@@ -84,12 +84,12 @@ class _Mapped(Displayed, Generic[T]):
         return self._runner.cost
 
     def _take(self) -> bool:
-        """Take what is ready; false if nothing is."""
+        """Take the rows that are ready; return false if there are none."""
         self._ready.extend(self._runner.outbox.take())
         return bool(self._ready)
 
     def _end(self, *, is_left: bool = False) -> None:
-        """Note that all rows were handed out, or are not wanted any more."""
+        """Record that all rows have been yielded, or are no longer wanted."""
         if self._hold is not None:
             self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
@@ -98,7 +98,7 @@ class _Mapped(Displayed, Generic[T]):
         self._runner.progress.end()
 
     def _raise_end(self) -> None:
-        """Note that all rows were handed out, and raise the error that ends them, if one does."""
+        """Record that all rows have been yielded, and raise the error that ended them, if any."""
         self._end()
         failure = self._runner.outbox.error
         try:
@@ -108,7 +108,7 @@ class _Mapped(Displayed, Generic[T]):
             del failure  # its traceback holds this frame
 
     def _note_interruption(self, error: BaseException) -> None:
-        """Stop, and tell how to go on."""
+        """Stop, and say how to continue."""
         self._is_over = True
         if self._hold is not None:
             self._hold.end(error, is_cancelled=not isinstance(error, Exception))
@@ -120,7 +120,7 @@ class _Mapped(Displayed, Generic[T]):
         return None if self._journal is None else _say_how_to_go_on(self._runner.done, self._journal)
 
     def tell_at_exit(self) -> None:
-        """Say how to go on, if the program ends in the middle."""
+        """Say how to continue, if the program ends in the middle."""
         if self._has_begun and not self._is_over and (how := self._say_how_to_go_on()) is not None:
             self._runner.progress.end()
             _log.warning("the program ends in the middle of a map: %s", how)
@@ -138,9 +138,9 @@ class _Mapped(Displayed, Generic[T]):
 
 @short_errors
 class Rows(_Mapped[T], Iterator[Row[T]]):
-    """The rows of a `map`, in plain code. The work begins with the first one that is asked for.
+    """The rows of a `map`, in sync code. The work begins when the first one is requested.
 
-    Leaving the loop, or the `with` block, ends what is in flight. It may be read in one thread at a time.
+    Leaving the loop, or the `with` block, cancels the rows in flight. Only one thread at a time may read it.
     """
 
     def __iter__(self) -> Self:
@@ -172,7 +172,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self._start(lambda: loop.post(self._runner.start))  # with a copy of the context variables
 
     def _wait(self) -> None:
-        """Wait until a row is ready, or all is over; meanwhile, take rows from their source."""
+        """Wait until a row is ready or everything has ended; read rows from their source in the meantime."""
         if not self._has_begun:
             self._begin()
         outbox, feed = self._runner.outbox, self._feed if isinstance(self._feed, PushFeed) else None
@@ -205,7 +205,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
             raise StreamingError(f"the thread that the map works on {how}")
 
     def close(self) -> None:
-        """End what is in flight, and hand out nothing more; answers that came are in the journal."""
+        """Cancel the rows in flight, and yield nothing more; answers that have arrived are in the journal."""
         self._is_over = True
         self._runner.post_stop()
         self._wait_for_end()
@@ -238,9 +238,9 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
 
 @short_errors
 class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
-    """The rows of an `amap`. The work begins with the first one that is asked for.
+    """The rows of an `amap`. The work begins when the first one is requested.
 
-    Leaving the loop, or the `async with` block, ends what is in flight, and so does cancelling a wait for a row.
+    Leaving the loop, or the `async with` block, cancels the rows in flight; so does cancelling a wait for a row.
     """
 
     def __aiter__(self) -> Self:
@@ -278,7 +278,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
                 raise StreamingError(f"the loop that the map works on {how}")
 
     async def aclose(self) -> None:
-        """End what is in flight, and hand out nothing more; answers that came are in the journal."""
+        """Cancel the rows in flight, and yield nothing more; answers that have arrived are in the journal."""
         self._is_over = True
         self._runner.post_stop()
         await self._wait_for_end()
@@ -306,7 +306,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
 
 _open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()
 _left: deque[str] = deque(maxlen=1)
-"""How to go on with the map that was left last: perhaps by an interrupt in the caller's own code, which drops it."""
+"""How to continue the map that was left last, perhaps by an interrupt in the caller's own code that dropped it."""
 
 
 def _say_how_to_go_on(done: int, journal: str) -> str:

@@ -1,7 +1,7 @@
 """One thread that reads and writes a journal for a map, so that no loop waits for the disk or another process's lock.
 
-What was handed in while it was busy becomes one transaction. The more there is to do, the less each answer costs; when
-there is little, nothing waits for company.
+Everything that arrives while it is busy becomes one transaction. The more there is to do, the less each answer costs;
+if there is little, nothing waits for more.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from mellea.core.runtime.loop import Loop, create_waiter, get_current_loop
 __all__ = ["JournalThread"]
 
 _COMPANY_SECONDS = 0.002
-"""How soon after one transaction the next may begin: a lone answer costs three times what one in company does."""
+"""How soon after one transaction the next may begin: a single answer costs three times as much as one among others."""
 
 Done = Callable[[list[Any]], None]
 
 
 class JournalThread:
-    """A thread for one journal, started at once.
+    """A thread for one journal, started immediately.
 
     Args:
         journal: the journal.
@@ -46,19 +46,19 @@ class JournalThread:
         self._queue.put((entry, ticket))
 
     async def fetch(self, place: int) -> FoundAnswer | None:
-        """Return the answer at a place, `None` if it isn't there any more."""
+        """Return the answer at a position, `None` if it is no longer there."""
         call = _Errand(place)
         self._queue.put((None, call))
         return await call.result()  # type: ignore[no-any-return]
 
     async def call(self, function: Callable[[Journal], Any]) -> Any:
-        """Call a function with the journal on the thread, and return what it returns."""
+        """Call a function with the journal on the thread, and return its result."""
         call = _Errand(function)
         self._queue.put((None, call))
         return await call.result()
 
     def close(self) -> None:
-        """Ask the thread to end once it has done what is queued; returns at once."""
+        """Ask the thread to end once its queue is empty; returns immediately."""
         self._queue.put(None)
 
     async def wait_until_closed(self) -> None:
@@ -125,7 +125,7 @@ class JournalThread:
 
 
 class _Errand:
-    """One read, or one call, that somebody waits for."""
+    """One read or call that is being waited for."""
 
     __slots__ = ("error", "value", "waiter", "what")
 

@@ -1,4 +1,4 @@
-"""Rows on their way from a map's loop to its reader, who may be in another thread: in order, or as they are done."""
+"""Rows on their way from a map's loop to its reader, possibly in another thread: in order, or as they complete."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """The rows that are done and not yet handed out.
+    """The rows that are done but not yet yielded.
 
     Args:
-        is_ordered: whether they are handed out in the order of their indices.
+        is_ordered: whether they are yielded in the order of their indices.
 
     Attributes:
-        taken: how many rows were handed out.
-        error: what the map failed with; raised after the rows that are done.
+        taken: how many rows have been yielded.
+        error: the error that ended the map; raised after the rows that are done.
         has_ended: whether there are no more.
     """
 
@@ -37,7 +37,7 @@ class Outbox:
         self.has_ended = False
 
     def put(self, rows: Iterable[Row[Any]]) -> None:
-        """Put rows in, and wake the reader if there is something for it."""
+        """Add rows, and wake the reader if it can read something."""
         with self._lock:
             if not self._is_ordered:
                 self._ready.extend(rows)
@@ -56,7 +56,7 @@ class Outbox:
             waiter.wake()
 
     def end(self, error: BaseException | None) -> None:
-        """Let the reader have what is there, and then its end, or an error."""
+        """Let the reader have the remaining rows, and then the end or an error."""
         with self._lock:
             # The rest in order, with gaps: after a failure, rows that were started but not finished are missing.
             self._ready.extend(self._held[index] for index in sorted(self._held))
@@ -67,7 +67,7 @@ class Outbox:
             waiter.wake()
 
     def wait_with(self, waiter: Waiter | ThreadWaiter | None) -> None:
-        """Note whom to wake; look once more afterwards."""
+        """Register the waiter to wake; check again afterwards."""
         self._waiter = waiter
 
     def take(self) -> list[Row[Any]]:

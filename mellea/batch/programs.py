@@ -1,4 +1,4 @@
-"""From what `map` is given to a program: prompt functions, verbs of sessions, agents, and any other function."""
+"""Turns the function that `map` receives into a program: prompt functions, verbs, agents, other functions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["as_program"]
 
 
 def as_program(function: Any, version: str | None) -> Program:
-    """Return what rows are mapped over as a program.
+    """Return the function that is mapped as a program.
 
     Raises:
-        UsageError: it isn't a function, or the version is no text.
+        UsageError: it isn't a function, or the version isn't a string.
     """
     if version is not None and not isinstance(version, str):
         raise UsageError(f"version= takes a string, not {version!r}")

@@ -1,4 +1,4 @@
-"""The progress of a map as one line of a terminal: rows, rows a second, cost, time left."""
+"""The progress of a map as one line in a terminal: rows, rows per second, cost, time left."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MapProgress:
     """Shows the progress of a map.
 
     Args:
-        total: how many rows there are, if that is known.
+        total: how many rows there are, if known.
         is_shown: whether it is shown; by default on a terminal, on stderr.
-        stream: where, in place of stderr.
+        stream: where to show it instead of stderr.
     """
 
     def __init__(self, total: int | None, is_shown: bool | None = None, stream: TextIO | None = None) -> None:
@@ -58,7 +58,7 @@ class MapProgress:
         return " · ".join(parts)
 
     def end(self, purse: Purse | None = None) -> None:
-        """Leave the line as it is, and go on below it."""
+        """Leave the line as it is, and continue below it."""
         if self._is_shown and self._line.is_shown:
             if purse is not None:
                 self._line.draw(self.line(purse, time.monotonic() - self._began))

@@ -1,15 +1,15 @@
-"""The machine of a map: takes rows, looks them up, asks for them, commits the answers, hands them out.
+"""The engine of a map: takes rows, looks them up, requests them, commits the answers, and yields them.
 
 Rules:
 
-- It works on one loop, in a task of its own, with as many workers as there are rows in flight; each has one row at a
-  time. Rows begin in their order.
-- A row has its place until its answer is committed. So what a killed process loses is at most what was in flight.
-- Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
-  others up. So memory doesn't grow with the number of rows.
-- A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
-  is unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
-- Stopping cancels what is in flight, and waits for what is being committed.
+- It works on one loop, in its own task, with as many workers as there are rows in flight; each handles one row at a
+  time. Rows are started in order.
+- A row keeps its place until its answer is committed. So a killed process loses at most the rows in flight.
+- The number of finished rows that haven't been yielded is bounded: a slow reader, or a slow first row, holds up the
+  others. So memory doesn't grow with the number of rows.
+- A failed row is an outcome like any other. An error that affects every row ends the map: a rejected key, an unknown
+  price, a journal that can't be written. Then no more rows are started, and those that were started are yielded first.
+- Stopping cancels the rows in flight, and waits for those that are being committed.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ __all__ = ["MapSettings", "Runner"]
 _log = logging.getLogger("mellea")
 
 _FLUSH_SECONDS = 1.0
-"""How long a map that is stopped waits for its last answers to be committed."""
+"""How long a stopped map waits for its last answers to be committed."""
 
 _IN_BATCHES = 10_000
-"""How many rows wait for batches at once."""
+"""How many rows may wait for batches at once."""
 
 _LOOKS_FOR_CHANGE = 8
-"""Of how many rows that are asked is looked whether they were answered before."""
+"""For how many requested rows to check whether they were answered before."""
 
 _LEAST_UNREAD = 256
 _UNREAD_PER_PLACE = 8
-"""How many rows may be done and not handed out, for each place."""
+"""How many rows per place may be done but not yielded."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapSettings:
-    """What a map is given besides the function and the rows; `map` explains it."""
+    """The arguments of a map besides the function and the rows; `map` explains them."""
 
     limits: RateLimits
     id: RowId = None
@@ -79,18 +79,18 @@ class MapSettings:
 
 
 class Runner:
-    """One map, at work.
+    """One running map.
 
     Args:
-        program: what the rows are mapped over.
+        program: the program that is mapped over the rows.
         feed: the rows.
         settings: the rest.
-        progress: is told how it goes.
+        progress: shows the progress.
 
     Attributes:
-        name: of what the rows are mapped over.
-        outbox: what is handed out.
-        done: how many rows were handed out, or are about to be.
+        name: the name of the program.
+        outbox: the rows for the reader.
+        done: how many rows have been yielded, or are about to be.
     """
 
     def __init__(self, program: Program, feed: Feed, settings: MapSettings, progress: MapProgress) -> None:
@@ -139,23 +139,23 @@ class Runner:
     # -- from outside ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin; on the loop that it is to work on."""
+        """Start, on the loop on which it will run."""
         self.loop = get_current_loop()
         launch(self._main, self._retire)
 
     def post_stop(self) -> None:
-        """Ask it to stop, from any thread; returns at once."""
+        """Ask it to stop, from any thread; returns immediately."""
         self._is_stopped = True
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._stop)
 
     def post_room(self) -> None:
-        """Tell it that rows were handed out; from any thread."""
+        """Notify it, from any thread, that rows have been yielded."""
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._wake_idle)
 
     async def wait_until_ended(self) -> None:
-        """Wait until it has ended; on its loop."""
+        """Wait, on its loop, until it has ended."""
         while not self.has_ended:
             waiter = create_waiter()
             self._ended.append(waiter)
@@ -246,13 +246,13 @@ class Runner:
         return not self._rows_ended or bool(self._rows) or self._in_flight > waiting
 
     async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
-        """Have batches sent and fetched, until there is nothing more to do."""
+        """Let the desk send and fetch batches until there is nothing more to do."""
         with anyio.CancelScope() as self._desk_scope:
             async with anyio.create_task_group() as desk_group:
                 await self._desk.serve(desk_group)  # type: ignore[union-attr]  # there is one
 
     async def _take_rows(self) -> None:
-        """Take rows from the feed while there are few, and let workers begin with them."""
+        """Take rows from the feed while there are few, and let workers start on them."""
         while not self._rows_ended and self._error is None and not self._purse.is_empty:
             # Two rows per place, so a worker that finishes finds the next row waiting, and few rows are held in memory.
             wanted = 2 * self._places.limit - len(self._rows)
@@ -269,7 +269,7 @@ class Runner:
             self._wake_idle()
 
     def _wake_idle(self) -> None:
-        """Wake as many workers as may begin a row, or start more of them."""
+        """Wake as many workers as may start a row, or start more of them."""
         free = min(self._places.limit - self._in_flight, len(self._rows), self._find_room())
         while free > 0 and self._idle:
             self._idle.popleft().wake()
@@ -278,7 +278,7 @@ class Runner:
             self._hirer.wake()
 
     async def _hire(self, group: anyio.abc.TaskGroup) -> None:
-        """Start workers as they are needed; a callback can't, since it has another context, or none."""
+        """Start workers as they are needed; a callback can't, because it runs in another context, or in none."""
         while not self._is_over():
             self._hirer = create_waiter()
             most = min(self._places.limit, self._in_flight + len(self._rows))
@@ -299,7 +299,7 @@ class Runner:
         return self._room - (self._begun - self.outbox.taken)
 
     def _is_over(self) -> bool:
-        """Whether no more rows begin."""
+        """Whether no more rows will be started."""
         return self._error is not None or self._purse.is_empty or (self._rows_ended and not self._rows)
 
     # -- workers ----------------------------------------------------------------------------------------
@@ -364,8 +364,7 @@ class Runner:
         return True
 
     async def _warn_of_change(self, task: Task) -> None:
-        """Warn once, if a row is requested again although it was answered: somebody may not want to pay for all
-        again."""
+        """Warn once if an answered row is requested again: the user may not want to pay for all of them again."""
         # The first few rows are enough, since a change usually affects all of them, and each check scans the whole
         # journal.
         journal, thread = self._settings.journal, self._thread
@@ -435,13 +434,13 @@ class Runner:
             self._purse.leave(task.usage, task.cost, has_asked=task.has_asked)
 
     def _give_up(self, task: Task) -> None:
-        """Drop a row that doesn't begin any more."""
+        """Drop a row that won't be started any more."""
         self._in_flight -= 1
         self._wake_all()
         self._end_desk()
 
     def _hand_out_soon(self, row: Row[Any]) -> None:
-        """Hand a row out with the others of this turn of the loop, so that the reader is woken once."""
+        """Yield a row together with the others of this loop iteration, so that the reader is woken only once."""
         self._out.append(row)
         if len(self._out) == 1 and self.loop is not None:
             self.loop.post(self._hand_out_now)
@@ -468,7 +467,7 @@ class Runner:
         self._end_desk()
 
     def _end_desk(self) -> None:
-        """Let the desk end, once nothing more can come to it."""
+        """Let the desk end once nothing more can arrive."""
         if self._desk_scope is not None and self._is_over() and self._in_flight <= 0:
             self._desk_scope.cancel()
 
@@ -482,7 +481,7 @@ class Runner:
         self._wake_all()
 
     def _is_for_all(self, error: Exception) -> bool:
-        """Whether an error concerns every row."""
+        """Whether an error affects every row."""
         # A rejected key would be rejected for each of a million rows.
         if isinstance(error, AuthError):
             return True
@@ -500,7 +499,7 @@ def _read_usage(text: str | None) -> Usage | None:
 
 
 def _dump_row(row: Any) -> str | None:
-    """Return a row as JSON for whoever looks at what failed; `None` if it has no such form."""
+    """Return a row as JSON, for people who inspect failures; `None` if it has no JSON form."""
     if hasattr(row, "keys") and not isinstance(row, Mapping):
         row = dict(row)
     with contextlib.suppress(UsageError):

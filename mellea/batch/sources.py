@@ -1,6 +1,7 @@
 """Where rows come from: iterables of any kind, files, data frames, tables and cursors, read piece by piece.
 
-What isn't known here is iterated as it is. Nothing is imported for a data frame; it is known by its methods.
+Anything that isn't recognised is simply iterated. Nothing is imported for data frames; they are recognised by their
+methods.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
 
     Args:
         rows: any iterable or async iterable; the path of a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file; a
-            data frame of pandas or Polars, a table of Arrow, an open cursor. What is missing in a frame of pandas is
-            `None`.
+            data frame of pandas or Polars, a table of Arrow, an open cursor. Missing values in a pandas data frame
+            become `None`.
 
     Raises:
         UsageError: it is none of these, or the file can't be read.
@@ -155,7 +156,7 @@ def _read_pandas(frame: Any) -> Iterator[dict[str, Any]]:
 
 
 def _make_plain(value: Any) -> Any:
-    """Return NumPy's numbers and arrays as Python's, which JSON can say, and pandas' missing values as `None`."""
+    """Return NumPy numbers and arrays as Python values that JSON can hold, and pandas' missing values as `None`."""
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = value.tolist()
     is_missing = type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))
