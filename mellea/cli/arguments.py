@@ -66,12 +66,12 @@ def read_argument(name: str, text: str, kind: Any) -> Any:
         return read_value(text)
     if kind is str:
         return text
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError  # lazy: texts need none of it
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError  # lazy: strings don't need it
 
     try:
         adapter = TypeAdapter(kind)
     except PydanticUserError:
-        return read_value(text)  # a class of the program's own, which only it can make
+        return read_value(text)  # a class of the program's own, which only the program can create
     try:
         return adapter.validate_python(read_value(text))
     except ValidationError as error:
@@ -89,7 +89,7 @@ def _show(kind: Any) -> str:
 def _explain(error: Any) -> str:
     """Return what is wrong first, and where in the value."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # The members of a union are in the path, too, and mean nothing to the user.
+    # The path also contains the members of a union, which mean nothing to the user.
     place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
     said = str(first["msg"])
     return f"{place}: {said}" if place else said
@@ -101,12 +101,12 @@ def read_pipe() -> str | None:
     Raises:
         UsageError: it isn't text.
     """
-    # Some hosts give none at all.
+    # Some hosts provide none at all.
     if sys.stdin is None or sys.stdin.isatty():
         return None
     try:
         binary = getattr(sys.stdin, "buffer", None)
-        # In some locales Python lets bytes that are no text through, and the request could not be written then.
+        # In some locales Python lets bytes through that aren't text, and then the request couldn't be written.
         return sys.stdin.read() if binary is None else binary.read().decode(sys.stdin.encoding, "strict")
     except UnicodeDecodeError as error:
         raise UsageError(f"the piped input isn't text: {error}; mellea ask -a FILE attaches other files") from None

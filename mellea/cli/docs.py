@@ -62,12 +62,12 @@ def _resolve_name(page: str, pages: dict[str, Path]) -> str:
     by_name = {name.lower().replace("-", "_"): name for name in pages}
     found = by_name.get(wanted.lower().replace("-", "_")) or by_name.get(f"{wanted.lower().replace('-', '_')}/readme")
     if found is None:
-        # A word of a name is enough where no other name has it: `langchain`, or `1` for chapter 01.
+        # A word of a name is enough if no other name contains it: `langchain`, or `1` for chapter 01.
         word = wanted.lower().zfill(2)
         named = [name for name in pages if word in name.lower().translate(_APART).split()]
         if len(named) == 1:
             return named[0]
-        # Several words are no name, but what is looked for.
+        # Several words aren't a name but a search.
         near = named or ([] if len(wanted.split()) > 1 else get_close_matches(wanted, pages, n=3, cutoff=0.5))
         elsewhere = f"`mellea docs` lists the pages, `mellea docs --search {quote(page)}` the lines with these words"
         hint = f"did you mean {' or '.join(near)}?" if near else elsewhere

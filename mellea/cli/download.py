@@ -97,7 +97,7 @@ class _Download:
                 self._fetch_rest()
                 return
             except _CutError as error:
-                # Whoever gets on may go on as often as it takes.
+                # As long as there is progress, the download may resume as often as it takes.
                 has = _size(self._part)
                 tries = 1 if has > had else tries + 1
                 if not has:
@@ -105,7 +105,7 @@ class _Download:
                 if tries == _TRIES:
                     raise ConfigurationError(
                         f"the download from {self._host} broke off {_TRIES} times in a row ({error}); {has:,} bytes "
-                        "are kept, and the same command goes on with them"
+                        "are kept, and the same command continues from there"
                     ) from error
                 time.sleep(_PAUSE_SECONDS * 2 ** (tries - 1))
 
@@ -124,7 +124,7 @@ class _Download:
                 self._check_status(response)
                 self._write(response, self._find_start(response, begun))
         if is_other:
-            # The server's file is shorter than our beginning of it, so it is another one.
+            # The server's file is shorter than the part that we have, so it is a different file.
             self._part.unlink()
             self._fetch_rest()
 
@@ -132,7 +132,7 @@ class _Download:
         try:
             answer: HTTPResponse = urlopen(Request(self._wheel.url, headers=headers), timeout=_SECONDS)
         except HTTPError as error:
-            return error  # an answer, too
+            return error  # this is also an answer
         except (OSError, HTTPException) as error:
             why = error.reason if isinstance(error, URLError) else error
             raise _CutError(str(why) or type(why).__name__) from error
@@ -153,16 +153,16 @@ class _Download:
         found = _RANGE.fullmatch(said)
         # The rest of the file would be in the wrong place.
         if found is None or int(found[1]) != begun:
-            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, and sent {said!r}")
+            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, but sent {said!r}")
         return begun
 
     def _write(self, response: HTTPResponse | HTTPError, start: int) -> None:
         length = response.headers.get("Content-Length", "")
         total = self._wheel.size or (start + int(length) if length.isdigit() else None)
-        # Before the first byte, so that what a kill leaves is known for what it is.
+        # Before the first byte, so that a file left behind by a kill can be identified.
         _write_validator(self._part, self._wheel.sha256, response.headers)
         done = start
-        # Unbuffered: what came before a kill is in the file.
+        # Unbuffered: everything that arrived before a kill is in the file.
         with self._part.open("ab" if start else "wb", buffering=0) as file:
             self._report(done, total)
             for chunk in _read(response):
@@ -181,7 +181,7 @@ def _read(response: HTTPResponse | HTTPError) -> Iterator[bytes]:
     while True:
         try:
             chunk = response.read1(_BYTES)
-        # Apart from what goes wrong while the file is written, which is an `OSError`, too.
+        # Kept apart from errors while writing the file, which are also `OSError`s.
         except (OSError, HTTPException) as error:
             raise _CutError(str(error) or type(error).__name__) from error
         if not chunk:
@@ -190,7 +190,7 @@ def _read(response: HTTPResponse | HTTPError) -> Iterator[bytes]:
 
 
 def _write_all(file: io.FileIO, chunk: bytes) -> None:
-    # An unbuffered file may take less than it is given, as when its disk gets full.
+    # An unbuffered file may write less than requested, for example when the disk fills up.
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]
@@ -208,7 +208,7 @@ def _read_validator(part: Path, sha256: str) -> str | None:
 
 def _write_validator(part: Path, sha256: str, headers: Message) -> None:
     etag = headers.get("ETag", "")
-    # A weak one says that two files mean the same, not that they have the same bytes.
+    # A weak tag says that two files are equivalent, not that their bytes are the same.
     validator = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
     _note_path(part).write_text(json.dumps({"sha256": sha256, "validator": validator}), "utf-8")
 
@@ -228,5 +228,5 @@ def _discard(part: Path, why: str) -> ConfigurationError:
 
 
 def _host(wheel: Wheel) -> str:
-    # The whole address may have a password or a signature in it.
+    # The full address may contain a password or a signature.
     return urlsplit(wheel.url).hostname or "the index"

@@ -35,7 +35,7 @@ def eval(
     ] = None,
     repeat: Annotated[int | None, typer.Option("--repeat", min=1, help="Samples of each case.")] = None,
     at_least: Annotated[
-        float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below, such as 0.8.")
+        float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below this, such as 0.8.")
     ] = None,
     sure: Annotated[
         bool, typer.Option("--sure", help="Fail unless even the lower end of the interval reaches that rate.")
@@ -59,7 +59,7 @@ def eval(
     The journal keeps the answers, so a later run only asks for what is new or has changed: other cases, another prompt
     or model. The exit code is 1 if a rate is too low, or if the budget was used up.
     """
-    del resume  # what `mellea map` needs it for is always so here: the journal is continued
+    del resume  # `mellea map` needs this to continue a journal; here it is always continued
     found = [_change(each, cases, check, repeat, at_least, limit) for each in _find_evaluations(program, cases)]
     _check_files(found, html, jsonl)
     kept = journal or _find_file(program).with_suffix(".eval.db")

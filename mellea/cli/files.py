@@ -48,5 +48,5 @@ def _add(seen: list[tuple[str, Path]], name: str, path: Path) -> None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    # By their resolved paths, as outputs needn't exist yet; by what they are on the disk, for hard links.
+    # By resolved paths, since outputs needn't exist yet, and by their identity on disk, for hard links.
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))

@@ -57,7 +57,7 @@ class Installer:
         if not self.lookup:
             return None
         command = [*self.lookup, *(() if self.is_uv else (requirement,))]
-        # Without its errors: if there is something wrong, the installation says it, too.
+        # Its errors are hidden: if something is wrong, the installation reports it as well.
         done = subprocess.run(
             command, input=requirement if self.is_uv else "", text=True, capture_output=True, check=False
         )
@@ -66,7 +66,7 @@ class Installer:
         try:
             found = tomllib.loads(done.stdout) if self.is_uv else json.loads(done.stdout)
             return _read_lock(found) if self.is_uv else _read_report(found)
-        # What it prints is another program's matter, and there is a way without.
+        # Its output is up to another program, and there is a way without it.
         except (ValueError, LookupError, TypeError):
             return None
 
@@ -76,9 +76,9 @@ class Installer:
         Raises:
             ConfigurationError: the installer fails; it has said why.
         """
-        # Wheels only: to install a source package, the installer would run its code.
+        # Wheels only: installing a source package would run its code.
         command = [*self.command, "--no-deps", "--only-binary", ":all:", "--target", str(folder), requirement]
-        # The installer's output goes to stderr, so that stdout has nothing but the path.
+        # The installer's output goes to stderr, so that stdout contains only the path.
         done = subprocess.run(command, stdout=_STDERR, check=False)
         if done.returncode != 0:
             raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")

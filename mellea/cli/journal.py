@@ -95,7 +95,7 @@ def cancel(
 
 
 def _open(file: Path, job: str | None = None) -> Journal:
-    # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
+    # Opening a journal creates it, and a typo shouldn't leave an empty file behind.
     if not file.is_file():
         raise UsageError(f"there is no journal {str(file)!r}")
     journal = Journal(file)

@@ -50,7 +50,7 @@ def serve(
     Served is what the file's __all__ names, else everything in it that can be; FILE.py:NAME,NAME chooses, and can name
     plain functions, too. A server that the file makes itself (mellea.serve.mcp) is served as it is.
     """
-    # The protocol is on stdout, so what the file prints while it is imported must not be.
+    # The protocol uses stdout, so whatever the file prints during its import must not go there.
     with nullcontext() if http else redirect_stdout(sys.stderr):
         server = _make(file, name, instructions)
     with start_session(model):

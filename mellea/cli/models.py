@@ -55,7 +55,7 @@ def list_providers(
     shown = [each for each in found if all or each["is_reachable"] or each["is_configured"]]
     if not output.is_for_people(as_json):
         output.write_json(shown)
-        if not shown:  # whoever reads stdout gets an empty list, and a person the reason
+        if not shown:  # a program that reads stdout gets an empty list, and a person gets the reason
             output.note(f"mellea: none of {len(found)} providers is set up; --all shows what each needs")
         return
     table = output.table("provider", "state", "models", "why not", right=["models"])
@@ -86,13 +86,13 @@ async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
 async def _look(name: str) -> dict[str, Any]:
     said: dict[str, Any] = {"provider": name, "is_configured": False, "is_reachable": False, "models": []}
     try:
-        # A made-up name, as a backend wants one; only the list is asked for.
+        # A made-up name, since a backend needs one; only the list is requested.
         backend = get_backend(name) if name == "llama_cpp" else get_backend(name, "any")
     except ConfigurationError as error:
         return {**said, "reason": str(error)}
     try:
         backend.check_access()
-        # A service on this machine needs no key, so only its answer tells whether it is there.
+        # A service on this machine needs no key, so only a response shows whether it is running.
         said["is_configured"] = backend.server is not None and backend.server[0] not in _HERE
         if backend.server is None and not (probe := await backend.probe()):
             return {**said, "reason": probe.reason}

@@ -51,11 +51,11 @@ def run_file(path: Path) -> ModuleType:
         raise UsageError(f"{str(path)!r} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look up annotations
-    sys.path.insert(0, str(path.resolve().parent))  # as for a script
+    sys.path.insert(0, str(path.resolve().parent))  # as in a script
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]  # half a module
+        del sys.modules[name]  # a half-executed module
         if isinstance(error, SyntaxError):
             raise _explain(path, error) from error
         raise
@@ -63,7 +63,7 @@ def run_file(path: Path) -> ModuleType:
 
 
 def _explain(path: Path, error: SyntaxError) -> UsageError:
-    # Also in a file that this one imports. There are no frames of the program to show, as it never ran.
+    # This may be in a file that this one imports. There are no frames of the program to show, because it never ran.
     place = repr(error.filename or str(path)) + (f", line {error.lineno}" if error.lineno else "")
     line = f": {error.text.strip()[:80]!r}" if error.text else ""
     return UsageError(f"{place} isn't valid Python: {error.msg}{line}")

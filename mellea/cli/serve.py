@@ -55,7 +55,7 @@ def serve(
     """
     try:
         import uvicorn  # optional: an extra
-        from uvicorn.supervisors import Multiprocess  # optional, too
+        from uvicorn.supervisors import Multiprocess  # optional as well
     except ImportError:
         raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
     # On loopback only this machine can connect; anywhere else, strangers' requests would be paid for by this key's
@@ -69,11 +69,11 @@ def serve(
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:
-        # By the environment: a process's arguments can be read by other users of the machine.
+        # Through the environment, because other users of the machine can read a process's arguments.
         os.environ[_KEY] = key
     made = make_from_environment()  # errors in the program are reported now, once
     config = uvicorn.Config(
-        # Workers are new processes, which import the factory by its name.
+        # Workers are new processes that import the factory by name.
         made if workers == 1 else "mellea.cli.serve:make_from_environment",
         factory=workers > 1,
         host=host,

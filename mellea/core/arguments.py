@@ -46,9 +46,9 @@ _FOREIGN = _by_name(
 _ELSEWHERE = _by_name(
     {
         "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk stream_handler",
-        "mellea.observe(…) has an observer told of what happens": "callback callbacks hooks",
-        "to go on before the answer is there: await m.ainstruct(…, await_result=False)": "async_ is_async run_async "
-        "background asynchronous non_blocking",
+        "mellea.observe(…) notifies an observer of what happens": "callback callbacks hooks",
+        "to continue before the answer is complete: await m.ainstruct(…, "
+        "await_result=False)": "async_ is_async run_async background asynchronous non_blocking",
         "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
         "the prompt is the first argument, without a name": "messages prompt content message text "
         "question query instruction task",
@@ -93,7 +93,7 @@ def make_argument_error(
 
 def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
     """Return what to write in place of an argument that isn't taken; see `make_argument_error`."""
-    # From the certain to the likely: what the function itself knows, our own names, foreign ones, then typos.
+    # From certain to likely: advice from the function itself, our own names, other libraries' names, then typos.
     ours = _FOREIGN.get(name, name)
     named = f"it is {ours!r} here: " if name in _FOREIGN else ""
     if ours in ways:

@@ -261,7 +261,7 @@ class Backend(ABC):
         tool_calls: bool = False,
     ) -> tuple[Any, C]:
         """Launch a generation and return its thunk, and the context with it; Mellea 0.8's name for `mfuncs.aact`."""
-        # By name, since the verbs stand on backends.
+        # By name, since verbs are in a layer above backends.
         said: tuple[Any, C] = await import_module("mellea._shapes_08").generate_from_context(
             self, action, ctx, format=format, model_options=model_options, tool_calls=tool_calls
         )
@@ -400,7 +400,7 @@ def check_supported(backend: Backend, request: Request) -> None:
             if not _TEXTS.issuperset(map(type, message.blocks)):
                 break
         else:
-            return  # nothing but texts
+            return  # only text
     missing = next((name for name in request.options if name not in can.options), None)
     own = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
@@ -506,7 +506,7 @@ class SentRequest:
     def __init__(self, backend: Backend, request: Request) -> None:
         self._backend = backend
         self._request = request
-        self.model: str = backend.model_id  # now: the backend may be given another model afterwards
+        self.model: str = backend.model_id  # taken now, because the backend's model may be changed afterwards
 
     @property
     def backend(self) -> str:

@@ -470,7 +470,7 @@ class span_around:
         span = self._span
         if span is not None:
             span.leave(self._entered)
-            # What isn't an Exception is a cancellation, Ctrl-C or the end of a generator.
+            # Anything that isn't an `Exception` is a cancellation, Ctrl-C or the end of a generator.
             span.end(error, is_cancelled=error is not None and not isinstance(error, Exception))
 
 

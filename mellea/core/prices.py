@@ -166,7 +166,7 @@ _LIST: Mapping[str, Price] = {
     "anthropic/claude-opus-4": _claude(15, 75, 18.75, 1.5),
     "anthropic/claude-opus-4-0": _claude(15, 75, 18.75, 1.5),
     "anthropic/claude-sonnet-5": _claude(2, 10, 2.5, 0.2),
-    # The sources don't agree on whether prompts above 200,000 tokens cost more with these three.
+    # The sources disagree on whether prompts above 200,000 tokens cost more with these three.
     "anthropic/claude-sonnet-4-6": _claude(3, 15, 3.75, 0.3, up_to=200_000),
     "anthropic/claude-sonnet-4-5": _claude(3, 15, 3.75, 0.3, up_to=200_000),
     "anthropic/claude-sonnet-4": _claude(3, 15, 3.75, 0.3, up_to=200_000),

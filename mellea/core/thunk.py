@@ -185,10 +185,10 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     def read_items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
         """Read the items like `items`; with `by_step` only at the end of a step, so that none is superseded."""
-        from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
+        from mellea.core.structured.iterators import ItemIterator  # lazy: plain text doesn't need it
 
         text = TextIterator(self, _nothing, text_of=make_piece_filter(self._run))
-        return ItemIterator(self, text, on_error, by_step=by_step or self.is_computed())  # no step can come any more
+        return ItemIterator(self, text, on_error, by_step=by_step or self.is_computed())  # no further step can follow
 
     def partials(self) -> PartialIterator[T]:
         """Read what is known of the result while it is being written, from the beginning.
@@ -201,7 +201,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     def read_partials(self, *, by_step: bool = False) -> PartialIterator[T]:
         """Read partial objects like `partials`; with `by_step` only at the end of a step."""
-        from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
+        from mellea.core.structured.iterators import PartialIterator  # lazy: plain text doesn't need it
 
         text = TextIterator(self, _nothing, text_of=make_piece_filter(self._run))
         return PartialIterator(self, text, by_step=by_step or self.is_computed())
@@ -239,7 +239,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._run.cancel_and_wait()  # of a run that has ended it waits for the close only
+        await self._run.cancel_and_wait()  # for a run that has ended, it only waits for the close
 
     def __del__(self) -> None:
         run = getattr(self, "_run", None)  # not there if the constructor refused its argument
@@ -296,7 +296,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
         Under a strategy that is every attempt. It is `None` until the thunk is computed.
         """
-        from mellea.core.prices import compute_thunk_cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_thunk_cost  # lazy: most programs never need it
 
         return compute_thunk_cost(self)
 
@@ -333,7 +333,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls of your own tools that the model asks for."""
         calls = done.tool_calls if (done := self._done) else ()
-        # Here, and not where they were decoded: a codec knows what was said, and not whose function it is.
+        # Done here and not when the calls are decoded: a codec knows the call, but not whose function it is.
         if calls and self._run.sent is not None:
             known = {tool.name: tool.function for tool in self._run.sent.tools if isinstance(tool, Bound)}
             for call in calls:
@@ -363,14 +363,14 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     # -- as a Python value ----------------------------------------------------------------------------
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, THUNK_WAYS)
 
         @short_errors
-        def __getitem__(self, index: object) -> Any:  # what `for` and `in` try, too
+        def __getitem__(self, index: object) -> Any:  # `for` and `in` also try this
             raise UsageTypeError(_NO_TEXT)
 
         @short_errors
@@ -393,8 +393,8 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     def __str__(self) -> str:
         raise UsageError(
-            "a thunk that isn't computed yet was turned into text, where it would end up in a prompt as an object; "
-            "await it first, or hand over the thunk itself as a user variable or in grounding_context"
+            "a thunk that isn't computed yet was converted to text, so its repr would end up in a prompt; await it "
+            "first, or pass the thunk itself as a user variable or in grounding_context"
         )
 
     def __format__(self, spec: str) -> str:
@@ -404,7 +404,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
         return f"<{type(self).__name__} {self._run.state.value}, {len(self._run.text())} characters so far>"
 
     def _card_(self) -> Card:
-        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
+        from mellea.core.run_card import RunCard  # lazy: only a frontend needs it
 
         return RunCard(self._run).draw()
 
@@ -496,7 +496,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return cast("Self", twin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.__copy__()  # all that it holds is immutable, or the user's own result
+        return self.__copy__()  # everything in it is immutable or the user's own result
 
     def __reduce__(self) -> Any:
         return _rebuild, self._state()

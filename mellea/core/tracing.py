@@ -68,7 +68,7 @@ class Tree(Displayed):
         return str(self)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         return Card("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
 
@@ -90,7 +90,7 @@ class Trace(Observer, Displayed):
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"a trace's name is a text, not {name!r}")
+            raise UsageError(f"a trace's name is a string, not {name!r}")
         self.name = name
         self._spans: list[Span] = []
         self._root: Span | None = None
@@ -144,7 +144,7 @@ class Trace(Observer, Displayed):
         self.__exit__(kind, error, traceback)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         is_open = self._root is not None and self._root.ended is None
         tree = Code(str(self.tree(figures=not is_open)))
@@ -190,10 +190,10 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
         UsageError: what is decorated isn't a function.
     """
     if name is not None and (not isinstance(name, str) or not name):
-        raise UsageError(f"the name of a span is a text, not {name!r}")
+        raise UsageError(f"the name of a span is a string, not {name!r}")
     if function is None:
         return functools.partial(trace, name=name)
-    # Under `@staticmethod` the function is inside; the wrapper has to go in there, too.
+    # Under `@staticmethod` the function is inside, so the wrapper has to go inside as well.
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
@@ -259,7 +259,7 @@ def _find_name(function: Any) -> str:
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    # Asked of the function where that can be known: the span of a generator begins with its first step.
+    # Taken from the function where possible, because the span of a generator begins with its first step.
     if inspect.isasyncgenfunction(function):
         return _wrap_async_generator(function, lambda: _Steps(name))
     if inspect.isgeneratorfunction(function):
@@ -278,7 +278,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        # The way without observers: one look at an attribute.
+        # The path without observers costs one attribute look-up.
         if not listening.count:
             return function(*args, **kwargs)
         steps = _Steps(name)
@@ -345,8 +345,8 @@ class _Steps:
 
     def hand_on(self, result: Any) -> Any:
         """Return what a body has returned; it has the span from now on where it goes on, such as a stream."""
-        # Another decorator, or an object that is called, may hide what kind of function it is: then the work is yet
-        # to come, and belongs to the span.
+        # Another decorator or a callable object may hide what kind of function it is; then the work is still to come,
+        # and belongs to the span.
         wrap = _KINDS.get(type(result))
         if wrap is not None:
             return wrap(lambda: result, lambda: self)()

@@ -80,7 +80,7 @@ async def read_cases(source: Any, parameters: frozenset[str] | None) -> list[Cas
 def _as_case(row: Any, parameters: frozenset[str] | None) -> Case:
     if isinstance(row, Case):
         return row
-    # A pair, as in a list by hand; a named tuple has fields and is a row.
+    # A pair, as in a hand-written list; a named tuple has fields and is a row.
     if type(row) is tuple:
         if len(row) == 2:
             return Case(row[0], row[1])
@@ -95,7 +95,7 @@ def _list_fields(row: Any) -> dict[str, Any] | None:
         return {str(name): value for name, value in row.items()}
     if hasattr(row, "_asdict"):
         return dict(row._asdict())
-    # A dataclass is one argument of the function, unless it says what is expected.
+    # A dataclass is one argument of the function, unless it has an expected value.
     if dataclasses.is_dataclass(row) and hasattr(row, "expected"):
         return {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
     return None
@@ -123,7 +123,7 @@ def _identify(cases: list[Case]) -> list[Case]:
     found = []
     for number, case in enumerate(cases):
         if case.id in known:
-            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case has already")
+            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case already has")
         id = case.id or _make_id(case.inputs, known)
         known.add(id)
         found.append(case if id == case.id else replace(case, id=id))
@@ -132,7 +132,7 @@ def _identify(cases: list[Case]) -> list[Case]:
 
 def _make_id(inputs: Any, known: set[str]) -> str:
     digest = make_digest("case", find_form(inputs)).hex()[:_ID_LENGTH]
-    # The same inputs twice are two cases: the second sample of a stream of requests, say.
+    # Repeated inputs are separate cases, such as two samples from a stream of requests.
     id, times = digest, 1
     while id in known:
         times += 1

@@ -206,7 +206,7 @@ def _compare(
 
 def _find_needed(middle: float, square: float, level: float) -> int | None:
     """Return how many cases show a difference as large as this one with a power of 80 % (Connor, Biometrics 1987)."""
-    # Not a number where there are no cases.
+    # NaN if there are no cases.
     if not abs(middle) > 1e-12:
         return None
     z, power = NormalDist().inv_cdf(1 - level / 2), NormalDist().inv_cdf(_POWER)
@@ -250,12 +250,12 @@ def flip_test(differences: Sequence[int]) -> float:
     unit = math.gcd(*sizes)
     reach = sum(size * count for size, count in sizes.items()) // unit
     if len(sizes) > 1 and reach * sizes.total() > _MOST_STEPS:
-        # With so many, the sum is normal to every digit that is shown.
+        # With this many, the sum is normally distributed to every digit that is shown.
         deviation = math.sqrt(sum(size * size * count for size, count in sizes.items()))
         return min(1.0, 2 * NormalDist().cdf(-abs(sum(differences)) / deviation))
     total = abs(sum(differences)) // unit
     chances = _sum_chances({size // unit: count for size, count in sizes.items()})
-    # The other tail is the same, and the value 0 is in both.
+    # The other tail is the same, and 0 is in both.
     tail = math.fsum(chance for value, chance in chances.items() if value >= total)
     return min(1.0, 2 * tail)
 
@@ -264,7 +264,7 @@ def _sum_chances(sizes: Mapping[int, int]) -> dict[int, float]:
     """Return the distribution of the sum of numbers whose signs are random, so many of each size."""
     chances = {0: 1.0}
     for size, count in sizes.items():
-        # The sum of numbers of one size is binomial; logarithms, as the counts may be in the thousands.
+        # The sum of numbers of equal size is binomial; logarithms, since the counts may be in the thousands.
         whole = math.lgamma(count + 1) - count * math.log(2)
         steps = {
             size * (2 * ups - count): math.exp(whole - math.lgamma(ups + 1) - math.lgamma(count - ups + 1))

@@ -78,7 +78,7 @@ class Agreement:
 
     def __str__(self) -> str:
         if math.isnan(self.kappa.estimate):
-            return f"they agree on {self.observed:.0%} of {self.count}, but use one label alone, so kappa says nothing"
+            return f"they agree on {self.observed:.0%} of {self.count}, but use only one label, so kappa says nothing"
         kappa = self.kappa
         return (
             f"they agree on {self.observed:.0%} of {self.count}, Cohen's kappa {kappa.estimate:.2f} "
@@ -102,10 +102,12 @@ def measure_agreement(one: Sequence[Any], other: Sequence[Any], *, confidence: f
     """
     check_confidence(confidence)
     if len(one) != len(other) or not len(one):
-        raise UsageError(f"the same things have as many labels from both, not {len(one)} and {len(other)}")
+        raise UsageError(
+            f"both lists label the same things, so they need the same length above 0, not {len(one)} and {len(other)}"
+        )
     pairs = [pair for pair in zip(one, other, strict=True) if not any(map(_is_missing, pair))]
     if not pairs:
-        raise UsageError(f"there is nothing that both labelled: of {len(one)} pairs each has a label missing")
+        raise UsageError(f"there is nothing that both labelled: in each of the {len(one)} pairs a label is missing")
     labels = tuple(dict.fromkeys(label for pair in zip(*pairs, strict=True) for label in pair))
     count = len(pairs)
     confusion = count_confusion(pairs, labels)

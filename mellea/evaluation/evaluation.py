@@ -64,7 +64,7 @@ class Evaluation:
         for variant in report.variants:
             rate = report.rate(variant)
             reached = rate.low if is_sure else rate.estimate
-            # The rate of no samples is NaN, which is never high enough.
+            # The rate of zero samples is NaN, which is never high enough.
             if not reached >= self.at_least:
                 missed.append(f"{variant!r} has {rate}, and at least {self.at_least:.0%} was wanted")
         return missed

@@ -98,7 +98,7 @@ def rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Interva
 def _effective_size(counts: Sequence[Counts], rate: float, total: int) -> float:
     """Return how many independent samples would say as much as these do."""
     cases = len(counts)
-    # Where all samples agree nothing shows how alike those of one case are; then a case counts once.
+    # If all samples agree, nothing shows how similar the samples of one case are; then each case counts once.
     if cases < 2 or rate in (0.0, 1.0):
         return cases
     spread = sum((passed - rate * of) ** 2 for passed, of in counts) * cases / (cases - 1) / total**2
@@ -108,7 +108,7 @@ def _effective_size(counts: Sequence[Counts], rate: float, total: int) -> float:
 def _wilson(rate: float, size: float, z: float, confidence: float) -> Interval:
     middle = (rate + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
-    # The ends are exact where rounding would leave them a hair off.
+    # Set exactly, where rounding would leave them slightly off.
     low = 0.0 if rate == 0.0 else middle - half
     return Interval(rate, low, 1.0 if rate == 1.0 else middle + half, confidence)
 
@@ -139,7 +139,7 @@ def difference_interval(differences: Sequence[float], repeat: int = 1, confidenc
     check_confidence(confidence)
     if not differences:
         return Interval(math.nan, -1.0, 1.0, confidence)
-    # Of several samples a case's difference spreads less, and the two that are added have to, too.
+    # With several samples per case, the differences vary less, so the two that are added have to as well.
     added = 1 / math.sqrt(repeat)
     size = len(differences) + 2
     middle = sum(differences) / size

@@ -133,7 +133,7 @@ def _lay_out_variants(report: Findings) -> FigureTable:
     rates = [report.rate(variant) for variant in report.variants]
     head = ("variant", "passed", "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
     rows = [_list_figures(report, variant, rate) for variant, rate in zip(report.variants, rates, strict=True)]
-    # A column in which there is nothing only takes room.
+    # An empty column only takes up space.
     shown = [place for place in range(len(head)) if any(row[place] not in (_NOTHING, "0", "$0") for row in rows)]
     return FigureTable(
         "",
@@ -185,7 +185,7 @@ def _lay_out_checks(report: Findings) -> list[Text | FigureTable]:
         for place, variant in enumerate(report.variants):
             rate = report.rate(variant, check)
             score = report.score(variant, check) if check in scored else None
-            # The name of a check once, above its variants.
+            # The name of a check appears once, above its variants.
             named = "" if place else check
             shown = _NOTHING if score is None else f"{score.estimate:.3f}"
             rows.append((named, variant, _show_rate(rate), show_percent(rate), shown))

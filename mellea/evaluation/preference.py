@@ -229,7 +229,8 @@ class _PreferenceWork(Work):
 def _make_form() -> Any:
     from pydantic import Field  # lazy: only judges need it
 
-    # The reason comes first in the schema: the model weighs, then decides; the other way round it justifies.
+    # The reason comes first in the schema, so that the model weighs before it decides; the other way round it would
+    # justify.
     reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
     return make_dataclass("Preferred", [("reason", reason), ("choice", Choice)])
 
@@ -260,7 +261,7 @@ def _count(
             continue
         is_steady = straight == _SWAPPED[swapped]
         steady += is_steady
-        # For the other variant 1, for the base -1.
+        # 1 for the other variant, -1 for the base.
         outcome = {"first": -1, "second": 1, "tie": 0}[straight] if is_steady else 0
         by_case.setdefault(one.case.id, []).append(outcome)
     outcomes = [outcome for case in by_case.values() for outcome in case]

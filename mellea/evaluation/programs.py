@@ -174,7 +174,7 @@ class _CheckWork(Work):
             )  # fmt: skip
 
     def _find_backend(self) -> Backend | None:
-        # A function needs none, and there may be no session at all.
+        # A function needs no backend, and there may be no session at all.
         if not self._row.check.is_judged:
             return None
         judge = getattr(self._row.check.requirement, "judge", None)

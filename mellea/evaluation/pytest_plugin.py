@@ -127,7 +127,7 @@ def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], goal: RateG
 
     try:
         yield
-    except pytest.xfail.Exception:  # a kind of fail, but it says that the test ends here
+    except pytest.xfail.Exception:  # a kind of failure, but one that ends the test here
         raise
     except (AssertionError, OutputError, pytest.fail.Exception):
         # A single failure is shown like that of any test.
@@ -165,7 +165,7 @@ class RateGoal:
         """Whether so many runs that passed are enough."""
         if self.confidence is None:
             return passed >= self.at_least * self.repeat - 1e-9
-        # The chance of that many if the rate were just below the wanted one.
+        # The probability of that many passes if the rate were just below the required one.
         chance = sum(
             math.comb(self.repeat, count) * self.at_least**count * (1 - self.at_least) ** (self.repeat - count)
             for count in range(passed, self.repeat + 1)

@@ -115,7 +115,7 @@ class _RecordedBackend(CachedBackend):
         if not self._answers.is_recording:
             raise ConfigurationError(
                 f"there is no recorded answer of {self.name}/{self.model_id} in {self.journal.path!r} for the request "
-                f"that ends with {_end_of(request)!r}; run pytest --mellea-record to ask for what is missing"
+                f"that ends with {_end_of(request)!r}; run pytest --mellea-record to record what is missing"
             )
         self._answers.count(is_asked=True)
         async for event in super()._ask(request, key):

@@ -61,7 +61,7 @@ def read_report(path: str | os.PathLike[str], *, name: str | None = None, confid
     checks = tuple(dict.fromkeys(verdict.check for sample in samples for verdict in sample.verdicts))
     expected = [sample.case.expected for sample in samples if sample.case.has_expected]
     labels = None
-    # The file has no types: a few texts that are expected repeatedly are taken for labels.
+    # The file has no types, so a small number of repeated expected texts is taken as labels.
     if expected and all(isinstance(each, (str, bool)) for each in expected):
         known = tuple(dict.fromkeys(expected))
         labels = known if 1 < len(known) <= min(_MOST_LABELS, len(expected) // 2) else None

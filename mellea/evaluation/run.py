@@ -67,7 +67,7 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
     confidence = check_confidence(arguments.get("confidence", 0.95))
     name = arguments.get("name") or " and ".join(dict.fromkeys(variants))
     if not isinstance(name, str):
-        raise UsageError(f"name= takes a text, or None, not {name!r}")
+        raise UsageError(f"name= takes a string, or None, not {name!r}")
     report = await _Run(plan, arguments).finish()
     return replace(report, name=name, confidence=confidence)
 
@@ -157,7 +157,7 @@ class _Run:
     def __init__(self, plan: _Plan, arguments: EvaluateArguments) -> None:
         self._plan = plan
         self._arguments = arguments
-        self._cost: float | None = 0.0  # of what was asked in this run
+        self._cost: float | None = 0.0  # of the requests in this run
         self._tokens = 0
         self._stopped: str | None = None
 
@@ -236,7 +236,7 @@ class _Run:
     def _budget_left(self) -> Budget | None:
         """Return the remaining budget, `None` if it is used up, or if there is none."""
         whole = self._arguments.get("budget")
-        if not isinstance(whole, Budget):  # `map` says what is wrong with anything but `None`
+        if not isinstance(whole, Budget):  # `map` reports what is wrong with anything but `None`
             return whole
         cost = None if whole.cost is None or self._cost is None else whole.cost - self._cost
         tokens = None if whole.tokens is None else whole.tokens - self._tokens

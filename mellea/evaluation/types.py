@@ -73,11 +73,11 @@ class FunctionTypes:
             return value
         try:
             return self._adapter(wanted).validate_python(value)
-        except ValueError:  # the function itself says what it takes
+        except ValueError:  # the function itself declares what it takes
             return value
 
     def _adapter(self, kind: Any) -> Any:
-        from pydantic import TypeAdapter  # lazy: cases of texts need none of it
+        from pydantic import TypeAdapter  # lazy: cases of text don't need it
 
         found = self._adapters.get(id(kind))
         if found is None:
@@ -104,5 +104,5 @@ def read_types(function: Any) -> FunctionTypes:
 def _find_hint(function: Any, name: str, of: str) -> Any:
     try:
         return resolve_type_hints(function, name, of=(of,)).get(of)
-    except UsageError:  # a name that isn't known here: then it isn't converted
+    except UsageError:  # a name that isn't known here; then the value isn't converted
         return None

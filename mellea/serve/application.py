@@ -172,7 +172,7 @@ class Application:
         self, request: ClientRequest, ask: Callable[[Any], Awaitable[FixedResponse | StreamResponse]]
     ) -> FixedResponse | StreamResponse:
         body = await self.guard.read_json(request)
-        # An unstreamed answer sends nothing meanwhile, so nothing else would notice that the client is gone.
+        # An unstreamed answer sends nothing until its end, so nothing else would notice that the client has gone.
         answer = await unless_left(request.receive, functools.partial(ask, body))
         if answer is None:
             # 499 is nginx's code for this; the client is gone, but the log has it.

@@ -176,7 +176,7 @@ if TYPE_CHECKING:
 
 else:
     try:
-        from starlette.responses import Response as _Response  # optional: then this is one of its responses
+        from starlette.responses import Response as _Response  # optional: if it is installed, subclass it
     except ImportError:
 
         class _Response:
@@ -406,7 +406,7 @@ class _Output:
                 await self._send(message)
         except (OSError, TimeoutError):  # by the specification, servers raise an OSError when a client is gone
             self.leave()
-            await anyio.lowlevel.checkpoint()  # where this task is cancelled
+            await anyio.lowlevel.checkpoint()  # this task is cancelled here
         self._sent_at = anyio.current_time()
 
 

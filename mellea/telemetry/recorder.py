@@ -244,7 +244,7 @@ class _Recorder(Observer):
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
-            return  # somebody else does it
+            return  # another thread does it
         try:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="mellea-record", daemon=True)
@@ -260,11 +260,11 @@ class _Recorder(Observer):
     def _work(self) -> None:
         while not self._is_closed:
             with suppress(queue.Empty):
-                # What is left couldn't be written.
+                # The remaining entries couldn't be written.
                 wait = _AGAIN_SECONDS if self._spans and not self._is_awake else None
                 self._wake.get(timeout=_GROW_SECONDS if self._growing else wait)
             self._hurry.wait(_GATHER_SECONDS)
-            self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
+            self._is_awake = False  # before the queue is read: later entries wake it again
             self._write_waiting(time.monotonic())
             _finish(self)
 
@@ -381,8 +381,8 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        # The span may be the parent of others, and live on. What is written stays known: where its begin is written
-        # after it has ended, it is written once more.
+        # The span may be the parent of others and live on. Written spans stay known, so one whose beginning is written
+        # after it has ended is written once more.
         note.told = []
         came.forget_text()
     if content:
@@ -506,9 +506,9 @@ def _hold(
         elif content not in (None, recorder.has_content):
             raise UsageError(
                 f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
-                "first, or take another file"
+                "first, or use another file"
             )
-        elif not recorder.holders:  # somebody had closed it
+        elif not recorder.holders:  # another thread had closed it
             add_observer(recorder)
         recorder.holders += 1
         if not _is_registered:

@@ -86,7 +86,9 @@ def enable(
         raise UsageError(f"content takes True, False or None, not {content!r}")
     has_providers = tracer_provider is not None or meter_provider is not None
     if exporter is not None and has_providers:
-        raise UsageError(f"exporter={exporter!r} can't go with a provider, which has exporters of its own; give one")
+        raise UsageError(
+            f"exporter={exporter!r} can't be combined with a provider, which has its own exporters; give one of them"
+        )
     where = read_content_switch() if content is None else "spans" if content else "none"
     try:
         # Lazy, and optional: the extra `telemetry`.

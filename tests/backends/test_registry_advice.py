@@ -86,7 +86,7 @@ def test_an_argument_is_told_by_its_name_here(argument: str, meant: str) -> None
 
 @pytest.mark.parametrize("wrong", [3, mellea.MelleaSession, b"openai", ""])
 def test_something_else_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match="takes a text"):
+    with pytest.raises(UsageError, match="takes a string"):
         mellea.start_session(wrong)
 
 

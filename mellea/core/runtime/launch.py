@@ -119,7 +119,7 @@ def launch(
         check_wait(dependencies)
     call = current_call.get()
     if call is not None and call.is_left:
-        raise GenerationCancelledError("nobody waits any more for the function that asks for this")
+        raise GenerationCancelledError("nothing waits any more for the function that made this request")
     run = Run(
         open,
         work=work,
@@ -278,7 +278,7 @@ running = Register()
 
 def cancel_all() -> None:
     """Cancel what still runs at the interpreter's exit."""
-    # A run that its readers have left on purpose isn't worth a warning.
+    # A run that its readers left on purpose isn't worth a warning.
     if missed := [run for run in running.list_unfinished() if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     running.cancel()

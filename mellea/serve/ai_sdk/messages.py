@@ -101,7 +101,7 @@ def _parse(body: bytes | str, limit: int) -> Mapping[str, Any]:
     try:
         data = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):  # a number may also have too many digits
-        raise UsageError("the request is not JSON, or nested too deep") from None
+        raise UsageError("the request is not JSON, or nested too deeply") from None
     if not isinstance(data, dict):
         raise UsageError("the request is not a JSON object")
     return data
@@ -113,7 +113,7 @@ def _check_depth(data: Any) -> None:
     while level:
         depth += 1
         if depth > _DEEPEST:
-            raise UsageError("the request is not JSON, or nested too deep")
+            raise UsageError("the request is not JSON, or nested too deeply")
         nested = [each.values() if isinstance(each, Mapping) else each for each in level if _is_nested(each)]
         level = [child for children in nested for child in children]
 
@@ -128,7 +128,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _take(data: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     value = data.get(name)
-    if type(value) is not kind:  # `True` is no whole number, and 1 isn't true
+    if type(value) is not kind:  # `True` isn't a whole number, and 1 isn't a bool
         raise UsageError(f"{where}.{name} is not of the type {kind.__name__}")
     return value
 
@@ -164,7 +164,7 @@ class _Reader:
             self._is_last = number == len(given) - 1
             messages += self._read_message(each, f"request.messages[{number}]")
         self._read_approvals(data)
-        # A history that ends with the assistant is one whose calls are being answered, and the answer goes on in that
+        # If the history ends with the assistant, its calls are being answered, and the answer continues in that
         # message.
         is_open = bool(given) and given[-1]["role"] == "assistant" and trigger == "submit-message"
         known = {"id", "messages", "trigger", "messageId", "approvals"}
@@ -192,8 +192,8 @@ class _Reader:
             case "assistant":
                 return self._read_assistant(parts, where)
             case "system":
-                # A client that may write system prompts can change what the program is; so the program has to ask for
-                # it.
+                # A client that may write system prompts can change the program's behaviour, so the program has to opt
+                # in.
                 return self._read_content("system", parts, where) if self._trusts_system else ()
         raise UsageError(f"{where}.role should be 'user', 'assistant' or 'system'")
 
@@ -214,7 +214,7 @@ class _Reader:
         blocks: list[Block] = []
         outputs: list[ToolOutput] = []
 
-        # Results of a step follow its calls at once, as providers demand.
+        # The results of a step directly follow its calls, as providers require.
         def close() -> None:
             if blocks:
                 messages.append(Message("assistant", [*blocks]))
@@ -248,7 +248,7 @@ class _Reader:
         kind = ImageBlock if media_type.lower().startswith("image/") else FileBlock
         if url[:5].lower() == "data:":
             return kind(media_type=media_type, data=self._decode(url, where), filename=filename)
-        # An address goes on to the provider, and into logs: no spaces, line ends or other schemes.
+        # An address is passed to the provider and appears in logs, so no spaces, line ends or other schemes.
         is_plain = len(url) <= _LONGEST_URL and url.isprintable() and " " not in url
         if not (is_plain and url.lower().startswith(("https://", "http://"))):
             raise UsageError(f"{where}.url is neither an http(s) address nor a data: URL")
@@ -277,11 +277,11 @@ class _Reader:
             raise UsageError(f"{where}.state is unknown")
         reply = self._read_approval(part, call_id, name, where)
         if part.get("providerExecuted") is True:
-            return None  # without the provider's own form of its results it would refuse them
+            return None  # the provider would reject its results without their original form
         output = self._read_output(part, state, reply, call_id, name, where)
         if output is None:
             return None
-        # Only the last message can answer what is open now; results in older ones are history.
+        # Only the last message can answer open calls; results in older messages are history.
         if self._is_last and state.startswith("output-") and state != "output-denied":
             self._results[call_id] = output
         args = part.get("input")
@@ -294,7 +294,7 @@ class _Reader:
     def _read_output(
         self, part: Mapping[str, Any], state: str, reply: Reply | None, call_id: str, name: str, where: str
     ) -> ToolOutput | None:
-        # A preliminary result is what a tool reported on its way.
+        # A preliminary result is a tool's progress report.
         if state == "output-available" and part.get("preliminary") is not True:
             return ToolOutput(call_id, name, _load_output(part.get("output")))
         if state == "output-error":
@@ -313,7 +313,7 @@ class _Reader:
         where = f"{where}.approval"
         asked = _take_id(approval, "id", where)
         reply = Reply(_take(approval, "approved", bool, where), _take_optional(approval, "reason", str, where))
-        # Answers in older messages were used already.
+        # Answers in older messages have already been used.
         if self._is_last and part["state"] == "approval-responded":
             self._check(approval.get("signature"), asked, call_id, name, part.get("input"), where)
             self._replies[asked] = reply
@@ -338,7 +338,7 @@ class _Reader:
             self._replies[asked] = Reply(_take(each, "approved", bool, where), reason)
 
     def _check(self, signature: Any, asked: str, call_id: Any, name: Any, tool_input: Any, where: str) -> None:
-        # Without a secret anybody may answer, but only what the server has kept as a question.
+        # Without a secret anybody may answer, but only questions that the server has stored.
         if self._secret is None:
             return
         is_named = isinstance(call_id, str) and isinstance(name, str)

@@ -122,9 +122,9 @@ class Agent(Generic[T]):
         store: str | os.PathLike[str] | None = None,
     ) -> None:
         for what, value, kind, form in (
-            ("instructions", instructions, str, "a text"),
+            ("instructions", instructions, str, "a string"),
             ("loop", loop, ToolLoop, "a ToolLoop, such as ToolLoop(max_steps=5)"),
-            ("name", name, str, "a text"),
+            ("name", name, str, "a string"),
             ("limits", limits, Limits, "Limits, such as Limits(steps=5)"),
             ("memory", memory, Memory, "a Memory, such as Memory('memory.db', 'ann')"),
         ):
@@ -134,7 +134,7 @@ class Agent(Generic[T]):
         self.name = name or "agent"
         self.limits = limits or Limits()
         self._memory = memory
-        find_secret(secret)  # reports a wrong one now
+        find_secret(secret)  # reports a wrong value now
         self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
@@ -154,7 +154,7 @@ class Agent(Generic[T]):
             prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
             memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+                asks; sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -186,7 +186,7 @@ class Agent(Generic[T]):
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
             memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+                asks; sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -211,7 +211,7 @@ class Agent(Generic[T]):
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
             memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+                asks; sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -237,7 +237,7 @@ class Agent(Generic[T]):
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
             memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+                asks; sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -287,7 +287,7 @@ class Agent(Generic[T]):
         """
         # The default name says nothing to a model, and two agents would have the same.
         if name is None and self.name == "agent":
-            raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
+            raise UsageError("an agent that is used as a tool needs a name, as in Agent(…, name='researcher')")
         if description is None:
             does = f" It has these instructions: {self.instructions}" if self.instructions else ""
             description = f"Has the agent {name or self.name!r} work on a task, and returns its answer.{does}"
@@ -372,7 +372,7 @@ class Agent(Generic[T]):
 
     def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
         release = arguments.get("release")
-        # An error now, not at the stream's first read, which may be far away.
+        # Raised now, not at the stream's first read, which may come much later.
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
@@ -421,7 +421,7 @@ class Agent(Generic[T]):
         if not isinstance(memory, Memory):
             raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
         own = self.loop.prepare_step
-        # The memory first: the program's own `prepare_step` then sees the notes, and can change them.
+        # The memory first, so that the program's own `prepare_step` sees the notes and can change them.
         prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
         return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
 
@@ -494,7 +494,7 @@ def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
 def _output_format(output: Any) -> Any:
     if output is str or output is None:
         return None
-    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text doesn't need it
 
     # A wrong output type is reported when the agent is created, not in its first run.
     return make_output_format(output)

@@ -47,7 +47,7 @@ class ChatContext(Context):
             example a `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once
             at each point of the conversation, with its previous result and the turns since then. Window and budget
             apply to what it returns.
-        count_tokens: takes a text and returns its number of tokens; by default an estimate.
+        count_tokens: takes a string and returns its number of tokens; by default an estimate.
         pinned: texts, messages or components that come first and are visible to every call.
 
     Raises:
@@ -146,7 +146,7 @@ class ChatContext(Context):
         if value is not None:
             return self.add(value)._pin_last()
         if self._turn is None:
-            raise UsageError("pin() pins the last turn, and this context has none; give pin(…) what to pin")
+            raise UsageError("pin() pins the last turn, but this context has none; pass what to pin: pin(…)")
         return self._pin_last()
 
     def _add_turn(self, turn: Turn) -> ChatContext:
@@ -257,8 +257,8 @@ class ChatContext(Context):
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
-                # Pins were left out of what was compacted, and are before it; nothing behind this node is seen any
-                # more.
+                # Pins aren't part of the compacted turns and come before them; no call sees anything older than this
+                # node.
                 yield from ((turn, True) for turn in reversed(node._pins))
                 return
             if node._turn is not None:

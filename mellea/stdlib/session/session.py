@@ -76,7 +76,7 @@ class MelleaSession(SessionVerbs):
     @id.setter
     def id(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"the id of a session is a text, not {name!r}")
+            raise UsageError(f"the id of a session is a string, not {name!r}")
         self._running.id = name
 
     @property
@@ -190,6 +190,6 @@ class MelleaSession(SessionVerbs):
             sessions_around.set(tuple(sessions))
 
 
-# OpenAI's clients are called as m.chat.completions.create(…), and a function can't tell of attributes that it hasn't.
+# OpenAI's clients are called as m.chat.completions.create(…), and a plain function can't explain a missing attribute.
 for _chat in (MelleaSession.chat, MelleaSession.achat):
     vars(_chat)["completions"] = Elsewhere("m.chat.completions", SESSION_WAYS["completions"])

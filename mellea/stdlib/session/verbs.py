@@ -131,10 +131,10 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             description: the task in words, with `{{placeholders}}` for the `user_variables`.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -143,8 +143,8 @@ class SessionVerbs(SingleResultVerbs):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
@@ -220,12 +220,12 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             component: a text, a message or a component.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
@@ -282,11 +282,11 @@ class SessionVerbs(SingleResultVerbs):
             content: text, blocks, a `Message`, or a list of messages. A list is the whole request: the
                 session's context is neither read nor extended.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
@@ -347,11 +347,11 @@ class SessionVerbs(SingleResultVerbs):
             obj: any object; `mify` decides what the model sees of it.
             query: the question.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
@@ -426,7 +426,7 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             content: the task in words; or a `Message`; or a list of messages, which then is the whole request.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -435,8 +435,8 @@ class SessionVerbs(SingleResultVerbs):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
@@ -444,7 +444,7 @@ class SessionVerbs(SingleResultVerbs):
             requirements: what the answer has to meet; checked, unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
-            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
             release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
                 requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
 
@@ -469,7 +469,7 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             content: the task in words; or a `Message`; or a list of messages, which then is the whole request.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -478,8 +478,8 @@ class SessionVerbs(SingleResultVerbs):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
@@ -487,7 +487,7 @@ class SessionVerbs(SingleResultVerbs):
             requirements: what the answer has to meet; checked, unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
-            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
             release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
                 requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
 
@@ -516,7 +516,7 @@ class SessionVerbs(SingleResultVerbs):
                 "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "
                 "it out"
             )
-        # What `chat` takes; a stream is one verb for both.
+        # The input of `chat`; a stream is one verb for both.
         if isinstance(content, (Message, Mapping, list, tuple)):
             component: Any = _make_conversation(name, content, arguments)
         else:
@@ -529,7 +529,7 @@ class SessionVerbs(SingleResultVerbs):
             is_stream=True,
             release=None if release == "step" else release,
         )
-        # Checked now, launched when the reading begins: a stream that nobody reads costs nothing.
+        # Checked now, launched when reading begins: a stream that nobody reads costs nothing.
         return lambda: self.launch(prepared), live, release == "step"
 
 

@@ -29,7 +29,7 @@ class Deny:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str):
-            raise UsageError(f"Deny takes the reason as text, which the model is told, not {self.reason!r}")
+            raise UsageError(f"Deny takes the reason as text, which the model sees, not {self.reason!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> D
     if policy is None:
         return Allow()
     try:
-        # By its parameters, so that policies with one argument go on working.
+        # Decided by its parameters, so that policies with one argument keep working.
         asked = functools.partial(policy, answer=answer) if _takes_answer(policy) else policy
         decision = await find_outcome(asked, call)
     except Exception as error:

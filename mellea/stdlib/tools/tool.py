@@ -107,7 +107,7 @@ class Tool(Generic[P, R]):
         from mellea.stdlib.tools.signature import get_name, get_parameters  # lazy: plain text needs no tools
 
         if not callable(function) or inspect.isclass(function):
-            raise UsageError(f"a tool is made from a function, not of {function!r}")
+            raise UsageError(f"a tool is made from a function, not from {function!r}")
         self.name = get_name(function) if name is None else name
         what = f"the tool {self.name!r}"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -379,7 +379,7 @@ def tool(
     Raises:
         UsageError: a model can't call the function.
     """
-    # The function's annotations may use names that are local to its definition; the frame between is the entrance.
+    # The function's annotations may use names that are local to its definition; the frame in between is the entrance's.
     names = sys._getframe(2).f_locals
 
     def make(function: Any) -> Tool[Any, Any]:

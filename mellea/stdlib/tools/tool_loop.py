@@ -196,7 +196,7 @@ class ToolLoop:
         for tool in checked:
             if isinstance(tool, ToolSpec):
                 raise UsageError(
-                    f"tool_calls='run' can't run {tool.name!r}, which is a schema alone; give a function for it"
+                    f"tool_calls='run' can't run {tool.name!r}, which is only a schema; pass a function instead"
                 )
             if can_wait or not isinstance(tool, Tool) or not tool.must_ask:
                 continue
@@ -227,7 +227,7 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
-        # Again: the function may have added plain functions, or a set.
+        # Prepared again: the function may have added plain functions or a set.
         tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
@@ -242,7 +242,7 @@ class ToolLoop:
         An invalid last answer is corrected once, in the same step.
         """
         if progress.is_resumed:
-            # An earlier run has paid for the answer. Its text is emitted again, since this run's readers
+            # An earlier run has already paid for the answer. Its text is emitted again, since this run's readers
             # haven't seen it.
             answer = progress.last_answer()
             if progress.is_done and answer.text:
@@ -375,7 +375,9 @@ def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = M
     if not isinstance(loop, ToolLoop):
         raise UsageError(f"loop takes a ToolLoop, such as ToolLoop(max_steps=5), not {loop!r}")
     if max_turns not in (MAX_TURNS, loop.max_steps):
-        raise UsageError(f"max_turns={max_turns!r} can't go with loop=, which has max_steps={loop.max_steps!r}")
+        raise UsageError(
+            f"max_turns={max_turns!r} can't be combined with loop=, which has max_steps={loop.max_steps!r}"
+        )
     return loop
 
 

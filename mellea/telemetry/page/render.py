@@ -121,7 +121,7 @@ def _dump(data: Any) -> str:
 
 
 def _write_out_numbers(value: Any) -> Any:
-    """Return a copy in which numbers that JSON doesn't have, such as infinity, are texts."""
+    """Return a copy in which numbers that JSON doesn't have, such as infinity, are strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

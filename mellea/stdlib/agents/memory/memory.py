@@ -173,7 +173,7 @@ class Memory(ToolSet):
             BackendError: the embedding model failed.
         """
         if not isinstance(question, str):
-            raise UsageError(f"recall takes a text, not {question!r}")
+            raise UsageError(f"recall takes a string, not {question!r}")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
         asked = _clean(question)[:_LONGEST_QUESTION]
@@ -251,7 +251,7 @@ class Memory(ToolSet):
         if len(clean) > self.max_characters:
             raise UsageError(
                 f"a note has at most {self.max_characters} characters, and this one has {len(clean)}; shorten it, or "
-                "make several notes of it"
+                f"split it into several notes"
             )
         return clean
 
@@ -323,14 +323,14 @@ def _check_path(path: Any) -> str | os.PathLike[str]:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UsageError(f"a memory takes the path of a file, not {path!r}")
     if os.fspath(path) != ":memory:" and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-        raise UsageError(f"a memory takes the path of a file in a folder that is there, not {os.fspath(path)!r}")
+        raise UsageError(f"a memory takes the path of a file in an existing folder, not {os.fspath(path)!r}")
     return path
 
 
 def _check_user(user: object) -> str:
     if isinstance(user, str) and user.strip():
         return user
-    raise UsageError(f"user takes a text that says whose memory it is, not {user!r}")
+    raise UsageError(f"user takes a string that says whose memory it is, not {user!r}")
 
 
 def _check_tools(tools: Iterable[str]) -> tuple[str, ...]:
@@ -360,7 +360,7 @@ def _find_embedder(embed: MelleaSession | Backend | str) -> Backend:
 def _clean(text: object) -> str:
     """Return a text in one line, without keys and without invisible characters, which a model would read."""
     if not isinstance(text, str):
-        raise UsageError(f"a note is a text, not {text!r}")
+        raise UsageError(f"a note is a string, not {text!r}")
     line = " ".join(replace_surrogates(text).split())
     return scrub_text("".join([char for char in line if _can_be_seen(char)]), list_known_secrets()).strip()
 
@@ -371,7 +371,7 @@ def _can_be_seen(char: str) -> bool:
         "Cf",
         "Co",
         "Cn",
-    )  # these two join letters
+    )  # these two characters join letters
 
 
 def _to_json(note: Note) -> dict[str, Any]:
