@@ -1,6 +1,7 @@
 """Ask your own documents: passages and their vectors in SQLite, the nearest one in the prompt, and where it comes from.
 
-    uv run docs/examples/chat_with_documents.py
+Run it: uv run docs/examples/chat_with_documents.py
+Needs: the embedded model
 
 Vectors and answers come from the embedded model. It wasn't made for search, so the words that question and passage
 share count as well. With a model that was, such as `start_session("openai/text-embedding-3-small")`, the vectors

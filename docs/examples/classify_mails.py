@@ -1,6 +1,7 @@
 """Classify 2,000 mails overnight: within a budget, killed in the middle, and nothing is asked for twice.
 
 Run it: uv run docs/examples/classify_mails.py
+Needs: no model; a script stands in for it
 
 The first night's process is killed, the second night's budget is used up, the third night finishes the rest. A script
 stands in for the model, so that this takes seconds; a real budget is `Budget(cost=2.50)`, in dollars.

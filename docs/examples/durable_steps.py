@@ -1,6 +1,7 @@
 """A job of several steps that survives a crash, with its text live: DBOS keeps the steps in an SQLite file.
 
-Run it: uv run --with mellea --with dbos docs/examples/durable_steps.py
+Run it: uv run --group durable docs/examples/durable_steps.py
+Needs: dbos; no model, since a script stands in for it
 
 The process is killed in the second chapter and started again: finished steps come from the file, and the one that was
 cut off is repeated. Any process can read a running step's text from the workflow's stream. A script plays the model.

@@ -1,6 +1,7 @@
 """An agent that works in one folder and nowhere else: it lists, reads and writes, and a path that leads out is refused.
 
-    uv run docs/examples/folder_agent.py
+Run it: uv run docs/examples/folder_agent.py
+Needs: the embedded model
 
 The sandbox is in the tools, not in the prompt: what a model asks for can't leave the folder. The embedded model calls
 one tool for a question and needs a worked call of each. A bigger one plans several steps: "Sum up all notes in

@@ -1,5 +1,8 @@
 """Functions that a model answers: the docstring is the prompt, the annotations are the form of the answer.
 
+Run it: uv run docs/examples/generative_functions.py
+Needs: the embedded model
+
 The embedded model tells praise from complaints and writes poor replies. A bigger model apologises for what happened,
 and gives each complaint a title and an urgency of its own.
 """

@@ -1,6 +1,7 @@
 """A generative function as a solver of Inspect: its tasks, scorers, logs and viewer work on a program of mellea.
 
-Run it: uv run --with inspect-ai docs/examples/inspect_solver.py
+Run it: uv run --group inspect docs/examples/inspect_solver.py
+Needs: inspect-ai, which takes 230 MB, and the embedded model
 
 The model is the embedded one, unless MELLEA_MODEL names another. Inspect's own model is never asked.
 

@@ -1,5 +1,8 @@
 """Write an e-mail, check it by Python and by a judge, and have what is wrong repaired.
 
+Run it: uv run docs/examples/instruct_validate_repair.py
+Needs: the embedded model
+
 The embedded model rarely understands what was wrong, so its best attempt may fail a requirement. A bigger model meets
 all of them at the first or second attempt.
 """

@@ -1,6 +1,7 @@
 """Read an invoice into SQLite while the model still writes: each line is in the table as soon as it is whole.
 
-    uv run docs/examples/invoice_lines.py
+Run it: uv run docs/examples/invoice_lines.py
+Needs: the embedded model
 
 Each item begins with the line as it stands on the invoice, and what isn't there is left out: a model that has copied
 a line reads it better, and nothing that it made up gets into the table. The embedded model needs a worked example to

@@ -1,5 +1,8 @@
 """A diamond of values that don't exist yet: two halves that run at the same time, and one end that waits for both.
 
+Run it: uv run docs/examples/lazy_values.py
+Needs: the embedded model
+
 The embedded model describes one place three times. A bigger model names a place, says how the weather is and who
 lives there, and puts both into the story.
 """

@@ -1,5 +1,8 @@
 """Call the tools of an MCP server from two event loops, and show progress as it comes. It starts `mcp_server.py`.
 
+Run it: uv run docs/examples/mcp_client.py
+Needs: mellea[mcp] and the embedded model
+
 The embedded model's slogans say little about the city. A bigger model writes one that fits its size.
 """
 

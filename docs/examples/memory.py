@@ -1,6 +1,7 @@
 """What an agent notes in one conversation, another process knows in the next one.
 
 Run it: uv run docs/examples/memory.py
+Needs: no model; a script stands in for it, unless MELLEA_MODEL names one
 
 A script takes the place of the model, since the embedded one is too small to take notes well. Name a model in
 MELLEA_MODEL to see a real one do it.

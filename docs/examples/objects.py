@@ -1,5 +1,8 @@
 """Ask a model about your own objects, and have it change them.
 
+Run it: uv run docs/examples/objects.py
+Needs: the embedded model
+
 The embedded model talks about the whole order and loses things. A bigger model answers "Ann" and "North", and returns
 beans, soil and seeds.
 """

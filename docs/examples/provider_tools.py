@@ -1,6 +1,7 @@
 """Tools that run at the provider: a web search by Anthropic, and one by Vercel's AI Gateway, for whatever model.
 
 Run it: uv run docs/examples/provider_tools.py
+Needs: no key; with ANTHROPIC_API_KEY or AI_GATEWAY_API_KEY the provider itself answers
 
 With ANTHROPIC_API_KEY or AI_GATEWAY_API_KEY in the environment the provider answers. Without a key, a server on this
 computer sends what the provider would: streams in its format, event for event.

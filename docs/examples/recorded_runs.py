@@ -1,5 +1,8 @@
 """A stream in a trace, kept in a file: afterwards, or meanwhile, `mellea traces` shows what the program did.
 
+Run it: uv run docs/examples/recorded_runs.py
+Needs: mellea[cli] and the embedded model
+
 The embedded model explains little and loses count. A bigger model answers the question; the record looks the same.
 """
 

@@ -1,6 +1,7 @@
 """Write a report that has to meet requirements: a small model tries, and a bigger one repairs what it can't.
 
-    uv run docs/examples/report.py
+Run it: uv run docs/examples/report.py
+Needs: the embedded model
 
 The requirements are plain Python, so no further model judges. The embedded model copies the figures and doesn't get
 further, so the bigger one is asked, and told what is wrong with the best attempt. Here a script stands in for it,

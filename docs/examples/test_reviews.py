@@ -1,6 +1,7 @@
 """Tests of a generative function, whose answers are recorded: no model is asked unless you say so.
 
-Run it: uv run pytest docs/examples/test_reviews.py --mellea-record
+Run it: uv run pytest -q docs/examples/test_reviews.py --mellea-record
+Needs: pytest and the embedded model
 
 Without --mellea-record the recorded answers are used. The model is the embedded one, unless MELLEA_MODEL names another.
 

@@ -1,6 +1,7 @@
 """Tests of a generative program: its own code is tested without a model, and the model's part on a scripted one.
 
-    uv run pytest docs/examples/test_triage.py
+Run it: uv run pytest -q docs/examples/test_triage.py
+Needs: pytest; no model, since a script stands in for it
 
 The scripted backend answers at once and the same each time, so such tests belong to every run. How often a real model
 is right is another question, with its own tools; see docs/testing.md.

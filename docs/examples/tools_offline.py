@@ -1,6 +1,7 @@
 """A model without tools of its own calls two of yours, inside your process and without a network.
 
 Run it: uv run docs/examples/tools_offline.py
+Needs: the embedded model
 
 The embedded model needs a worked call of each tool, and calls one tool for a question. A bigger model needs no
 examples.

@@ -1,5 +1,8 @@
 """A stream and a strategy in one trace: what was asked, in which order, how long it took, and what it cost.
 
+Run it: uv run docs/examples/tracing.py
+Needs: the embedded model
+
 A bigger model gives the same tree, with other times; one of a provider also has a price.
 """
 

@@ -1,8 +1,9 @@
 """Sort a mailbox into a table: who wrote, what it is about, and how they feel about it.
 
-    uv run docs/examples/triage_mailbox.py [INBOX.mbox]
+Run it: uv run docs/examples/triage_mailbox.py
+Needs: the embedded model
 
-Without a file it makes a mailbox of its own. The embedded model decides between two words at a time, which it does
+It makes a mailbox of its own; for yours, put the path of a file in mbox format behind the command. The embedded model decides between two words at a time, which it does
 rather well, and its answers are never anything else. A bigger model fills in a whole class at once: `-> Mail`.
 """
 

@@ -1,6 +1,7 @@
 """Two prompts compared on the same cases: which is better, and how sure that is.
 
 Run it: uv run docs/examples/two_prompts.py
+Needs: the embedded model
 
 The model is the embedded one, unless MELLEA_MODEL names another.
 

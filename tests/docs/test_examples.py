@@ -48,15 +48,16 @@ def test_basic(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_basic_under_uv_with_mellea() -> None:
-    """The command of the folder's page. It must take this checkout, whatever else is called mellea."""
+    """The commands of the folder's page. They must take this checkout, whatever else is called mellea."""
     if shutil.which("uv") is None:
         pytest.skip("uv isn't installed")
     if Path(sys.prefix) != ROOT / ".venv":
         pytest.skip("the tests don't run in the environment that uv makes for this checkout")
-    (command,) = (
-        fence.code for fence in fences(STREAMING / "README.md") if "uv run" in fence.code and "basic" in fence.code
-    )
-    _assert_story(watch(command.split(), UV_FROZEN="1"))
+    page = (STREAMING / "README.md").read_text("utf-8")
+    commands = re.findall(r"^`?(uv run .*/basic_streaming\.py)\b", page, re.MULTILINE)
+    assert [command.split()[2:-1] for command in commands] == [[], ["--with", "mellea"]]
+    for command in commands:
+        _assert_story(watch(command.split(), UV_FROZEN="1"))
 
 
 @pytest.mark.thorough
@@ -385,7 +386,7 @@ def test_the_check_for_powershell_says_the_same() -> None:
         assert all(f"{mark}BASE_URL/chat/completions" in each for each in (with_key, without_key))
 
 
-@pytest.mark.parametrize("folder", [EXAMPLES, STREAMING, LMSTUDIO], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [STREAMING, LMSTUDIO], ids=lambda folder: folder.name)
 def test_the_folder_s_page_names_every_example(folder: Path) -> None:
     commands = " ".join(fence.code for fence in fences(folder / "README.md") if fence.language == "bash")
     named = set(re.findall(rf"{folder.name}/(\w+\.py)", commands))

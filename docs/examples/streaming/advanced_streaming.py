@@ -1,5 +1,8 @@
 """What a program that streams has to handle: waiting, failures, deadlines.
 
+Run it: uv run docs/examples/streaming/advanced_streaming.py
+Needs: the embedded model
+
 The embedded model writes nonsense at a high speed. A bigger model writes sense, and the waiting times get longer.
 """
 

@@ -1,5 +1,8 @@
 """Draw a form with rich while a model fills it in: texts grow in their cells, numbers and choices appear at once.
 
+Run it: uv run docs/examples/streaming/form_at_a_terminal.py
+Needs: rich and the embedded model
+
 The embedded model fills the fields with nonsense of the right types. A bigger model invents a booking that makes
 sense. `partial_form.py` has the form, and prints it line by line.
 """

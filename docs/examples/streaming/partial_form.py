@@ -1,5 +1,8 @@
 """Fill in a form while a model is still writing it, line by line.
 
+Run it: uv run docs/examples/streaming/partial_form.py
+Needs: the embedded model
+
 The embedded model fills the fields with nonsense of the right types. A bigger model invents a booking that makes
 sense. `form_at_a_terminal.py` draws the same form.
 """

@@ -1,5 +1,8 @@
 """Print people out of a list, each one whole and as soon as it is complete, while a model still writes the list.
 
+Run it: uv run docs/examples/streaming/typed_items.py
+Needs: the embedded model
+
 The embedded model invents people who resemble one another. A bigger model invents different ones.
 """
 

@@ -1,5 +1,8 @@
 """Check an answer while it is being written: a bad attempt is stopped at once, and another one begins.
 
+Run it: uv run docs/examples/streaming/validated_streaming.py
+Needs: the embedded model
+
 The embedded model often uses the word again after it was told not to, so it needs many attempts. A bigger model
 avoids it in the second one.
 """

@@ -1,5 +1,8 @@
 """Show streams in whole words, lines and sentences, and several streams as one.
 
+Run it: uv run docs/examples/streaming/words_and_lines.py
+Needs: the embedded model
+
 The embedded model writes nonsense at a high speed. A bigger model writes sense, and its streams take longer.
 """
 

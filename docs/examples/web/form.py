@@ -1,6 +1,7 @@
 """A web form that fills itself in while the model still writes: partial objects as server-sent events.
 
-    uv run --group web uvicorn --app-dir docs/examples/web form:app
+Run it: uv run --group web uvicorn --app-dir docs/examples/web form:app
+Needs: fastapi, uvicorn and the embedded model
 
 Then open http://127.0.0.1:8000/ in a browser, or: curl -N 'http://127.0.0.1:8000/fill?wish=a+room+by+the+sea'
 
