@@ -54,10 +54,19 @@ def read_outputs() -> dict[str, str]:
 
 def read_command(name: str) -> str:
     """Return the command that runs an example, as its docstring gives it."""
+    return _read_line(name, "Run it: ")
+
+
+def read_needs(name: str) -> str:
+    """Return what an example needs, as its docstring gives it."""
+    return _read_line(name, "Needs: ")
+
+
+def _read_line(name: str, start: str) -> str:
     docstring = ast.get_docstring(ast.parse((EXAMPLES / name).read_text("utf-8"))) or ""
-    found = re.search(r"^Run it: (.+)$", docstring, re.MULTILINE)
+    found = re.search(rf"^{start}(.+)$", docstring, re.MULTILINE)
     if found is None:
-        raise ValueError(f"the docstring of docs/examples/{name} has no line that begins with 'Run it: '")
+        raise ValueError(f"the docstring of docs/examples/{name} has no line that begins with {start!r}")
     return found[1]
 
 

@@ -49,9 +49,8 @@ def test_the_command_of_an_example_installs_what_it_imports(name: str) -> None:
     used = {package for package in _find_imports(name) if package not in ("mellea", "pydantic")}
     used |= {word for word in command.split() if word in ("pytest", "uvicorn")}
     assert used <= available
-    needs = re.search(r"^Needs: (.*)", _read_docstring(name), re.MULTILINE)
-    assert needs is not None
-    assert not [package for package in used if not re.search(rf"\b{package}\b", needs[1])]
+    needs = outputs.read_needs(name)
+    assert not [package for package in used if not re.search(rf"\b{package}\b", needs)]
 
 
 def test_the_index_has_each_example_once_and_says_what_one_learns() -> None:
