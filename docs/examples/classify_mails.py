@@ -1,4 +1,4 @@
-"""Classify 2,000 mails overnight: within a budget, killed in the middle, and nothing is asked for twice.
+"""Classify 2,000 mails overnight: within a budget, and killed in the middle without asking for anything twice.
 
 Run it: uv run docs/examples/classify_mails.py
 Needs: no model; a script stands in for it

@@ -1,4 +1,4 @@
-"""Functions that a model answers: the docstring is the prompt, the annotations are the type of the answer.
+"""Define functions that a model answers: the docstring is the prompt, the annotations are the type of the answer.
 
 Run it: uv run docs/examples/generative_functions.py
 Needs: the embedded model

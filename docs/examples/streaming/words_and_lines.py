@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/streaming/words_and_lines.py
 Needs: the embedded model
 
-The embedded model writes nonsense at a high speed. A bigger model writes sense, and its streams take longer.
+The embedded model writes fast, and not always sense. A bigger model writes sense and takes longer.
 """
 
 import asyncio

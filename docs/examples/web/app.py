@@ -1,4 +1,4 @@
-"""A web application that streams what a model writes, and a page that uses it.
+"""Stream what a model writes to a browser, from a web application with its own page.
 
 Run it: uv run --group web uvicorn --app-dir docs/examples/web app:app
 Needs: fastapi, uvicorn and the embedded model
