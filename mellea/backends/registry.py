@@ -93,7 +93,8 @@ def get_backend(
     provider, _, named = full.partition("/")
     factory = _find_class(provider)
     if factory is None:
-        raise ConfigurationError(f"unknown model {full!r}: {_advise_on_model(full)}")
+        origin = "unknown model" if model else "MELLEA_MODEL names an unknown model:"
+        raise ConfigurationError(f"{origin} {full!r}: {_advise_on_model(full)}")
     if provider != factory.name and provider in factory.services:
         backend_kwargs["service"] = provider
     chosen = model_id or named

@@ -68,6 +68,7 @@ def test_the_page_of_an_example_says_what_it_does_once_and_names_its_file() -> N
     (page,) = [page for page in pages.collect_pages() if page.path == "examples/triage_mailbox.md"]
     assert page.title == "Sort a mailbox into a table"
     assert page.text.count("Sort a mailbox into a table: ") == 1
+    assert "```console\n$ uv run docs/examples/triage_mailbox.py\n```\n\nIt needs the embedded model." in page.text
     assert '```python title="docs/examples/triage_mailbox.py"\nimport asyncio\n' in page.text
 
 

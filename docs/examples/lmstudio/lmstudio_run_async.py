@@ -1,4 +1,8 @@
-"""Have an agent answer, and print what its run came to."""
+"""Run an agent, and print its answer, its steps and its tokens.
+
+Run it: uv run docs/examples/lmstudio/lmstudio_run_async.py
+Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+"""
 
 import asyncio
 
