@@ -8,7 +8,9 @@ Rules:
 - The number of finished rows that haven't been yielded is bounded: a slow reader, or a slow first row, holds up the
   others. So memory doesn't grow with the number of rows.
 - A failed row is an outcome like any other. An error that affects every row ends the map: a rejected key, an unknown
-  price, a journal that can't be written. Then no more rows are started, and those that were started are yielded first.
+  price, a journal that can't be written; and a model that doesn't exist, or a server that can't be reached, once
+  several rows have failed for it and none has been answered. Then no more rows are started, and those that were started
+  are yielded first.
 - Stopping cancels the rows in flight, and waits for those that are being committed.
 """
 
@@ -19,7 +21,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +46,14 @@ from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
-from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
+from mellea.errors import (
+    AuthError,
+    ConfigurationError,
+    ConnectError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 
 __all__ = ["MapSettings", "Runner"]
 
@@ -55,6 +64,9 @@ _FLUSH_SECONDS = 1.0
 
 _IN_BATCHES = 10_000
 """How many rows may wait for batches at once."""
+
+_IN_VAIN = 3
+"""How many rows have to fail to reach their model, with none answered before, until the map ends for it."""
 
 _LOOKS_FOR_CHANGE = 8
 """For how many requested rows to check whether they were answered before."""
@@ -114,6 +126,8 @@ class Runner:
         self._feed_scope: anyio.CancelScope | None = None
         self._rows_ended = False
         self._error: BaseException | None = None  # the error that ends it, once nothing is in flight
+        # Failures to reach a model, by kind and model; `None` once a row was answered: then the name is right.
+        self._in_vain: Counter[tuple[type, str | None, str | None]] | None = Counter()
         self._is_stopped = False
         self._is_journal_lost = False
         self._settled: Waiter | None = None
@@ -383,6 +397,7 @@ class Runner:
     # -- the ends of a row ------------------------------------------------------------------------------
 
     def _finish(self, task: Task, work: Work, value: Any) -> None:
+        self._in_vain = None
         try:
             self._leave_purse(task)
         except ConfigurationError as error:
@@ -485,6 +500,11 @@ class Runner:
         # A rejected key would be rejected for each of a million rows.
         if isinstance(error, AuthError):
             return True
+        # One alone may be a row's own, such as a file that is gone, and in mid-map a server may come back.
+        if isinstance(error, (NotFoundError, ConnectError)) and self._in_vain is not None:
+            which = type(error), error.backend, error.model
+            self._in_vain[which] += 1
+            return self._in_vain[which] >= _IN_VAIN
         return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
 
 
