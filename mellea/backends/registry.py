@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
 from mellea.core.backend import Backend
 from mellea.core.entrance import short_errors
+from mellea.core.masking import HIDDEN, list_known_secrets, scrub_text
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
 from mellea.errors import ConfigurationError, MelleaError, UsageError
@@ -93,7 +94,9 @@ def get_backend(
     provider, _, named = full.partition("/")
     factory = _find_class(provider)
     if factory is None:
-        raise ConfigurationError(f"unknown model {full!r}: {_advise_on_model(full)}")
+        shown = _show_name(full)
+        advice = _advise_on_model(full) if shown == full else _ADVICE_ON_KEY
+        raise ConfigurationError(f"unknown model {shown!r}: {advice}")
     if provider != factory.name and provider in factory.services:
         backend_kwargs["service"] = provider
     chosen = model_id or named
@@ -269,6 +272,17 @@ _FORM = "a model is named 'provider/model'; `mellea models list --all` shows all
 
 _NEAR = 3
 """How many providers with similar names an error shows; there are some 25."""
+
+
+_ADVICE_ON_KEY = f"it looks like a key, which is passed as api_key=; {_FORM}"
+
+_KEY_START = re.compile(r"(?:sk|rk|gsk)[-_]")
+"""How keys begin, and no model's name does."""
+
+
+def _show_name(name: str) -> str:
+    """Return a name for an error, without what looks like a key: one may have been pasted in its place."""
+    return HIDDEN if _KEY_START.match(name.strip()) else scrub_text(name, list_known_secrets())
 
 
 def _advise_on_model(model: str) -> str:

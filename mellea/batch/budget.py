@@ -69,7 +69,7 @@ class Budget:
         if self.cost is None:
             return
         for backend in backends:
-            model = f"{backend.name}/{backend.model_id}"
+            model = prices.write_model(backend.name, backend.model_id)
             if prices.find_price(backend.name, backend.model_id) is None:
                 raise ConfigurationError(
                     f"Budget(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it "

@@ -189,7 +189,8 @@ class BatchDesk:
             span.generation = generation
             _end_span(span)
         backend = asked.backend
-        meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
+        asked_for, usage = backend.model_id, generation.usage
+        meter.add(backend.name, generation.model or asked_for, usage, batch=True, asked=asked_for)
         return value
 
     async def _answer(

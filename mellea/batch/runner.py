@@ -8,7 +8,8 @@ Rules:
 - Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
   others up. So memory doesn't grow with the number of rows.
 - A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
-  is unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
+  is unknown, a journal that can't be written; and a model that doesn't exist, or a server that can't be reached, once
+  several rows failed for it and none was answered. Then nothing more is begun, and what was begun is handed out first.
 - Stopping cancels what is in flight, and waits for what is being committed.
 """
 
@@ -19,7 +20,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,14 @@ from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
-from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
+from mellea.errors import (
+    AuthError,
+    ConfigurationError,
+    ConnectError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 
 __all__ = ["MapSettings", "Runner"]
 
@@ -55,6 +63,9 @@ _FLUSH_SECONDS = 1.0
 
 _IN_BATCHES = 10_000
 """How many rows wait for batches at once."""
+
+_IN_VAIN = 3
+"""How many rows have to fail to reach their model, with none answered before, until the map ends for it."""
 
 _LOOKS_FOR_CHANGE = 8
 """Of how many rows that are asked is looked whether they were answered before."""
@@ -114,6 +125,8 @@ class Runner:
         self._feed_scope: anyio.CancelScope | None = None
         self._rows_ended = False
         self._error: BaseException | None = None  # what ends it, once nothing is in flight
+        # Failures to reach a model, by kind and model; `None` once a row was answered: then it is no wrong name.
+        self._in_vain: Counter[tuple[type, str | None, str | None]] | None = Counter()
         self._is_stopped = False
         self._is_journal_lost = False
         self._settled: Waiter | None = None
@@ -383,6 +396,7 @@ class Runner:
     # -- the ends of a row ------------------------------------------------------------------------------
 
     def _finish(self, task: Task, work: Work, value: Any) -> None:
+        self._in_vain = None
         try:
             self._leave_purse(task)
         except ConfigurationError as error:
@@ -485,6 +499,11 @@ class Runner:
         # A key that is refused will be refused for each of a million rows.
         if isinstance(error, AuthError):
             return True
+        # One alone may be a row's own, such as a file that is gone, and in mid-map a server may come back.
+        if isinstance(error, (NotFoundError, ConnectError)) and self._in_vain is not None:
+            which = type(error), error.backend, error.model
+            self._in_vain[which] += 1
+            return self._in_vain[which] >= _IN_VAIN
         return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
 
 

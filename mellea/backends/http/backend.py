@@ -454,8 +454,11 @@ class HttpBackend(Backend):
         return await self._list_models(Deadlines(), self.retries)
 
     async def probe(self) -> Probe:
-        """Return whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
-        return await probe(self.model_id, lambda: self._list_models(PROBE_DEADLINES, 0))
+        """Return whether the model can be reached, and why not; takes 30 s at most, and raises nothing.
+
+        A server without a list of models is asked for an answer of a few tokens.
+        """
+        return await probe(self, lambda: self._list_models(PROBE_DEADLINES, 0))
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, unless another backend uses them."""
