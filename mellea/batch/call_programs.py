@@ -154,19 +154,20 @@ class PromptProgram(_CallProgram):
     def __init__(self, function: Any, version: str | None) -> None:
         super().__init__(function, version, name_function(function))
         self._is_text = is_text_function(function)
-        names = inspect.signature(function).parameters
-        # With `**kwargs` any field fits, so the set of parameters stays unknown.
-        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
-            self.parameters = frozenset(names)
+        self.read_signature(function)
 
-    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
+    def check_fields(self, row: Mapping[str, Any]) -> None:
+        """Check that the fields of a row are what the function takes, and none is one of its options."""
         # Otherwise a column named like an option would silently change how the model is asked.
-        if reserved := next((name for name in kwargs if name in RESERVED), None):
+        if reserved := next((name for name in row if name in RESERVED), None):
             raise UsageError(
                 f"a row has a field {reserved!r}, which would be an option of {self.name}(); rename it, or use "
                 f".with_options({reserved}=…)"
             )
+        super().check_fields(row)
+
+    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
+        """Return what the row asks, and of which session."""
         return await prepare_verb(self.function, args, kwargs)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
@@ -219,6 +220,7 @@ class VerbProgram(_CallProgram):
         self._session = session
         self._say = VERBS[verb]
         self._signature = inspect.signature(function)
+        self.read_signature(function)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
         """Return what the row asks, and of which session."""
