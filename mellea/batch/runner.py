@@ -8,8 +8,9 @@ Rules:
 - Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
   others up. So memory doesn't grow with the number of rows.
 - A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
-  is unknown, a journal that can't be written; and a model that doesn't exist, a server that can't be reached, or fields that
-  the function doesn't take, once several rows failed for it and none was answered. Then nothing more is begun, and what was begun is handed out first.
+  is unknown, a journal that can't be written; and a model that doesn't exist, a server that can't be reached, or
+  fields that the function doesn't take, once several rows failed for it and none was answered. Then nothing more is
+  begun, and what was begun is handed out first.
 - Stopping cancels what is in flight, and waits for what is being committed.
 """
 
@@ -65,7 +66,7 @@ _IN_BATCHES = 10_000
 """How many rows wait for batches at once."""
 
 _IN_VAIN = 3
-"""How many rows have to fail for a reason that may concern all, with none answered before, until the map ends for it."""
+"""How many rows have to fail for a reason that may concern all, with none answered, until the map ends for it."""
 
 _LOOKS_FOR_CHANGE = 8
 """Of how many rows that are asked is looked whether they were answered before."""

@@ -369,7 +369,9 @@ async def test_an_invalid_item_stops_the_attempt_before_a_check_of_items_sees_it
 
 async def test_what_follows_the_items_is_as_certain_as_the_last_one() -> None:
     m, _ = session('[{"stars": 1}, {"stars": 2}]')
-    undecided = mellea.core.Requirement("r", stream_validation_fn=lambda c: True if c.number == 0 else None, scope="item")
+    undecided = mellea.core.Requirement(
+        "r", stream_validation_fn=lambda c: True if c.number == 0 else None, scope="item"
+    )
     stream = m.astream("x", format=list[Review], requirements=[undecided])
     passed = [event.chunk async for event in stream.events() if isinstance(event, ChunkValidated)]
     assert passed == ['[{"stars": 1}']
