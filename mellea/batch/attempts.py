@@ -46,6 +46,7 @@ class Task:
     attempts: int = 0
     usage: Usage | None = None
     cost: float | None = 0.0
+    misfit: frozenset[str] | None = None  # the fields of a row that doesn't fit the function
     has_entered: bool = False  # the purse
     has_asked: bool = False
 

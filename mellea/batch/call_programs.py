@@ -160,19 +160,20 @@ class PromptProgram(_CallProgram):
         super().__init__(function, version, name_function(function))
         self._is_text = is_text_function(function)
         self.ask = trace_rows(function, self.ask)
-        names = inspect.signature(function).parameters
-        # With `**kwargs` any field fits, so the parameters aren't known.
-        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
-            self.parameters = frozenset(names)
+        self.read_signature(function)
 
-    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return the row's prepared verb, and its session."""
+    def check_fields(self, row: Mapping[str, Any]) -> None:
+        """Check that the function takes the fields of a row, and that none is one of its options."""
         # Otherwise a column with the name of an option would silently change the request.
-        if reserved := next((name for name in kwargs if name in RESERVED), None):
+        if reserved := next((name for name in row if name in RESERVED), None):
             raise UsageError(
                 f"a row has a field {reserved!r}, which would be an option of {self.name}(); rename it, or use "
                 f".with_options({reserved}=…)"
             )
+        super().check_fields(row)
+
+    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
+        """Return what the row asks, and of which session."""
         return await prepare_verb(self.function, args, kwargs)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
@@ -225,6 +226,7 @@ class VerbProgram(_CallProgram):
         self._session = session
         self._say = VERBS[verb]
         self._signature = inspect.signature(function)
+        self.read_signature(function)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
         """Return the row's prepared verb, and its session."""

@@ -73,7 +73,7 @@ class _Preset(Program):
 
     def __init__(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__(program.function, program.version, program.name)
-        self.parameters = program.parameters
+        self.read_signature(functools.partial(program.function, *args, **kwargs))
         self._program, self._args, self._kwargs = program, tuple(args), dict(kwargs)
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:

@@ -56,11 +56,14 @@ def map(
     # A journal by default: users rarely think of one before the first crash of a long map.
     kept = journal or rows.with_suffix(".journal.db")
     check_files({"the file of rows": rows, "the journal": kept}, {"-o": out, "--errors": errors})
+    program = load(function)  # first: after a misspelt name nobody should think of deleting the journal
     # Not continued unless requested, since it may belong to other rows or an older prompt.
     if kept.is_dir():
         raise UsageError(f"the journal {str(kept)!r} is a folder; name a file")
     if kept.exists() and not resume:
-        raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
+        raise UsageError(
+            f"the journal {str(kept)!r} already exists; continue it with --resume, or give another one with --journal"
+        )
     source, _, _ = open_rows(rows)
     given: Iterator[Any] = islice(
         cast("Iterable[Any]", source), limit
@@ -70,7 +73,7 @@ def map(
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
     with start_session(model) if model is not None else nullcontext():
         mapped: Rows[Any] = map_rows(
-            load(function),
+            program,
             given,
             journal=kept,
             id=id,
