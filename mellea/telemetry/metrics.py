@@ -23,6 +23,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, set_span_in_context
 
+from mellea._lazy_exports import lazily
 from mellea.telemetry import semconv
 
 __all__ = ["Histograms", "Series"]
@@ -169,3 +170,5 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+
+__getattr__ = lazily(__name__, {})  # as in `mellea.telemetry`
