@@ -17,6 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar, cast
 
 from mellea.core.arguments import make_argument_error
+from mellea.core.declaration import document
 from mellea.core.tracebacks import shorten
 from mellea.errors import UsageTypeError
 
@@ -29,13 +30,14 @@ Check = Callable[[Sequence[Any], Mapping[str, Any]], None]
 _ENTRANCES = frozenset({"__init__", "__call__", "__enter__", "__aenter__", "__iter__", "__aiter__"})
 
 
-def entrance(what: str, **ways: str) -> Callable[[F], F]:
+def entrance(what: str, arguments: type | None = None, /, **ways: str) -> Callable[[F], F]:
     """Create a decorator for functions that programs call: it checks arguments and shortens tracebacks.
 
     On a class it wraps `__init__`; on a dataclass it is above `@dataclass`.
 
     Args:
         what: what errors call the function.
+        arguments: the dict that declares what the function takes as `**arguments`, if it does.
         ways: advice on arguments that other functions take and this one doesn't.
     """
 
@@ -44,7 +46,10 @@ def entrance(what: str, **ways: str) -> Callable[[F], F]:
             cls: Any = function
             cls.__init__ = wrap_entrance(cls.__init__, ArgumentCheck(what, cls.__init__, ways=ways))
             return function
-        return cast("F", wrap_entrance(function, ArgumentCheck(what, function, ways=ways)))
+        # From the annotations, so that a new key is accepted as soon as it is declared.
+        declared = () if arguments is None else arguments.__annotations__
+        wrapped = cast("F", wrap_entrance(function, ArgumentCheck(what, function, declared, ways)))
+        return wrapped if arguments is None else document(arguments)(wrapped)
 
     return decorate
 
@@ -217,7 +222,7 @@ class ArgumentCheck:
 
     def _positional(self) -> tuple[str, ...]:
         names = self._code.co_varnames[: self._code.co_argcount]
-        return tuple(name for name in names if name != "self")
+        return tuple(name for name in names if name not in ("self", "cls"))
 
     def _keywords(self) -> tuple[str, ...]:
         count = self._code.co_argcount

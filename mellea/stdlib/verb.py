@@ -12,30 +12,16 @@ Rules:
 
 # The annotations are objects here, not texts: signatures and docstrings are made of them.
 
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ForwardRef,
-    Literal,
-    TypedDict,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    is_typeddict,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, cast
 
+from mellea.core import declaration
 from mellea.core.backend import Backend
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.chunkers import Scope
 from mellea.core.context import Context
+from mellea.core.declaration import Default
 from mellea.core.entrance import ArgumentCheck, wrap_entrance
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import SamplingStrategy
@@ -68,22 +54,6 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Default:
-    """A default that is made further up, shown in signatures by its name.
-
-    Args:
-        name: its name in `mellea.stdlib.functional`.
-    """
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
 Images = Annotated[Iterable[ImageBlock] | None, "images that go with the text."]
 
 
@@ -96,7 +66,7 @@ class OptionArguments(TypedDict, total=False):
 class ToolArguments(TypedDict, total=False):
     """What everything with tools takes."""
 
-    tools: Annotated[Iterable[AnyTool] | ToolSet | None, "tools that the model may call; plain functions work, too."]
+    tools: Annotated[Iterable["AnyTool"] | ToolSet | None, "tools that the model may call; plain functions work, too."]
     max_turns: Annotated[int, "if tools are run, the most requests to the model.", MAX_TURNS]
 
 
@@ -273,88 +243,7 @@ def document(arguments: type) -> Callable[[F], F]:
     Raises:
         TypeError: `arguments` is not a `TypedDict`.
     """
-    if not is_typeddict(arguments):
-        raise TypeError(f"arguments are declared in a TypedDict, not in {arguments!r}")
-    parameters, lines = _read_declaration(arguments)
-
-    def decorate(function: F) -> F:
-        signature = inspect.signature(function)
-        own = [
-            parameter.replace(annotation=_as_written(parameter.annotation))
-            for parameter in signature.parameters.values()
-            # `**arguments` itself isn't shown where its keys are.
-            if parameter.kind is not _REST or not lines
-        ]
-        shared = {parameter.name: line for parameter in own if (line := _SHARED.get(parameter.name)) is not None}
-        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*own, *parameters], return_annotation=_as_written(signature.return_annotation)
-        )
-        function.__doc__ = _with_lines(function.__doc__, {**shared, **lines})
-        return function
-
-    return decorate
+    return declaration.document(arguments, _SHARED)
 
 
-_REST = inspect.Parameter.VAR_KEYWORD
-
-
-@functools.cache
-def _read_declaration(arguments: type) -> tuple[list[inspect.Parameter], dict[str, str]]:
-    """Return the parameters of declared arguments, and the line of each."""
-    declared: Mapping[str, Any] = arguments.__annotations__
-    parameters = [_make_parameter(name, kind) for name, kind in declared.items()]
-    return parameters, {name: kind.__metadata__[0] for name, kind in declared.items()}
-
-
-def _make_parameter(name: str, declared: Any) -> inspect.Parameter:
-    # The dicts are `total=False`: a default is what the verb does without the key, told here for signatures alone.
-    default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
-    shown = _AsWritten(_write(declared.__origin__))
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
-
-
-class _AsWritten(str):
-    """A type as the source has it, which signatures show without quotation marks."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def _as_written(annotation: Any) -> Any:
-    return _AsWritten(annotation) if isinstance(annotation, str) else annotation
-
-
-_ALIASES: Sequence[tuple[Any, str]] = ((AnyTool, "AnyTool"), (Any, "Any"), (type(None), "None"), (..., "..."))
-
-
-def _write(annotation: Any) -> str:
-    """Return a type in a few words: by the names that our modules give it, without those of the modules."""
-    # Compared before it is taken apart, or a union would be shown member by member.
-    for alias, name in _ALIASES:
-        if annotation is alias or annotation == alias:
-            return name
-    if isinstance(annotation, ForwardRef):  # of what is loaded lazily
-        return annotation.__forward_arg__
-    kind, parts = get_origin(annotation), get_args(annotation)
-    if kind is Literal:
-        return f"Literal[{', '.join(map(repr, parts))}]"
-    if kind in (Union, UnionType):
-        return " | ".join(map(_write, parts))
-    name = getattr(kind or annotation, "__name__", str(annotation))
-    return f"{name}[{', '.join(map(_write, parts))}]" if parts else name
-
-
-_SHARED: Mapping[str, str] = _read_declaration(Parameters)[1]
-
-
-def _with_lines(doc: str | None, lines: Mapping[str, str]) -> str | None:
-    """Add a line for each argument to a docstring, but for those that it explains itself."""
-    if doc is None:  # as under `python -OO`
-        return None
-    text, raises, rest = inspect.cleandoc(doc).partition("\nRaises:\n")
-    text = text.rstrip()
-    title = "" if "\nArgs:\n" in text else "\n\nArgs:"
-    more = [f"\n    {name}: {line}" for name, line in lines.items() if f"\n    {name}: " not in text]
-    return "".join([text, title if more else "", *more, f"\n{raises}{rest}" if raises else ""])
+_SHARED: Mapping[str, str] = declaration.list_lines(Parameters)

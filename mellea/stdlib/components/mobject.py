@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, TypeVar, overload, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar, Unpack, overload, runtime_checkable
 
 from mellea.core.accumulator import Generation
 from mellea.core.component import VIEW
 from mellea.core.entrance import entrance
 from mellea.errors import UsageError
+from mellea.stdlib.components.arguments import ViewArguments
 from mellea.stdlib.components.object_view import (
     SETTINGS,
     ObjectMethod,
@@ -27,6 +28,15 @@ _NOTHING: Final = object()
 _METHODS = ("parts", "format_for_llm", "parse")
 
 
+_WAYS = {
+    "exclude": "fields_exclude={…} hides fields, funcs_exclude={…} methods",
+    "include": "fields_include={…} chooses the fields, funcs_include={…} the methods",
+    "fields": "fields_include={…} chooses the fields",
+    "hidden": "fields_exclude={…} hides fields",
+    "tools": "funcs_include={…} chooses the methods",
+}
+
+
 class MObject:
     """Base class of objects that a model can query and transform.
 
@@ -36,25 +46,10 @@ class MObject:
 
     __slots__ = ()
 
-    def __init_subclass__(
-        cls,
-        *,
-        fields_include: Iterable[str] | None = None,
-        fields_exclude: Iterable[str] | None = None,
-        funcs_include: Iterable[str] | None = None,
-        funcs_exclude: Iterable[str] | None = None,
-        stringify_func: Callable[[Any], str] | None = None,
-        template: str | None = None,
-    ) -> None:
+    @entrance("a subclass of MObject", ViewArguments, **_WAYS)
+    def __init_subclass__(cls, **arguments: Unpack[ViewArguments]) -> None:
         super().__init_subclass__()
-        view = View.make(
-            fields_include=fields_include,
-            fields_exclude=fields_exclude,
-            funcs_include=funcs_include,
-            funcs_exclude=funcs_exclude,
-            stringify_func=stringify_func,
-            template=template,
-        )
+        view = View.make(**arguments)
         if view != View():  # otherwise the class inherits its base class's view
             setattr(cls, SETTINGS, view)
 
@@ -84,42 +79,17 @@ class MifiedProtocol(Protocol):
 def mify(
     obj: T,
     /,
-    *,
-    fields_include: Iterable[str] | None = None,
-    fields_exclude: Iterable[str] | None = None,
-    funcs_include: Iterable[str] | None = None,
-    funcs_exclude: Iterable[str] | None = None,
-    stringify_func: Callable[[Any], str] | None = None,
-    template: str | None = None,
+    **arguments: Unpack[ViewArguments],
 ) -> T: ...
 @overload
 def mify(
-    *,
-    fields_include: Iterable[str] | None = None,
-    fields_exclude: Iterable[str] | None = None,
-    funcs_include: Iterable[str] | None = None,
-    funcs_exclude: Iterable[str] | None = None,
-    stringify_func: Callable[[Any], str] | None = None,
-    template: str | None = None,
+    **arguments: Unpack[ViewArguments],
 ) -> Callable[[T], T]: ...
-@entrance(
-    "mify",
-    exclude="fields_exclude={…} hides fields, funcs_exclude={…} methods",
-    include="fields_include={…} chooses the fields, funcs_include={…} the methods",
-    fields="fields_include={…} chooses the fields",
-    hidden="fields_exclude={…} hides fields",
-    tools="funcs_include={…} chooses the methods",
-)
+@entrance("mify", ViewArguments, **_WAYS)
 def mify(
     obj: Any = _NOTHING,
     /,
-    *,
-    fields_include: Iterable[str] | None = None,
-    fields_exclude: Iterable[str] | None = None,
-    funcs_include: Iterable[str] | None = None,
-    funcs_exclude: Iterable[str] | None = None,
-    stringify_func: Callable[[Any], str] | None = None,
-    template: str | None = None,
+    **arguments: Unpack[ViewArguments],
 ) -> Any:
     """Let a model see the objects of a class, or one object, and call their documented methods.
 
@@ -138,14 +108,7 @@ def mify(
     Raises:
         UsageError: an argument has a wrong type or no effect, or the object can't be marked.
     """
-    view = View.make(
-        fields_include=fields_include,
-        fields_exclude=fields_exclude,
-        funcs_include=funcs_include,
-        funcs_exclude=funcs_exclude,
-        stringify_func=stringify_func,
-        template=template,
-    )
+    view = View.make(**arguments)
 
     def mark(obj: Any) -> Any:
         if inspect.isroutine(obj) or inspect.ismodule(obj):

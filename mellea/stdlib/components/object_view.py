@@ -15,7 +15,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, cast, get_origin
+from typing import Any, ClassVar, Self, Unpack, cast, get_origin
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock
@@ -23,6 +23,7 @@ from mellea.core.component import VIEW, TemplateRepresentation, is_component
 from mellea.core.messages import Message
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
+from mellea.stdlib.components.arguments import ViewArguments
 from mellea.stdlib.tools import Tool, as_tool
 
 __all__ = [
@@ -69,21 +70,23 @@ class View:
     template: str | None = None
 
     @classmethod
-    def make(
-        cls,
-        *,
-        fields_include: Iterable[str] | None = None,
-        fields_exclude: Iterable[str] | None = None,
-        funcs_include: Iterable[str] | None = None,
-        funcs_exclude: Iterable[str] | None = None,
-        stringify_func: Callable[[Any], str] | None = None,
-        template: str | None = None,
-    ) -> Self:
+    def make(cls, **arguments: Unpack[ViewArguments]) -> Self:
         """Check the arguments, which are those of `mify`.
+
+        Args:
+            fields_include: the fields that the model sees, by name; properties work, too.
+            fields_exclude: the fields that it doesn't see.
+            funcs_include: the methods that are tools, by default the public ones with a docstring.
+            funcs_exclude: the methods that aren't tools.
+            stringify_func: makes the whole text that the model sees.
+            template: a Jinja2 template with the fields as its variables, or the name of one.
 
         Raises:
             UsageError: one has a wrong type, or two exclude each other.
         """
+        fields_include, fields_exclude = arguments.get("fields_include"), arguments.get("fields_exclude")
+        funcs_include, funcs_exclude = arguments.get("funcs_include"), arguments.get("funcs_exclude")
+        stringify_func, template = arguments.get("stringify_func"), arguments.get("template")
         if stringify_func is not None and not callable(stringify_func):
             raise UsageError(f"stringify_func takes a function of the object, not {stringify_func!r}")
         if template is not None and not isinstance(template, str):

@@ -257,7 +257,7 @@ def test_mobject_does_the_same_by_inheritance() -> None:
     assert said(Speaker()) == "own words"
     assert said(mify(Derived(), fields_include={"b"})) == "Derived:\n- b: two"
     assert isinstance(Base(), Component)
-    with pytest.raises(TypeError, match="fields"):
+    with pytest.raises(UsageError, match="fields"):
 
         class Wrong(MObject, fields={"a"}):
             pass
@@ -284,6 +284,13 @@ def test_plain_values_texts_and_components_can_be_asked_about() -> None:
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         mify(Shop([]), **arguments)
+
+
+def test_a_subclass_of_mobject_takes_the_arguments_of_mify_and_no_others() -> None:
+    with pytest.raises(UsageError, match=r"takes no argument 'exclude'; fields_exclude=\{…\} hides fields"):
+        type("Store", (MObject,), {}, exclude={"password"})
+    with pytest.raises(UsageError, match=r"takes no argument 'colour'; it takes fields_include, .*, template$"):
+        type("Store", (MObject,), {}, colour="blue")
 
 
 def test_what_cant_be_marked_or_asked_about_is_refused() -> None:
