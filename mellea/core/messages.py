@@ -107,7 +107,7 @@ class Message:
         """Return a copy with each text in it changed: see `Request.change_texts`.
 
         Args:
-            change: given a text, returns what is in its place.
+            change: takes a text and returns its replacement.
         """
         return Message(self.role, [_change_block(block, change) for block in self.blocks])
 

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ModelOption(StrEnum):
-    """The names of all model options; plain strings work, too.
+    """The names of all model options; plain strings work as well.
 
     `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total; silence may last as long) or a `Deadlines`.
     `STREAM: False` asks the provider for one plain response; otherwise every response is streamed.
@@ -57,7 +57,7 @@ class ModelOption(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long to wait for a provider, in seconds; `None` is forever.
+    """How long to wait for a provider, in seconds; `None` means forever.
 
     Args:
         connect: until the connection is open.
@@ -217,8 +217,8 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[Op
     nest, and each task and thread has its own. Options are looked up when a verb is called.
 
     Args:
-        model_options: options by name, where a name is not a Python word.
-        more: options by name, which are those of `ModelOption`.
+        model_options: options by name, for names that aren't Python identifiers.
+        more: options by name, as in `ModelOption`.
 
     Raises:
         UsageError: an option is unknown or has a bad value.

@@ -61,7 +61,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     Args:
         run: the generation.
-        value: a text that is known, in its place; makes a `ComputedModelOutputThunk`.
+        value: a known text, instead of a run; makes a `ComputedModelOutputThunk`.
     """
 
     __slots__ = ("__weakref__", "_poll", "_run")
@@ -103,10 +103,10 @@ class ModelOutputThunk(Displayed, Generic[T]):
         return self.deliver()
 
     def deliver(self) -> ComputedModelOutputThunk[T]:
-        """Make the thunk computed, as a reader does that has reached the end.
+        """Make the thunk computed, like a reader that has reached the end.
 
         Raises:
-            MelleaError: what the generation failed with.
+            MelleaError: the error of the generation.
         """
         if self._run.error is not None:
             try:
@@ -167,19 +167,21 @@ class ModelOutputThunk(Displayed, Generic[T]):
     @overload
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
-        """Read the items of a sequence, whole and validated, each as soon as its last character is there.
+        """Read the items of a sequence, whole and validated, each as soon as its last character has arrived.
 
         For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such field. A
-        number is there with the character after it. Under a strategy they are the items of the accepted attempt.
+        number is complete when the character after it has arrived. Under a strategy, these are the items of the
+        accepted attempt.
 
         Args:
-            on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may give another
-                result; `"skip"` goes on with the next one. A result with a bad item is a `ParseError` in both cases.
+            on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may produce
+                another result; `"skip"` continues with the next one. A result with a bad item is a `ParseError` in both
+                cases.
 
         Raises:
             UsageError: the format has no items.
-            ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
-                good ones before it.
+            ParseError: while reading: an item isn't valid; `.index`, `.raw` and `.items` are its index, its text, and
+                the valid items before it.
         """
         return self.read_items(on_error)
 
@@ -212,12 +214,12 @@ class ModelOutputThunk(Displayed, Generic[T]):
         return self._run
 
     def so_far(self) -> Generation:
-        """Return all that has arrived so far: text, message, usage; after the end, what the generation came to."""
+        """Return everything that has arrived so far: text, message, usage; after the end, the complete result."""
         return self._run.so_far()
 
     @property
     def partial(self) -> str:
-        """The text that has arrived so far; all of it that ever will, after a failure."""
+        """The text that has arrived so far; after a failure, that is all there will be."""
         return self._run.text()
 
     # -- ending ---------------------------------------------------------------------------------------
@@ -249,11 +251,11 @@ class ModelOutputThunk(Displayed, Generic[T]):
     # -- what it came to ------------------------------------------------------------------------------
 
     def is_computed(self) -> bool:
-        """Whether a reader has reached the end, so that `value` and `parsed` are there."""
+        """Whether a reader has reached the end, so that `value` and `parsed` are available."""
         return False
 
     def has_failed(self) -> bool:
-        """Whether the generation has failed or was cancelled, whether or not a reader knows yet."""
+        """Whether the generation has failed or was cancelled, even if no reader has noticed yet."""
         return self._run.error is not None
 
     @property
@@ -287,14 +289,14 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens taken; `None` until the thunk is computed, and where the provider doesn't say."""
+        """The tokens used; `None` until the thunk is computed, and if the provider doesn't report them."""
         return done.usage if (done := self._done) else None
 
     @property
     def cost(self) -> float | None:
         """What its requests cost in US dollars, by the list prices of `mellea.prices`; `None` if any of it is unknown.
 
-        Under a strategy that is every attempt. It is `None` until the thunk is computed.
+        Under a strategy, this includes every attempt. It is `None` until the thunk is computed.
         """
         from mellea.core.prices import compute_thunk_cost  # lazy: most programs never need it
 
@@ -317,9 +319,9 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def request(self) -> SentRequest | None:
-        """What was sent for the answer, without keys: messages, tools, options, and `payload`, the provider's own JSON.
+        """The request that was sent, without keys: messages, tools, options, and `payload`, the provider's own JSON.
 
-        Under a strategy it is the request of the chosen attempt, and where tools are run that of the last step. It is
+        Under a strategy it is the request of the chosen attempt, and if tools are run, that of the last step. It is
         `None` before anything is sent, and isn't pickled.
         """
         return sent_request(self._run)
@@ -343,22 +345,22 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def thinking(self) -> str:
-        """What the model thought before it answered."""
+        """The model's reasoning before the answer."""
         return done.thinking if (done := self._done) else ""
 
     @property
     def files(self) -> tuple[FileBlock, ...]:
-        """The files that the model made."""
+        """The files that the model generated."""
         return done.files if (done := self._done) else ()
 
     @property
     def success(self) -> bool:
-        """Whether there is a result, and it meets the requirements, as far as any were checked."""
+        """Whether there is a result that meets all requirements that were checked."""
         return self._run.is_met
 
     @property
     def sampling(self) -> Any:
-        """The `SamplingResult` with every attempt, `None` if no strategy was at work."""
+        """The `SamplingResult` with every attempt, `None` without a strategy."""
         return self._run.sampling
 
     # -- as a Python value ----------------------------------------------------------------------------
@@ -419,10 +421,10 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
 
 class ComputedModelOutputThunk(ModelOutputThunk[T]):
-    """A thunk whose result has been delivered: read-only, to be copied, pickled and read again.
+    """A thunk whose result has been delivered: read-only, and can be copied, pickled and read again.
 
     Args:
-        value: the text, to make a computed thunk of a value that is known.
+        value: the text, to make a computed thunk for a known value.
         parsed: the typed result; the text itself if left out.
     """
 
@@ -502,7 +504,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return _rebuild, self._state()
 
     def without_sampling(self) -> Self:
-        """Return a copy that knows nothing of the other attempts."""
+        """Return a copy without the other attempts."""
         return cast("Self", copy_outcome(self._run))
 
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any, Any]:

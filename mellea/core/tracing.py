@@ -82,7 +82,7 @@ class Tree(Displayed):
 class Trace(Observer, Displayed):
     """What happens in a `with` block, collected in memory; `start` makes it.
 
-    What was launched in the block is part of it, also if it goes on after its end.
+    What was launched in the block is part of it, even if it continues after the end of the block.
 
     Args:
         name: what to call it.
@@ -103,16 +103,16 @@ class Trace(Observer, Displayed):
 
     @property
     def cost(self) -> float | None:
-        """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        """The cost of its requests in US dollars, including judges; `None` if any is unknown or still running."""
         from mellea.core.span_tree import sum_costs  # lazy: it needs the table of prices
 
         return sum_costs(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:
-        """Return what has happened so far; print it.
+        """Return a tree of everything so far, for printing.
 
         Args:
-            figures: whether to show seconds, tokens and cost, too.
+            figures: whether to show seconds, tokens and cost as well.
         """
         return Tree(self.spans, figures=figures)
 
@@ -161,7 +161,7 @@ def start(name: str) -> Trace:
         name: what to call it.
 
     Raises:
-        UsageError: the name isn't a text.
+        UsageError: the name isn't a string.
     """
     return Trace(name)
 
@@ -171,23 +171,22 @@ def trace(function: F, /, *, name: str | None = None) -> F: ...
 @overload
 def trace(*, name: str | None = None) -> Callable[[F], F]: ...
 def trace(function: Any = None, /, *, name: str | None = None) -> Any:
-    """Decorate a function, coroutine function, generator or async generator: each call is a span of the traces around.
+    """Decorate a function or generator, sync or async: each call is a span in the enclosing traces.
 
-    The span of a generator lasts from its first step to its end, so as long as the stream that it is. That of a
-    function which returns a stream, a thunk or the rows of a map, alone or in a list, tuple or dict, lasts until all of
-    these have ended: read to the end, left, closed or dropped. One that is never read ends as cancelled when it is
-    dropped.
+    The span of a generator lasts from its first step to its end. If a function returns a stream, a thunk or the rows of
+    a map, alone or in a list, tuple or dict, its span lasts until all of these have ended: read to the end, left,
+    closed or dropped. One that is never read ends as cancelled when it is dropped.
 
     A prompt function or a tool stays one, with all its methods; each call, each stream and each row of a map is a span.
-    Below `@generative` it does the same as above. Below `@command` and `@tool` it is the function's body that is a
-    span.
+    Above or below `@generative` makes no difference. Below `@command` and `@tool` the span is that of the function's
+    body.
 
     Args:
         function: what to decorate.
         name: what to call the span; by default the function's name.
 
     Raises:
-        UsageError: what is decorated isn't a function.
+        UsageError: the decorated object isn't a function.
     """
     if name is not None and (not isinstance(name, str) or not name):
         raise UsageError(f"the name of a span is a string, not {name!r}")

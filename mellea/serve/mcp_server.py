@@ -43,7 +43,7 @@ _LONGEST_MESSAGE = 4_000
 
 
 class McpServer:
-    """Programs as the tools of an MCP server; `mcp(…)` makes it.
+    """An MCP server with programs as its tools; made by `mcp(…)`.
 
     Attributes:
         name: its name.

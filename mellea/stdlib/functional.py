@@ -285,7 +285,7 @@ async def aact(
     """Send a component to a model; return the thunk of its answer, and the context with this turn.
 
     Args:
-        component: a text, a message or a component.
+        component: a string, a message or a component.
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
@@ -295,14 +295,14 @@ async def aact(
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
         tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+        RequirementError: with `strict`, no attempt met the requirements; `.results` has the results of the checks.
         MelleaError: an argument is wrong, or the generation failed.
     """
     host = Alone(context, backend)
@@ -349,14 +349,14 @@ async def ainstruct(
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
         tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+        RequirementError: with `strict`, no attempt met the requirements; `.results` has the results of the checks.
         MelleaError: an argument is wrong, or the generation failed.
     """
     host = Alone(context, backend)
@@ -393,7 +393,7 @@ async def achat(
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
         tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
         role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
         user_variables: values for the `{{placeholders}}` in a text, by name.
@@ -430,7 +430,7 @@ async def aquery(
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
         tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -454,13 +454,13 @@ async def atransform(
 ) -> tuple[Any, C]:
     """Let a model change an object, by one of the object's documented methods or by writing the changed version.
 
-    If the model calls a method, it is run and its result is returned in place of the thunk; of several calls
-    the first is run. A backend without tools, or a call with a `format`, gets the changed version as text.
+    If the model calls a method, it is run and its result is returned instead of the thunk; of several calls, only the
+    first is run. A backend without tools, or a call with a `format`, gets the changed version as text.
 
     Args:
         obj: any object; `mify` decides what the model sees of it, and which methods it may call.
         transformation: what to change.
-        context: the earlier turns that the model sees; the method's result is added, too.
+        context: the earlier turns that the model sees; the method's result is added as well.
         await_result: whether to wait for the end; if not, the thunk has `tool_calls`, and none is run.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
@@ -479,10 +479,10 @@ async def atransform(
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:
-    """Check the last output of a context against requirements; the results are in their order.
+    """Check the last output of a context against requirements; returns the results in the same order.
 
     Args:
-        requirements: what to check, as texts or `Requirement`s.
+        requirements: what to check, as strings or `Requirement`s.
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
 

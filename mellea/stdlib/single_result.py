@@ -73,10 +73,10 @@ async def request_once(
 
 @verb("embed")
 async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResult:
-    """Make a vector for each text, in their order.
+    """Make a vector for each text, in order.
 
     Args:
-        texts: a text, or several.
+        texts: one text, or several.
         backend: which model to ask, and how.
 
     Raises:

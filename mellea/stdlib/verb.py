@@ -76,7 +76,7 @@ class CheckArguments(TypedDict, total=False):
     """What everything that checks answers takes."""
 
     requirements: Annotated[
-        Iterable[str | Requirement] | None, "what the answer has to meet; checked, unless `strategy=None`."
+        Iterable[str | Requirement] | None, "what the answer has to meet; checked unless `strategy=None`."
     ]
     strategy: Annotated[
         SamplingStrategy | None,
@@ -95,7 +95,7 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
     ]
     loop: Annotated[
         "ToolLoop | None",
-        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.",
+        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.",
     ]
 
 

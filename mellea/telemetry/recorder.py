@@ -419,7 +419,7 @@ def _finite(value: Any) -> Any:
 class Recording:
     """A record that is being written; `record` makes it. `close` it, or use it in a `with` block.
 
-    What still runs when it is closed is recorded to its end.
+    Spans that are still running when it is closed are recorded to their end.
 
     Attributes:
         path: the file.
@@ -430,12 +430,12 @@ class Recording:
         self._recorder: _Recorder | None = recorder
 
     def flush(self) -> None:
-        """Write what has happened so far; without it that is done a tenth of a second later."""
+        """Write everything so far; otherwise this happens a tenth of a second later."""
         if self._recorder is not None:
             self._recorder.flush()
 
     def close(self) -> None:
-        """Stop recording, unless somebody else in this process records in the same file; closing twice is fine."""
+        """Stop recording, unless another part of this process records in the same file; closing twice is fine."""
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             _release(recorder)
@@ -466,22 +466,23 @@ def record(
     max_bytes: int | None = _MAX_BYTES,
     max_age: float | None = _MAX_AGE,
 ) -> Recording:
-    """Keep everything that the program does from now on in an SQLite file, which `mellea traces` shows.
+    """Record everything that the program does from now on in an SQLite file, which `mellea traces` shows.
 
-    Several programs may use one file at the same time, and a program several files. A file that this process records
-    in already is shared: it goes on until everybody has closed it.
+    Several programs may use one file at the same time, and a program may use several files. A file that this process is
+    already recording in is shared: recording continues until everybody has closed it.
 
     Args:
-        path: the file, made if it isn't there, readable for this user alone.
-        content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
-            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        max_bytes: how large the file may become; then the oldest runs are deleted, but neither the newest one nor
-            what still runs. `None` for no limit.
-        max_age: how many seconds a run is kept. `None` for no limit.
+        path: the file, created if it doesn't exist and readable only by the current user.
+        content: whether to record prompts, answers, arguments and results of tools, and reasons of checks. By default
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides; if it isn't set, they aren't recorded. Keys
+            never are.
+        max_bytes: the maximum size of the file; beyond it, the oldest runs are deleted, except for the newest run and
+            running ones. `None` means no limit.
+        max_age: for how many seconds a run is kept. `None` means no limit.
 
     Raises:
         UsageError: an argument is wrong, or the file is being recorded with another choice of `content`.
-        StateError: the file is something else.
+        StateError: the file isn't a record.
         ConfigurationError: the file can't be written.
     """
     _check(path, content, max_bytes, max_age)

@@ -363,18 +363,18 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
 
 
 def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return what stands in a record, a dict of JSON values for each run, the newest first.
+    """Return the runs in a record, each as a dict of JSON values, the newest first.
 
     Each has `id`, `name`, `kind`, `status`, `started` (seconds since the epoch), `spans` and `requests` (how many),
-    `content` (whether it was recorded what was said), and, where they are known, `seconds`, `session`, `error_type`,
-    `models`, `input_tokens`, `output_tokens` and `cost` (in US dollars).
+    `content` (whether content was recorded), and, if known, `seconds`, `session`, `error_type`, `models`,
+    `input_tokens`, `output_tokens` and `cost` (in US dollars).
 
     Args:
         path: the file.
-        limit: how many at most, `None` for all.
+        limit: the maximum number, `None` for all.
 
     Raises:
-        UsageError: there is no such file, or the limit is no number.
+        UsageError: there is no such file, or the limit isn't a number.
         StateError: it isn't a record.
     """
     if limit is not None and (type(limit) is not int or limit < 0):
@@ -395,18 +395,18 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
 def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     """Return the spans of a run, a dict of JSON values for each, in the order in which they began.
 
-    Each is what `describe_span` of `core/span_data.py` gives, and besides:
+    Each is the result of `describe_span` in `core/span_data.py`, with these additions:
 
     - `id`, `parent` and `links` are the ids of spans in this file, `run` is that of the first span
-    - `status` may be `"lost"`: it ran when its process was killed, or when the record was closed
-    - `seconds` isn't there while it runs, or if it is lost
+    - `status` may be `"lost"`: it was running when its process was killed or the record was closed
+    - `seconds` is missing while it runs, or if it is lost
     - `retries`: how often the request was sent again
-    - `chunks`, where content was recorded: when the text of the answer came (so far, while it runs), as a list of
-      `[milliseconds, length]`: milliseconds since the span's begin, and how many characters came then
+    - `chunks`, if content was recorded: when the text of the answer arrived (so far, while it runs), as a list of
+      `[milliseconds, length]`: milliseconds since the span's beginning, and how many characters arrived then
 
     Args:
         path: the file.
-        id: which run, as `read_runs` tells.
+        id: the id of the run, as in `read_runs`.
 
     Raises:
         UsageError: there is no such file, or no such run in it.

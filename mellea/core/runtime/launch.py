@@ -28,8 +28,8 @@ from mellea.core.backend import Backend, Request, SentRequest, narrow_tools
 from mellea.core.events import Event
 from mellea.core.observer import listening
 from mellea.core.options import Deadlines, ModelOption
-from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.cells import follow_cells
+from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import check_wait
 from mellea.core.runtime.ledger import Ledger, current_ledger
 from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work

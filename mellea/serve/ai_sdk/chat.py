@@ -67,28 +67,28 @@ _IDLE_SECONDS = 0.5
 
 
 class Chat:
-    """A chat endpoint for the AI SDK's clients: an ASGI application, and the three things that it does as methods.
+    """A chat endpoint for the AI SDK's clients: an ASGI application, whose three operations are also methods.
 
-    As an application it takes `POST` with a chat, `GET …/ID/stream` to resume an answer, and `DELETE …/ID/stream` to
+    As an application it accepts `POST` with a chat, `GET …/ID/stream` to resume an answer, and `DELETE …/ID/stream` to
     stop it.
 
     Args:
         program: an agent; a session, whose model gets the messages; or a function of a `ChatRequest`, sync or async,
-            that returns one of these, or a stream. Questions of an agent are answered where the function returns it
-            again, and not a stream of it.
+            that returns one of these, or a stream. An agent's questions can only be answered if the function returns
+            the agent itself, not a stream of it.
         version: the major version of the clients' package `ai`: 5, 6 or 7.
         secret: signs questions about approvals, so that an answer counts only with the server's signature; by default
-            `MELLEA_SECRET` of the environment.
+            `MELLEA_SECRET` from the environment.
         store: an SQLite file that the workers of a server share; it holds the answers that are being written, and the
             states of runs that wait.
-        grace: seconds that an answer goes on without a reader, for clients that come back; then the model is stopped.
-            With 0 it is stopped as soon as the client leaves.
-        data: a name, under which the typed result is sent, see `ui`.
+        grace: seconds for which an answer continues without a reader, for clients that come back; then the model is
+            stopped. With 0 it is stopped as soon as the client leaves.
+        data: a name under which the typed result is sent; see `ui`.
         trusts_system: whether system prompts in a client's history are kept.
-        limit: the most bytes of a request.
+        limit: the maximum size of a request in bytes.
         most: how many answers may be written at the same time; further requests get the status 503.
         shows_attempts: whether clients are notified of rejected attempts.
-        error_text: makes the text that the client gets of an error, see `ui`.
+        error_text: makes the text of an error for the client; see `ui`.
 
     Raises:
         UsageError: an argument is wrong.
@@ -138,9 +138,9 @@ class Chat:
         """Return the response to a `POST`.
 
         Args:
-            request: the body, its JSON, or what `chat_request` has read of it.
-            owner: whose chat it is. Clients choose the ids of chats, so that a server with several users says here
-                who asks; no owner can reach another's chats.
+            request: the body, its JSON, or the result of `chat_request`.
+            owner: whose chat it is. Clients choose the ids of chats, so a server with several users passes the user
+                here; no owner can reach another's chats.
         """
         try:
             asked = request if isinstance(request, ChatRequest) else await self._read(request)
@@ -185,7 +185,7 @@ class Chat:
         return self._respond(_SharedReader(self._store, chat, page))
 
     async def stop(self, chat_id: str, *, owner: str = "") -> bool:
-        """Stop the answer that is being written, wherever that is; its readers get `abort`.
+        """Stop the answer that is being written, on whichever worker; its readers get `abort`.
 
         Args:
             chat_id: the chat.

@@ -48,15 +48,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a client asks for.
+    """A client's request.
 
     Attributes:
         id: of the chat; the client's choice.
-        messages: the conversation, as a model can be given it.
-        trigger: whether a message was submitted or one is to be written again.
-        message_id: the id of the assistant's message that the answer goes on with, if it ends the history.
+        messages: the conversation, in a form for models.
+        trigger: whether a message was submitted or should be regenerated.
+        message_id: the id of the assistant's message that the answer continues, if the history ends with one.
         replies: the answers to questions about calls, by the ids of the questions.
-        results: what the client gives as results of the last message's calls, by the ids of the calls.
+        results: the client's results for the last message's calls, by the ids of the calls.
         extra: further fields of the body.
     """
 
@@ -76,17 +76,18 @@ def chat_request(
     trusts_system: bool = False,
     limit: int = LARGEST_BODY,
 ) -> ChatRequest:
-    """Read what a client of the AI SDK has sent, of any of the versions 5 to 7.
+    """Read a request from a client of the AI SDK, version 5 to 7.
 
     Args:
         body: the request's body, or its JSON.
-        secret: what questions about approvals are signed with, by default `MELLEA_SECRET`; then an answer without the
-            right signature is refused.
+        secret: the secret with which questions about approvals are signed, by default `MELLEA_SECRET`; with one, an
+            answer without the right signature is rejected.
         trusts_system: whether to keep system prompts in the history.
-        limit: the most bytes that the body, or a file in it, may have.
+        limit: the maximum size in bytes of the body, or of a file in it.
 
     Raises:
-        UsageError: it isn't such a request, or can't be trusted. The message says where, and not what was there.
+        UsageError: it isn't such a request, or can't be trusted. The message says where the problem is, without quoting
+            the data.
     """
     data = body if isinstance(body, Mapping) else _parse(body, limit)
     # Before anything recursive touches it: the JSON may have been parsed elsewhere, without a limit.

@@ -65,7 +65,7 @@ class Agent(Generic[T]):
     Args:
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
-        tools: functions that the model may call, other agents, and sets of tools; a set may be alone, too.
+        tools: functions that the model may call, other agents, and sets of tools; a single set needs no list.
         instructions: the system prompt of every run.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
         loop: how tools are run, and when to stop: a `ToolLoop`, or a subclass. By default at most 10 requests, or
@@ -151,10 +151,10 @@ class Agent(Generic[T]):
         """Work until there is an answer, and return the result of the run.
 
         Args:
-            prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
+            prompt: a string, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -185,8 +185,8 @@ class Agent(Generic[T]):
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -196,7 +196,8 @@ class Agent(Generic[T]):
 
         Raises:
             StateError: the state can't be read, or was changed.
-            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            UsageError: an id is unknown, an answer doesn't fit, or the store says that the state has already been
+                resumed.
             MelleaError: see `arun`.
         """
         return await self.finish(await self._go_on(pending, answers, arguments, corrects=True))
@@ -205,13 +206,13 @@ class Agent(Generic[T]):
 
     @verb("stream", AgentStreamArguments)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
-        """Make a stream of a run for plain code; it starts at the first read.
+        """Make a stream of a run for sync code; it starts at the first read.
 
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -236,8 +237,8 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -261,8 +262,8 @@ class Agent(Generic[T]):
         """Start or continue a conversation, in which each turn sees the earlier ones.
 
         Args:
-            saved: a conversation as `to_json()` has saved it.
-            messages: the conversation so far, in place of `saved`.
+            saved: a conversation as saved by `to_json()`.
+            messages: the conversation so far, instead of `saved`.
 
         Raises:
             StateError: the saved conversation can't be read.
@@ -274,9 +275,9 @@ class Agent(Generic[T]):
     def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """Return a tool that runs this agent on a task.
 
-        The other agent's stream has this one's events as `NestedEvent`s, with this one's name and step as their path,
-        and what this one uses counts towards the other one's usage, cost and limits. The tool's result is the answer
-        for the model, and the whole `AgentRun` for the program, in `event.result.value`.
+        The other agent's stream contains this one's events as `NestedEvent`s, with this one's name and step as their
+        path, and this one's usage counts towards the other one's usage, cost and limits. The tool's result is the
+        answer for the model, and the whole `AgentRun` for the program, in `event.result.value`.
 
         Args:
             name: the tool's name; by default the agent's.
@@ -451,7 +452,7 @@ class Agent(Generic[T]):
 
     @property
     def has_format(self) -> bool:
-        """Whether its answers are values of some type, not texts."""
+        """Whether its answers are values of some type rather than text."""
         return self._format is not None
 
     @property

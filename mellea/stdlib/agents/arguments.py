@@ -17,7 +17,7 @@ class AgentArguments(OptionArguments, total=False):
 
     memory: Annotated[
         Memory | None,
-        "the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who asks; "
+        "the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks; "
         "sub-agents with a memory in the same file then use that user's as well.",
     ]
     checkpoint: Annotated[

@@ -92,8 +92,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: a text, a `Message`, a list of messages, or a component.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -117,8 +117,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -144,8 +144,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file then use that user's as well.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.

@@ -39,10 +39,10 @@ __all__ = ["Book", "Limits", "current_book"]
 )
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a run may take; what isn't given has no limit. What sub-agents take counts too, once they are done.
+    """How much a run may use; anything not given is unlimited. Usage of sub-agents counts as well, once they are done.
 
-    A limit is looked at after each answer that calls tools: if it is reached, the tools aren't run and the run ends, as
-    `on_limit` of the loop says. Only `seconds` also end a request or a tool in the middle.
+    Limits are checked after each answer that calls tools: if one is reached, the tools aren't run and the run ends, as
+    the loop's `on_limit` says. Only `seconds` also interrupts a request or a tool.
 
     Args:
         steps: how many times the model is asked.
@@ -75,7 +75,7 @@ class Limits:
                 raise UsageError(f"{field.name}= of Limits takes {what} above 0, or None, not {value!r}")
 
     def check_price(self, backend: Backend) -> None:
-        """Refuse a limit on the cost of a model without a price.
+        """Reject a cost limit for a model without a price.
 
         Raises:
             ConfigurationError: the price is unknown.

@@ -38,7 +38,7 @@ async def aask(
 ) -> Any:
     """Ask a model, and return its answer: the text, or a value of `format`.
 
-    Tools are run, unless `tool_calls="show"`; and an answer that fails its requirements is an error, unless
+    Tools are run unless `tool_calls="show"`, and an answer that fails its requirements is an error unless
     `strict=False`.
 
     Args:
@@ -57,8 +57,8 @@ async def aask(
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
         tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         strict: raise a `RequirementError` if no attempt meets the requirements.
 
@@ -126,9 +126,8 @@ class _Ask(Protocol):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
         """
@@ -184,9 +183,8 @@ class _Ask(Protocol):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
             live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
@@ -245,9 +243,8 @@ class _Ask(Protocol):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
             live: under a strategy, yield the text of every attempt as it is written, including rejected ones.

@@ -58,8 +58,8 @@ def command(
 ) -> Any:
     """Make a function that a model answers: its body returns the prompt.
 
-    If the body returns nothing, the docstring is the prompt, or else the function's name, with the arguments
-    below. Thunks among the arguments are awaited; the body gets their results. Otherwise like `generative`.
+    If the body returns nothing, the prompt is the docstring, or else the function's name, followed by the arguments.
+    Thunks among the arguments are awaited; the body gets their results. Otherwise like `generative`.
 
     Args:
         function: sync (its body runs in a worker thread) or async.
@@ -68,7 +68,7 @@ def command(
         session: the session to use; the current one by default.
         model_options: options for the model, by their names in `ModelOption`.
         max_turns: if tools are run, the maximum number of requests to the model.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         preconditions: what the arguments have to meet before the model is asked.
         release: `"step"` makes streams hold items back until the step that answers has ended.

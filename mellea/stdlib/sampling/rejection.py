@@ -25,10 +25,10 @@ _BUDGET = "loop_budget=… is the number of attempts"
 class RejectionSamplingStrategy:
     """Makes attempts with the same prompt until one meets every requirement.
 
-    If none does, the result is the first of those that meet most requirements, and its `success` is false.
+    If none does, the result is the first attempt of those that meet the most requirements, and its `success` is false.
 
     Args:
-        loop_budget: the most attempts.
+        loop_budget: the maximum number of attempts.
         requirements: requirements in addition to those of the call.
         concurrency_budget: how many attempts run at the same time; when one passes, the others are cancelled.
     """
@@ -104,7 +104,7 @@ class RepairTemplateStrategy(_Correcting):
     If no attempt meets every requirement, the result is the last of those that meet most.
 
     Args:
-        loop_budget: the most attempts.
+        loop_budget: the maximum number of attempts.
         requirements: requirements in addition to those of the call.
     """
 
@@ -137,7 +137,7 @@ class MultiTurnStrategy(_Correcting):
     one turn: the task and the chosen answer.
 
     Args:
-        loop_budget: the most attempts.
+        loop_budget: the maximum number of attempts.
         requirements: requirements in addition to those of the call.
     """
 

@@ -70,7 +70,7 @@ class MelleaSession(SessionVerbs):
 
     @property
     def id(self) -> str:
-        """A unique name, which traces show as `session.id`; a program may set it."""
+        """A unique name, shown in traces as `session.id`; a program may set it."""
         return self._running.id
 
     @id.setter
@@ -81,7 +81,7 @@ class MelleaSession(SessionVerbs):
 
     @property
     def cost(self) -> float | None:
-        """What its requests have cost so far in US dollars, judges and compactors included; `None` if any is unknown.
+        """The cost of its requests so far in US dollars, including judges and compactors; `None` if any is unknown.
 
         Prices are the list prices of `mellea.prices`. A clone starts at 0.
         """
@@ -170,13 +170,13 @@ class MelleaSession(SessionVerbs):
         return thunk
 
     def remember(self, message: Message) -> None:
-        """Put a message into the context, if later calls see its turns."""
+        """Put a message into the context, if later calls see the context's turns."""
         with self._lock:
             if self.ctx.shows_turns:  # otherwise a SimpleContext would forget its last output
                 self.ctx = self.ctx.add(message)
 
     def registering(self) -> AbstractContextManager[None]:
-        """Register what a `with` block launches as work of this session, which closing and resetting it cancel."""
+        """Register what a `with` block launches as work of this session, to be cancelled when it is closed or reset."""
         return self._running.registering()
 
     # -- inside ---------------------------------------------------------------------------------------

@@ -147,9 +147,8 @@ class SessionVerbs(SingleResultVerbs):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
 
@@ -218,7 +217,7 @@ class SessionVerbs(SingleResultVerbs):
         """Send a component to the model, and return a thunk: `.parsed` is the answer as parsed by the component.
 
         Args:
-            component: a text, a message or a component.
+            component: a string, a message or a component.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
             await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
@@ -228,9 +227,8 @@ class SessionVerbs(SingleResultVerbs):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
 
@@ -289,8 +287,7 @@ class SessionVerbs(SingleResultVerbs):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             role: the speaker: `user`, `system` or `assistant`.
             images: images that go with the text.
             user_variables: values for the `{{placeholders}}` in a text, by name.
@@ -354,8 +351,7 @@ class SessionVerbs(SingleResultVerbs):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
@@ -396,7 +392,7 @@ class SessionVerbs(SingleResultVerbs):
         """Check the last output against requirements; the results are in their order.
 
         Args:
-            requirements: what to check, as texts or `Requirement`s.
+            requirements: what to check, as strings or `Requirement`s.
 
         Raises:
             MelleaError: there is no output, or a judging model failed.
@@ -439,9 +435,8 @@ class SessionVerbs(SingleResultVerbs):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
             live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
@@ -482,9 +477,8 @@ class SessionVerbs(SingleResultVerbs):
             max_turns: if tools are run, the maximum number of requests to the model.
             tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
                 none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
             live: under a strategy, yield the text of every attempt as it is written, including rejected ones.

@@ -23,7 +23,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The tool doesn't run; the model is given the reason as its result. A policy's decision, or a person's answer."""
+    """The tool doesn't run; the model gets the reason as its result. A policy's decision, or a person's answer."""
 
     reason: str
 
@@ -34,14 +34,14 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A person has to decide, and is asked this."""
+    """A person has to decide, and sees this question."""
 
     question: str
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A person's answer: the tool may run with these arguments, in place of those that the model wrote."""
+    """A person's answer: the tool may run with these arguments, instead of the model's."""
 
     args: Mapping[str, Any]
 

@@ -75,8 +75,8 @@ _LONGEST_QUESTION = 2000
 class Memory(ToolSet):
     """Notes about one user that outlast a conversation, in an SQLite file which several processes may share.
 
-    `Agent(memory=…)` gives an agent what it needs: the newest notes in each run, and the tools `remember`, `recall` and
-    `forget`. As a set of tools it may also be in `tools=` of any call.
+    `Agent(memory=…)` gives an agent the newest notes in each run, and the tools `remember`, `recall` and `forget`. As a
+    set of tools it may also be in `tools=` of any call.
 
     Args:
         path: the file, created if it doesn't exist and readable only by the current user; `":memory:"` for notes that
@@ -84,9 +84,10 @@ class Memory(ToolSet):
         user: whom the notes are about: a user's id, or the name of a project. Notes about others can't be accessed.
             `of` returns another user's memory, for programs with many users.
         embed: a session, a backend or the name of a model that makes embeddings, such as
-            `"openai/text-embedding-3-small"`. Notes are then found by their meaning, too, not only by their words.
+            `"openai/text-embedding-3-small"`. Notes are then found by their meaning and not only by their words.
         shown: how many of the newest notes an agent is shown at the beginning of each run.
-        max_notes: the most notes of a user; beyond that, the least recently written or recalled ones are deleted.
+        max_notes: the maximum number of a user's notes; beyond that, the least recently written or recalled ones are
+            deleted.
         max_characters: the length of a note.
         tools: which of the tools `"remember"`, `"recall"` and `"forget"` a model gets. A model that reads strangers'
             texts, such as web pages, is safer without `"remember"`; a very small one does better with fewer.
@@ -168,7 +169,7 @@ class Memory(ToolSet):
             limit: how many notes at most.
 
         Raises:
-            UsageError: the question is not a text, or the limit not a whole number from 1.
+            UsageError: the question isn't a string, or the limit isn't a whole number from 1.
             StateError: the file can't be read or written.
             BackendError: the embedding model failed.
         """
