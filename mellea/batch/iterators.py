@@ -107,11 +107,16 @@ class _Mapped(Displayed, Generic[T]):
         finally:
             del failure  # its traceback holds this frame
 
-    def _note_interruption(self, error: BaseException) -> None:
-        """Stop, and say how to continue."""
+    def _note_interruption(self, error: BaseException, *, is_readers: bool = False) -> None:
+        """Stop, and say how to continue.
+
+        Args:
+            error: why.
+            is_readers: whether it is an error of the code that reads, with which it leaves the map.
+        """
         self._is_over = True
         if self._hold is not None:
-            self._hold.end(error, is_cancelled=not isinstance(error, Exception))
+            self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
@@ -231,7 +236,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._note_interruption(exc)
+            self._note_interruption(exc, is_readers=True)
             self._wait_for_end()
         self.close()
 
@@ -299,7 +304,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._note_interruption(exc)
+            self._note_interruption(exc, is_readers=True)
             await self._wait_for_end()
         await self.aclose()
 
