@@ -41,9 +41,9 @@ def test_a_name_without_its_provider_is_told_with_it(name: str, meant: str) -> N
 
 def test_an_unknown_model_out_of_the_environment_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MELLEA_MODEL", "nonsense")
-    with pytest.raises(ConfigurationError, match="^MELLEA_MODEL names an unknown model: 'nonsense': "):
+    with pytest.raises(ConfigurationError, match=r"^MELLEA_MODEL names an unknown model: 'nonsense': "):
         mellea.start_session()
-    with pytest.raises(ConfigurationError, match="^unknown model 'humbug': "):
+    with pytest.raises(ConfigurationError, match=r"^unknown model 'humbug': "):
         mellea.start_session("humbug")
 
 
