@@ -77,6 +77,22 @@ def test_the_index_of_examples_leads_to_each() -> None:
     assert "| [`objects.py`](objects.md) |" in page.text
 
 
+def test_the_navigation_has_the_examples_by_task_as_their_index_has_them() -> None:
+    paths = sorted(page.path for page in pages.collect_pages())
+    (below,) = (section["Cookbook"] for section in build.make_nav(paths) if "Cookbook" in section)
+    groups = {task: found for entry in below if isinstance(entry, dict) for task, found in entry.items()}
+    assert list(groups)[:3] == ["First text", "Typed values", "Checking and repairing"]
+    assert groups["First text"][:2] == [
+        "examples/streaming/basic_streaming.md",
+        "examples/streaming/interactive_chat.md",
+    ]
+    assert groups["Files that examples use"] == [
+        "examples/recorded_provider.md",
+        "examples/lmstudio/lmstudio_session.md",
+        "examples/web/page_html.md",
+    ]
+
+
 def test_each_page_of_the_reference_opens_with_a_table_of_its_names() -> None:
     text = reference.reference_pages()["reference/mellea.md"]
     assert "| [`start_session`][mellea.start_session] | Start a session" in text

@@ -2,6 +2,8 @@
 
 Run it: uv run docs/examples/lmstudio/lmstudio_stream_async.py
 Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+
+The embedded model makes up a story. A bigger model says hello. The chunks have the same size.
 """
 
 import asyncio

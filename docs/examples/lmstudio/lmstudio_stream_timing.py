@@ -2,6 +2,8 @@
 
 Run it: uv run docs/examples/lmstudio/lmstudio_stream_timing.py
 Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+
+A bigger model takes longer, so its live chunks are ahead of the safe ones by more.
 """
 
 import asyncio
