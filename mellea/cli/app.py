@@ -2,11 +2,11 @@
 
 Rules:
 
-- A command is a function in a file of its own; its docstring is its help.
+- Each command is a function in its own file; its docstring is its help.
 - Errors of mellea, and of files that it can't read or write for the user, are one line on stderr: 2 if the arguments
   were wrong, 1 for everything else. Other errors are bugs and show a traceback: the frames of the user's program,
   with `MELLEA_DEBUG=1` all of them.
-- Ctrl-C and a reader that leaves end a command without a word.
+- Ctrl-C and a reader that leaves end a command silently.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _COMMANDS = {
     "serve": "mellea.cli.serve",
     "traces": "mellea.cli.traces",
 }
-"""Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""
+"""Each command and its module, which has a function of that name or an `app`; only the called one is loaded."""
 
 
 _LONGEST = 2_000
-"""Characters of an error; most of those beyond are a value of the user's."""
+"""The maximum length of an error in characters; longer ones mostly quote a user's value."""
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -31,7 +31,7 @@ def split(what: str, given: str) -> tuple[str, str]:
     """Return the name and the value of `NAME=VALUE`.
 
     Args:
-        what: what takes it, for errors.
+        what: the option that takes it, for errors.
         given: as the user wrote it.
 
     Raises:
@@ -52,11 +52,11 @@ def read_value(text: str) -> Any:
 
 
 def read_argument(name: str, text: str, kind: Any) -> Any:
-    """Return an argument of a function, as its annotation wants it.
+    """Return an argument of a function, converted as its annotation requires.
 
     Args:
         name: the parameter, for errors.
-        text: as the user wrote it: JSON, or a text.
+        text: as the user wrote it: JSON or text.
         kind: the annotation; `inspect.Parameter.empty` if there is none.
 
     Raises:
@@ -87,7 +87,7 @@ def _show(kind: Any) -> str:
 
 
 def _explain(error: Any) -> str:
-    """Return what is wrong first, and where in the value."""
+    """Return the first problem, and where in the value it is."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     # The path also contains the members of a union, which mean nothing to the user.
     place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
@@ -96,7 +96,7 @@ def _explain(error: Any) -> str:
 
 
 def read_pipe() -> str | None:
-    """Return what comes in a pipe; `None` if stdin is a terminal or closed.
+    """Return the piped input; `None` if stdin is a terminal or closed.
 
     Raises:
         UsageError: it isn't text.
@@ -116,7 +116,7 @@ def read_text(what: str, path: Path) -> str:
     """Return the text of a file.
 
     Args:
-        what: what it is, for errors.
+        what: the kind of file, for errors.
         path: the file.
 
     Raises:

@@ -84,7 +84,7 @@ def ask(
 
 
 def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: bool) -> None:
-    """Print the answer as it comes."""
+    """Print the answer as it arrives."""
     if is_text:
         chunk = ""
         try:

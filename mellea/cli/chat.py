@@ -1,4 +1,4 @@
-"""`mellea chat`: a conversation in the terminal, or of the lines in a pipe."""
+"""`mellea chat`: a conversation in the terminal, or with the lines of a pipe."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class _Talk:
         self._tokens: list[int | None] = [0, 0]
 
     def greet(self, name: str | None) -> None:
-        """Say which model it is: as it was named, or as it is called."""
+        """Print the model's name: as the user named it, or its own."""
         backend = self._session.backend
         output.note(f"mellea: {name or f'{backend.name}/{backend.model_id}'}; /help lists the commands")
 
     def take(self, line: str) -> bool:
-        """Answer a line, or do what it commands; whether it was the last one."""
+        """Answer a line, or run its command; returns whether it was the last one."""
         if not line.startswith("/"):
             self._answer(line)
             return False

@@ -1,4 +1,4 @@
-"""`mellea docs`: the documentation of this version, which the package brings along, in the terminal and in pipes."""
+"""`mellea docs`: this version's documentation, which is part of the package, in the terminal and in pipes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def docs(
 
 
 def _find_pages() -> dict[str, Path]:
-    """Return the files by the names of the pages, as in `examples/README`."""
+    """Return the files by page name, such as `examples/README`."""
     folder = next((folder for folder in _FOLDERS if (folder / "tutorial.md").exists()), None)
     if folder is None:
         raise UsageError(f"this installation of mellea has no documentation in {str(_FOLDERS[0])!r}; install it again")

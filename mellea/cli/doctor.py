@@ -1,4 +1,4 @@
-"""`mellea doctor`: whether this machine has what programs need, and what to do where it hasn't."""
+"""`mellea doctor`: whether this machine has everything that programs need, and what to do otherwise."""
 
 from __future__ import annotations
 

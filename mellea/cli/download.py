@@ -1,11 +1,12 @@
-"""A download that goes on where it stopped: after a cut, after Ctrl-C, after a kill.
+"""A download that resumes where it stopped: after a broken connection, Ctrl-C, or a kill.
 
 Rules:
 
-- What has arrived is in `FILE.part`; `FILE.part.json` says what it is the beginning of: the hash of the
-  whole, and the validator (`ETag` or `Last-Modified`) that the server gave.
-- To go on, the rest is asked for under that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). A
-  server that sends the whole file instead, because it has another one now or knows no ranges, starts over.
+- The bytes that have arrived are in `FILE.part`; `FILE.part.json` identifies the whole file: its hash, and the
+  validator (`ETag` or `Last-Modified`) from the server.
+- To resume, the rest is requested with that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). If
+  the server sends the whole file instead, because the file has changed or it doesn't support ranges, the download
+  starts over.
 - A file of the wrong size or with the wrong hash is deleted. Nothing is written beyond the size that is expected.
 """
 
@@ -35,10 +36,10 @@ _SECONDS = 30.0
 """How long a server may be silent."""
 
 _TRIES = 5
-"""How often it is tried in a row without a single byte."""
+"""How many attempts in a row may fail without a single byte."""
 
 _PAUSE_SECONDS = 0.5
-"""Before the second try; twice as long before each further one."""
+"""The pause before the second attempt; it doubles before each further one."""
 
 _BYTES = 1 << 17
 """How much is read at once."""
@@ -46,11 +47,11 @@ _BYTES = 1 << 17
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
 
 Report = Callable[[int, int | None], None]
-"""Is told how many bytes are there, and of how many."""
+"""Called with the number of bytes so far, and the total."""
 
 
 class UnavailableError(ConfigurationError):
-    """The server can't be reached, or doesn't give the file to us; others may have a way to it."""
+    """The server can't be reached, or refuses the file; the installer may still get it."""
 
 
 class _CutError(Exception):
@@ -58,17 +59,17 @@ class _CutError(Exception):
 
 
 def download(wheel: Wheel, part: Path, limit: int, report: Report) -> Path:
-    """Fetch a file, or the rest of it, and return where it is: `part`, which is complete then.
+    """Fetch a file, or the rest of it, and return its path: `part`, now complete.
 
     Args:
-        wheel: where it is, and what it is.
-        part: where its beginning is kept, also if this fails.
-        limit: how many bytes it may have if its size isn't known.
-        report: is told how much there is.
+        wheel: its address, size and hash.
+        part: where the file is written; kept if this fails.
+        limit: the maximum size in bytes if its size isn't known.
+        report: called with the progress.
 
     Raises:
         UnavailableError: the server can't be reached, or refuses.
-        ConfigurationError: it broke off several times in a row, or it isn't the right file, which is deleted then.
+        ConfigurationError: it broke off several times in a row, or it isn't the right file, which is then deleted.
         OSError: it can't be written; the disk may be full.
     """
     _Download(wheel, part, limit, report).run()
@@ -89,7 +90,7 @@ class _Download:
         self._host = _host(wheel)
 
     def run(self) -> None:
-        """Ask for what is missing until nothing is."""
+        """Request the missing part until nothing is missing."""
         tries = 0
         while True:
             had = _size(self._part)
@@ -146,7 +147,7 @@ class _Download:
             raise UnavailableError(f"{self._host} answered {said}")
 
     def _find_start(self, response: HTTPResponse | HTTPError, begun: int) -> int:
-        """Return the place in the file at which an answer begins."""
+        """Return the position in the file at which a response begins."""
         if response.status != HTTPStatus.PARTIAL_CONTENT:
             return 0
         said = response.headers.get("Content-Range", "")
@@ -197,7 +198,7 @@ def _write_all(file: io.FileIO, chunk: bytes) -> None:
 
 
 def _read_validator(part: Path, sha256: str) -> str | None:
-    """Return the validator of what has come, `""` if the server gave none; `None` if there is nothing to go on with."""
+    """Return the validator of the partial file, `""` if the server gave none, `None` if it can't be resumed."""
     try:
         known = json.loads(_note_path(part).read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`mellea map`: a function of a Python file over the rows of a file."""
+"""`mellea map`: calls a function of a Python file for each row of another file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mellea.stdlib.session import start_session
 __all__ = ["map"]
 
 _FIRST = 100
-"""Rows that are looked for in the journal before a map goes on."""
+"""The number of rows that are looked up in the journal before a map continues."""
 
 
 def map(
@@ -49,7 +49,7 @@ def map(
     tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
 ) -> None:
-    """Call a function for each row of a file; each answer is kept, so that it goes on where it stopped.
+    """Call a function for each row of a file; answers are stored, so that it can continue where it stopped.
 
     The outcomes are JSON lines of id and value, in the order of the rows.
     """
@@ -94,10 +94,10 @@ def map(
 
 
 def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]:
-    """Return the rows, after a look whether the journal knows some of the first ones.
+    """Return the rows, after checking whether the journal knows some of the first ones.
 
     Raises:
-        UsageError: it knows others, so that with these ids all would be asked, and paid for, again.
+        UsageError: it only knows others, so with these ids all rows would be requested, and paid for, again.
     """
     rest = iter(rows)
     first = list(islice(rest, _FIRST))

@@ -1,4 +1,4 @@
-"""`mellea models`: which providers can be asked, why not the others, and the weights of the embedded models."""
+"""`mellea models`: which providers can be used, why others can't, and the weights of the embedded models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["app"]
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 _SECONDS = 10.0
-"""How long a provider may take to say which models it has."""
+"""How long a provider may take to list its models."""
 
 app = typer.Typer(help="Models: which can be used, why others can't, and the weights of embedded ones.")
 
@@ -45,7 +45,7 @@ def list_providers(
     all: Annotated[bool, typer.Option("--all", help="Also those without a key, or without a server here.")] = False,
     as_json: output.Json = False,
 ) -> None:
-    """List the providers that can be asked, and how many models each has; or the models of one."""
+    """List the providers that can be used, and how many models each has; or the models of one."""
     if provider is not None:
         models = anyio.run(list_models, provider)
         for model in models:
@@ -70,7 +70,7 @@ def list_providers(
 
 
 async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what can be asked of each provider: whether it is set up, whether it answers, and its models."""
+    """Return the state of each provider: whether it is set up, whether it answers, and its models."""
     found: dict[str, dict[str, Any]] = {}
 
     async def look(name: str) -> None:

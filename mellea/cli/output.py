@@ -1,11 +1,11 @@
-"""What commands print: data on stdout, everything else on stderr.
+"""Output of commands: data on stdout, everything else on stderr.
 
 Rules:
 
 - On a terminal, data is a table or a tree, in colours unless `NO_COLOR` is set; otherwise, and with `--json`, it is
-  JSON, a value a line.
-- A reader that has left (`| head -1`) ends the command without a word, as if it were complete.
-- Texts from elsewhere can't command the terminal.
+  JSON, one value per line.
+- A reader that has left (`| head -1`) ends the command silently, as if it were complete.
+- Text from elsewhere can't control the terminal.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def write_json(values: Iterable[Any]) -> None:
 
 
 def write_value(value: Any) -> None:
-    """Write a value: a text as it is, anything else as a line of JSON."""
+    """Write a value: text unchanged, anything else as a line of JSON."""
     if isinstance(value, str):
         write(f"{value}\n")
         return
@@ -104,7 +104,7 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
 
     Args:
         titles: of its columns.
-        right: those of figures, which are at the right.
+        right: the columns of figures, which are right-aligned.
     """
     from rich.table import Table  # lazy: text doesn't need it
 
@@ -134,7 +134,7 @@ def note(text: str) -> None:
 
 
 def explain(text: str) -> None:
-    """Write a text of our own to stderr as it is laid out."""
+    """Write our own text to stderr with its layout unchanged."""
     # Some hosts have no stderr, or its reader may be gone; there is nowhere to report that.
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{text}\n")
@@ -191,7 +191,7 @@ def _can_write(text: str) -> bool:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show on stderr, if that is a terminal, how many bytes of a download have come; call what it gives with them.
+    """Show a download's progress on stderr, if that is a terminal; yields a function to call with the bytes.
 
     Args:
         label: what is downloaded.

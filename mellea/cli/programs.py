@@ -19,7 +19,7 @@ def load(named: str) -> Any:
     """Run a Python file and return what a name in it refers to.
 
     Args:
-        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: what is after the colon is an expression.
+        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: the part after the colon is an expression.
 
     Raises:
         UsageError: there is no such file, or no such name in it.
@@ -72,16 +72,16 @@ def _explain(path: Path, error: SyntaxError) -> UsageError:
 
 
 def find_programs(file: str, kinds: tuple[type, ...], what: str) -> tuple[ModuleType, dict[str, Any]]:
-    """Run a Python file, and return it with what it has to serve, by name.
+    """Run a Python file, and return it with the programs that it serves, by name.
 
     Args:
-        file: `FILE.py`, or `FILE.py:NAME,NAME` for these alone, which may be plain functions, too. By default it is
-            what `__all__` names, else every public value of the kinds.
-        kinds: the classes of what is served without being named.
-        what: what the kinds are called in errors.
+        file: `FILE.py`, or `FILE.py:NAME,NAME` for only these, which may also be plain functions. By default the names
+            in `__all__`, or else every public value of the given kinds.
+        kinds: the classes whose instances are served without being named.
+        what: the name of the kinds in errors.
 
     Raises:
-        UsageError: there is nothing, a name isn't there, or what it names can't be served.
+        UsageError: there is nothing to serve, a name doesn't exist, or it can't be served.
     """
     path, _, named = file.partition(".py:")
     module = run_file(Path(f"{path}.py" if named else file))

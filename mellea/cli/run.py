@@ -1,4 +1,4 @@
-"""`mellea run`: call a function of a program: one that a model answers, an agent, or any other."""
+"""`mellea run`: calls a function of a program: a generative function, an agent, or any other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(
     ] = None,
     model: Model = None,
 ) -> None:
-    """Call a function of a program, and print what it returns: text as it is written, anything else as JSON lines."""
+    """Call a function of a program, and print its result: text as it is written, anything else as JSON lines."""
     called = load(program)
     if isinstance(called, Agent):
         with called.stream(" ".join(map(_read, arguments or ()))) as chunks:

@@ -21,12 +21,12 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["make_from_environment", "serve"]
 
 _SETTINGS = "MELLEA_SERVE_SETTINGS"
-"""How the workers, which are processes of their own, are told what to serve; the key is in `MELLEA_SERVE_KEY`."""
+"""Tells the workers, which are separate processes, what to serve; the key is in `MELLEA_SERVE_KEY`."""
 
 _KEY = "MELLEA_SERVE_KEY"
 
 _GRACE_SECONDS = 10
-"""How long answers may go on when the server is stopped."""
+"""How long answers may continue when the server is stopped."""
 
 
 def serve(
@@ -51,7 +51,8 @@ def serve(
 ) -> None:
     """Serve the sessions, agents and generative functions of a file, over OpenAI's API and as a chat page.
 
-    Served is what the file's __all__ names, else everything in it that can be; FILE.py:NAME,NAME chooses.
+    This serves the names in the file's __all__, or else everything in it that can be served; FILE.py:NAME,NAME selects
+    some.
     """
     try:
         import uvicorn  # optional: an extra

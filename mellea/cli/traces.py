@@ -81,7 +81,7 @@ def list_runs(
 
 
 _EXPENDABLE = ("models", "cost", "tokens", "spans", "began", "took")
-"""What a terminal that is too narrow does without, in this order; `mellea traces show` and `--json` have it all."""
+"""The columns that a narrow terminal leaves out, in this order; `mellea traces show` and `--json` have them all."""
 
 
 def _lay_out(titles: Sequence[str], rows: Iterable[Mapping[str, str | Text]]) -> Table:
@@ -122,7 +122,7 @@ def show_run(
     ] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Show the spans of a run as a tree, and what was said, if that was recorded."""
+    """Show the spans of a run as a tree, with prompts and answers if they were recorded."""
     spans = read_run(database, _find(database, run))
     if not output.is_for_people(as_json):
         output.write_json(spans)
@@ -135,7 +135,7 @@ def show_run(
 
 
 def _show_conversation(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
-    """Yield what was said in a span: the last message of its request, or all, and the answer."""
+    """Yield the content of a span: the last message of its request, or all messages, and the answer."""
     # The last message is the question; the ones before it are history.
     messages = [*data.get("messages", ())[0 if is_full else -1 :]]
     messages += [data["answer"]] if "answer" in data else []
@@ -184,7 +184,7 @@ def export(
     ] = "http://localhost:4318",
     database: Database = _DEFAULT,
 ) -> None:
-    """Send runs to an OpenTelemetry collector, or to whatever else takes OTLP by HTTP."""
+    """Send runs to an OpenTelemetry collector, or to anything else that accepts OTLP over HTTP."""
     sent = export_runs(database, endpoint, runs or None)
     output.note(f"mellea: sent {sent} spans to {scrub_text(endpoint)}")
 

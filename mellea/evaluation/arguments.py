@@ -11,7 +11,7 @@ __all__ = ["EvaluateArguments"]
 
 
 class EvaluateArguments(RunnerArguments, total=False):
-    """What `evaluate` and `aevaluate` take besides the function and the cases."""
+    """The arguments of `evaluate` and `aevaluate` besides the function and the cases."""
 
     checks: Annotated[
         Iterable[Any] | None,

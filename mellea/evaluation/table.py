@@ -78,7 +78,7 @@ def draw_rich(report: Findings) -> list[Any]:
 
 
 def make_card(report: Findings) -> Card:
-    """Return what a notebook shows of a report."""
+    """Return a report as a notebook shows it."""
     parts: list[Part] = []
     for part in lay_out(report):
         if isinstance(part, Text):

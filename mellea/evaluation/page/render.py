@@ -2,7 +2,7 @@
 
 Rules:
 
-- The page asks for nothing from anywhere and runs nothing; its policy says so.
+- The page loads nothing and runs nothing; its policy says so.
 - Every text is escaped where it is inserted, whatever its source.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["render_page"]
 _HERE = Path(__file__).parent
 
 _MOST_SAMPLES = 5_000
-"""Samples that the page lists; browsers are slow with longer tables, and the JSON lines have all."""
+"""The number of samples on the page; browsers are slow with longer tables, and the JSON lines have all of them."""
 
 _LONGEST_VALUE = 2_000
 
