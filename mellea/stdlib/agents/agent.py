@@ -17,7 +17,7 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 from mellea.stdlib import functional
-from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.arguments import EARLIER_TURNS, AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
@@ -146,7 +146,7 @@ class Agent(Generic[T]):
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    @verb("run", AgentArguments)
+    @verb("run", AgentArguments, ctx=EARLIER_TURNS)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
         """Work until there is an answer, and return the result of the run.
 
@@ -204,7 +204,7 @@ class Agent(Generic[T]):
 
     resume = blocking(aresume)
 
-    @verb("stream", AgentStreamArguments)
+    @verb("stream", AgentStreamArguments, ctx=EARLIER_TURNS)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
         """Make a stream of a run for sync code; it starts at the first read.
 
@@ -230,7 +230,7 @@ class Agent(Generic[T]):
         """
         return self.open_stream(self.prepare(prompt, arguments), arguments)
 
-    @verb("astream", AgentStreamArguments)
+    @verb("astream", AgentStreamArguments, ctx=EARLIER_TURNS)
     def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
         """Make a stream of a run for async code; it starts at the first read, and isn't awaited itself.
 
