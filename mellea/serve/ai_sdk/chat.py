@@ -249,7 +249,7 @@ class Chat:
             pending = Pending.from_json(waiting.state)
             answers, denied = _find_answers(pending, waiting, asked)
             if answers:
-                stream = await program.open_resumed(pending, answers)
+                stream = await program.aresume_stream(pending, answers)
                 return stream, make(denied=denied, calls=waiting.calls)
             if asked.message_id is not None:  # else somebody has said something new, which drops the questions
                 # Put back as it was: a request that fits nothing mustn't cost the user the run.
