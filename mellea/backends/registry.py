@@ -276,13 +276,13 @@ _NEAR = 3
 
 _ADVICE_ON_KEY = f"it looks like a key, which is passed as api_key=; {_FORM}"
 
-_KEY_START = re.compile(r"(?:sk|rk|gsk)[-_]")
+_KEY_STARTS = ("sk-", "sk_", "rk-", "rk_", "gsk_")
 """How keys begin, and no model's name does."""
 
 
 def _show_name(name: str) -> str:
     """Return a name for an error, without what looks like a key: one may have been pasted in its place."""
-    return HIDDEN if _KEY_START.match(name.strip()) else scrub_text(name, list_known_secrets())
+    return HIDDEN if name.strip().startswith(_KEY_STARTS) else scrub_text(name, list_known_secrets())
 
 
 def _advise_on_model(model: str) -> str:

@@ -91,6 +91,9 @@ SESSION_WAYS = _by_name(
         "add_tool register_tool",
         "mellea.gather(…) waits for several calls: await gather(*[m.ainstruct(…) for …])": "batch abatch map amap",
         "earlier turns are in its context, m.ctx": "history memory context chat_history conversation all_messages",
+        "mellea.core.serialise.to_json(m.ctx) saves the conversation of a ChatContext, and "
+        "start_session(…, ctx=from_json(saved)) continues it": "save load to_json from_json dump restore export",
+        "m.embed(texts) embeds texts": "embeddings embedding embed_query embed_documents encode get_embedding",
         "m.reset() starts a new conversation": "clear clear_history clear_context reset_history forget "
         "new_conversation new_session restart",
         "m.ctx is a value: keep it beforehand, and assign it to m.ctx to go back": "undo rewind rollback pop revert",
@@ -113,6 +116,8 @@ CONTEXT_WAYS = _by_name(
         "add_user_message add_ai_message save_context",
         "str(context) is the text of the last answer, .last_output() the answer": "last last_message last_answer "
         "output value text content get_final_output",
+        "mellea.core.serialise.to_json(context) saves a ChatContext, from_json(saved) loads it": "save load to_json "
+        "dump from_json json to_dict",
         "a context never changes: keep an earlier one to go back, or make an empty one": "clear reset pop remove "
         "delete undo truncate reset_to_new",
     }

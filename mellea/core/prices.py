@@ -325,9 +325,7 @@ def compute_thunk_cost(thunk: Any) -> float | None:
     request = thunk.request
     if request is None:
         return None
-    return compute_events_cost(
-        thunk._run.events, request.backend, thunk.model or request.model, asked=request.model
-    )
+    return compute_events_cost(thunk._run.events, request.backend, thunk.model or request.model, asked=request.model)
 
 
 def compute_events_cost(

@@ -560,6 +560,12 @@ def make_computed(
     return thunk
 
 
+def make_known(generation: Generation) -> ComputedModelOutputThunk[str]:
+    """Return a computed thunk of a generation that is known, such as a saved one."""
+    events: list[Event] = [TextDelta(generation.text)] if generation.text else []
+    return _rebuild(generation, generation.text, events, None, None, None)
+
+
 def _rebuild(
     generation: Generation,
     parsed: Any,

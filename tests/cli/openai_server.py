@@ -44,7 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         if self.path != "/v1/chat/completions":
-            return self._refuse()
+            self._refuse()
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         said = [_text(message["content"]) for message in body["messages"]]
         model = self.server.model
@@ -64,7 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path != "/v1/models":
-            return self._refuse()
+            self._refuse()
+            return
         body = json.dumps({"object": "list", "data": [{"id": "echo"}, {"id": "other"}]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import field
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -154,7 +153,7 @@ def find_way(url: str, home: Address) -> tuple[Address | None, str]:
 
 def _show(base_url: str) -> str:
     """Return a URL as it was given, but for what may be secret: user, password, query and fragment."""
-    begin, divider, rest = re.split(r"[?#]", base_url.strip(), maxsplit=1)[0].rpartition("://")
+    begin, divider, rest = base_url.strip().partition("?")[0].partition("#")[0].rpartition("://")
     return scrub_text(begin + divider + rest.rpartition("@")[2], list_known_secrets())
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
-from mellea.backends.wrapped import open_stream
 from mellea.core.backend import Request
+from mellea.core.events import Event
 from mellea.core.messages import user_message
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import Probe
 from mellea.errors import MelleaError, NotFoundError
-
-if TYPE_CHECKING:
-    from mellea.backends.http.backend import HttpBackend
 
 __all__ = ["PROBE_DEADLINES", "Probe", "probe"]
 
@@ -28,14 +23,21 @@ _FEW = 16
 """Tokens of an answer that shows that the model answers; some providers reject a lower limit."""
 
 
-async def probe(backend: HttpBackend, list_models: Callable[[], Awaitable[list[str]]]) -> Probe:
-    """Ask the server for its models, and look for this one among them; ask the model itself if there is no list."""
-    model = backend.model_id
+async def probe(
+    model: str, list_models: Callable[[], Awaitable[list[str]]], run: Callable[[Request], AsyncIterator[Event]]
+) -> Probe:
+    """Ask the server for its models, and look for this one among them; ask the model itself if there is no list.
+
+    Args:
+        model: the model.
+        list_models: fetches the list.
+        run: sends a request to the model.
+    """
     try:
         models = await list_models()
     except NotFoundError:
         # Not every server has a list, and a wrong base_url has none either: only an answer tells which it is.
-        return await _ask(backend)
+        return await _ask(run)
     except MelleaError as error:
         return Probe(False, str(error))
     if model in models:
@@ -48,16 +50,13 @@ async def probe(backend: HttpBackend, list_models: Callable[[], Awaitable[list[s
     return Probe(False, f"the server has no model {model!r}; {hint}it has {shown or 'none at all'}")
 
 
-async def _ask(backend: HttpBackend) -> Probe:
-    brief = copy.copy(backend)
-    brief.retries = 0
+async def _ask(run: Callable[[Request], AsyncIterator[Event]]) -> Probe:
     options = {str(ModelOption.MAX_NEW_TOKENS): _FEW}
     request = Request((user_message("Hi"),), options=options, deadlines=PROBE_DEADLINES)
     try:
         with anyio.move_on_after(PROBE_DEADLINES.total):
-            async with open_stream(brief, request) as events:
-                async for _ in events:
-                    pass
+            async for _ in run(request):  # to its end, so that nothing is left open
+                pass
             return Probe(True, "the server doesn't list its models, but the model answers")
     except MelleaError as error:
         return Probe(False, str(error))

@@ -49,7 +49,7 @@ def test_a_price_under_the_name_that_was_written_counts(server: MisbehavingServe
 def test_list_prices_do_not_hold_for_an_unknown_server(server: MisbehavingServer) -> None:
     m = mellea.start_session("openai/gpt-4o", base_url=server.url, api_key="")
     assert m.instruct("Hello").cost is None and m.cost is None
-    with pytest.raises(ConfigurationError, match="'openai/gpt-4o'.*set_prices"):
+    with pytest.raises(ConfigurationError, match=r"'openai/gpt-4o'.*set_prices"):
         Agent(m.backend, limits=Limits(cost=1.0)).run("Hello")
     prices.set_prices({"openai/gpt-4o": {"input": 1, "output": 1}})
     assert prices.find_price("openai", "gpt-4o") == prices.find_price("compatible", "gpt-4o")
