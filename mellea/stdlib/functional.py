@@ -293,7 +293,8 @@ async def aact(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -347,7 +348,8 @@ async def ainstruct(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked, unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -391,7 +393,8 @@ async def achat(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
         role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
@@ -428,7 +431,8 @@ async def aquery(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work, too.
         max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
 
     Raises:

@@ -145,8 +145,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work, too.
             max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -226,8 +226,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work, too.
             max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -287,8 +287,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work, too.
             max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             role: the speaker: `user`, `system` or `assistant`.
@@ -352,8 +352,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work, too.
             max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
 
@@ -437,8 +437,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work, too.
             max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
@@ -480,8 +480,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work, too.
             max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
                 `max_turns`.
             requirements: what the answer has to meet; checked, unless `strategy=None`.
