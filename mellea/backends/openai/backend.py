@@ -124,9 +124,7 @@ class OpenAIBackend(HttpBackend):
             model_options=model_options,
         )
         # A user's own header may authenticate to a proxy.
-        # An empty key says that a server wants none; at the service's own address it is a missing one.
-        is_own = bool(self.service.base_url) and self.base_url.startswith(self.service.base_url)
-        self._may_lack_key = self.service.is_local or (api_key == "" and not is_own) or headers is not None
+        self._may_lack_key = self.service.is_local or api_key == "" or headers is not None
         self.capabilities = _find_capabilities(self.service, api)
 
     def encode(self, request: Request) -> Outgoing:
