@@ -173,7 +173,7 @@ _BEGINNINGS: Mapping[str, str] = {
     **_advise(
         "mellea.start_session(…) starts a session",
         "Anthropic AsyncAnthropic AsyncClient AsyncOpenAI ChatAnthropic ChatModel ChatOpenAI Client LLM Model OpenAI "
-        "Session configure connect from_openai from_provider get_model init_chat_model patch",
+        "Session session configure connect from_openai from_provider get_model init_chat_model patch",
     ),
     **_advise(
         "mellea.Agent(model, tools) works in steps, with tools",
@@ -195,6 +195,16 @@ _BEGINNINGS: Mapping[str, str] = {
         "mellea.Message(role, content) is a message", "AIMessage ChatMessage HumanMessage SystemMessage UserMessage"
     ),
     **_advise("m = mellea.start_session(…), then m.stream(…) streams", "AsyncStream Stream StreamEvent"),
+    **_advise(
+        "tools take what else they need from the program: as methods of an object, or functions inside a function",
+        "RunContext RunContextWrapper",
+    ),
+    **_advise("mellea.evaluate(function, cases, checks=[…]) evaluates", "Dataset Evaluator Experiment eval evals"),
+    **_advise(
+        "@mellea.generative makes a function of a signature and a docstring",
+        "ChainOfThought InputField Module OutputField Predict Signature",
+    ),
+    "Field": "from pydantic import Field",
     "BaseModel": "from pydantic import BaseModel, and m.instruct(…, format=YourModel)",
 }
 

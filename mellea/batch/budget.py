@@ -60,6 +60,10 @@ class Budget:
             if not is_number or not 0 < value < float("inf"):
                 raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
 
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+
     def check_prices(self, backends: Iterable[Backend]) -> None:
         """Refuse a limit on the cost of a model without a price.
 

@@ -20,7 +20,7 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["as_program"]
 
 
-def as_program(function: Any, version: str | None) -> Program:
+def as_program(function: Any, version: str | None, what: str = "map") -> Program:
     """Return what rows are mapped over as a program.
 
     Raises:
@@ -50,7 +50,10 @@ def as_program(function: Any, version: str | None) -> Program:
         twin = MelleaSession(owner.backend, SimpleContext(), model_options=owner.model_options)
         return PlainProgram(getattr(twin, name), version)
     if not callable(function):
-        raise UsageError(f"map takes a function, or an agent, not {function!r}")
+        hint = "; a prompt is the docstring of a @generative function, or goes to m.instruct" if function else ""
+        raise UsageError(
+            f"{what} takes a function, or an agent, not {function!r}{hint if isinstance(function, str) else ''}"
+        )
     return PlainProgram(function, version)
 
 

@@ -22,6 +22,7 @@ import typer
 from mellea._version import __version__
 from mellea.cli import output
 from mellea.core.entrance import short_errors
+from mellea.core.options import find_nearest_option
 from mellea.core.tracebacks import list_program_frames
 from mellea.errors import MelleaError, StateError, UsageError
 
@@ -43,6 +44,9 @@ _COMMANDS = {
 }
 """Each command, and the module that has it, as a function of its name or as `app`; what isn't called isn't loaded."""
 
+
+_WITH_OPTIONS = ("ask",)
+"""The commands that take any option of the model."""
 
 _LONGEST = 2_000
 """Characters of an error; most of those beyond are a value of the user's."""
@@ -93,8 +97,24 @@ def _call(arguments: list[str]) -> int:
             # typer takes each for one of stdout, ends with 1 without a word, and puts wrappers around the streams.
             sys.stdout, sys.stderr = stdout, stderr
             raise end.__context__ from None
+        if hint := _advise(end.__context__, arguments):
+            output.note(f"mellea: {hint}")
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _advise(error: BaseException | None, arguments: list[str]) -> str:
+    """Return what to write in place of an option or a command that typer doesn't know; `""` if that isn't known."""
+    option = getattr(error, "option_name", None)
+    if isinstance(option, str) and arguments[0] in _WITH_OPTIONS:
+        name = option.lstrip("-").replace("-", "_")
+        if (known := find_nearest_option(name, 1)) is not None:
+            return f"{known} is an option of the model: -o {known}=…"
+    if arguments[:2] in (["traces", "record"], ["traces", "start"], ["traces", "on"]):
+        return (
+            "MELLEA_TRACES=runs.db in the environment records what a program does, and so does mellea.traces.record(…)"
+        )
+    return ""
 
 
 def _shorten(message: str) -> str:

@@ -143,7 +143,9 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
             output.note(f"mellea: {mapped.done:,} rows are done and saved in {str(kept)!r}; --resume continues")
             raise
         except BudgetExceededError as error:
-            output.note(f"mellea: {error}")
+            # The error tells a program to run it again; on the command line that takes an option.
+            spent = str(error).partition("; run it again")[0]
+            output.note(f"mellea: {spent}; what is done is saved in {str(kept)!r}, and --resume continues")
             raise typer.Exit(1) from None
     return failed, first
 

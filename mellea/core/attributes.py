@@ -84,7 +84,8 @@ SESSION_WAYS = _by_name(
         "generate_async",
         "m.chat(…) sends a message, or a list of messages": "messages completions responses create add_message "
         "send_message send message",
-        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events iter generate_stream",
+        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events stream_chat iter "
+        "generate_stream",
         "format=… gives a call a type: m.instruct(…, format=…)": "with_structured_output generate_object extract "
         "parse structured create_partial create_iterable json_mode",
         "a call takes tools: m.instruct(…, tools=[…], tool_calls='run')": "bind_tools bind_functions tools tool "

@@ -186,7 +186,10 @@ class ArgumentCheck:
         if len(args) > self._count and not self._code.co_flags & inspect.CO_VARARGS:
             raise UsageTypeError(f"{self._says_what_it_takes()}; {self._advice_for_value(args[self._count])}")
         if twice := [name for name in names[: len(args)] if name in kwargs]:
-            raise UsageTypeError(f"{self._what} was given {twice[0]!r} twice: by position and by name")
+            # A name that is nearly another one: the first argument is meant to be the provider, and `model` its model.
+            other = f"{twice[0]}_id"
+            hint = f"; did you mean {other}=…?" if other in self._accepted else ""
+            raise UsageTypeError(f"{self._what} was given {twice[0]!r} twice: by position and by name{hint}")
         if missing := [name for name in names[len(args) : self._required] if name not in kwargs]:
             verb = "is missing" if len(missing) == 1 else "are missing"
             own = f"; the verb of a session is its own: m.{self._what}(…)" if _has_verb(args, self._what) else ""

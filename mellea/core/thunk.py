@@ -476,6 +476,12 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     __hash__ = object.__hash__
 
+    if not TYPE_CHECKING:  # a checker refuses what isn't there
+
+        @short_errors
+        def __len__(self) -> int:
+            raise UsageTypeError(_NO_TEXT)
+
     @short_errors
     def __bool__(self) -> bool:
         if isinstance(self._run.parsed, bool):

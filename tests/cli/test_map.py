@@ -144,7 +144,8 @@ def test_a_budget_ends_it(run: Run, rows: Path) -> None:
     done = run("map", "mails.py:classify", rows, "--tokens", "300")
     assert done.code == 1
     assert len(lines(done.stdout)) == 3
-    assert "used up" in done.stderr
+    assert "the budget Budget(tokens=300) is used up" in done.stderr
+    assert "--resume continues" in done.stderr and "run it again" not in done.stderr
 
 
 def test_mistakes_are_one_line(run: Run, rows: Path) -> None:

@@ -17,7 +17,7 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 from mellea.stdlib import functional
-from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.arguments import EARLIER_TURNS, AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
@@ -45,6 +45,15 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 _STREAM_RESUMED = "agent.resume_stream(pending, answers) streams a run that is continued, agent.resume(…) returns it"
+
+_RUN_WAYS = {
+    "answers": _STREAM_RESUMED,
+    "ctx": EARLIER_TURNS,
+    "format": "write Agent(…, output=…)",
+    "max_turns": "write Agent(…, limits=Limits(steps=…))",
+    "tools": "write Agent(…, tools)",
+}
+"""What to do instead about arguments that the verbs of an agent don't take."""
 
 Model = MelleaSession | Backend | str | os.PathLike[str] | Sequence[str] | None
 
@@ -149,7 +158,7 @@ class Agent(Generic[T]):
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    @verb("run", AgentArguments, answers=_STREAM_RESUMED)
+    @verb("run", AgentArguments, **_RUN_WAYS)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
         """Work until there is an answer, and return the result of the run.
 
@@ -206,7 +215,7 @@ class Agent(Generic[T]):
 
     resume = blocking(aresume)
 
-    @verb("stream", AgentStreamArguments, answers=_STREAM_RESUMED)
+    @verb("stream", AgentStreamArguments, **_RUN_WAYS)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
         """Make a stream of a run for plain code; it starts at the first read.
 
@@ -265,7 +274,7 @@ class Agent(Generic[T]):
         """
         return self.open_stream(_go_on_now(self, pending, answers, arguments), arguments)
 
-    @verb("astream", AgentStreamArguments, answers=_STREAM_RESUMED)
+    @verb("astream", AgentStreamArguments, **_RUN_WAYS)
     def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
         """Make a stream of a run for async code; it starts at the first read, and isn't awaited itself.
 
