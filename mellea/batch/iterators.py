@@ -118,6 +118,7 @@ class _Mapped(Displayed, Generic[T]):
         if self._hold is not None:
             self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
+        self._dropped.detach()  # it would stop the runner once more, and tell the same again at the program's end
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
 

@@ -135,6 +135,8 @@ AGENT_WAYS = _by_name(
         "start_chat new_thread history messages reset",
         ".resume(run.pending, answers) continues a run that waits for a person": "approve reject resolve "
         "continue_run resume_run",
+        ".resume_stream(run.pending, answers) streams a run that is continued": "stream_resume resume_streamed "
+        "stream_resumed resume_iter",
         "Agent(…, instructions=…) sets them": "system_prompt system set_instructions",
         "Agent(…, tools) has them from the beginning": "tool add_tool register_tool bind_tools tool_plain",
         "pass another agent as a tool: Agent(…, [other])": "handoff handoffs sub_agents add_agent to_tool",

@@ -113,7 +113,15 @@ class Trace(Observer, Displayed):
 
         Args:
             figures: whether to show seconds, tokens and cost as well.
+
+        Raises:
+            UsageError: it wasn't started, so nothing is in it.
         """
+        if not self._spans and self._root is None:
+            raise UsageError(
+                f"the trace {self.name!r} was never entered: with mellea.traces.start({self.name!r}) as t: …, and then "
+                "print(t.tree())"
+            )
         return Tree(self.spans, figures=figures)
 
     def begin(self, span: Span) -> None:
@@ -147,7 +155,7 @@ class Trace(Observer, Displayed):
         from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         is_open = self._root is not None and self._root.ended is None
-        tree = Code(str(self.tree(figures=not is_open)))
+        tree = Code(str(Tree(self.spans, figures=not is_open)))
         return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
 
     def __repr__(self) -> str:
