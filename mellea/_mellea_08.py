@@ -116,8 +116,8 @@ _LOCAL = "serve the model with vLLM, llama-server or Ollama, and name it, as in 
 _CLOUDS = "name the model by its provider, as in start_session('provider/model'); `mellea models list --all` shows them"
 
 _TELEMETRY = (
-    "mellea.telemetry.enable(), or MELLEA_TELEMETRY=otlp or console, switches OpenTelemetry on; nothing has to be asked "
-    "first: while it is off, it costs nothing"
+    "mellea.telemetry.enable(), or MELLEA_TELEMETRY=otlp or console, switches OpenTelemetry on; nothing has to be "
+    "asked first: while it is off, it costs nothing"
 )
 _TRACES = "@mellea.trace, or with mellea.traces.start('name'), makes a span; OpenTelemetry's own API makes others"
 _METERS = "opentelemetry.metrics.get_meter('name') makes instruments of your own; Mellea's come with telemetry.enable()"

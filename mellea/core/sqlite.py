@@ -252,8 +252,8 @@ class Database:
             version = self._read_version(connection)
             if version < len(self._schema):
                 raise UnusableFileError(
-                    f"the file {self.path!r} has the earlier version {version} of {self.kind!r}, and may not be written, "
-                    "so it can't be brought up to date; make it writable, or copy it"
+                    f"the file {self.path!r} has the earlier version {version} of {self.kind!r}, and may not be "
+                    "written, so it can't be brought up to date; make it writable, or copy it"
                 )
         except BaseException:
             connection.close()
