@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,7 @@ EMBEDDED = [
 @pytest.mark.sample(3)
 def test_an_example_whose_reader_leaves_ends_as_any_script_does(name: str) -> None:
     """As in `… | head -1`: Python's own traceback, if any, and nothing of our threads and processes."""
-    if name == "inspect_solver.py":
-        pytest.importorskip("inspect_ai")
+    _skip_without_packages(name)
     error = _leave_after_a_line(name)
     chained = re.findall(r"^(?:During handling of the above|The above exception was)", error, re.MULTILINE)
     assert error.count("Traceback (most recent call last)") - len(chained) <= 1, error
@@ -35,6 +35,12 @@ def test_an_example_whose_reader_leaves_ends_as_any_script_does(name: str) -> No
     ignored = re.findall(r"^Exception ignored.*", error, re.MULTILINE)
     assert all("stdout" in line for line in ignored), error
     assert not error.strip() or "BrokenPipeError" in error or name.startswith("lmstudio/"), error
+
+
+def _skip_without_packages(name: str) -> None:
+    for package in ("dbos", "fastapi", "inspect-ai", "uvicorn"):
+        if package in outputs.read_needs(name) and find_spec(package.replace("-", "_")) is None:
+            pytest.skip(f"{package} isn't installed")
 
 
 def _leave_after_a_line(name: str) -> str:
@@ -63,19 +69,21 @@ def _leave_after_a_line(name: str) -> str:
 
 @pytest.mark.parametrize("name", EMBEDDED)
 @pytest.mark.sample(3)
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        ("nonsense", r"ConfigurationError: MELLEA_MODEL names an unknown model: 'nonsense': .*'provider/model'"),
-        ("openai/gpt-5", r"AuthError: there is no key for 'openai': set OPENAI_API_KEY"),
-    ],
-)
-def test_an_example_with_a_wrong_model_says_in_a_line_what_to_do(
-    name: str, model: str, said: str, tmp_path: Path
-) -> None:
-    """Below the lines of the example, and without any of ours."""
-    keys = {"OPENAI_API_KEY": "", "AI_GATEWAY_API_KEY": ""}
-    done = watch([*PYTHON, EXAMPLES / name], cwd=tmp_path, MELLEA_MODEL=model, **keys)
+def test_an_example_with_an_unknown_model_says_in_a_line_what_to_do(name: str, tmp_path: Path) -> None:
+    said = r"ConfigurationError: MELLEA_MODEL names an unknown model: 'nonsense': .*'provider/model'"
+    _assert_error(name, tmp_path, said, MELLEA_MODEL="nonsense")
+
+
+@pytest.mark.parametrize("name", ["streaming/basic_streaming.py", "objects.py"])
+def test_an_example_without_its_key_says_in_a_line_what_to_set(name: str, tmp_path: Path) -> None:
+    said = r"AuthError: there is no key for 'openai': set OPENAI_API_KEY"
+    _assert_error(name, tmp_path, said, MELLEA_MODEL="openai/gpt-5", OPENAI_API_KEY="", AI_GATEWAY_API_KEY="")
+
+
+def _assert_error(name: str, folder: Path, said: str, **variables: str) -> None:
+    """The error is the last line, below the lines of the example and of Python, and none of ours."""
+    _skip_without_packages(name)
+    done = watch([*PYTHON, EXAMPLES / name], cwd=folder, **variables)
     assert done.returncode == 1
     assert re.match(rf"mellea\.errors\.{said}", done.err.splitlines()[-1]), done.err
     assert "/mellea/" not in done.err.replace(str(EXAMPLES), ""), done.err
