@@ -3,8 +3,8 @@
 `telemetry-call`: the floor is a call with telemetry off and a span written by hand around it, with the same attributes
 and the same metrics; ours is a call with telemetry on. `telemetry-spans` is the same without metrics. `telemetry-more`
 tells what a call costs more than with telemetry off, in microseconds: the floor by hand, which is the SDK's own work,
-ours with telemetry on. Our metrics wait for the thread that collects them; `telemetry-more-collected` has its part
-too.
+ours with telemetry on. Our metrics wait for the thread that collects them;
+`telemetry-more-collected` has its part, too.
 """
 
 from __future__ import annotations

@@ -97,13 +97,13 @@ _CHECKS = (
     "a requirement names the unit that it checks, and every stream checks it: "
     "Requirement('…', stream_validation_fn=f, scope='word'), where f(chunk) returns False to reject it"
 )
-_EVENTS = "m.stream('…', requirements=[…]).events() tells of each piece of text, check and attempt"
+_EVENTS = "m.stream('…', requirements=[…]).events() reports each piece of text, check and attempt"
 _COMPACTORS = (
     "a compactor is any function that takes turns and returns turns: ChatContext(compactor=f); "
     "window_size=5 keeps the last turns, and ctx.pin(…) keeps one for good"
 )
 _INTERPRETERS = (
-    "give a tool of your own, which runs the code where you want it to run, or the provider's, "
+    "pass your own tool, which runs the code where you want it to run, or the provider's, "
     "such as mellea.backends.anthropic.tools.code_execution()"
 )
 _FUNCTION_TOOL = (
@@ -111,7 +111,7 @@ _FUNCTION_TOOL = (
     "Tool(function, name='…') of mellea.stdlib.tools"
 )
 _PROGRAMS = "`mellea serve program.py` serves the sessions, agents and generative functions of a program"
-_MATHS = "MajorityVotingStrategy(key=f) counts answers as equal for which f(answer) is equal"
+_MATHS = "MajorityVotingStrategy(key=f) counts two answers as equal if f(answer) is equal"
 _LOCAL = "serve the model with vLLM, llama-server or Ollama, and name it, as in start_session('vllm/my-model')"
 _CLOUDS = "name the model by its provider, as in start_session('provider/model'); `mellea models list --all` shows them"
 
@@ -185,7 +185,7 @@ MISSING: Mapping[str, str] = {
 
 _AGENTS = "from mellea import Agent, Limits"
 _SESSIONS = "from mellea import start_session, and start_session('provider/model') starts a session"
-_TYPES = "messages, thunks and contexts are in mellea.core, and any type of yours will do for format="
+_TYPES = "messages, thunks and contexts are in mellea.core, and format= takes any type"
 
 OTHERS: Mapping[str, str] = {
     **_advise(_AGENTS, "mellea.agent mellea.agents"),
@@ -195,7 +195,7 @@ OTHERS: Mapping[str, str] = {
         "mellea.model mellea.models mellea.ollama mellea.openai mellea.provider mellea.providers mellea.session",
     ),
     **_advise(_TYPES, "mellea.messages mellea.output_parsers mellea.schema mellea.schemas mellea.types"),
-    **_advise("a text with {{name}} in it is a template: m.instruct(…, user_variables={…})", "mellea.prompts"),
+    **_advise("text with {{name}} in it is a template: m.instruct(…, user_variables={…})", "mellea.prompts"),
     "mellea.memory": "a ChatContext remembers: from mellea.stdlib.context import ChatContext",
     "mellea.requirements": "from mellea.stdlib.requirements import req, simple_validate",
     "mellea.sampling": "from mellea.stdlib.sampling import RejectionSamplingStrategy",
@@ -207,21 +207,21 @@ _BEGINNINGS: Mapping[str, str] = {
     **_advise(
         "mellea.start_session(…) starts a session",
         "Anthropic AsyncAnthropic AsyncClient AsyncOpenAI ChatAnthropic ChatModel ChatOpenAI Client LLM Model OpenAI "
-        "Session configure connect from_openai from_provider get_model init_chat_model patch",
+        "Session session configure connect from_openai from_provider get_model init_chat_model patch",
     ),
     **_advise(
         "mellea.Agent(model, tools) works in steps, with tools",
         "AgentExecutor Runner agent create_agent create_react_agent",
     ),
     **_advise(
-        "a tool is any function; @mellea.tool says more of it",
+        "any function can be a tool; @mellea.tool adds settings",
         "BaseTool FunctionTool StructuredTool Tool function_tool",
     ),
     **_advise(
         "mellea.req('…', validation_fn=…) is a requirement", "Guardrail ModelRetry Validator guardrail requirement"
     ),
     **_advise(
-        "a text with {{name}} in it is a template: m.instruct(…, user_variables={…})",
+        "text with {{name}} in it is a template: m.instruct(…, user_variables={…})",
         "ChatPromptTemplate Prompt PromptTemplate",
     ),
     **_advise("a function that calls others is a chain", "Chain LLMChain Pipeline RunnableLambda"),
@@ -229,6 +229,16 @@ _BEGINNINGS: Mapping[str, str] = {
         "mellea.Message(role, content) is a message", "AIMessage ChatMessage HumanMessage SystemMessage UserMessage"
     ),
     **_advise("m = mellea.start_session(…), then m.stream(…) streams", "AsyncStream Stream StreamEvent"),
+    **_advise(
+        "tools take what else they need from the program: as methods of an object, or functions inside a function",
+        "RunContext RunContextWrapper",
+    ),
+    **_advise("mellea.evaluate(function, cases, checks=[…]) evaluates", "Dataset Evaluator Experiment eval evals"),
+    **_advise(
+        "@mellea.generative makes a function of a signature and a docstring",
+        "ChainOfThought InputField Module OutputField Predict Signature",
+    ),
+    "Field": "from pydantic import Field",
     "BaseModel": "from pydantic import BaseModel, and m.instruct(…, format=YourModel)",
 }
 

@@ -84,13 +84,17 @@ SESSION_WAYS = _by_name(
         "generate_async",
         "m.chat(…) sends a message, or a list of messages": "messages completions responses create add_message "
         "send_message send message",
-        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events iter generate_stream",
+        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events stream_chat iter "
+        "generate_stream",
         "format=… gives a call a type: m.instruct(…, format=…)": "with_structured_output generate_object extract "
         "parse structured create_partial create_iterable json_mode",
         "a call takes tools: m.instruct(…, tools=[…], tool_calls='run')": "bind_tools bind_functions tools tool "
         "add_tool register_tool",
         "mellea.gather(…) waits for several calls: await gather(*[m.ainstruct(…) for …])": "batch abatch map amap",
         "earlier turns are in its context, m.ctx": "history memory context chat_history conversation all_messages",
+        "mellea.core.serialise.to_json(m.ctx) saves the conversation of a ChatContext, and "
+        "start_session(…, ctx=from_json(saved)) continues it": "save load to_json from_json dump restore export",
+        "m.embed(texts) embeds texts": "embeddings embedding embed_query embed_documents encode get_embedding",
         "m.reset() starts a new conversation": "clear clear_history clear_context reset_history forget "
         "new_conversation new_session restart",
         "m.ctx is a value: keep it beforehand, and assign it to m.ctx to go back": "undo rewind rollback pop revert",
@@ -113,6 +117,8 @@ CONTEXT_WAYS = _by_name(
         "add_user_message add_ai_message save_context",
         "str(context) is the text of the last answer, .last_output() the answer": "last last_message last_answer "
         "output value text content get_final_output",
+        "mellea.core.serialise.to_json(context) saves a ChatContext, from_json(saved) loads it": "save load to_json "
+        "dump from_json json to_dict",
         "a context never changes: keep an earlier one to go back, or make an empty one": "clear reset pop remove "
         "delete undo truncate reset_to_new",
     }
@@ -129,6 +135,8 @@ AGENT_WAYS = _by_name(
         "start_chat new_thread history messages reset",
         ".resume(run.pending, answers) continues a run that waits for a person": "approve reject resolve "
         "continue_run resume_run",
+        ".resume_stream(run.pending, answers) streams a run that is continued": "stream_resume resume_streamed "
+        "stream_resumed resume_iter",
         "Agent(…, instructions=…) sets them": "system_prompt system set_instructions",
         "Agent(…, tools) has them from the beginning": "tool add_tool register_tool bind_tools tool_plain",
         "pass another agent as a tool: Agent(…, [other])": "handoff handoffs sub_agents add_agent to_tool",
@@ -183,9 +191,9 @@ USAGE_WAYS = _by_name(
         "request_tokens",
         ".output_tokens are those of the answer": "completion_tokens candidates_token_count eval_count response_tokens",
         ".total_tokens are both": "total tokens total_token_count",
-        ".cached_tokens are those that came out of a cache": "cache_read_input_tokens cache_read_tokens "
+        ".cached_tokens are those read from a cache": "cache_read_input_tokens cache_read_tokens "
         "prompt_tokens_details input_tokens_details cached_content_token_count",
-        ".cache_write_tokens are those that went into a cache": "cache_creation_input_tokens",
+        ".cache_write_tokens are those written to a cache": "cache_creation_input_tokens",
         ".reasoning_tokens are those of thinking": "completion_tokens_details output_tokens_details "
         "thoughts_token_count",
     }

@@ -159,8 +159,8 @@ class Database:
             free = _count_free(connection)
             if not free:
                 return False
-            # `execute` would free a single page.
-            connection.executescript(f"PRAGMA incremental_vacuum({pages or 0})")  # 0 is all of them
+            # `execute` would free only a single page.
+            connection.executescript(f"PRAGMA incremental_vacuum({pages or 0})")  # 0 means all
             # None was freed in a file that SQLite made without this; another try would free none either.
             return 0 < _count_free(connection) < free
 
@@ -184,7 +184,8 @@ class Database:
             self._connection, self._is_reader = None, False
 
     def __del__(self) -> None:
-        # Dropped instead of closed, nothing is lost: what was committed is in the file. Python 3.13 would warn.
+        # Nothing is lost if a connection is dropped instead of closed: committed data is in the file. But Python 3.13
+        # would warn.
         connection = getattr(self, "_connection", None)
         if connection is not None and self._process == os.getpid():
             connection.close()
@@ -206,7 +207,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
                 raise
-            raise StateError(f"the file {self.path!r} is not a sound SQLite database: {error}") from error
+            raise StateError(f"the file {self.path!r} is not a valid SQLite database: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         process = os.getpid()
@@ -274,7 +275,7 @@ class Database:
             self._read_version(connection)  # before anything is changed
             if self._is_fixed:
                 return connection
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; pages can be given back later
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only for a new file; lets pages be returned later
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
             connection.execute("PRAGMA foreign_keys=ON")
@@ -291,7 +292,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 return
             except sqlite3.OperationalError as error:
-                # Switching to the log takes a lock for which SQLite doesn't wait, whatever its time-out.
+                # Switching to the write-ahead log takes a lock for which SQLite doesn't wait, whatever its time-out.
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
                 time.sleep(_LOOK_SECONDS)
@@ -301,7 +302,7 @@ class Database:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Another process may have done it while this one waited.
+            # Another process may have done this while this one waited.
             for version in range(self._read_version(connection), len(self._schema)):
                 for statement in self._schema[version]:
                     connection.execute(statement)
@@ -318,14 +319,15 @@ class Database:
         return zlib.crc32(self.kind.encode()) & 0x7FFFFFFF
 
     def _read_version(self, connection: sqlite3.Connection) -> int:
-        # In one statement, so that another process that makes the tables just now is seen whole or not at all.
+        # In one statement, so that tables that another process is creating at this moment are seen completely or not at
+        # all.
         (tables, found, version) = connection.execute(
             "SELECT count(*), (SELECT application_id FROM pragma_application_id),"
             " (SELECT user_version FROM pragma_user_version) FROM sqlite_master"
         ).fetchone()
-        # An empty file is taken for a new one; anything else belongs to another program.
+        # An empty file is treated as new; anything else belongs to another program.
         if found != self._application_id and (found or version or tables):
-            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
+            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; use another file")
         if version > len(self._schema):
             raise StateError(
                 f"the database {self.path!r} has version {version}, and this version of mellea knows {self.kind!r} up "

@@ -68,7 +68,7 @@ class Tree(Displayed):
         return str(self)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         return Card("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
 
@@ -82,7 +82,7 @@ class Tree(Displayed):
 class Trace(Observer, Displayed):
     """What happens in a `with` block, collected in memory; `start` makes it.
 
-    What was launched in the block is part of it, also if it goes on after its end.
+    What was launched in the block is part of it, even if it continues after the end of the block.
 
     Args:
         name: what to call it.
@@ -90,7 +90,7 @@ class Trace(Observer, Displayed):
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"a trace's name is a text, not {name!r}")
+            raise UsageError(f"a trace's name is a string, not {name!r}")
         self.name = name
         self._spans: list[Span] = []
         self._root: Span | None = None
@@ -103,17 +103,25 @@ class Trace(Observer, Displayed):
 
     @property
     def cost(self) -> float | None:
-        """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        """The cost of its requests in US dollars, including judges; `None` if any is unknown or still running."""
         from mellea.core.span_tree import sum_costs  # lazy: it needs the table of prices
 
         return sum_costs(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:
-        """Return what has happened so far; print it.
+        """Return a tree of everything so far, for printing.
 
         Args:
-            figures: whether to show seconds, tokens and cost, too.
+            figures: whether to show seconds, tokens and cost as well.
+
+        Raises:
+            UsageError: it wasn't started, so nothing is in it.
         """
+        if not self._spans and self._root is None:
+            raise UsageError(
+                f"the trace {self.name!r} was never entered: with mellea.traces.start({self.name!r}) as t: …, and then "
+                "print(t.tree())"
+            )
         return Tree(self.spans, figures=figures)
 
     def begin(self, span: Span) -> None:
@@ -144,10 +152,10 @@ class Trace(Observer, Displayed):
         self.__exit__(kind, error, traceback)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         is_open = self._root is not None and self._root.ended is None
-        tree = Code(str(self.tree(figures=not is_open)))
+        tree = Code(str(Tree(self.spans, figures=not is_open)))
         return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
 
     def __repr__(self) -> str:
@@ -161,7 +169,7 @@ def start(name: str) -> Trace:
         name: what to call it.
 
     Raises:
-        UsageError: the name isn't a text.
+        UsageError: the name isn't a string.
     """
     return Trace(name)
 
@@ -171,29 +179,28 @@ def trace(function: F, /, *, name: str | None = None) -> F: ...
 @overload
 def trace(*, name: str | None = None) -> Callable[[F], F]: ...
 def trace(function: Any = None, /, *, name: str | None = None) -> Any:
-    """Decorate a function, coroutine function, generator or async generator: each call is a span of the traces around.
+    """Decorate a function or generator, sync or async: each call is a span in the enclosing traces.
 
-    The span of a generator lasts from its first step to its end, so as long as the stream that it is. That of a
-    function which returns a stream, a thunk or the rows of a map, alone or in a list, tuple or dict, lasts until all of
-    these have ended: read to the end, left, closed or dropped. One that is never read ends as cancelled when it is
-    dropped.
+    The span of a generator lasts from its first step to its end. If a function returns a stream, a thunk or the rows of
+    a map, alone or in a list, tuple or dict, its span lasts until all of these have ended: read to the end, left,
+    closed or dropped. One that is never read ends as cancelled when it is dropped.
 
     A prompt function or a tool stays one, with all its methods; each call, each stream and each row of a map is a span.
-    Below `@generative` it does the same as above. Below `@command` and `@tool` it is the function's body that is a
-    span.
+    Above or below `@generative` makes no difference. Below `@command` and `@tool` the span is that of the function's
+    body.
 
     Args:
         function: what to decorate.
         name: what to call the span; by default the function's name.
 
     Raises:
-        UsageError: what is decorated isn't a function.
+        UsageError: the decorated object isn't a function.
     """
     if name is not None and (not isinstance(name, str) or not name):
-        raise UsageError(f"the name of a span is a text, not {name!r}")
+        raise UsageError(f"the name of a span is a string, not {name!r}")
     if function is None:
         return functools.partial(trace, name=name)
-    # Under `@staticmethod` the function is inside; the wrapper has to go in there, too.
+    # Under `@staticmethod` the function is inside, so the wrapper has to go inside as well.
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
@@ -259,7 +266,7 @@ def _find_name(function: Any) -> str:
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    # Asked of the function where that can be known: the span of a generator begins with its first step.
+    # Taken from the function where possible, because the span of a generator begins with its first step.
     if inspect.isasyncgenfunction(function):
         return _wrap_async_generator(function, lambda: _Steps(name))
     if inspect.isgeneratorfunction(function):
@@ -278,7 +285,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        # The way without observers: one look at an attribute.
+        # The path without observers costs one attribute look-up.
         if not listening.count:
             return function(*args, **kwargs)
         steps = _Steps(name)
@@ -345,8 +352,8 @@ class _Steps:
 
     def hand_on(self, result: Any) -> Any:
         """Return what a body has returned; it has the span from now on where it goes on, such as a stream."""
-        # Another decorator, or an object that is called, may hide what kind of function it is: then the work is yet
-        # to come, and belongs to the span.
+        # Another decorator or a callable object may hide what kind of function it is; then the work is still to come,
+        # and belongs to the span.
         wrap = _KINDS.get(type(result))
         if wrap is not None:
             return wrap(lambda: result, lambda: self)()

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans and metrics of what a program does, from observers' events; off until switched on."""
+"""OpenTelemetry spans and metrics for a program's calls, made from observers' events; off until switched on."""
 
 # What lives here imports `mellea.core` and `mellea.errors`, and OpenTelemetry (the extra `telemetry`) once it is
 # switched on. Read `switch.py` first, then `semconv.py`, which has all names, and `spans.py`.

@@ -244,7 +244,7 @@ class _Recorder(Observer):
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
-            return  # somebody else does it
+            return  # another thread does it
         try:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="mellea-record", daemon=True)
@@ -260,11 +260,11 @@ class _Recorder(Observer):
     def _work(self) -> None:
         while not self._is_closed:
             with suppress(queue.Empty):
-                # What is left couldn't be written.
+                # The remaining entries couldn't be written.
                 wait = _AGAIN_SECONDS if self._spans and not self._is_awake else None
                 self._wake.get(timeout=_GROW_SECONDS if self._growing else wait)
             self._hurry.wait(_GATHER_SECONDS)
-            self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
+            self._is_awake = False  # before the queue is read: later entries wake it again
             self._write_waiting(time.monotonic())
             _finish(self)
 
@@ -381,8 +381,8 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        # The span may be the parent of others, and live on. What is written stays known: where its begin is written
-        # after it has ended, it is written once more.
+        # The span may be the parent of others and live on. Written spans stay known, so one whose beginning is written
+        # after it has ended is written once more.
         note.told = []
         came.forget_text()
     if content:
@@ -419,7 +419,7 @@ def _finite(value: Any) -> Any:
 class Recording:
     """A record that is being written; `record` makes it. `close` it, or use it in a `with` block.
 
-    What still runs when it is closed is recorded to its end.
+    Spans that are still running when it is closed are recorded to their end.
 
     Attributes:
         path: the file.
@@ -430,12 +430,12 @@ class Recording:
         self._recorder: _Recorder | None = recorder
 
     def flush(self) -> None:
-        """Write what has happened so far; without it that is done a tenth of a second later."""
+        """Write everything so far; otherwise this happens a tenth of a second later."""
         if self._recorder is not None:
             self._recorder.flush()
 
     def close(self) -> None:
-        """Stop recording, unless somebody else in this process records in the same file; closing twice is fine."""
+        """Stop recording, unless another part of this process records in the same file; closing twice is fine."""
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             _release(recorder)
@@ -466,22 +466,23 @@ def record(
     max_bytes: int | None = _MAX_BYTES,
     max_age: float | None = _MAX_AGE,
 ) -> Recording:
-    """Keep everything that the program does from now on in an SQLite file, which `mellea traces` shows.
+    """Record everything that the program does from now on in an SQLite file, which `mellea traces` shows.
 
-    Several programs may use one file at the same time, and a program several files. A file that this process records
-    in already is shared: it goes on until everybody has closed it.
+    Several programs may use one file at the same time, and a program may use several files. A file that this process is
+    already recording in is shared: recording continues until everybody has closed it.
 
     Args:
-        path: the file, made if it isn't there, readable for this user alone.
-        content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
-            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        max_bytes: how large the file may become; then the oldest runs are deleted, but neither the newest one nor
-            what still runs. `None` for no limit.
-        max_age: how many seconds a run is kept. `None` for no limit.
+        path: the file, created if it doesn't exist and readable only by the current user.
+        content: whether to record prompts, answers, arguments and results of tools, and reasons of checks. By default
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides; if it isn't set, they aren't recorded. Keys
+            never are.
+        max_bytes: the maximum size of the file; beyond it, the oldest runs are deleted, except for the newest run and
+            running ones. `None` means no limit.
+        max_age: for how many seconds a run is kept. `None` means no limit.
 
     Raises:
         UsageError: an argument is wrong, or the file is being recorded with another choice of `content`.
-        StateError: the file is something else.
+        StateError: the file isn't a record.
         ConfigurationError: the file can't be written.
     """
     _check(path, content, max_bytes, max_age)
@@ -506,9 +507,9 @@ def _hold(
         elif content not in (None, recorder.has_content):
             raise UsageError(
                 f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
-                "first, or take another file"
+                "first, or use another file"
             )
-        elif not recorder.holders:  # somebody had closed it
+        elif not recorder.holders:  # another thread had closed it
             add_observer(recorder)
         recorder.holders += 1
         if not _is_registered:

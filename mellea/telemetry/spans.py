@@ -90,10 +90,10 @@ class SpanObserver(Observer):
         return found
 
     def _start(self, tracer: Tracer, span: Span, beginning: _Beginning) -> OtelSpan:
-        # Handed over, since the SDK would look for what is current three times.
+        # Passed in, since the SDK would look up the current context three times.
         within = otel_context.get_current()
         parent = span.parent
-        # Where the parent is what was entered last, the program may have made a span of its own current inside it.
+        # If the parent was entered last, the program may have made its own span current inside it.
         if parent is not None and parent is not _entered.get() and (above := self._find_made(parent)) is not None:
             within = set_span_in_context(above, within)
         linked = [self._find_made(each) for each in span.links] if span.links else ()
@@ -126,8 +126,7 @@ class SpanObserver(Observer):
             return
         data = describe_end(span, content=self._has_content)
         if self._has_content:
-            # Only content can hold a key, or half of a surrogate pair, which nobody could encode; numbers and names
-            # can't.
+            # Only content can contain a key or a lone surrogate, which couldn't be encoded; numbers and names can't.
             data = replace_surrogates_in(scrub_all(data, list_known_secrets()))
         attributes = end_attributes(data)
         # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
@@ -153,7 +152,7 @@ class SpanObserver(Observer):
         made = self._find_made(span)
         if made is None:
             return None
-        # The body of a generator goes on with what it had made current itself.
+        # A generator's body continues with whatever it had made current itself.
         context = span.data.get(self._body_key) or set_span_in_context(made)
         return context, otel_context.attach(context), _entered.set(span)
 

@@ -45,7 +45,7 @@ class Gate:
         waiter = create_waiter()
         self._waiters.append(waiter)
         try:
-            # Looked at after the waiter is in the list: a gate that opens in between still wakes it.
+            # Checked after the waiter has been added to the list: a gate that opens in between still wakes it.
             if not self.is_open:
                 await waiter.wait()
         finally:
@@ -126,7 +126,7 @@ class ScriptedBackend(Backend):
             self.closed.append(False)
         has_ended = has_call = False
         try:
-            # Lazily, so that a script may be a generator that looks at what happens meanwhile.
+            # Lazily, so that a script may be a generator that reacts to what happens in the meantime.
             for step in self._get_script(number, request):
                 event = TextDelta(step) if isinstance(step, str) else await _perform(step)
                 if event is not None:
@@ -169,7 +169,7 @@ async def _perform(step: Step) -> Event | None:
 
 def _refuse(given: object) -> UsageError:
     return UsageError(
-        f"a script is made of texts, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
+        f"a script is made of strings, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
         "text of its JSON"
     )
 

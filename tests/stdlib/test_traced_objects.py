@@ -231,7 +231,7 @@ class Counter:
 
 class Shelf:
     @mellea.trace
-    @functools.cache  # noqa: B019 - the shelf is dropped with the test
+    @functools.cache  # noqa: B019 - the test makes one shelf
     def find(self, key: str) -> str:
         return key * 2
 

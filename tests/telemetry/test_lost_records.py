@@ -167,7 +167,8 @@ def test_more_than_may_wait_is_lost_and_told(
                 assert m.instruct("x", name=f"call {number}").value == "a"
         recording.flush()
         m.instruct("x", name="afterwards")
-    assert 0 < len(names(file)) <= 11 and names(file)[-1] == "afterwards"
+    # At most ten that wait, ten that the writer has taken before that and can't write, and the one afterwards.
+    assert 0 < len(names(file)) <= 21 and names(file)[-1] == "afterwards"
     assert [log.message.count("not all calls are recorded in") for log in caplog.records] == [1]
 
 

@@ -59,7 +59,8 @@ class AgentRun(Displayed, Generic[T]):
     """The result of an agent's run.
 
     Attributes:
-        value: the text of the answer; at a limit, the text of the last step that has any.
+        value: the text of the answer; at a limit, or while the run is suspended, the text of the last step that has
+            any. `str(run)` is that, too, but for a suspended run without any it says what the run waits for.
         parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run
             reached a limit before there was one, or is suspended.
         messages: the whole conversation: instructions, what was asked, every step with its results, the answer.
@@ -92,7 +93,7 @@ class AgentRun(Displayed, Generic[T]):
             return find_attribute(self, name, AGENT_RUN_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend asks
+        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend needs it
         from mellea.core.run_card import say_tokens  # lazy, too
 
         parts: list[Part] = tabulate_steps(self.steps)
@@ -108,12 +109,15 @@ class AgentRun(Displayed, Generic[T]):
         return Card("AgentRun", state, [say_tokens(self.usage), cost], parts)
 
     def __str__(self) -> str:
-        return self.value
+        if self.pending is None or self.value:
+            return self.value
+        # An empty text would look like an empty answer.
+        return f"(waits for answers to {', '.join(_write(question.call) for question in self.pending.questions)})"
 
 
 def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:
     """Return a table of steps for a card, empty if there are none."""
-    from mellea.core.card import Grid  # lazy: only a frontend asks
+    from mellea.core.card import Grid  # lazy: only a frontend needs it
 
     rows = []
     for step in steps:

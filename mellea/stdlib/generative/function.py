@@ -68,9 +68,9 @@ class _Prompted(Generic[P, R]):
         Args:
             session: the session to use; the current one by default.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             preconditions: what the arguments have to meet before the model is asked.
             release: `"step"` makes streams hold items back until the step that answers has ended.

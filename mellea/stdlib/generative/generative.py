@@ -53,8 +53,8 @@ def generative(
         tools: tools that the model may call; they are run, and the model is asked again.
         session: the session to use; the current one by default.
         model_options: options for the model, by their names in `ModelOption`.
-        max_turns: if tools are run, the most requests to the model.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         preconditions: what the arguments have to meet before the model is asked.
         release: `"step"` makes streams hold items back until the step that answers has ended.
