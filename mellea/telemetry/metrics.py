@@ -1,12 +1,12 @@
-"""Metrics of what a program does, as OpenTelemetry histograms under the names of `semconv.py`.
+"""Metrics of a program's calls, as OpenTelemetry histograms under the names in `semconv.py`.
 
 A request is recorded once, when it ends: its duration, the time to its first chunk, the mean time of the chunks after
-that, its tokens and its cost. What isn't known isn't recorded.
+that, its tokens and its cost. Unknown values aren't recorded.
 
-Ended spans wait until there are several, or until the metrics are collected, and go to the SDK together:
-one by one, between the steps of a program, the same work takes longer. Each duration is handed on with the span that
-took it, so that a slow one leads to its trace (OpenTelemetry calls that an exemplar); the other metrics lead nowhere,
-since finding out costs as much as all else that is done for a number.
+Ended spans wait until there are several, or until the metrics are collected, and go to the SDK together: one by one,
+between the steps of a program, the same work takes longer. Each duration is passed on together with its span, so that a
+slow one leads to its trace (OpenTelemetry calls that an exemplar); the other metrics don't, since this costs as much as
+everything else that is done for a number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mellea.telemetry import semconv
 __all__ = ["Histograms"]
 
 _MOST = 32
-"""How many spans may wait; handing them on takes about a millisecond."""
+"""How many spans may wait; passing them on takes about a millisecond."""
 
 _numbers = itertools.count(1)
 
@@ -66,13 +66,13 @@ class Histograms:
             self._record_now(*waiting)
 
     def record(self, operation: str, known: Mapping[str, Any], data: Mapping[str, Any], within: Context) -> None:
-        """Record what a request, a tool, an agent or a call of several requests took.
+        """Record the figures of a request, a tool, an agent or a call with several requests.
 
         Args:
-            operation: the conventions' name of it.
+            operation: its name in the conventions.
             known: all attributes of its span; the metrics have some of them.
             data: its plain data, at its end.
-            within: has the span that took the time.
+            within: the context with the span.
         """
         self._waiting.append((operation, known, data, within))
         if len(self._waiting) >= _MOST:
