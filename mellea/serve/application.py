@@ -3,10 +3,10 @@
 Rules:
 
 - Every request is checked by the guard before its body is read, and its body before anything is launched.
-- A client learns what is wrong with its request, but of internal failures only that they happened. The log has no
+- A client learns what is wrong with its request, but about internal failures only that they happened. The log has no
   content.
 - The number of concurrent requests is limited; further ones are immediately told to try again.
-- At shutdown, uvicorn lets running answers go on for a moment, and then cancels them: their models are stopped, and
+- At shutdown, uvicorn lets running answers continue for a moment, and then cancels them: their models are stopped, and
   their clients are notified.
 """
 

@@ -36,7 +36,7 @@ _PAUSE_SECONDS = 0.05
 """The shortest time between two progress notifications; values in between go into the next one."""
 
 _GRACE_SECONDS = 5
-"""How long calls over HTTP may go on when the server is stopped; a client's open stream would never end by itself."""
+"""How long calls over HTTP may continue when the server is stopped; an open stream would never end by itself."""
 
 _LONGEST_MESSAGE = 4_000
 """Characters of one notification of progress."""
@@ -140,7 +140,7 @@ class McpServer:
         return ListToolsResult(tools=[_describe(tool) for tool in self.tools])
 
     async def _call_tool(self, context: Any, params: Any) -> Any:
-        """Run a tool. The client learns what is wrong with a call, but of a crash only that it happened."""
+        """Run a tool. The client learns what is wrong with a call, but about a crash only that it happened."""
         tool = self._by_name.get(params.name)
         if tool is None:
             known = ", ".join(map(repr, self._by_name))

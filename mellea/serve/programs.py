@@ -17,7 +17,7 @@ Program = Callable[..., Any] | Tool[..., Any]
 
 
 def as_served_tools(programs: Iterable[Program]) -> tuple[Tool[..., Any], ...]:
-    """Return programs as tools; those that a model answers report what it writes, as it comes.
+    """Return programs as tools; those that a model answers report its text as it arrives.
 
     Raises:
         UsageError: one of them can't be served, or two have one name.

@@ -100,7 +100,7 @@ class Ending:
     """How a stream has ended.
 
     Attributes:
-        error: what it failed with.
+        error: the error.
         is_stopped: whether the generation was stopped while the client is still connected.
         pending: the questions of a suspended agent run.
         usage: the tokens that it used, if known.
@@ -114,7 +114,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A complete response in place of a stream, for failures before anything was sent."""
+    """A complete response instead of a stream, for failures before anything was sent."""
 
     status: int
     body: bytes

@@ -1,12 +1,12 @@
-"""Metrics of what a program does, as OpenTelemetry histograms under the names of `semconv.py`.
+"""Metrics of a program's calls, as OpenTelemetry histograms under the names in `semconv.py`.
 
 A request is recorded once, when it ends: its duration, the time to its first chunk, the mean time of the chunks after
-that, its tokens and its cost. What isn't known isn't recorded.
+that, its tokens and its cost. Unknown values aren't recorded.
 
 The figures of an ended span wait until the metrics are collected, and the thread that collects them passes them to the
-SDK, which takes about 6 µs for each. Where more of them wait than may, the program's own thread passes some on. Each
-duration is passed with the span that took it, so that a slow one leads to its trace (OpenTelemetry calls that an
-exemplar); the other metrics lead nowhere, since finding out costs as much as all else that is done for a number.
+SDK, which takes about 6 µs for each. If too many wait, the program's own thread passes some on. Each duration is passed
+on together with its span, so that a slow one leads to its trace (OpenTelemetry calls that an exemplar); the other
+metrics don't, since this costs as much as everything else that is done for a number.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Histograms:
         self._waiting.clear()
 
     def record(self, series: Series, ended: _Attributes, data: Mapping[str, Any], where: SpanContext) -> None:
-        """Record what a request, a tool, an agent or a call of several requests took.
+        """Record the figures of a request, a tool, an agent or a call with several requests.
 
         Args:
             series: of its kind.

@@ -1,4 +1,4 @@
-"""The record: everything that a program does, kept in an SQLite file as it happens, by `mellea.traces.record`.
+"""The record: everything that a program does, stored in an SQLite file as it happens, by `mellea.traces.record`.
 
 How a run is read back as JSON (`run_file.py` has the schema, and what each dict holds):
 
@@ -7,24 +7,26 @@ How a run is read back as JSON (`run_file.py` has the schema, and what each dict
     read_runs("runs.db")          # a dict for each run, the newest first; its "id" is what read_run takes
     read_run("runs.db", 12)       # a dict for each span of the run, in the order in which they began
 
-Both read what was committed, also while programs write (a tenth of a second behind them).
+Both read committed data, even while programs are writing (a tenth of a second behind them).
 
 Rules:
 
-- The calling side notes a span in a queue and does nothing else: neither at its begin nor at its end, which may be in
-  a finaliser, does it take a lock that the same thread could hold already. `SimpleQueue.put` is made for that.
-- One thread turns spans into rows and writes them, many in one transaction. It begins with the first span, and again
-  in a forked child, whose spans have a writer of their own.
-- A span that has ended by the time that it is written is written once.
-- What can't be written now (a full disk, a file that somebody else locks) waits, and is written later. What can't be
-  written at all (a damaged file, or more than may wait) is lost; that is logged once, and no call notices.
-- Where the file is deleted or replaced while it is written, that is logged, and the record goes on in the new file.
-- What was said is kept only on request. With it, the times at which text came are noted for each read of the
-  connection, so that neither is anything done for a delta.
-- A text that grows for long is written while it grows, with content: at most some times a second, the less often the
-  longer it is, by the same thread. What may be the beginning of a secret is held back until it is known whether it is.
-- The record of one file is shared by all who ask for it in a process. When the last of them has closed it, it takes no
-  new trees, and ends with the last span that it has begun.
+- The calling side only puts a span into a queue: neither at the span's beginning nor at its end, which may be in a
+  finaliser, does it take a lock that the same thread could already hold. `SimpleQueue.put` is made for that.
+- One thread turns spans into rows and writes them, many in one transaction. It starts with the first span, and again in
+  a forked child, whose spans have their own writer.
+- A span that has already ended when it is written is written once.
+- Spans that can't be written now (a full disk, a file locked by another program) wait, and are written later. Spans
+  that can't be written at all (a damaged file, or a full queue) are lost; that is logged once, and doesn't affect any
+  call.
+- If the file is deleted or replaced while it is written, that is logged, and the record continues in the new file.
+- Content is only recorded on request. Then the times at which text arrived are recorded for each read of the
+  connection, so even this adds no work per delta.
+- With content, a text that grows for a long time is written while it grows, by the same thread: at most a few times a
+  second, and less often the longer it is. Anything that may be the beginning of a secret is held back until that is
+  certain.
+- All parts of a process that record into one file share the recorder. When the last of them has closed it, it accepts
+  no new trees, and ends with the last open span.
 """
 
 from __future__ import annotations
@@ -61,31 +63,31 @@ __all__ = ["Recording", "record", "record_from_environment"]
 _SWITCH = "MELLEA_TRACES"
 
 _GATHER_SECONDS = 0.1
-"""How long spans are gathered before they are written, so that one transaction takes many."""
+"""How long spans are collected before they are written, so that one transaction writes many."""
 
 _GROW_SECONDS = 0.3
-"""How long after its begin, and after it was written last, a text that grows is written again at the earliest."""
+"""The minimum time before a growing text is written, after its beginning and after it was last written."""
 
 _GROW_RATE = 100_000
-"""How many characters of a text that grows are written a second at most, on average: one of a million every 10 s."""
+"""The maximum average number of characters of a growing text written per second: a text of a million every 10 s."""
 
 _MOST_WAITING = 20_000
-"""How many begins and ends of spans may wait for the writer; what comes while so many wait is lost."""
+"""How many beginnings and ends of spans may wait for the writer; further ones are lost."""
 
 _MOST_AT_ONCE = 1_000
-"""How many begins and ends of spans one transaction takes."""
+"""How many beginnings and ends of spans are written in one transaction."""
 
 _AGAIN_SECONDS = 0.5
-"""How long after what couldn't be written it is tried again."""
+"""How long to wait before a failed write is retried."""
 
 _LOCK_SECONDS = 0.5
-"""How long one attempt to write waits for a file that somebody else locks."""
+"""How long one attempt to write waits for a file that another program locks."""
 
 _PATIENCE_SECONDS = 5.0
-"""How long somebody else may lock the file before that is logged."""
+"""How long another program may lock the file before that is logged."""
 
 _END_SECONDS = 0.8
-"""How long closing goes on trying to write to a file that somebody else locks; the last attempt may take longer."""
+"""How long closing keeps trying to write to a file that another program locks; the last attempt may take longer."""
 
 _MAX_BYTES = 500_000_000
 _MAX_AGE = 30 * 86_400.0
@@ -96,14 +98,14 @@ _log = logging.getLogger("mellea")
 
 
 class _Note(StoredAt):
-    """What is noted with a span: where it is in the file, and what it was told meanwhile.
+    """Data kept with a span: its position in the file, and the events that it has received.
 
     Args:
-        due: when it is to be written, should its text grow until then; as `time.monotonic` tells.
+        due: when it should be written if its text has grown by then; by `time.monotonic`.
 
     Attributes:
-        told: when events came, and the events; the thread that writes looks into them.
-        came: what of them has been looked at.
+        told: events, with their times of arrival; the writing thread reads them.
+        came: the part of them that has been read.
     """
 
     __slots__ = ("came", "due", "told")
@@ -115,18 +117,18 @@ class _Note(StoredAt):
         self.due = due
 
     def has_grown(self, now: float) -> bool:
-        """Whether more was told since it was written last, and that is long enough ago."""
+        """Whether events have arrived since it was last written, and that was long enough ago."""
         return now > self.due and len(self.told) > self.came.looked
 
 
 class _Came:
-    """What came of a request's answer, folded from what was told.
+    """The part of a request's answer that has arrived, folded from its events.
 
     Attributes:
         retries: how often the request was sent again.
-        chunks: when text came, in milliseconds since the begin, and how long it was. What came in one millisecond is
-            one entry.
-        looked: how much of what was told has been looked at.
+        chunks: when text arrived, in milliseconds since the beginning, and its length. Text from the same millisecond
+            is one entry.
+        looked: how many of the events have been read.
     """
 
     __slots__ = ("_text", "_thoughts", "chunks", "looked", "retries")
@@ -138,7 +140,7 @@ class _Came:
         self._thoughts: list[str] = []
 
     def fold(self, told: Sequence[tuple[float, Sequence[Event]]], began: float) -> None:
-        """Look at what has been told since the last time."""
+        """Read the events since the last time."""
         for at, events in told[self.looked :]:
             self.looked += 1
             pieces = [event.chunk for event in events if type(event) is TextDelta]
@@ -152,13 +154,13 @@ class _Came:
                 self.chunks.append([milliseconds, length])
 
     def forget_text(self) -> None:
-        """Let go of all that was told, but for what there is to count."""
+        """Release all events except for the counts."""
         self.looked = 0
         self._text, self._thoughts = [], []
 
     @property
     def length(self) -> int:
-        """How many characters of text have come."""
+        """How many characters of text have arrived."""
         return sum([length for _, length in self.chunks])
 
     def message(self, secrets: Iterable[str]) -> dict[str, Any]:
@@ -169,11 +171,11 @@ class _Came:
 
 
 class _Recorder(Observer):
-    """Records all spans that it is notified of in one file; the holders of its `Recording`s share it.
+    """Records all spans that it is notified of in one file; the owners of its `Recording`s share it.
 
     Args:
-        file: where to.
-        content: whether what was said is recorded, and when it came.
+        file: the file.
+        content: whether content is recorded, and when it arrived.
     """
 
     def __init__(self, file: RunFile, *, content: bool) -> None:
@@ -187,7 +189,7 @@ class _Recorder(Observer):
         self.renew()
 
     def renew(self) -> None:
-        """Begin with nothing noted and no thread; in a forked child, where the parent writes what was noted before."""
+        """Start with an empty queue and no thread; in a forked child, whose parent writes the earlier entries."""
         self._spans: deque[Span] = deque()
         self._open: dict[int, None] = {}  # ids of spans; a dict takes and gives up an entry in one step each
         # Those with text to come. Weakly, as a span must not be what keeps its run alive.
@@ -202,7 +204,7 @@ class _Recorder(Observer):
     # -- the calling side -----------------------------------------------------------------------------
 
     def begin(self, span: Span) -> None:
-        """Note that a span has begun."""
+        """Record that a span has begun."""
         if self._is_closed:
             return
         self._open[span.id] = None
@@ -212,7 +214,7 @@ class _Recorder(Observer):
             self._start()
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
-        """Note when text came, and that a request is sent again."""
+        """Record when text arrived, and that a request is sent again."""
         note: _Note | None = span.data.get(self._key)
         if note is None:
             return
@@ -222,7 +224,7 @@ class _Recorder(Observer):
             self._call_writer()
 
     def end(self, span: Span) -> None:
-        """Note that a span has ended; safe in a finaliser."""
+        """Record that a span has ended; safe in a finaliser."""
         self._open.pop(span.id, None)
         self._growing.pop(span.id, None)
         if not self._is_closed and self._key in span.data:
@@ -269,11 +271,11 @@ class _Recorder(Observer):
             _finish(self)
 
     def flush(self) -> None:
-        """Write what has been noted so far, and the texts that grow as far as they have come."""
+        """Write everything queued so far, and growing texts up to their current end."""
         self._write_waiting(math.inf)
 
     def _write_waiting(self, now: float) -> bool:
-        """Write what waits, and return whether that was possible."""
+        """Write the queue, and return whether that was possible."""
         with self._writing:
             for held in list(self._growing.values()):
                 span = held()
@@ -289,11 +291,11 @@ class _Recorder(Observer):
 
     @property
     def is_done(self) -> bool:
-        """Whether everybody has closed it, and everything that it has begun has ended."""
+        """Whether everybody has closed it, and all its spans have ended."""
         return not self.holders and not self._open
 
     def close(self) -> None:
-        """Write what waits, and close the file; nothing more is recorded."""
+        """Write the queue, and close the file; nothing more is recorded."""
         until = time.monotonic() + _END_SECONDS
         while not self._write_waiting(math.inf) and self._locked_since is not None and time.monotonic() < until:
             pass  # each time it has waited for the lock
@@ -328,7 +330,7 @@ class _Recorder(Observer):
         return True
 
     def _guard(self, write: Callable[[], None]) -> bool:
-        """Do something with the file; returns false if that has to be tried again later."""
+        """Run an operation on the file; returns false if it has to be retried later."""
         try:
             write()
             self._locked_since = None
@@ -408,7 +410,7 @@ def _to_json(data: Mapping[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a JSON value with texts for the numbers that JSON doesn't have."""
+    """Return a JSON value, with strings for numbers that JSON doesn't have."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -492,7 +494,7 @@ def record(
 def _hold(
     path: str | os.PathLike[str], content: bool | None, max_bytes: int | None, max_age: float | None, *, is_opened: bool
 ) -> _Recorder:
-    """Return the recorder of a file, which has one holder more; if it is opened now, errors are raised now."""
+    """Return the recorder of a file, with one more owner; if it is opened now, errors are raised now."""
     global _is_registered
     wanted = read_content_switch() != "none" if content is None else content
     key = os.path.realpath(path)
@@ -521,7 +523,7 @@ def _hold(
 def record_from_environment() -> None:
     """Record in the file that `MELLEA_TRACES` names.
 
-    It is opened when something happens, so that a program that does nothing leaves no file.
+    It is opened at the first span, so that a program that does nothing leaves no file.
     """
     _hold(os.environ[_SWITCH].strip(), None, _MAX_BYTES, _MAX_AGE, is_opened=False)
 
@@ -570,7 +572,7 @@ def _finish(recorder: _Recorder, *, is_end: bool = False) -> None:
 
 
 def _leave() -> None:
-    """At the end of the program, end what still runs, and write it."""
+    """At the end of the program, end running spans, and write them."""
     if not _recorders:
         return
     end_what_runs()

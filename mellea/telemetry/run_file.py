@@ -1,15 +1,16 @@
-"""The file of a record: spans in SQLite, grouped into runs. Whoever wants to know what is in it starts here.
+"""The file of a record: spans in SQLite, grouped into runs. Start here to learn what is in it.
 
 Rules:
 
 - A run is a span without a parent and everything below it. The run's id is the id of that span.
-- Ids are numbers that the file gives out, in the order in which spans were written; none is given out twice.
-- A span that is running stands in the file, too, and is written again when it has ended.
-- A process that writes is a row of `writers`. What stands as running there after its writer has ended, or was killed,
-  is `"lost"`: nobody can say how it ended.
-- Where the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run is kept, and so is
-  what still runs: while that alone is too much, only the first spans of further runs are written (`is_full`).
-- A prompt is stored apart, each message once (`prompts.py`): the calls of a conversation share what was said before.
+- Ids are numbers assigned by the file in the order in which spans were written; none is used twice.
+- A running span is in the file as well, and is written again when it has ended.
+- A process that writes is a row in `writers`. A span that is still marked as running after its writer has ended, or was
+  killed, is `"lost"`: nobody can say how it ended.
+- If the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run and running ones are
+  kept: while these alone are too large, only the first spans of further runs are written (`is_full`).
+- Prompts are stored separately, each message once (`prompts.py`), so the calls of a conversation share earlier
+  messages.
 
 The schema is version 3 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
 
@@ -63,7 +64,7 @@ COLUMNS = (
     "output_tokens",
     "cost",
 )
-"""What of a span's data has a column of its own, for queries; the rest is JSON in the column `data`."""
+"""The parts of a span's data that have their own column, for queries; the rest is JSON in the column `data`."""
 
 
 def _make_view(models: str) -> str:
@@ -101,26 +102,25 @@ _SCHEMA: Sequence[Sequence[str]] = (
 )
 
 _ROWS = 50
-"""How many rows one statement writes: each statement has to wait for the interpreter's lock, and SQLite once allowed
-999 parameters."""
+"""Rows per statement: each one waits for the interpreter's lock, and SQLite once allowed only 999 parameters."""
 
 _KEPT = 0.9
-"""What part of the allowed size is kept when the oldest runs are deleted, so that it isn't done at each write."""
+"""The share of the allowed size that is left after deleting old runs, so that this isn't done at each write."""
 
 _SLACK = 1.02
-"""How much larger than allowed the file may be before free pages are given back: usually they are used again."""
+"""How much larger than allowed the file may be before free pages are released: usually they are used again."""
 
 _AGE_SECONDS = 60.0
-"""How often is looked for runs that are too old, in seconds."""
+"""How often to look for runs that are too old, in seconds."""
 
 
 class StoredAt:
-    """Where a span is in the file: 0 and 0 until it was written.
+    """A span's position in the file: 0 and 0 until it has been written.
 
     Attributes:
         id: its id.
-        run: that of its run.
-        file: which file that is, should one be put in place of another.
+        run: the id of its run.
+        file: identifies the file, in case it is replaced by another.
     """
 
     __slots__ = ("file", "id", "run")
@@ -134,12 +134,12 @@ class Entry:
     """A span to be written.
 
     Attributes:
-        place: where it stands; filled when it was written.
-        parent: where its parent stands, `None` without one in this record.
-        links: where the spans stand that it is linked to.
+        place: its position; filled in when it has been written.
+        parent: its parent's position, `None` without one in this record.
+        links: the positions of the spans that it is linked to.
         columns: the values of `COLUMNS`.
         data: everything else, as JSON.
-        messages: what was sent, each message as JSON.
+        messages: the messages that were sent, each as JSON.
     """
 
     place: StoredAt
@@ -154,14 +154,14 @@ class RunFile:
     """A file with the spans of runs, which several processes may write at once.
 
     Args:
-        path: the file, made if it isn't there.
-        content: whether this process writes what was said.
+        path: the file, created if it doesn't exist.
+        content: whether this process writes content.
         max_bytes: how large it may become.
         max_age: how old a run may become, in seconds; `None` for any age.
-        wait: seconds to wait for the lock of somebody else.
+        wait: seconds to wait for another program's lock.
 
     Attributes:
-        is_full: whether what still runs fills the allowed size alone.
+        is_full: whether running spans alone fill the allowed size.
         times_lost: how often the file was deleted or replaced by another one while it was written.
     """
 
@@ -184,14 +184,14 @@ class RunFile:
         self.times_lost = 0
 
     def write(self, entries: Sequence[Entry] = ()) -> None:
-        """Write spans, parents before their children, in one transaction; delete what is too much.
+        """Write spans, parents before their children, in one transaction; delete runs beyond the limits.
 
-        A span whose run was deleted meanwhile is left out, or, if it is a new one, is a run of its own. While the file
-        `is_full`, new spans are left out, but for the first one of a run. Where the file itself was deleted or
-        replaced, what is written now begins a new one, or goes on in the other.
+        A span whose run has been deleted is left out, or, if it is a new one, becomes a run of its own. While the file
+        `is_full`, new spans are left out, except for the first of a run. If the file itself was deleted or replaced,
+        the spans go into a new file, or into the replacement.
 
         Raises:
-            StateError: the file is no such file, or damaged.
+            StateError: the file isn't such a file, or is damaged.
             UnusableFileError: it can't be opened or written.
         """
         process = os.getpid()
@@ -219,7 +219,7 @@ class RunFile:
         placed.keep()
 
     def close(self) -> None:
-        """Note that this process writes no more, and close the file."""
+        """Record that this process has stopped writing, and close the file."""
         # A forked child must not end its parent's recording, and nobody reads the end time in a deleted file.
         if self._process == os.getpid() and not self.database.has_moved():
             with self.database.write() as connection:
@@ -236,7 +236,7 @@ class RunFile:
         return connection.execute(insert, (*here, __version__, self._content, now)).lastrowid or 0
 
     def _prune(self, connection: sqlite3.Connection) -> bool:
-        """Delete what is too old or too much; returns whether that was enough."""
+        """Delete runs beyond the limits; returns whether that was enough."""
         now = time.monotonic()
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
@@ -259,7 +259,7 @@ _DELETABLE = (
     "parent IS NULL AND id <> (SELECT max(id) FROM spans WHERE parent IS NULL)"
     " AND (status <> 'running' OR writer IN (SELECT id FROM writers WHERE ended NOTNULL))"
 )
-"""The first spans of runs that may be deleted. The newest run stays: a large one would else vanish as it ends."""
+"""The first spans of runs that may be deleted. The newest run stays: otherwise a large one would vanish as it ends."""
 
 
 def _end_gone_writers(connection: sqlite3.Connection) -> None:
@@ -307,10 +307,10 @@ def _rows(
 
 
 class _Places:
-    """Where spans stand in a file: what is known, and what a transaction adds.
+    """The positions of spans in a file: known ones, and those added by a transaction.
 
     Args:
-        file: which file it is.
+        file: identifies the file.
     """
 
     def __init__(self, file: int) -> None:
@@ -318,23 +318,23 @@ class _Places:
         self._new: dict[StoredAt, tuple[int, int]] = {}
 
     def note(self, place: StoredAt, found: tuple[int, int]) -> None:
-        """Note the ids of a span and of its run, for as long as the transaction isn't committed."""
+        """Remember the ids of a span and of its run, until the transaction is committed."""
         self._new[place] = found
 
     def find(self, place: StoredAt | None) -> tuple[int, int] | None:
-        """Return the ids of a span and of its run, `None` if it doesn't stand in this file."""
+        """Return the ids of a span and of its run, `None` if it isn't in this file."""
         if place is None:
             return None
         return self._new.get(place) or ((place.id, place.run) if place.id and place.file == self._file else None)
 
     def keep(self) -> None:
-        """Keep what was noted, after the commit."""
+        """Keep the remembered ids, after the commit."""
         for place, (id, run) in self._new.items():
             place.id, place.run, place.file = id, run, self._file
 
 
 def _existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry], placed: _Places) -> set[int]:
-    """Return which of the runs that entries belong to haven't been deleted meanwhile."""
+    """Return the runs of entries that haven't been deleted in the meantime."""
     places = [placed.find(place) for entry in entries for place in (entry.place, entry.parent)]
     asked = list({place[1] for place in places if place is not None})
     found: set[int] = set()
@@ -353,7 +353,7 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
 
 
 def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
-    """Return how large the file is, with or without the pages that are free in it."""
+    """Return the size of the file, with or without its free pages."""
     size, pages, free = [
         # SQLite keeps page counts in its header, so reading them is cheap enough for every write.
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
@@ -428,7 +428,7 @@ def _fit(number: int) -> int:
 
 
 def _nearest(connection: sqlite3.Connection, id: int) -> str:
-    """Return which runs there are near an id, in words."""
+    """Name the runs with ids close to this one."""
     id = _fit(id)
     inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
     if inside is not None:
@@ -448,8 +448,8 @@ def read_changes(
     Args:
         path: the file.
         id: which run.
-        after: the highest id among the spans that are known.
-        running: the ids of those that ran when they were read, and how many characters had come by then.
+        after: the highest known span id.
+        running: the ids of spans that were running when they were read, and how many characters had arrived by then.
 
     Raises:
         UsageError: there is no such file.
@@ -468,7 +468,7 @@ def read_changes(
 
 
 def _length(span: Mapping[str, Any]) -> int:
-    """Return how many characters of an answer have come."""
+    """Return how many characters of an answer have arrived."""
     return sum([length for _, length in span.get("chunks", ())])
 
 
@@ -490,7 +490,7 @@ def _read_span(row: dict[str, Any], lost: set[int], prompts: Mapping[int, list[A
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
-    """Give a connection for reading a record.
+    """Open a connection for reading a record.
 
     Raises:
         UsageError: there is no such file.

@@ -2,10 +2,10 @@
 
 Rules:
 
-- One span a call, attempt, check, tool, step and agent; none for a delta.
+- One span for each call, attempt, check, tool, step and agent; none for a delta.
 - A span without a parent of ours is a child of the OpenTelemetry span that is current in the program, and ours is
   current for the program's own code inside: tools, validators, decorated functions.
-- A span that was cancelled, or whose reader left, is an error of type `cancelled`; what its usage was is left out.
+- A span that was cancelled, or whose reader left, is an error of type `cancelled`, without usage.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SpanObserver(Observer):
     Args:
         tracer: makes the spans; `None` makes none.
         histograms: records the metrics.
-        content: where prompts, answers, arguments and results of tools, and reasons of checks go.
+        content: where to put prompts, answers, arguments and results of tools, and reasons of checks.
     """
 
     def __init__(self, tracer: Tracer | None, histograms: Histograms | None = None, content: Content = "none") -> None:
@@ -106,7 +106,7 @@ class SpanObserver(Observer):
             made.add_event(semconv.RETRY_EVENT)
 
     def end(self, span: Span) -> None:
-        """End a span, with what came of it."""
+        """End a span, with its outcome."""
         made, beginning = span.data.get(self._key, _NOTHING)
         try:
             if beginning is not None:
@@ -148,7 +148,7 @@ class SpanObserver(Observer):
             made.set_status(StatusCode.ERROR, data.get("error", data["error_type"]))
 
     def enter(self, span: Span) -> Any:
-        """Make the span current for OpenTelemetry, too."""
+        """Also make the span current for OpenTelemetry."""
         made = self._find_made(span)
         if made is None:
             return None
@@ -157,7 +157,7 @@ class SpanObserver(Observer):
         return context, otel_context.attach(context), _entered.set(span)
 
     def leave(self, span: Span, token: Any) -> None:
-        """Undo `enter`, and what the body of a generator has made current meanwhile; in another context do nothing."""
+        """Undo `enter`, and whatever a generator's body has made current since; in another context do nothing."""
         if token is None:
             return
         context, attached, entered = token

@@ -38,7 +38,7 @@ Exporter = Literal["otlp", "console"]
 
 _SWITCH = "MELLEA_TELEMETRY"
 _LEAVE_SECONDS = 1.0
-"""How long the program's end waits for what it cancels."""
+"""How long the program's end waits for cancelled work."""
 
 _CONTENT: dict[str, Content] = {
     "": "none",
@@ -145,7 +145,7 @@ def enable_from_environment() -> None:
 
 
 def read_content_switch() -> Content:
-    """Return the value of the switch that other libraries have, too; an invalid one is logged as a warning."""
+    """Return the value of the switch that other libraries use as well; an invalid one is logged as a warning."""
     given = os.environ.get(semconv.CONTENT_SWITCH, "").strip()
     found = _CONTENT.get(given.upper())
     if found is None:
@@ -208,7 +208,7 @@ def end_what_runs() -> None:
 
 
 def _leave() -> None:
-    """At the end of the program, send what is left."""
+    """At the end of the program, send everything that is left."""
     if _observers:
         end_what_runs()
     disable()

@@ -1,5 +1,4 @@
-"""What observers see of one run: its span, and those of its first attempt and request where these are
-inside."""
+"""What observers see of one run: its span, and those of its first attempt and request where these are inside."""
 
 from __future__ import annotations
 

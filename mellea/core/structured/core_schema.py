@@ -36,7 +36,7 @@ def calls_user_code(schema: Any) -> bool:
 
 
 def is_known(function: Any) -> bool:
-    """Whether a function or class is quick and calls no code of the user's: it is ours, pydantic's, or a builtin."""
+    """Whether a function or class is quick and calls no user code: it is ours, pydantic's, or a builtin."""
     if isinstance(function, type) and issubclass(function, tuple):
         return not _has_own_new(function)
     module = str(getattr(function, "__module__", ""))

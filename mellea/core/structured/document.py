@@ -22,7 +22,7 @@ __all__ = ["Search", "Wanted"]
 
 
 class Wanted(Protocol):
-    """What the search has to know of the requested format; an `OutputFormat` provides it."""
+    """What the search has to know about the requested format; an `OutputFormat` provides it."""
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -245,7 +245,7 @@ class Search:
         return [] if going.judge.error is None else self._restart(going)
 
     def _continue(self, going: _Going) -> list[ScanEvent]:
-        """The step continues the document: from now on it is the step's own."""
+        """Let the step continue the document: from now on it is the step's own."""
         self._going = None
         self._step, self._last = going.last, None
         self._step.extend("".join(going.text))

@@ -136,8 +136,8 @@ class OutputFormat(Generic[T]):
     def _read_whole(self, text: str) -> tuple[T, str] | None:
         """Return the value of a text that is one JSON document and nothing else, as most answers are.
 
-        `Search` would find the same one at ten times the cost. A validator that calls code of the user's is left to
-        it, since such code may count its calls.
+        `Search` would find the same one at ten times the cost. Validators that call user code are left to it, since
+        such code may count its calls.
         """
         document = text.strip(" \t\r\n")
         if self.validator is None or not self.is_quick or not document.startswith(("{", "[")):
@@ -242,7 +242,7 @@ class OutputFormat(Generic[T]):
             raise _make_mistake_error(self.name, error) from error
 
     def _try(self, text: str) -> tuple[T | None, Exception | None]:
-        """Return the value that a JSON text stands for, or why it stands for none."""
+        """Return the value of a JSON text, or why it has none."""
         try:
             return self.validate(text), None
         except OutputError:
@@ -259,7 +259,7 @@ class _NoValueError(Exception):
     """A text doesn't stand for exactly one value.
 
     Args:
-        said: why; `None` if all there is to say is that it was cut off.
+        said: why; `None` if the only reason is that it was cut off.
     """
 
     def __init__(self, said: Exception | None = None) -> None:

@@ -33,7 +33,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Partial(Displayed, Generic[T]):
-    """What is known of a value of type `T` while it is being written.
+    """The known part of a value of type `T` while it is being written.
 
     `path`, `text` and `is_complete` never change. `data` and `state` are live: they are valid until the next partial
     object is taken, which extends the same structure. Use `snapshot()` for a copy to keep.

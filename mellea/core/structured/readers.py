@@ -21,7 +21,7 @@ OnError = Literal["raise", "skip"]
 
 
 class ReadRun(Protocol):
-    """What a reading has to know of the run whose text it reads."""
+    """What a reading has to know about the run whose text it reads."""
 
     @property
     def format(self) -> Any:
@@ -37,7 +37,7 @@ class ReadRun(Protocol):
 
     @property
     def is_misread(self) -> bool:
-        """Whether the model came to its end, and its answer isn't a value of the asked type."""
+        """Whether the model finished, but its answer isn't a value of the requested type."""
 
     @property
     def parsed(self) -> Any:
@@ -200,7 +200,7 @@ class ItemReading(_Reading, Generic[T]):
         """Take more text; `None` says that there is no more.
 
         Raises:
-            MelleaError: what the run failed with, at the end.
+            MelleaError: the run's error, at the end.
         """
         if not self._has_closed:
             self._put(text)
@@ -285,7 +285,7 @@ class PartialReading(_Reading, Generic[T]):
         """Take more text; `None` says that there is no more.
 
         Raises:
-            MelleaError: what the run failed with, at the end.
+            MelleaError: the run's error, at the end.
         """
         if not self._has_closed:
             self._put(text)

@@ -54,7 +54,7 @@ class Plan:
     """When one value becomes visible. The plans of its parts are made on demand, since a schema may be recursive.
 
     Args:
-        schema: the schema of the value; `{}` if nothing is known of it.
+        schema: the schema of the value; `{}` if nothing is known about it.
         root: the schema that references are resolved in.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Signed approvals, as version 7 of the AI SDK signs them.
 
 The server signs which call of which tool with which input it has asked about. An approval that comes back has to carry
-that signature, so that a client can't approve of a call that was never asked about.
+that signature, so that a client can't approve a call that was never asked about.
 
 Source: `ai` 7.0.173, `src/generate-text/tool-approval-signature.ts` and `src/util/canonical-hash.ts`.
 """
@@ -27,7 +27,7 @@ def sign_approval(secret: bytes, approval_id: str, tool_call_id: str, tool_name:
     """Return the signature of a question, base64url without padding.
 
     Args:
-        secret: known to the servers alone.
+        secret: known only to the servers.
         approval_id: the question's id.
         tool_call_id: the call.
         tool_name: the tool.
@@ -70,7 +70,7 @@ def _write(value: Any) -> str:
 
 
 def _write_number(value: float) -> str:
-    """Return a number as JavaScript writes it, which has doubles alone (ECMA-262, Number::toString)."""
+    """Return a number as JavaScript writes it, which only has doubles (ECMA-262, Number::toString)."""
     try:
         number = float(value)
     # A whole number too large for a double is infinite in JavaScript, and `JSON.stringify` writes that as null.

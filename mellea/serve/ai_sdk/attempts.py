@@ -2,7 +2,7 @@
 
 Version 7 has `reset-step`, which removes what came since the last `start-step`. So an attempt is written into one step,
 as it comes. If it is rejected, the step is reset. If the accepted one isn't what is shown, or has steps of its own, the
-step is reset once more, and the attempt written as it is. Versions 5 and 6 get nothing but what stays: text that was
+step is reset once more, and the attempt written as it is. Versions 5 and 6 only get final text: text that was
 committed, and the accepted attempt.
 """
 
@@ -36,7 +36,7 @@ class AttemptWriter:
 
     Args:
         version: of the clients.
-        writer: writes what is shown.
+        writer: writes the parts.
         shows_attempts: whether clients are notified of rejected attempts, in transient parts `data-attempt`.
     """
 
@@ -108,7 +108,7 @@ class AttemptWriter:
         return parts if is_right else [*parts, *self._replay(attempt, with_steps=True)]
 
     def _replay(self, attempt: _Attempt, *, with_steps: bool) -> list[Part]:
-        """Write what an attempt has come to so far, without the text that was let out."""
+        """Write an attempt's events so far, without the text that was already released."""
         parts: list[Part] = []
         left = self._let_out
         for event in attempt.events:

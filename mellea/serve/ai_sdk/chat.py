@@ -3,8 +3,8 @@
 Rules:
 
 - A chat has one answer at a time: a new message stops the one that is being written.
-- The state of a run that waits for approvals stays with the server. What comes from the client only answers its
-  questions, each of which is answered once; the agent's policy is asked again when it goes on.
+- The state of a run that waits for approvals stays on the server. The client's data only answers its questions, each of
+  them once; the agent's policy is asked again when the run continues.
 - Several workers share a file, `store`; without one a chat's answers and states live in this process.
 """
 
@@ -60,7 +60,7 @@ _QUICK_LENGTH = 32 * 1024
 """Bytes that are parsed on the loop."""
 
 _LOOK_SECONDS = 0.05
-"""How often what was written is copied for other workers, and looked for by them."""
+"""How often written data is copied for other workers, and polled by them."""
 
 _IDLE_SECONDS = 0.5
 """How often a worker checks whether another one wants an answer stopped."""
@@ -322,7 +322,7 @@ class Chat:
 
 
 class _LogEncoder(Encoder):
-    """Hands on what was written already."""
+    """Passes on bytes that are already encoded."""
 
     headers: ClassVar[Mapping[str, str]] = UI_HEADERS
 
@@ -338,7 +338,7 @@ class _LogEncoder(Encoder):
         return value
 
     def finish(self, ending: Ending) -> bytes:
-        """Return nothing: the log has an end of its own, unless it broke off."""
+        """Return nothing: the log has its own end, unless it broke off."""
         if ending.error is None:
             return b""
         return write_data({"type": "error", "errorText": describe_error(ending.error, self._error_text)}) + DONE

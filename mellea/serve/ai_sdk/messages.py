@@ -326,7 +326,7 @@ class _Reader:
             self._asked[data["approvalId"]] = data
 
     def _read_approvals(self, data: Mapping[str, Any]) -> None:
-        """Read the answers of version 5, which has no place of its own for them."""
+        """Read the answers of version 5, which has no field for them."""
         for number, each in enumerate(_take_optional(data, "approvals", list, "request") or ()):
             where = f"request.approvals[{number}]"
             if not isinstance(each, dict):
@@ -373,7 +373,7 @@ def _read_signature(part: Mapping[str, Any], name: str) -> str | None:
 
 
 def _load_output(output: Any) -> Any:
-    """Return the texts and files of a result that `dump_output` wrote, and any other value as it is."""
+    """Return the texts and files of a result that `dump_output` wrote, and any other value unchanged."""
     match output:
         case {"type": "content", "value": [*items], **rest} if not rest:
             blocks = [_load_block(item) for item in items]

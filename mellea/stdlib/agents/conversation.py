@@ -34,7 +34,7 @@ class Speaker(Protocol[T]):
         """Check a run as far as it can be before it begins."""
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
-        """Launch a run, and wait for what it comes to."""
+        """Launch a run, and wait for its result."""
 
     def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
         """Make a stream of a run."""
@@ -53,7 +53,7 @@ class AgentConversation(Generic[T]):
     Args:
         agent: the agent.
         saved: a conversation saved by `to_json()`.
-        messages: the conversation so far, in place of `saved`.
+        messages: the conversation so far, instead of `saved`.
         choose: returns the agent of a turn, given its prompt, if it isn't always the same. The turn then has the
             instructions of that agent, not of the previous one.
 
@@ -62,7 +62,7 @@ class AgentConversation(Generic[T]):
 
     Raises:
         UsageError: both are given, or one of the messages isn't one.
-        StateError: what is saved can't be read.
+        StateError: the saved conversation can't be read.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class AgentConversation(Generic[T]):
 
     @verb("send", AgentArguments)
     async def asend(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
-        """Say something, and return what the agent's run comes to.
+        """Send a message, and return the result of the agent's run.
 
         Args:
             prompt: a text, a `Message`, a list of messages, or a component.

@@ -65,7 +65,7 @@ class StateKeeper:
         self._last: Pending | None = None
 
     async def resume(self, saved: Saved, answers: Mapping[str, Any] | None = None) -> LoopState:
-        """Return the state that a run goes on from, with its questions answered.
+        """Return the state that a run continues from, with its questions answered.
 
         If it is a file, and there is no other checkpoint, the states to come go into that file.
 
@@ -165,7 +165,7 @@ class StateKeeper:
         return self._wrap(progress.state) if progress.is_waiting else None
 
     def _wrap(self, state: LoopState) -> Pending:
-        """Return a state as a value of its own; one that wasn't used up, or was saved last, keeps its id."""
+        """Return a state as a `Pending`; one that wasn't used up, or was saved last, keeps its id."""
         last = self._last
         # The same state keeps its id: a program that saves `run.pending` twice hasn't made two states to resume.
         if last is None or (self._resumed is None and last.state != state):

@@ -89,7 +89,7 @@ class Limits:
 
 
 class Book:
-    """What is known of one run besides its events: what it takes, what the user says meanwhile, how it ends.
+    """What is known about one run besides its events: its usage, the user's messages in the meantime, and how it ends.
 
     Attributes:
         usage: the tokens so far, `None` if no provider has reported any.
@@ -99,11 +99,11 @@ class Book:
         messages: the whole conversation, once the run has ended.
         on_end: is given that, if the run has ended well.
         keeper: keeps the states of the run.
-        start: where the run goes on, if it was suspended or stopped before.
-        is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
+        start: where the run continues, if it was suspended or stopped before.
+        is_nested: whether it is the run of a sub-agent, which continues by itself where it stopped.
         progress: how far it has come, once it has begun.
-        added: what the user has said and the agent hasn't been told.
-        memory: what the agent remembers in this run.
+        added: messages from the user that the agent hasn't received yet.
+        memory: the agent's memory in this run.
         max_steps: how many times the loop asks the model at most.
         inner: the books of sub-agents that are at work.
     """
@@ -197,10 +197,10 @@ class Book:
     # -- what the user says meanwhile -----------------------------------------------------------------
 
     def steer(self, text: str) -> None:
-        """Take what the user says, for the next step; safe from any thread.
+        """Add a message from the user, for the next step; safe from any thread.
 
         Raises:
-            UsageError: it is no text, or no step follows.
+            UsageError: it isn't a string, or no step follows.
         """
         if not isinstance(text, str) or not text.strip():
             raise UsageError(f"steer takes a string, not {text!r}")
@@ -220,7 +220,7 @@ class Book:
             return not self._is_closed
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one tool call; the others, and the run, go on. Safe from any thread.
+        """Stop one tool call; the others, and the run, continue. Safe from any thread.
 
         Raises:
             UsageError: no such call is running.

@@ -20,20 +20,20 @@ REACT = (
     "missing. If something is missing, then call exactly one tool; what it gives back is your observation for the next "
     "turn. If nothing is missing, write the answer alone, without a thought, and call no tool."
 )
-"""What `react` tells the model."""
+"""The instruction of `react` for the model."""
 
 LAST_STEP = (
     "This is your last turn, and no tool can be called any more. Answer now as well as you can with what you know, and "
     "say what you could not find out."
 )
-"""What `warn_near_limit` tells the model in the last step."""
+"""The instruction of `warn_near_limit` for the model in the last step."""
 
 
 def react(wording: str = REACT) -> PrepareStep:
     """Create a `prepare_step` that makes the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
 
     Args:
-        wording: what the model is told after the instructions.
+        wording: the text for the model, after the instructions.
     """
 
     def prepare(step: Step) -> Step:

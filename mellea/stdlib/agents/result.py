@@ -63,10 +63,10 @@ class AgentRun(Displayed, Generic[T]):
             any. `str(run)` is that, too, but for a suspended run without any it says what the run waits for.
         parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run
             reached a limit before there was one, or is suspended.
-        messages: the whole conversation: instructions, what was asked, every step with its results, the answer.
+        messages: the whole conversation: instructions, prompt, every step with its results, the answer.
         steps: every step, in order.
         usage: the tokens of all steps, and of sub-agents; `None` if no provider reported any.
-        cost: what they cost in US dollars by `mellea.prices`; `None` if a part is unknown.
+        cost: their cost in US dollars by `mellea.prices`; `None` if a part is unknown.
         pending: what the run waits for, if it is suspended.
         limit: the limit that it reached: `"steps"`, `"tokens"`, `"cost"`, `"tool_calls"` or `"seconds"`.
     """
@@ -183,7 +183,7 @@ def find_text(events: Iterable[Event], start: LoopState | None = None) -> str:
 
     Args:
         events: those of the run.
-        start: the state that it continued from; earlier steps count, too.
+        start: the state that it continued from; earlier steps count as well.
     """
     texts = ["".join(step.text) for step in _read_steps(events, _read_earlier(start)) if step.is_whole]
     return next((text for text in reversed(texts) if text), "")

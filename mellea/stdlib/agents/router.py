@@ -57,10 +57,10 @@ class Router:
 
         Args:
             saved: a conversation as `to_json()` has saved it.
-            messages: the conversation so far, in place of `saved`.
+            messages: the conversation so far, instead of `saved`.
 
         Raises:
-            StateError: what is saved can't be read.
+            StateError: the saved conversation can't be read.
         """
         return AgentConversation(self._default, saved, messages=messages, choose=self.choose)
 

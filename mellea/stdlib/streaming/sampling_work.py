@@ -1,4 +1,4 @@
-"""A strategy's attempts, in one stream: drawn, watched while they are written, and stopped at the first no.
+"""A strategy's attempts in one stream: drawn, watched while they are written, and stopped at the first rejection.
 
 The strategy works inside the run that readers read. Each attempt is a separate run; its events are forwarded
 to the outer run, one attempt after the other, even if several are written at the same time.
@@ -49,8 +49,7 @@ C = TypeVar("C", bound=Context)
 Emit = Callable[[list[Event]], None]
 
 _QUICK_SECONDS = 0.1
-"""How long a stream waits for the checks of what it has read: if they are quick, a rejected attempt ends with the
-rejected chunk; if they are slow, reading continues."""
+"""How long a stream waits for checks of what it has read. A quick rejection ends the attempt at the rejected chunk."""
 
 _PAUSE_SECONDS = 0.02
 """How long a chunk waits for white space that would belong to it."""
@@ -72,7 +71,7 @@ def launch_sampled(
         call: the call to make attempts of.
         context: the earlier turns.
         strategy: the strategy.
-        requirements: what the output has to meet.
+        requirements: the requirements that the output has to meet.
         strict: fail if no attempt meets them.
         release: release chunks of that scope as soon as every requirement has passed them.
         request: the request, if it is already rendered; checked attempts render it themselves.
@@ -350,7 +349,7 @@ class _Attempting:
         )
 
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
-        """Forward the events of the attempt and watch its text; stops it at the first no, which is returned."""
+        """Forward the events of the attempt and watch its text; stops it at the first rejection, which is returned."""
         async with thunk:
             failure = await self._watch.run(partial(self._read, Cursor(thunk.record)))
             if failure is None and not isinstance(thunk.record.error, ParseError):
@@ -475,11 +474,11 @@ class _Lanes:
 
 
 def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
-    """Reject what doesn't work with releasing chunks as they pass.
+    """Reject calls that can't release chunks as they pass.
 
     Raises:
-        UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
-            one attempt after the other, or the answer consists of several.
+        UsageError: there is no such scope, a requirement doesn't check such chunks, the strategy doesn't make one
+            attempt after the other, or the answer consists of several.
     """
     if release not in SCOPES:
         raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")

@@ -1,7 +1,7 @@
 """Contracts of tools: conditions before and after a model's call.
 
-A check is any function, sync or async, that takes some of the tool's arguments by their names. If it says no, or
-raises, the model is told and may try again; the program's own calls of the function are not checked.
+A check is any function, sync or async, that takes some of the tool's arguments by name. If it returns false or raises,
+the model gets the message and may try again; the program's own calls of the function are not checked.
 """
 
 from __future__ import annotations

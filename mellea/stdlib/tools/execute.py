@@ -19,11 +19,11 @@ __all__ = ["SuspendedError", "make_output", "perform", "run_call", "run_calls", 
 K = TypeVar("K", bound=Hashable)
 
 _LONGEST = 500
-"""The most characters of an error that are sent to the model."""
+"""The maximum number of characters of an error that are sent to the model."""
 
 
 class SuspendedError(Exception):
-    """A call has to wait for a person; the loop inside its tool goes on from its state once there is an answer."""
+    """A call has to wait for a person; the loop inside its tool continues from its state once there is an answer."""
 
 
 async def run_call(
@@ -39,9 +39,9 @@ async def run_call(
     Args:
         call: the model's call.
         tools: the available tools by name.
-        tell: serialises a result for the model; by default texts are kept and other values become JSON.
+        tell: serialises a result for the model; by default strings are kept and other values become JSON.
         on_progress: called with each value that the tool yields, as a `ToolProgress`; an event as a `NestedEvent`.
-        is_approved: whether a person has approved of the call, or need not.
+        is_approved: whether a person has approved the call, or needn't.
 
     Raises:
         SuspendedError: the tool is an agent that has to wait for a person.
@@ -71,7 +71,7 @@ async def run_call(
 
 
 def make_output(call: ToolCall, returned: Any, tell: Callable[[Any], Any] | None = None) -> ToolOutput:
-    """Return what a tool returned as the output of a call.
+    """Return a tool's result as the output of a call.
 
     Args:
         call: the model's call.
@@ -107,7 +107,7 @@ async def run_calls(
         on_result: called with each output as soon as it is available.
         on_progress: called with each value that a tool yields, as soon as it does.
         tell: see `run_call`.
-        denied: places of calls that aren't to run, and why, which the model is told as their results.
+        denied: positions of calls that must not run, with the reasons, which the model gets as their results.
 
     Raises:
         UsageError: the limit is not a whole number from 1.
@@ -131,7 +131,7 @@ async def run_calls(
 
 
 def _as_event(call: ToolCall, value: Any) -> Event:
-    """Return what readers get of a value that a tool yields: events of a run inside it say whose they are."""
+    """Return the event for a value that a tool yields; events of a run inside the tool get its path."""
     # The path grows from the inside out, by one part per level.
     if isinstance(value, NestedEvent):
         return NestedEvent(call.tool_call_id, f"{call.tool_name}/{value.path}", value.event)
@@ -146,7 +146,7 @@ async def run_in_queues(
     """Run calls at the same time, those of a tool with `one_at_a_time` one after the other.
 
     Args:
-        calls: the model's calls, by whatever `run` knows them by.
+        calls: the model's calls, by the keys that `run` takes.
         tools: the available tools by name.
         run: runs one of them.
         limit: how many calls run at once.
@@ -191,12 +191,12 @@ async def perform(
     Args:
         call: the model's call.
         tools: the available tools by name.
-        on_progress: is called with each value that the tool yields.
-        is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
+        on_progress: called with each value that the tool yields.
+        is_approved: whether a person has approved the call; a call that needs approval isn't run without it.
 
     Raises:
-        ToolError: there is no such tool, the arguments don't fit, or the call wasn't approved; what the tool
-            raises comes as it is.
+        ToolError: there is no such tool, the arguments don't fit, or the call wasn't approved; the tool's own errors
+            are raised unchanged.
     """
     tool = tools.get(call.tool_name)
     if tool is None:

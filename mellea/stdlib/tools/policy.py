@@ -1,4 +1,4 @@
-"""Policies: whether a tool may run, asked before each call of one, and again once a person has answered."""
+"""Policies decide whether a tool may run: before each call, and again once a person has answered."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ class Edited:
 Decision = Allow | Deny | Ask
 
 Policy = Callable[..., Decision | Awaitable[Decision]]
-"""Decides about one call, its only argument; synchronous (called in a worker thread) or not. One that has a parameter
-`answer` is told what a person has answered about the call, too: `None` before that."""
+"""Decides about one call, its only argument; synchronous (called in a worker thread) or not. A policy with a parameter
+`answer` also gets the person's answer about the call, `None` before that."""
 
 
 async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> Decision:
-    """Return what a policy decides about a call; without one every call is allowed.
+    """Return a policy's decision about a call; without a policy, every call is allowed.
 
     Args:
         policy: the policy.
         call: the call, with edited arguments if a person has edited them.
-        answer: what a person has answered about it.
+        answer: the person's answer about it.
 
     Raises:
-        UsageError: it returns something else than a decision.
-        Exception: what it raises itself.
+        UsageError: it returns something other than a decision.
+        Exception: raised by the policy.
     """
     if policy is None:
         return Allow()

@@ -3,8 +3,8 @@
 Rules:
 
 - The page loads nothing; its policy allows only its own script, known by its digest.
-- What a run holds is in one block of JSON that no browser runs, in which every `<` is written as an escape, so that
-  nothing in it can end the block. The script makes text nodes of it, and nothing else.
+- A run's data is in one block of JSON that no browser runs, in which every `<` is escaped, so that nothing in it can
+  end the block. The script only makes text nodes from it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def policy(*, is_live: bool) -> str:
 
 
 def to_json(data: Any) -> str:
-    """Return JSON that can be in a `<script>`: nothing in it can be read as the end of that, or as a comment."""
+    """Return JSON that is safe in a `<script>`: nothing in it can be read as the end of the script or as a comment."""
     try:
         text = _dump(data)
     except ValueError:

@@ -5,8 +5,9 @@ Rules:
 - It listens on the loopback interface only. Every path begins with a random token, so that neither another user of
   the machine nor a page of another site can read what was recorded; `Host` has to be this server's own, so that no
   name of another site can be pointed at it.
-- It only reads the record. A page says what it knows, and gets what is new: the server keeps nothing of its readers.
-- The server is a thread, and each request has one of its own, as in the standard library's `http.server`. A connection
+- It only reads the record. A page sends what it knows, and gets what is new: the server stores nothing about its
+  readers.
+- The server is a thread, and each request has its own thread, as in the standard library's `http.server`. A connection
   carries one request, so that nothing is served once the server is closed.
 """
 
@@ -117,7 +118,7 @@ class _Server(ThreadingHTTPServer):
         self.hosts = {f"{name}:{self.server_port}" for name in (_HOST, "localhost")}
 
     def server_close(self) -> None:
-        """Close the socket, and refuse what comes on connections that are open."""
+        """Close the socket, and reject requests on open connections."""
         self.hosts = set()
         super().server_close()
 
@@ -134,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        """Answer with what is new."""
+        """Answer with the news."""
         self._answer()
 
     def _answer(self) -> None:
