@@ -96,6 +96,8 @@ class RowAttempts:
 
     async def _ask_once(self, task: Task, work: Work, meter: Meter) -> Any:
         asked = None if self.desk is None else work.asked
+        if self.desk is not None:
+            self.desk.warn_of_live(asked)
         # The first row runs alone and shows what a row costs; a batch of thousands would be sent before that is known.
         if self.desk is None or asked is None or self._purse.knows_nothing:
             return await work.ask(meter)

@@ -47,7 +47,9 @@ def map(
     concurrency: Annotated[int | None, typer.Option(min=1, help="The most rows in flight at once.")] = None,
     cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Use the provider's batches, at half the price, if it has any.")
+    ] = False,
 ) -> None:
     """Call a function for each row of a file; answers are stored, so that it can continue where it stopped.
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mellea.core.entrance import short_errors
 from mellea.core.events import (
     AttemptStart,
     BuiltinToolEnd,
@@ -228,6 +229,7 @@ def list_prices() -> Mapping[str, Price]:
     return _lookup[0]
 
 
+@short_errors
 def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, replace: bool = False) -> None:
     """Add prices to the table or replace them, for the whole process.
 

@@ -23,6 +23,7 @@ from mellea.core import events
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema, ToolExample, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import StateError, UsageError
@@ -104,6 +105,7 @@ _DEEPEST_DOCUMENT = 500
 """Levels of nesting in a document: a free value takes two for each of its own, and is in a few others."""
 
 
+@short_errors
 def to_json(value: Any, *, limit: int = LARGEST) -> str:
     """Return a value of one of the kinds, or a list of them, as a JSON document.
 
@@ -143,6 +145,7 @@ def write_document(value: Any, *, format: str = _FORMAT, version: int = VERSION,
     return text
 
 
+@short_errors
 def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LARGEST) -> Any:
     """Return the value, or the list of values, that `to_json` wrote.
 

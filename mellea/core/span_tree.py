@@ -66,7 +66,9 @@ def format_line(data: Mapping[str, Any], *, figures: bool) -> str:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
     # A span is one line, and no name or reason may send control sequences to the terminal.
-    return f"{make_visible(data['name'])} ({make_visible(said)})"
+    # Without content a check has no words of its own, but the function or the class that checks has a name.
+    name = data.get("check", data["name"]) if data["name"] == "check" else data["name"]
+    return f"{make_visible(name)} ({make_visible(said)})"
 
 
 def sum_costs(spans: Sequence[Span]) -> float | None:
