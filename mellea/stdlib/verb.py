@@ -88,8 +88,8 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
 
     tool_calls: Annotated[
         ToolCalls,
-        '`"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and asks again '
-        "until there are none.",
+        '`"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and asks '
+        "again until there are none.",
         "show",
     ]
     loop: Annotated[
