@@ -222,7 +222,7 @@ sys.exit(main(["models", "list"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "mellea: the command needs typer, install mellea[cli]: pip install 'mellea[cli]'\n"
+    assert done.stderr == "mellea: the command needs typer: pip install 'mellea[cli]'\n"
 
 
 def test_the_version_and_the_help_are_data(run: Run) -> None:
