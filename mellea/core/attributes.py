@@ -227,9 +227,9 @@ USAGE_WAYS = _by_name(
         "request_tokens",
         ".output_tokens are those of the answer": "completion_tokens candidates_token_count eval_count response_tokens",
         ".total_tokens are both": "total tokens total_token_count",
-        ".cached_tokens are those that came out of a cache": "cache_read_input_tokens cache_read_tokens "
+        ".cached_tokens are those read from a cache": "cache_read_input_tokens cache_read_tokens "
         "prompt_tokens_details input_tokens_details cached_content_token_count",
-        ".cache_write_tokens are those that went into a cache": "cache_creation_input_tokens",
+        ".cache_write_tokens are those written to a cache": "cache_creation_input_tokens",
         ".reasoning_tokens are those of thinking": "completion_tokens_details output_tokens_details "
         "thoughts_token_count",
     }

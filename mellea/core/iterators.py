@@ -178,7 +178,7 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
 
     def __init__(self, thunk: Readable, deliver: Callable[[], Any] | None = None, place: Place | None = None) -> None:
         super().__init__(thunk, deliver, place)
-        self._new: list[Event] = []  # taken and not yet given, the next one last
+        self._new: list[Event] = []  # read but not yet returned, the next one last
 
     if not TYPE_CHECKING:  # what a checker refuses
 

@@ -36,9 +36,9 @@ def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str,
     children: dict[int | None, list[Mapping[str, Any]]] = {}
     for data in spans:
         parent = data.get("parent")
-        # A parent that isn't among the spans was deleted, or is outside of what is shown.
+        # A parent that isn't among the spans was deleted or isn't part of what is shown.
         children.setdefault(parent if parent in known else None, []).append(data)
-    # A stack and not recursion: a tool loop in a tool loop may be nested deeper than Python's stack.
+    # A stack instead of recursion: nested tool loops may be deeper than Python's stack.
     waiting = [(0, data) for data in reversed(children.get(None, []))]
     while waiting:
         level, data = waiting.pop()
@@ -62,7 +62,7 @@ def format_line(data: Mapping[str, Any], *, figures: bool) -> str:
     if kind == "check" and "is_met" in data:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
-    # A span is one line, and neither a name nor a reason commands the terminal.
+    # A span is one line, and no name or reason may send control sequences to the terminal.
     return f"{make_visible(data['name'])} ({make_visible(said)})"
 
 
@@ -73,7 +73,7 @@ def sum_costs(spans: Sequence[Span]) -> float | None:
         if span.is_request:
             dollars = find_span_cost(span)
             if dollars is None:
-                # A sum of what is known would look like the whole.
+                # A sum of the known values would look like the total.
                 return None
             total += dollars
     return total

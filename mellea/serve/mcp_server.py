@@ -43,7 +43,7 @@ _LONGEST_MESSAGE = 4_000
 
 
 class McpServer:
-    """Programs as the tools of an MCP server; `mcp(…)` makes it.
+    """An MCP server with programs as its tools; made by `mcp(…)`.
 
     Attributes:
         name: its name.
@@ -102,7 +102,7 @@ class McpServer:
     async def _serve_http(self, host: str, port: int) -> None:
         if not _is_loopback(host):
             raise UsageError(
-                f"host={host!r} isn't a loopback address; whoever reaches the server can run its programs, so put "
+                f"host={host!r} isn't a loopback address; anyone who can reach the server can run its programs, so put "
                 ".asgi() behind a server that authenticates its callers"
             )
         import uvicorn  # optional: it comes with the extra `mcp`
@@ -195,7 +195,7 @@ class _Progress:
         """Send progress until the tool has ended."""
         while (values := await self.queue.take()) is not None:
             *_, last = values
-            if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers say it
+            if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers do
                 await self._send(last["progress"], last.get("total"), last.get("message"))
             else:
                 message = "".join(map(_describe_progress, values))

@@ -49,7 +49,7 @@ def write_prompt(connection: sqlite3.Connection, messages: Sequence[str]) -> int
         before = hashes[-1] if hashes else b""
         hashes.append(hashlib.blake2b(before + message.encode(), digest_size=_SIZE).digest())
     found, known = None, len(messages)
-    # From the end: most of a conversation is stored already.
+    # From the end, because most of a conversation is already stored.
     while known:
         row = connection.execute("SELECT id FROM prompts WHERE hash = ?", (hashes[known - 1],)).fetchone()
         if row is not None:
@@ -75,7 +75,7 @@ def read_prompts(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int
     wanted = sorted(set(ids))
     parts: dict[int, tuple[int | None, Any]] = {}
     for first in range(0, len(wanted), _MOST_IDS):
-        # As one value: a list of values would be a compound of as many terms, and SQLite takes 500.
+        # Passed as one value: a list of values would become a compound of as many terms, and SQLite allows 500.
         some = json.dumps(wanted[first : first + _MOST_IDS])
         used = _ALL_BEFORE.format(first="SELECT value FROM json_each(?)")
         rows = connection.execute(

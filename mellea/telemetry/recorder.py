@@ -79,14 +79,14 @@ _MOST_AT_ONCE = 1_000
 _AGAIN_SECONDS = 0.5
 """How long after what couldn't be written it is tried again."""
 
-_LOCK_SECONDS = 1.0
+_LOCK_SECONDS = 0.5
 """How long one attempt to write waits for a file that somebody else locks."""
 
 _PATIENCE_SECONDS = 5.0
 """How long somebody else may lock the file before that is logged."""
 
-_END_SECONDS = 2.0
-"""How long closing waits for a file that somebody else locks."""
+_END_SECONDS = 0.8
+"""How long closing goes on trying to write to a file that somebody else locks; the last attempt may take longer."""
 
 _MAX_BYTES = 500_000_000
 _MAX_AGE = 30 * 86_400.0
@@ -245,7 +245,7 @@ class _Recorder(Observer):
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
-            return  # somebody else does it
+            return  # another thread does it
         try:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="mellea-record", daemon=True)
@@ -261,11 +261,11 @@ class _Recorder(Observer):
     def _work(self) -> None:
         while not self._is_closed:
             with suppress(queue.Empty):
-                # What is left couldn't be written.
+                # The remaining entries couldn't be written.
                 wait = _AGAIN_SECONDS if self._spans and not self._is_awake else None
                 self._wake.get(timeout=_GROW_SECONDS if self._growing else wait)
             self._hurry.wait(_GATHER_SECONDS)
-            self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
+            self._is_awake = False  # before the queue is read: later entries wake it again
             self._write_waiting(time.monotonic())
             _finish(self)
 
@@ -301,7 +301,7 @@ class _Recorder(Observer):
         with self._writing:
             self._is_closed = True
             if self._spans:
-                self._log("the file was locked until the end")
+                self._log("the file was locked until the end; end the program that holds its lock")
             else:
                 self._guard(self.file.close)
             self.file.database.close()
@@ -321,7 +321,7 @@ class _Recorder(Observer):
                 self.file.database.path,
             )
         if self._lost:
-            self._log("spans arrive faster than they can be written")
+            self._log("spans arrive faster than they can be written; a faster disk, or content=False, helps")
         if self.file.is_full:
             self._log(
                 "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"
@@ -337,10 +337,10 @@ class _Recorder(Observer):
             now = time.monotonic()
             self._locked_since = (self._locked_since or now) if error.is_locked else None
             if self._locked_since is None or now > self._locked_since + _PATIENCE_SECONDS:
-                self._log(f"{type(error).__name__}: {error}")
+                self._log(f"{error.why or error}; until then, what they do waits to be written, up to a limit")
             return False
         except (sqlite3.Error, OSError, MelleaError) as error:
-            self._log(f"{type(error).__name__}: {error}")
+            self._log(f"{error}; move the file away, and a new one is made, or record in another one")
         return True
 
     def _log(self, why: str) -> None:
@@ -382,8 +382,8 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        # The span may be the parent of others, and live on. What is written stays known: where its begin is written
-        # after it has ended, it is written once more.
+        # The span may be the parent of others and live on. Written spans stay known, so one whose beginning is written
+        # after it has ended is written once more.
         note.told = []
         came.forget_text()
     if content:
@@ -420,7 +420,7 @@ def _finite(value: Any) -> Any:
 class Recording:
     """A record that is being written; `record` makes it. `close` it, or use it in a `with` block.
 
-    What still runs when it is closed is recorded to its end.
+    Spans that are still running when it is closed are recorded to their end.
 
     Attributes:
         path: the file.
@@ -431,12 +431,12 @@ class Recording:
         self._recorder: _Recorder | None = recorder
 
     def flush(self) -> None:
-        """Write what has happened so far; without it that is done a tenth of a second later."""
+        """Write everything so far; otherwise this happens a tenth of a second later."""
         if self._recorder is not None:
             self._recorder.flush()
 
     def close(self) -> None:
-        """Stop recording, unless somebody else in this process records in the same file; closing twice is fine."""
+        """Stop recording, unless another part of this process records in the same file; closing twice is fine."""
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             _release(recorder)
@@ -468,22 +468,23 @@ def record(
     max_bytes: int | None = _MAX_BYTES,
     max_age: float | None = _MAX_AGE,
 ) -> Recording:
-    """Keep everything that the program does from now on in an SQLite file, which `mellea traces` shows.
+    """Record everything that the program does from now on in an SQLite file, which `mellea traces` shows.
 
-    Several programs may use one file at the same time, and a program several files. A file that this process records
-    in already is shared: it goes on until everybody has closed it.
+    Several programs may use one file at the same time, and a program may use several files. A file that this process is
+    already recording in is shared: recording continues until everybody has closed it.
 
     Args:
-        path: the file, made if it isn't there, readable for this user alone.
-        content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
-            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        max_bytes: how large the file may become; then the oldest runs are deleted, but neither the newest one nor
-            what still runs. `None` for no limit.
-        max_age: how many seconds a run is kept. `None` for no limit.
+        path: the file, created if it doesn't exist and readable only by the current user.
+        content: whether to record prompts, answers, arguments and results of tools, and reasons of checks. By default
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides; if it isn't set, they aren't recorded. Keys
+            never are.
+        max_bytes: the maximum size of the file; beyond it, the oldest runs are deleted, except for the newest run and
+            running ones. `None` means no limit.
+        max_age: for how many seconds a run is kept. `None` means no limit.
 
     Raises:
         UsageError: an argument is wrong, or the file is being recorded with another choice of `content`.
-        StateError: the file is something else.
+        StateError: the file isn't a record.
         ConfigurationError: the file can't be written.
     """
     _check(path, content, max_bytes, max_age)
@@ -508,9 +509,9 @@ def _hold(
         elif content not in (None, recorder.has_content):
             raise UsageError(
                 f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
-                "first, or take another file"
+                "first, or use another file"
             )
-        elif not recorder.holders:  # somebody had closed it
+        elif not recorder.holders:  # another thread had closed it
             add_observer(recorder)
         recorder.holders += 1
         if not _is_registered:
@@ -555,7 +556,8 @@ def _release(recorder: _Recorder) -> None:
         recorder.holders -= 1
         if not recorder.holders:
             remove_observer(recorder)
-    recorder.flush()
+    if not recorder.is_done:  # closing it writes what waits
+        recorder.flush()
     _finish(recorder)
 
 

@@ -96,7 +96,7 @@ _SCHEMA: Sequence[Sequence[str]] = (
         _make_view("group_concat(DISTINCT model)"),
     ),
     PROMPT_TABLES,
-    # As JSON, since the name of a model may have commas in it.
+    # As JSON, since a model's name may contain commas.
     ("DROP VIEW runs", _make_view("json_group_array(DISTINCT model) FILTER (WHERE model NOTNULL)")),
 )
 
@@ -207,20 +207,20 @@ class RunFile:
             for first in range(0, len(rows), _ROWS):
                 part = rows[first : first + _ROWS]
                 places = ", ".join([_PLACES] * len(part))
-                # REPLACE, as a span that was written while it ran is written again at its end.
+                # REPLACE, because a span that was written while it ran is written again at its end.
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
             self.is_full = not self._prune(connection)
-            # Measured inside the transaction, but given back after it: `executescript` would end it.
+            # Measured inside the transaction but released after it, because `executescript` would end the transaction.
             is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
         if is_too_large:
             self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
-        # Only now: a transaction that failed leaves the places empty, so that the same entries can be written again.
+        # Only now: a failed transaction leaves the fields empty, so that the same entries can be written again.
         placed.keep()
 
     def close(self) -> None:
         """Note that this process writes no more, and close the file."""
-        # A forked child must not end its parent's recording; and in a file that was deleted nobody reads when it ended.
+        # A forked child must not end its parent's recording, and nobody reads the end time in a deleted file.
         if self._process == os.getpid() and not self.database.has_moved():
             with self.database.write() as connection:
                 connection.execute("UPDATE writers SET ended = ? WHERE id = ?", (time.time(), self._writer))
@@ -229,7 +229,7 @@ class RunFile:
 
     def _begin_writer(self, connection: sqlite3.Connection) -> int:
         here, now = (socket.gethostname(), os.getpid()), time.time()
-        # One with the number of this process is of an earlier one.
+        # A writer with this process's number belongs to an earlier process.
         connection.execute("UPDATE writers SET ended = ? WHERE ended IS NULL AND host = ? AND pid = ?", (now, *here))
         _end_gone_writers(connection)
         insert = "INSERT INTO writers (host, pid, version, content, started) VALUES (?, ?, ?, ?, ?)"
@@ -240,7 +240,7 @@ class RunFile:
         now = time.monotonic()
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
-            # Running ones stay: they aren't old but long.
+            # Running ones stay: they are long, not old.
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
         if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
             return True
@@ -285,11 +285,11 @@ def _rows(
     for entry in entries:
         parent = placed.find(entry.parent)
         if parent is not None and parent[1] not in kept:
-            # Its run was deleted; the span begins a run of its own rather than hanging on nothing.
+            # Its run was deleted, so the span starts a run of its own.
             parent = None
         if (known := placed.find(entry.place)) is not None:
             if known[1] not in kept:
-                # The rest of a deleted run isn't brought back piece by piece.
+                # The rest of a deleted run isn't restored piece by piece.
                 continue
             found = known
         elif is_full and entry.parent is not None:
@@ -355,7 +355,7 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
 def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
     """Return how large the file is, with or without the pages that are free in it."""
     size, pages, free = [
-        # Counts of pages, which SQLite keeps in its header, so asking is cheap enough for every write.
+        # SQLite keeps page counts in its header, so reading them is cheap enough for every write.
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_size", "page_count", "freelist_count")
     ]
@@ -363,18 +363,18 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
 
 
 def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return what stands in a record, a dict of JSON values for each run, the newest first.
+    """Return the runs in a record, each as a dict of JSON values, the newest first.
 
     Each has `id`, `name`, `kind`, `status`, `started` (seconds since the epoch), `spans` and `requests` (how many),
-    `content` (whether it was recorded what was said), and, where they are known, `seconds`, `session`, `error_type`,
-    `models`, `input_tokens`, `output_tokens` and `cost` (in US dollars).
+    `content` (whether content was recorded), and, if known, `seconds`, `session`, `error_type`, `models`,
+    `input_tokens`, `output_tokens` and `cost` (in US dollars).
 
     Args:
         path: the file.
-        limit: how many at most, `None` for all.
+        limit: the maximum number, `None` for all.
 
     Raises:
-        UsageError: there is no such file, or the limit is no number.
+        UsageError: there is no such file, or the limit isn't a number.
         StateError: it isn't a record.
     """
     if limit is not None and (type(limit) is not int or limit < 0):
@@ -395,18 +395,18 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
 def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     """Return the spans of a run, a dict of JSON values for each, in the order in which they began.
 
-    Each is what `describe_span` of `core/span_data.py` gives, and besides:
+    Each is the result of `describe_span` in `core/span_data.py`, with these additions:
 
     - `id`, `parent` and `links` are the ids of spans in this file, `run` is that of the first span
-    - `status` may be `"lost"`: it ran when its process was killed, or when the record was closed
-    - `seconds` isn't there while it runs, or if it is lost
+    - `status` may be `"lost"`: it was running when its process was killed or the record was closed
+    - `seconds` is missing while it runs, or if it is lost
     - `retries`: how often the request was sent again
-    - `chunks`, where content was recorded: when the text of the answer came (so far, while it runs), as a list of
-      `[milliseconds, length]`: milliseconds since the span's begin, and how many characters came then
+    - `chunks`, if content was recorded: when the text of the answer arrived (so far, while it runs), as a list of
+      `[milliseconds, length]`: milliseconds since the span's beginning, and how many characters arrived then
 
     Args:
         path: the file.
-        id: which run, as `read_runs` tells.
+        id: the id of the run, as in `read_runs`.
 
     Raises:
         UsageError: there is no such file, or no such run in it.
@@ -460,7 +460,7 @@ def read_changes(
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
         for first in range(0, len(asked), _ROWS):
             part = asked[first : first + _ROWS]
-            # Once more those that ran, as nothing else of a written span can change.
+            # Only spans that were running are read again, since nothing else in a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
             rows += _dicts(connection.execute(wanted, (id, *part)))
         spans = _read_spans(connection, rows, _lost_writers(connection, is_ended_too=True))
@@ -497,7 +497,11 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
         StateError: it isn't a record.
         ConfigurationError: it can't be read.
     """
-    if not Path(path).is_file():
+    try:
+        is_there = Path(path).is_file()
+    except OSError as error:
+        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error.strerror}") from error
+    if not is_there:
         raise UsageError(
             f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
         )

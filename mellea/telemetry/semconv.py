@@ -175,14 +175,14 @@ METRICS: Mapping[str, Metric] = {
         "gen_ai.client.operation.time_to_first_chunk", "s", "Time from the request to its first chunk.", _SECONDS
     ),
     "chunk": Metric(
-        "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time of a chunk behind the first.", _SECONDS
+        "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time per chunk after the first.", _SECONDS
     ),
     # Powers of four up to 67 million tokens, as in the conventions.
     "tokens": Metric("gen_ai.client.token.usage", "{token}", "Tokens of a request.", _double(1, 14, 4)),
     "cost": Metric("gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _double(1e-6, 14, 4)),
     "tool": Metric("gen_ai.execute_tool.duration", "s", "Duration of a tool.", _SECONDS),
     "agent": Metric("gen_ai.invoke_agent.duration", "s", "Duration of a run of an agent.", _LONG),
-    "workflow": Metric("gen_ai.invoke_workflow.duration", "s", "Duration of a call of several requests.", _HOURS),
+    "workflow": Metric("gen_ai.invoke_workflow.duration", "s", "Duration of a call with several requests.", _HOURS),
 }
 
 DURATIONS: Mapping[str, str] = {"execute_tool": "tool", "invoke_agent": "agent", "invoke_workflow": "workflow"}

@@ -79,7 +79,7 @@ def _make_exporter(what: str, name: str) -> Any:
             raise  # a part of the extra
         raise MissingExtraError(
             f"{switch}={protocol} needs {error.name!r}, which isn't installed; pip install "
-            "opentelemetry-exporter-otlp-proto-grpc, or take http/protobuf, which most collectors have on port 4318"
+            "opentelemetry-exporter-otlp-proto-grpc, or use http/protobuf, which most collectors have on port 4318"
         ) from error
 
 
@@ -89,7 +89,7 @@ def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], N
     try:
         running = [end for each in ends if (end := _start(each)) is not None]
         if not _join(running, until):
-            quiet.is_silent = True  # from now on the exporters would only tell that they were stopped
+            quiet.is_silent = True  # from now on the exporters would only report that they were stopped
             for stop in stops:
                 stop()  # ends the pause between two attempts
             _join(running, time.monotonic() + _STOP_SECONDS)
@@ -103,7 +103,7 @@ def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], N
 
 
 def _start(end: Callable[[], None]) -> threading.Thread | None:
-    # A daemon, so that one that waits for an answer isn't waited for.
+    # A daemon, so that the program's end doesn't wait for a thread that is waiting for a response.
     thread = threading.Thread(target=end, name="mellea-telemetry-end", daemon=True)
     try:
         thread.start()
@@ -155,7 +155,7 @@ _LOGGERS = tuple(
 
 
 def _add_filter(quiet: _KeyFilter) -> None:
-    # A filter of a logger isn't asked for what its children log, so each one has it.
+    # A logger's filter doesn't apply to its children's records, so each child gets it.
     for logger in _LOGGERS:
         logger.addFilter(quiet)
 

@@ -48,7 +48,7 @@ class Gate:
         waiter = create_waiter()
         self._waiters.append(waiter)
         try:
-            # Looked at after the waiter is in the list: a gate that opens in between still wakes it.
+            # Checked after the waiter has been added to the list: a gate that opens in between still wakes it.
             if not self.is_open:
                 await waiter.wait()
         finally:
@@ -143,7 +143,7 @@ class ScriptedBackend(Backend):
             self.closed.append(False)
         has_ended = has_call = False
         try:
-            # Lazily, so that a script may be a generator that looks at what happens meanwhile.
+            # Lazily, so that a script may be a generator that reacts to what happens in the meantime.
             for step in self._get_script(number, request):
                 event = TextDelta(step) if isinstance(step, str) else await _perform(step)
                 if event is not None:
@@ -186,7 +186,7 @@ async def _perform(step: Step) -> Event | None:
 
 def _refuse(given: object) -> UsageError:
     return UsageError(
-        f"a script is made of texts, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
+        f"a script is made of strings, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
         "text of its JSON"
     )
 

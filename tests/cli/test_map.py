@@ -82,7 +82,7 @@ def test_to_go_on_by_other_ids_is_refused_before_anything_is_asked_again(run: Ru
     for arguments in (["--id", "text"], ["--id", "text", "--limit", "1"]):
         refused = run("map", "mails.py:classify", rows, "--resume", *arguments)
         assert (refused.code, refused.stdout) == (2, "")
-        assert "such as 'mail k0'; it has '0': with another --id than before" in refused.stderr
+        assert "such as 'mail k0'; it has '0': with a different --id than before" in refused.stderr
     assert run("map", "mails.py:classify", rows, "--resume", "--limit", "3").code == 0
     assert run("map", "mails.py:classify", rows, "--journal", "other.db", "--id", "text").code == 0
 

@@ -152,7 +152,7 @@ def test_an_unknown_id_says_which_ones_there_are(run: Run, runs: Path) -> None:
 def test_a_file_that_is_no_record_is_an_error_in_one_line(run: Run, runs: Path) -> None:
     (runs.parent / "text.db").write_text("this is a text, and long enough to be looked at as a database" * 20)
     wrong = run("traces", "--db", "text.db")
-    assert wrong.code == 1 and len(wrong.stderr.splitlines()) == 1 and "not a sound SQLite" in wrong.stderr
+    assert wrong.code == 1 and len(wrong.stderr.splitlines()) == 1 and "not a valid SQLite" in wrong.stderr
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_runs_are_sent_to_a_collector(run: Run, runs: Path) -> None:
         run("traces", "export", "9", OTEL_EXPORTER_OTLP_ENDPOINT=address)
         assert [span.name for span in receiver.spans[9:]] == ["chat script"]
         failed = run("traces", "export", "--otlp", "http://127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
-        assert failed.code == 1 and "didn't take run 1" in failed.stderr and "Traceback" not in failed.stderr
+        assert failed.code == 1 and "didn't accept run 1" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:

@@ -456,10 +456,10 @@ def test_a_hidden_generator_that_is_never_begun_or_left_early_ends_as_cancelled(
 def test_what_cant_be_traced_is_refused() -> None:
     with pytest.raises(UsageError, match="functions, not for 3"):
         mellea.trace(3)  # type: ignore[type-var]
-    with pytest.raises(UsageError, match="name is a text"):
+    with pytest.raises(UsageError, match="name is a string"):
         mellea.traces.start("")
     for name in (3, "", b"x"):
-        with pytest.raises(UsageError, match="name of a span is a text"):
+        with pytest.raises(UsageError, match="name of a span is a string"):
             mellea.trace(name=name)  # type: ignore[call-overload]
     with mellea.traces.start("x") as t, pytest.raises(UsageError, match="has already started"), t:
         pass

@@ -96,7 +96,7 @@ def find_betas(request: Request) -> list[str]:
     types = {str(tool.config.get("type")) for tool in request.tools if isinstance(tool, BuiltinTool)}
     blocks = [block for message in request.messages for block in message.blocks]
     if any(isinstance(block, ToolCall) and block.tool_call_id.startswith(MCP_PREFIX) for block in blocks):
-        # A history with such calls needs the beta even if this request declares no server.
+        # A history with such calls needs the beta header even if this request declares no server.
         types.add("mcp_toolset")
     found = {beta for kind, beta in BETAS.items() if kind in types}
     if any(isinstance(block, FileBlock) and (block.url or "").startswith(FILES_URL) for block in blocks):

@@ -85,7 +85,7 @@ class _ReadingIterator(AsyncIterator[T]):
         except OutputError:
             self._work = None
             raise
-        self._work = None  # not where the wait was cancelled: the thread works on
+        self._work = None  # not if the wait was cancelled: the thread continues
 
 
 class ItemIterator(_ReadingIterator[T]):

@@ -46,9 +46,9 @@ def is_signed(
     """Whether a signature from outside is that of the question."""
     if not isinstance(signature, str):
         return False
-    # Computed again from what came back: the signature then covers the call, the tool and its input together.
+    # Computed again from the data that came back, so the signature covers the call, the tool and its input together.
     right = sign_approval(secret, approval_id, tool_call_id, tool_name, tool_input)
-    # `compare_digest` takes only ASCII as text, and this one comes from outside.
+    # `compare_digest` only accepts ASCII strings, and this one comes from outside.
     return hmac.compare_digest(right.encode(), replace_surrogates(signature).encode())
 
 
@@ -85,7 +85,7 @@ def _write_number(value: float) -> str:
     mantissa, _, exponent = f"{abs(number)!r}".partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")
-    point = len(digits) - len(fraction) + int(exponent or 0)  # where it is, seen from the first digit
+    point = len(digits) - len(fraction) + int(exponent or 0)  # its position, counted from the first digit
     digits = digits.rstrip("0")
     # ECMA-262 changes to an exponent at these two places.
     if point > 21 or point < -5:

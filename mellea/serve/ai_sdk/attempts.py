@@ -65,8 +65,7 @@ class AttemptWriter:
         attempt = self._current
         if attempt is None:
             return self._writer.feed(event)
-        # Kept even while it is shown: another attempt may take its place on the screen, and this one be accepted
-        # after all.
+        # Kept even while it is shown: another attempt may replace it on the screen, and this one may still be accepted.
         attempt.events.append(event)
         if isinstance(event, StepStart):
             attempt.steps += 1
@@ -80,7 +79,7 @@ class AttemptWriter:
             attempt.events.append(TextDelta(event.text))
         if not self._is_live or attempt is self._shown:
             return []
-        # The new attempt takes the place of the one that is shown, whose events are kept.
+        # The new attempt replaces the one that is shown, whose events are kept.
         parts = self._writer.begin_attempt() if self._shown is None else self._writer.reset()
         self._shown = attempt
         return [*parts, *self._replay(attempt, with_steps=False)]
@@ -113,7 +112,7 @@ class AttemptWriter:
         parts: list[Part] = []
         left = self._let_out
         for event in attempt.events:
-            # The committed text was let out before, and must not be written twice.
+            # The committed text has already been released, and must not be written twice.
             if isinstance(event, TextDelta) and left:
                 chunk, left = event.chunk[left:], max(0, left - len(event.chunk))
                 event = TextDelta(chunk)

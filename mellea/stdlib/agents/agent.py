@@ -77,7 +77,7 @@ class Agent(Generic[T]):
     Args:
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
-        tools: functions that the model may call, other agents, and sets of tools; a set may be alone, too.
+        tools: functions that the model may call, other agents, and sets of tools; a single set needs no list.
         instructions: the system prompt of every run.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
         loop: how tools are run, and when to stop: a `ToolLoop`, or a subclass. By default at most 10 requests, or
@@ -134,9 +134,9 @@ class Agent(Generic[T]):
         store: str | os.PathLike[str] | None = None,
     ) -> None:
         for what, value, kind, form in (
-            ("instructions", instructions, str, "a text"),
+            ("instructions", instructions, str, "a string"),
             ("loop", loop, ToolLoop, "a ToolLoop, such as ToolLoop(max_steps=5)"),
-            ("name", name, str, "a text"),
+            ("name", name, str, "a string"),
             ("limits", limits, Limits, "Limits, such as Limits(steps=5)"),
             ("memory", memory, Memory, "a Memory, such as Memory('memory.db', 'ann')"),
         ):
@@ -146,7 +146,7 @@ class Agent(Generic[T]):
         self.name = name or "agent"
         self.limits = limits or Limits()
         self._memory = memory
-        find_secret(secret)  # reports a wrong one now
+        find_secret(secret)  # reports a wrong value now
         self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
@@ -163,10 +163,10 @@ class Agent(Generic[T]):
         """Work until there is an answer, and return the result of the run.
 
         Args:
-            prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
+            prompt: a string, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -197,8 +197,8 @@ class Agent(Generic[T]):
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -208,7 +208,8 @@ class Agent(Generic[T]):
 
         Raises:
             StateError: the state can't be read, or was changed.
-            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            UsageError: an id is unknown, an answer doesn't fit, or the store says that the state has already been
+                resumed.
             MelleaError: see `arun`.
         """
         return await self.finish(await self._go_on(pending, answers, arguments, corrects=True))
@@ -217,13 +218,13 @@ class Agent(Generic[T]):
 
     @verb("stream", AgentStreamArguments, **_RUN_WAYS)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
-        """Make a stream of a run for plain code; it starts at the first read.
+        """Make a stream of a run for sync code; it starts at the first read.
 
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -253,8 +254,8 @@ class Agent(Generic[T]):
             pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
             answers: by the ids of the questions; see `aresume`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -281,8 +282,8 @@ class Agent(Generic[T]):
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -312,8 +313,8 @@ class Agent(Generic[T]):
             pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
             answers: by the ids of the questions; see `aresume`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -339,8 +340,8 @@ class Agent(Generic[T]):
         """Start or continue a conversation, in which each turn sees the earlier ones.
 
         Args:
-            saved: a conversation as `to_json()` has saved it.
-            messages: the conversation so far, in place of `saved`.
+            saved: a conversation as saved by `to_json()`.
+            messages: the conversation so far, instead of `saved`.
 
         Raises:
             StateError: the saved conversation can't be read.
@@ -352,9 +353,9 @@ class Agent(Generic[T]):
     def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """Return a tool that runs this agent on a task.
 
-        The other agent's stream has this one's events as `NestedEvent`s, with this one's name and step as their path,
-        and what this one uses counts towards the other one's usage, cost and limits. The tool's result is the answer
-        for the model, and the whole `AgentRun` for the program, in `event.result.value`.
+        The other agent's stream contains this one's events as `NestedEvent`s, with this one's name and step as their
+        path, and this one's usage counts towards the other one's usage, cost and limits. The tool's result is the
+        answer for the model, and the whole `AgentRun` for the program, in `event.result.value`.
 
         Args:
             name: the tool's name; by default the agent's.
@@ -365,7 +366,7 @@ class Agent(Generic[T]):
         """
         # The default name says nothing to a model, and two agents would have the same.
         if name is None and self.name == "agent":
-            raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
+            raise UsageError("an agent that is used as a tool needs a name, as in Agent(…, name='researcher')")
         if description is None:
             does = f" It has these instructions: {self.instructions}" if self.instructions else ""
             description = f"Has the agent {name or self.name!r} work on a task, and returns its answer.{does}"
@@ -443,7 +444,7 @@ class Agent(Generic[T]):
 
     def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
         release = arguments.get("release")
-        # An error now, not at the stream's first read, which may be far away.
+        # Raised now, not at the stream's first read, which may come much later.
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
@@ -494,7 +495,7 @@ class Agent(Generic[T]):
         if not isinstance(memory, Memory):
             raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
         own = self.loop.prepare_step
-        # The memory first: the program's own `prepare_step` then sees the notes, and can change them.
+        # The memory first, so that the program's own `prepare_step` sees the notes and can change them.
         prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
         return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
 
@@ -524,7 +525,7 @@ class Agent(Generic[T]):
 
     @property
     def has_format(self) -> bool:
-        """Whether its answers are values of some type, not texts."""
+        """Whether its answers are values of some type rather than text."""
         return self._format is not None
 
     @property
@@ -570,7 +571,7 @@ def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
 def _output_format(output: Any) -> Any:
     if output is str or output is None:
         return None
-    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text doesn't need it
 
     # A wrong output type is reported when the agent is created, not in its first run.
     return make_output_format(output)

@@ -56,7 +56,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         UsageError: a number is not a whole number, or too small; or, in a step, there is no agent and no `max_steps`.
     """
     for name, number, least in (("max_steps", max_steps, 1), ("ahead", ahead, 0)):
-        # Python passes the default through here, too, and `None` is right for one of the two.
+        # Python also passes the default through here, and `None` is valid for one of the two.
         if number is None and name == "max_steps":
             continue
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
@@ -76,8 +76,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         if left > ahead:
             return None
         if left <= 0:
-            # Taking the tools away, not only asking: a model that is told not to call a tool often calls one
-            # nevertheless.
+            # Remove the tools instead of only asking: a model that is told not to call a tool often calls one anyway.
             return replace(step, messages=(*step.messages, Message("user", LAST_STEP)), tools=())
         turns = "one more turn" if left == 1 else f"{left} more turns"
         warning = f"You have this turn and {turns}; call only the tools that you need for the answer."

@@ -93,7 +93,7 @@ class AgentRun(Displayed, Generic[T]):
             return find_attribute(self, name, AGENT_RUN_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend asks
+        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend needs it
         from mellea.core.run_card import say_tokens  # lazy, too
 
         parts: list[Part] = tabulate_steps(self.steps)
@@ -122,7 +122,7 @@ class AgentRun(Displayed, Generic[T]):
 
 def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:
     """Return a table of steps for a card, empty if there are none."""
-    from mellea.core.card import Grid  # lazy: only a frontend asks
+    from mellea.core.card import Grid  # lazy: only a frontend needs it
 
     rows = []
     for step in steps:

@@ -71,8 +71,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -91,8 +91,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -114,8 +114,8 @@ class Router:
         Args:
             prompt: as for `choose`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.

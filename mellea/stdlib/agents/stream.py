@@ -110,7 +110,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         """
         self._book.cancel_tool(tool_call_id)
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
@@ -120,7 +120,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         self._source._go_on_in_(hold)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, show_error  # lazy: only a frontend asks
+        from mellea.core.card import Card, show_error  # lazy: only a frontend needs it
         from mellea.core.run_card import draw_unlaunched, say_tokens  # lazy, too
 
         title, record = "AgentRun", self.record

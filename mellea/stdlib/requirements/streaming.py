@@ -47,7 +47,7 @@ def check_watchable(requirements: Iterable[Requirement], format: OutputFormat[An
     """
     for requirement in requirements:
         if requirement.is_streaming and requirement.scope == "item":
-            from mellea.core.structured.items import make_item_format  # lazy: few requirements look at items
+            from mellea.core.structured.items import make_item_format  # lazy: few requirements check items
 
             try:
                 make_item_format(format)
@@ -110,12 +110,12 @@ class _Lane:
         """Return the chunks that were accepted since the last call, and whether the text had ended by then."""
         passed: list[Chunk] = []
         is_end = False
-        # In order: a later chunk that is through already waits for the ones before it, since text is released from the
+        # In order: a later chunk that has already passed waits for the ones before it, since text is released from the
         # front.
         while self.decided < len(self.judgings) and not (judging := self.judgings[self.decided]).left:
             self.decided += 1
             self.undecided.append(judging.chunk)
-            # A sure yes vouches for what came before it, too: the requirement saw all of it.
+            # A definite yes also covers the chunks before it, because the requirement saw all of them.
             if judging.is_sure:
                 passed += self.undecided
                 is_end = judging.is_end
@@ -169,7 +169,7 @@ class Watch:
         self._on_passed = on_passed
         self._is_told = is_told
         self._is_over = False
-        self._open = 0  # verdicts that are still to come
+        self._open = 0  # verdicts that are still outstanding
         self._news, self._quiet = anyio.Event(), anyio.Event()
 
     @property
@@ -197,7 +197,7 @@ class Watch:
             return None
 
         async def read_all() -> None:
-            # A text that was cut off ends inside a chunk, and half a sentence must not fail a check.
+            # Text that was cut off ends inside a chunk, and half a sentence must not fail a check.
             if await read():
                 for lane in self._lanes:
                     self._put(lane, lane.chunker.close(), is_end=True)
@@ -230,7 +230,7 @@ class Watch:
     async def settle(self, seconds: float) -> None:
         """Wait until all chunks so far were checked, at most `seconds`."""
         if self._open:
-            # A new event each time: the last one is set, and stays so.
+            # A new event each time, because the last one is set and stays set.
             self._quiet = anyio.Event()
             with anyio.move_on_after(seconds):
                 await self._quiet.wait()
@@ -263,7 +263,7 @@ class Watch:
         verdict: ValidationResult | None = ValidationResult(True)
         while True:
             while seen == len(lane.judgings):
-                # Looked at only with no chunk left, so the last chunks of a text that has ended are still checked.
+                # Only checked when no chunk is left, so the last chunks of finished text are still validated.
                 if self._is_over:
                     return None
                 await self._news.wait()
@@ -294,7 +294,7 @@ def _make_lane(
 ) -> _Lane:
     if scope != "item":
         return _Lane(make_text_chunker(scope, number=number, start=len(before)), requirements)
-    from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements look at items
+    from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements check items
     from mellea.core.structured.items import make_item_format  # lazy, too
 
     chunker = ItemChunker(format, number=number, before=before)

@@ -190,7 +190,7 @@ def _launching(streams: Any, on_error: Any) -> Callable[[], ModelOutputThunk[Any
 
 async def _read(stream: Any, give: Callable[[Any], object]) -> None:
     """Read one stream to its end, and close it; a cancelled wait closes it too."""
-    if hasattr(stream, "to_async"):  # a plain stream of ours
+    if hasattr(stream, "to_async"):  # one of our sync streams
         await launch_from_async(stream)
         stream = stream.to_async()
     elif not isinstance(stream, AsyncIterable):
@@ -202,7 +202,7 @@ async def _read(stream: Any, give: Callable[[Any], object]) -> None:
             give(value)
     finally:
         if (close := getattr(iterator, "aclose", None)) is not None:
-            with anyio.CancelScope(shield=True):  # closing a stream of ours is bounded
+            with anyio.CancelScope(shield=True):  # closing one of our streams takes a bounded time
                 await close()
 
 
@@ -213,7 +213,7 @@ async def _read_in_thread(values: Iterable[Any], give: Callable[[Any], object]) 
     try:
         await run_generator(read(), give)
     finally:
-        # A reader that waits for the model is woken by this; a generator can't be closed while it runs.
+        # This wakes a reader that waits for the model; a generator can't be closed while it is running.
         if (close := getattr(values, "close", None)) is not None and not inspect.isgenerator(values):
             with anyio.CancelScope(shield=True):
                 await run_in_thread(close)

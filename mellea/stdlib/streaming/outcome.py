@@ -36,8 +36,8 @@ def check_result(result: object, drawn: Sequence[Attempt], strategy: object) -> 
     # The run only has events of its own attempts, so readers couldn't see anything else.
     if not any(attempt.number == chosen.number and attempt.output is chosen.output for attempt in drawn):
         raise UsageError(
-            f"sample() of {strategy!r} chose an output that isn't one of this call; it takes one of those that "
-            "sampler.draw() made, compose= makes an output of several requests"
+            f"sample() of {strategy!r} chose an output that doesn't belong to this call; choose one that "
+            f"sampler.draw() returned, or use compose= to make an output from several requests"
         )
     return result
 
@@ -91,7 +91,7 @@ def _make_requirement_error(result: SamplingResult, let_out: str | None, *, has_
     failed = "; ".join(format_failures(attempt.failures))
     stopped = "" if has_value else "; it was stopped there, so it has no value of the requested type"
     return RequirementError(
-        f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {failed}{stopped}",
+        f"no attempt out of {len(result.attempts)} met the requirements; the chosen one fails: {failed}{stopped}",
         results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
         partial=attempt.output.value if let_out is None else let_out,
     )

@@ -80,7 +80,7 @@ def launch_sampled(
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
     """
-    # A list of messages is the whole request, also for an attempt that renders it again.
+    # A list of messages is the whole request, even for an attempt that renders it again.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
     if not requirements and release is None and getattr(strategy, "begins_plainly", False):
         correction = _Correcting(call, known, strategy, strict)
@@ -161,7 +161,7 @@ async def _run_strategy(strategy: SamplingStrategy, drawing: _Drawing) -> object
     except MelleaError:
         raise
     except Exception as error:
-        if not getattr(error, "__notes__", ()):  # as errors of validators have, which say more
+        if not getattr(error, "__notes__", ()):  # errors of validators already have a note, which says more
             add_note(error, f"raised by sample() of {strategy!r}")
         raise
 
@@ -233,7 +233,8 @@ class _Drawing:
             raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
         if compose is not None and self.call.prefix is not None:
             raise UsageError(
-                f"output_prefix={self.call.prefix!r} can't go with a strategy that begins the answers itself, as "
+                f"output_prefix={self.call.prefix!r} can't be combined with a strategy that begins the answers "
+                f"itself, as "
                 "BudgetForcingStrategy does, which has answer_prefix= for that"
             )
         self._number += 1
@@ -265,7 +266,7 @@ class _Drawing:
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
         call = self.call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
-        seed = call.options.get(ModelOption.SEED)  # in that backend's form; another may support none
+        seed = call.options.get(ModelOption.SEED)  # in the format of that backend; another may support none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
         return call.vary(model_options={ModelOption.SEED: seed + number - 1})
@@ -277,7 +278,7 @@ class _Drawing:
         why = str(error).partition("; ")[0]  # the rest is advice about arguments that may not have been given
         return RequirementError(
             f"attempt {failed.number} failed after {len(committed)} characters had been released, and the next one "
-            f"can't go on from there: {why}; attempt {failed.number} fails: {reasons}; leave out "
+            f"can't continue from there: {why}; attempt {failed.number} fails: {reasons}; leave out "
             f"release={self._release!r} to see an answer only after it was checked",
             results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
             partial=committed,
@@ -312,7 +313,7 @@ class _Attempting:
             self._text_of = make_text_filter(thunk.record)
             try:
                 failure = await self._follow(thunk)
-            except UnsupportedError as late:  # some backends only know then
+            except UnsupportedError as late:  # some backends only know it then
                 raise self._drawing.make_dead_end_error(self._committed, late) if self._committed else late from None
             output, error = _read_outcome(thunk)
             if failure is not None:
@@ -409,7 +410,8 @@ class _Attempting:
                 await self._watch.settle(_QUICK_SECONDS)
 
     def _note(self, passed: list[Chunk], is_end: bool) -> None:
-        # The end of the text is released with the accepted attempt: faults of the whole can still be corrected there.
+        # The end of the text is released with the accepted attempt, so that problems of the whole text can still be
+        # corrected there.
         commits = self._release is not None and not is_end
         if commits:
             self._drawing._committed += passed
@@ -483,19 +485,19 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
         raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
     if call.loop is not None:
         raise UsageError(
-            f"release={release!r} can't go with tool_calls='run', where the answer is made of several and a next "
-            "attempt can't go on in the middle; leave one of them out"
+            f"release={release!r} can't be combined with tool_calls='run', where the answer consists of several and "
+            f"the next attempt can't continue in the middle; leave one of them out"
         )
     for requirement in requirements:
         if not requirement.is_streaming or requirement.scope != release:
             raise UsageError(
-                f"release={release!r} releases text as soon as every requirement has passed it, so each has to look "
-                f"at such chunks; {str(requirement)!r} "
-                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
+                f"release={release!r} releases text as soon as every requirement has passed it, so each has to check "
+                f"such chunks; {str(requirement)!r} "
+                + (f"checks a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
                 + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
             )
     if not getattr(strategy, "is_sequential", False):
         raise UsageError(
-            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
-            f"released, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+            f"release={release!r} needs a strategy that makes one attempt after the other and continues from the "
+            f"released text, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
         )

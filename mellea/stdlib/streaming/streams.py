@@ -134,7 +134,7 @@ class AsyncOnly:
 
     verbs = ("m.stream(…)", "m.astream(…)", "m.ainstruct(…)")
 
-    if not TYPE_CHECKING:  # what a checker refuses
+    if not TYPE_CHECKING:  # type checkers reject this
 
         @short_errors
         def __await__(self) -> Any:
@@ -146,7 +146,7 @@ class AsyncOnly:
         @short_errors
         def __enter__(self) -> Any:
             raise UsageTypeError(
-                f"an async stream takes async with; in plain code, with {self.verbs[0]} as stream: for piece in stream"
+                f"an async stream takes async with; in sync code, with {self.verbs[0]} as stream: for piece in stream"
             )
 
         def __exit__(self, *error: object) -> None:
@@ -156,7 +156,7 @@ class AsyncOnly:
         def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             plain, streams, _ = self.verbs
             raise UsageTypeError(
-                f"an async stream is read by async for piece in {streams}; in plain code, for piece in {plain}"
+                f"an async stream is read by async for piece in {streams}; in sync code, for piece in {plain}"
             )
 
 
@@ -169,12 +169,12 @@ class PlainOnly:
 
     verbs = AsyncOnly.verbs
 
-    if not TYPE_CHECKING:  # what a checker refuses
+    if not TYPE_CHECKING:  # type checkers reject this
         # There is no __aiter__, which would have web frameworks take this for an async stream.
         @short_errors
         async def __aenter__(self) -> Any:
             raise UsageTypeError(
-                f"a plain stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
+                f"a sync stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
                 "without async with"
             )
 
@@ -190,7 +190,7 @@ class _Streaming(Displayed, Generic[T]):
         self._launch = launch
         self._has_format = has_format
         self._live = live
-        self._by_step = by_step  # typed readers give nothing that a later step may supersede
+        self._by_step = by_step  # typed readers yield nothing that a later step may supersede
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
         self._first: Cursor | None = None  # made at the launch, before anything is joined, for the first plain reader
@@ -305,14 +305,14 @@ class _Streaming(Displayed, Generic[T]):
         if thunk is not None and not thunk.record.is_misread:
             thunk.deliver()
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.run_card import RunCard, draw_unlaunched  # lazy: only a frontend asks
+        from mellea.core.run_card import RunCard, draw_unlaunched  # lazy: only a frontend needs it
 
         return draw_unlaunched("Stream") if self.record is None else RunCard(self.record).draw()
 
@@ -403,13 +403,13 @@ class Stream(_Streaming[T], PlainOnly):
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text needs none of it
+        from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text doesn't need it
 
         return ItemReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text needs none of it
+        from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text doesn't need it
 
         return PartialReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), self._place())
 
@@ -474,7 +474,7 @@ class _Reader(Generic[T], Iterator[T]):
     def __init__(self, stream: Stream[Any], deliver: Callable[[], Any] | None = None) -> None:
         self._stream = stream
         self._deliver = deliver or stream._reach_end
-        self._place = stream._place() if deliver is None else None  # else the reader that is made of it has one
+        self._place = stream._place() if deliver is None else None  # otherwise the reader that is made from it has one
         self._cursor: Cursor | None = None
 
     def __next__(self) -> T:
@@ -544,7 +544,7 @@ class EventReader(_Reader[Event]):
 
     def __init__(self, stream: Stream[Any]) -> None:
         super().__init__(stream)
-        self._new: list[Event] = []  # taken and not yet given, the next one last
+        self._new: list[Event] = []  # read but not yet returned, the next one last
 
     def __next__(self) -> Event:
         if self._new:
@@ -578,7 +578,8 @@ async def launch_from_async(stream: _Plain) -> None:
 
 
 async def _astart(launch: Launch) -> tuple[ModelOutputThunk[Any], Cursor]:
-    # The run works on another thread, and may have ended, its deltas joined, before the reading one goes on.
+    # The run works on another thread. It may have ended, and its deltas may have been joined, before the reading thread
+    # continues.
     thunk = launch()
     return thunk, Cursor(thunk.record)
 

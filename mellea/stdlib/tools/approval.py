@@ -62,7 +62,7 @@ async def settle(
         args = dict(answer.args)
         call = replace(call, tool_args=args, raw_args=json.dumps(args, ensure_ascii=False, default=str), is_valid=True)
     decision = await decide(policy, call, answer.result if isinstance(answer, OutsideResult) else answer)
-    # The policy's decision is first: a person can't override a `Deny` of the program.
+    # The policy decides first: a person can't override the program's `Deny`.
     for one in (decision, answer):
         if isinstance(one, Deny):
             return one

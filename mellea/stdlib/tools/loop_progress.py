@@ -75,7 +75,7 @@ class LoopProgress:
         self.nested: dict[str, LoopState] = dict(begun.nested)
         self.added: list[Message] = list(begun.added)
         self.cancels: dict[str, Callable[[], object]] = {}
-        # A step with an unfinished answer, or with the final one, isn't asked again.
+        # If the step has an unfinished answer or the final one, the model isn't asked again.
         self.is_resumed = bool(begun.calls) or begun.is_done
         self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
         self._save, self._spent = save, spent
@@ -111,17 +111,18 @@ class LoopProgress:
 
     def begin_step(self) -> int:
         """Return the number of the next step: again that of a step whose calls aren't finished."""
-        # A resumed step has its start in the state already; a second one would shift all later steps.
+        # The state already contains the start of a resumed step; a second start would shift all later steps.
         if not self.is_resumed:
             self.starts.append(len(self.messages))
-            # One by one: another thread may append meanwhile, and a copy with a later `clear` would lose its message.
+            # One by one: another thread may append in the meantime, and copying followed by `clear` would lose its
+            # message.
             while self.added:
                 self.messages.append(self.added.pop(0))
         return self.step
 
     async def begin(self) -> None:
         """Note that something is about to be done: the model is asked, or tools run. Saves a state that was resumed."""
-        # Until something is done the old state stays valid: a process that is killed here has changed nothing.
+        # Until something has been done the old state stays valid: a process that is killed here has changed nothing.
         if not self._is_begun:
             self._is_begun = True
             await self.save()
@@ -169,7 +170,7 @@ class LoopProgress:
 
     def end_step(self) -> None:
         """Put the results into the conversation, in the order of the calls."""
-        # In the order of the calls, not in that of finishing: the same conversation whichever tool was faster.
+        # In the order of the calls, not of their completion, so the conversation is the same whichever tool was faster.
         self.messages += [Message("tool", self.outputs[key]) for key in self.calls]
         self.calls, self.outputs, self.is_resumed = {}, {}, False
 
@@ -178,14 +179,14 @@ class LoopProgress:
         if self._save is None:
             return
         self._changes += 1
-        # Made when it is needed: most loops save nothing.
+        # Created on demand: most loops save nothing.
         if self._lock is None:
             self._lock = anyio.Lock()
         async with self._lock:
-            # Whoever held the lock before may have saved this change as well.
+            # The previous holder of the lock may have saved this change as well.
             if self._saved < self._changes:
-                # Read before the write: what changes meanwhile is a change of its own, and is saved by whoever made
-                # it.
+                # Read before the write: anything that changes in the meantime is a separate change, saved by whoever
+                # made it.
                 changes = self._changes
                 await self._save(self.state)
                 self._saved = changes

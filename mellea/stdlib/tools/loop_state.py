@@ -122,8 +122,8 @@ class LoopState:
     def is_waiting(self) -> bool:
         """Whether nothing can be done before a question is answered."""
         asked = {question.id for question in self.asked}
-        # A sub-agent that can still work keeps the whole loop going, so its call counts as waiting only with all
-        # inside it.
+        # A sub-agent that can still work keeps the whole loop going, so its call only counts as waiting if everything
+        # inside it waits.
         left = [key for key in self.calls if key not in self.outputs and key not in asked]
         return bool(self.questions) and all(key in self.nested and self.nested[key].is_waiting for key in left)
 
@@ -141,7 +141,7 @@ def key_calls(answer: Message) -> dict[str, ToolCall]:
     """Return the calls of an answer by keys, each of its own; `/` doesn't occur in one."""
     calls: dict[str, ToolCall] = {}
     for call in answer.tool_calls:
-        # The slash joins the keys of nested calls, and an id comes from a provider, who may put anything into it.
+        # The slash joins the keys of nested calls, and an id comes from a provider and may contain anything.
         key = first = call.tool_call_id.replace("/", "_")
         number = 1
         while key in calls:
@@ -165,7 +165,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
     if not isinstance(answers, Mapping):
         raise UsageError(f"answers takes a dict of answers by the ids of the questions, not {answers!r}")
     questions = {question.id: question for question in state.questions}
-    # Refused as a whole before anything is recorded: half of the answers would be lost in the error.
+    # Rejected as a whole before anything is recorded: otherwise half of the answers would be lost with the error.
     if unknown := [each for each in answers if each not in questions]:
         known = ", ".join(map(repr, questions)) or "none"
         raise UsageError(f"there is no open question {unknown[0]!r}; the open ones are {known}")
@@ -175,8 +175,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
 def _record(state: LoopState, answers: Mapping[str, Answer]) -> LoopState:
     if not answers:
         return state
-    # Only answers to questions of this level; the others are passed down, without the part of the path that is used
-    # up.
+    # Only answers to questions at this level; the others are passed down, without this level's part of the path.
     asked = {question.id for question in state.asked}
     nested = {
         key: _record(
@@ -203,7 +202,7 @@ def _check_answer(question: Question, answer: Any) -> Answer:
         )
     if isinstance(answer, Edited):
         raise UsageError(f"the tool of {question.id!r} runs outside; give its result or Deny(reason), not {answer!r}")
-    # The result of an outside tool takes the same way as that of a local one, `ToolReturn` included.
+    # The result of an outside tool is handled like a local one, including `ToolReturn`.
     returned = ToolReturn.of(answer)
     try:
         # Checked now: the state has to be saved as JSON before the model reads the result.

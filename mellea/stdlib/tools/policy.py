@@ -23,25 +23,25 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The tool doesn't run; the model is given the reason as its result. A policy's decision, or a person's answer."""
+    """The tool doesn't run; the model gets the reason as its result. A policy's decision, or a person's answer."""
 
     reason: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str):
-            raise UsageError(f"Deny takes the reason as text, which the model is told, not {self.reason!r}")
+            raise UsageError(f"Deny takes the reason as text, which the model sees, not {self.reason!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A person has to decide, and is asked this."""
+    """A person has to decide, and sees this question."""
 
     question: str
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A person's answer: the tool may run with these arguments, in place of those that the model wrote."""
+    """A person's answer: the tool may run with these arguments, instead of the model's."""
 
     args: Mapping[str, Any]
 
@@ -72,7 +72,7 @@ async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> D
     if policy is None:
         return Allow()
     try:
-        # By its parameters, so that policies with one argument go on working.
+        # Decided by its parameters, so that policies with one argument keep working.
         asked = functools.partial(policy, answer=answer) if _takes_answer(policy) else policy
         decision = await find_outcome(asked, call)
     except Exception as error:

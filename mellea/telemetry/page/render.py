@@ -54,10 +54,10 @@ def render_page(
     """Return the page of a run: a whole HTML document that needs no network.
 
     Args:
-        spans: as plain data, as `read_run` of the record gives them.
-        title: what to call it; by default as its first span is called.
-        live: the path at which the page asks for changes, `None` if there are none to come.
-        runs: what else can be shown: dicts with `id`, `name`, `started` and `is_shown`.
+        spans: plain data, as returned by `read_run`.
+        title: the title; by default the name of the first span.
+        live: the path at which the page asks for changes, `None` if there will be none.
+        runs: other runs that can be shown: dicts with `id`, `name`, `started` and `is_shown`.
     """
     known = list(spans)
     called = title or next((str(span.get("name")) for span in known), "An empty run")
@@ -77,8 +77,8 @@ def render_trace(trace: Trace, *, content: bool = False) -> str:
 
     Args:
         trace: running or ended.
-        content: whether to show what was said: prompts, answers, arguments and results of tools, and reasons. Keys are
-            never shown.
+        content: whether to show content: prompts, answers, arguments and results of tools, and reasons. Keys are never
+            shown.
     """
     spans = [describe_span(span, content=content) for span in trace.spans]
     return render_page(scrub_all(spans, list_known_secrets()) if content else spans, title=trace.name)
@@ -121,7 +121,7 @@ def _dump(data: Any) -> str:
 
 
 def _write_out_numbers(value: Any) -> Any:
-    """Return a copy in which numbers that JSON doesn't have, such as infinity, are texts."""
+    """Return a copy in which numbers that JSON doesn't have, such as infinity, are strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

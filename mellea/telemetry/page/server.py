@@ -48,9 +48,9 @@ def serve_page(database: str | os.PathLike[str], *, run: int | None = None, port
     """Serve the page of a recorded run on this machine; the page follows a running one.
 
     Args:
-        database: the record, as `mellea.traces.record` writes it.
-        run: which run to show first, as `read_runs` tells; by default the newest.
-        port: where to listen, 0 for any free port.
+        database: a record written by `mellea.traces.record`.
+        run: the id of the run to show first, as in `read_runs`; by default the newest.
+        port: the port to listen on, 0 for any free port.
 
     Returns:
         the server, which runs until `close()`; open its `url` in a browser.
@@ -64,7 +64,7 @@ def serve_page(database: str | os.PathLike[str], *, run: int | None = None, port
 
 
 class PageServer:
-    """A server of pages, made by `serve_page`; `close()` or the end of a `with` block ends it.
+    """A server for the pages of runs, made by `serve_page`; `close()` or leaving its `with` block ends it.
 
     Attributes:
         url: the address to open. Anyone with it can read the record.
@@ -89,7 +89,7 @@ class PageServer:
         self._thread.join()
 
     def close(self) -> None:
-        """End the server; a second time does nothing."""
+        """Stop the server; a second call does nothing."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

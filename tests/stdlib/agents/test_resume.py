@@ -283,7 +283,7 @@ async def test_with_a_store_no_state_is_resumed_twice(tmp_path: Path) -> None:
     assert waiting.pending == run.pending, "nothing was done, so it can be resumed still"
     assert (await agent.aresume(run.pending, {"c1": True})).value == "Done."
     for again in (run.pending, run.pending.to_json(), Pending.from_json(run.pending.to_json())):
-        with pytest.raises(UsageError, match="was resumed already, and the store lets each state be resumed once"):
+        with pytest.raises(UsageError, match="has already been resumed, and the store allows this only once per state"):
             await shopper("Done.", store=store)[0].aresume(again, {"c1": True})
     assert ran == ["look Rome", "buy tea"]
 
@@ -385,7 +385,7 @@ async def test_a_run_stopped_in_the_middle_goes_on_from_its_checkpoint_with_a_st
     again, backend = shopper("Done.", store=store)
     assert (await again.aresume(file)).value == "Done."
     assert ran == ["look Rome", "buy tea"] and len(backend.requests) == 1
-    with pytest.raises(UsageError, match="was resumed already"):
+    with pytest.raises(UsageError, match="has already been resumed"):
         await again.aresume(waiting, {"c1": True})
 
 
@@ -427,7 +427,7 @@ def test_wrong_places_for_states_are_refused_at_once(tmp_path: Path) -> None:
     for wrong in (3, tmp_path, tmp_path / "nowhere" / "run.json"):
         with pytest.raises(UsageError, match="checkpoint takes the path of a file"):
             agent.run("x", checkpoint=wrong)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="secret takes a text or bytes"):
+    with pytest.raises(UsageError, match="secret takes a non-empty string or bytes"):
         Agent(backend, secret="")
     with pytest.raises(UsageError, match="resume takes a Pending, its JSON, or the path of a checkpoint, not 3"):
         agent.resume(3)  # type: ignore[arg-type]
@@ -442,7 +442,7 @@ def test_wrong_places_for_states_are_refused_at_once(tmp_path: Path) -> None:
 async def test_another_agents_state_is_refused() -> None:
     agent, _ = shopper(BUY, name="buyer")
     run = await agent.arun("x")
-    with pytest.raises(UsageError, match="the state is that of the agent 'buyer', and this one is 'seller'"):
+    with pytest.raises(UsageError, match="the state belongs to the agent 'buyer', but this is 'seller'"):
         await shopper("x", name="seller")[0].aresume(run.pending, {"c1": True})  # type: ignore[arg-type]
 
 

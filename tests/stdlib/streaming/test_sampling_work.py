@@ -161,9 +161,9 @@ async def test_release_takes_requirements_and_strategies_that_can() -> None:
     judged = check("is fine")
     for arguments, message in [
         ({"requirements": [judged]}, "'is fine' only checks complete outputs"),
-        ({"requirements": [Without("x", "line")]}, "looks at a line"),
+        ({"requirements": [Without("x", "line")]}, "checks a line"),
         ({"requirements": [Without("x")], "strategy": BestOfNStrategy(2)}, "one attempt after the other"),
-        ({"requirements": [Without("x")], "strategy": None}, "takes a strategy"),
+        ({"requirements": [Without("x")], "strategy": None}, "needs a strategy"),
     ]:
         with pytest.raises(UsageError, match=message):
             m.astream("Write.", release="word", **arguments)  # type: ignore[arg-type]

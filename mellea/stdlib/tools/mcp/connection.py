@@ -91,7 +91,7 @@ class _Owner:
             self._opening.cancel()
 
     def _forget_session(self) -> None:
-        self.is_lost = self.has_forgotten = True  # it is closed by the request that was refused
+        self.is_lost = self.has_forgotten = True  # the rejected request has closed it
 
     async def main(self) -> None:
         """Open the connection, hold it until it is to be closed or is lost, and close it."""
@@ -141,7 +141,7 @@ class _Owner:
                 async for _ in changes:
                     self.forget_tools()
         except ListenNotSupportedError:
-            return  # older servers tell everybody
+            return  # older servers notify everybody
         except Exception:  # noqa: BLE001 - a server that offers it and can't: the list is asked for each time
             self._changes = -1
         self.forget_tools()
@@ -197,7 +197,7 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._holder = _Holder()
-        weakref.finalize(self, self._holder.release).atexit = False  # the thread closes all then
+        weakref.finalize(self, self._holder.release).atexit = False  # the thread closes all of them
 
     async def request(self, what: str, work: Callable[[Any], Awaitable[T]]) -> T:
         """Have `work` use the client, and return what it returns.
@@ -238,7 +238,7 @@ class Connection:
             return
 
         async def close() -> None:
-            if owner.loop.is_current():  # after a fork there is another loop, and the parent's connection isn't ours
+            if owner.loop.is_current():  # after a fork, loop and connection are the parent's
                 owner.abandon("this program closed it")
                 await owner.has_ended.wait()
 
@@ -296,17 +296,26 @@ class Connection:
         with anyio.move_on_after(_REASON_SECONDS):
             await owner.has_ended.wait()
         raise ToolError(
-            f"the MCP server {self.target.label!r} was lost before it answered {what}: {self._reason(owner)}; "
+            f"the connection to the MCP server {self.target.label!r} was lost before it answered {what}: "
+            f"{self._reason(owner)}; "
             "the next use connects again"
         ) from None
 
     def _reason(self, owner: _Owner) -> str:
         error = owner.error
-        if error is None:
-            return "it ended, or closed the connection"
         if isinstance(error, MelleaError):
             return str(error)
-        return self.target.explain(error)
+        if error is not None and not _is_closed(error):
+            return self.target.explain(error)
+        advice = "; its standard error may say why" if self.target.command else ""
+        return f"it ended, or closed the connection{advice}"
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Return whether the package reports only that the connection was closed, which is no reason."""
+    from mcp_types import CONNECTION_CLOSED  # optional: the extra `mcp`
+
+    return getattr(error, "code", None) == CONNECTION_CLOSED
 
 
 class _UnsentError(ToolError):
@@ -348,7 +357,7 @@ _owners: set[_Owner] = set()
 
 
 async def _close_all() -> None:
-    owners = [owner for owner in _owners if owner.loop.is_current()]  # after a fork there may be the parent's
+    owners = [owner for owner in _owners if owner.loop.is_current()]  # after a fork, this may be the parent's
     for owner in owners:
         owner.abandon("the program is ending")
     for owner in owners:

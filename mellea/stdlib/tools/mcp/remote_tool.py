@@ -65,7 +65,7 @@ class McpTool(Tool[..., Any]):
         self.title: str | None = tool.title
         self.output_schema: Mapping[str, Any] | None = tool.output_schema
         self.name = _model_name(prefix + tool.name)
-        self.timeout = None  # the connection has one
+        self.timeout = None  # the connection has a time-out
         self.one_at_a_time = False
         self.runs = "here"
         self.__name__ = self.name
@@ -130,7 +130,7 @@ class McpTool(Tool[..., Any]):
         return result
 
     async def _send(self, values: dict[str, Any], report: Report) -> Any:
-        queue = ReportQueue(_MOST_REPORTS)  # progress comes on the connection's loop
+        queue = ReportQueue(_MOST_REPORTS)  # progress arrives on the connection's loop
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
             said = {"progress": progress, "total": total, "message": message and message[:_LONGEST_MESSAGE]}
@@ -161,6 +161,10 @@ class McpTool(Tool[..., Any]):
     def rename(self, name: str) -> McpTool:
         """Return this tool under another name; requests to the server use its own."""
         return self._copy_with({"name": name, "__name__": name})
+
+    def _traced_(self, trace: Callable[[Any], Any]) -> McpTool:
+        """Return this tool with a span around each call of the server."""
+        return self._copy_with({"_send": trace(self._send)})
 
     def _copy_with(self, attributes: Mapping[str, Any]) -> McpTool:
         twin: McpTool = object.__new__(type(self))

@@ -223,7 +223,7 @@ def mcp(
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise UsageError(f"max_bytes takes a whole number from 1, not {max_bytes!r}")
     if not isinstance(prefix, str):
-        raise UsageError(f"prefix takes a text, not {prefix!r}")
+        raise UsageError(f"prefix takes a string, not {prefix!r}")
     if requires_approval not in ("annotated", True, False) and not callable(requires_approval):
         raise UsageError(f"requires_approval takes 'annotated', True, False or a function, not {requires_approval!r}")
     target = Target.of(server, headers=headers, auth=auth, env=env, cwd=cwd, max_bytes=max_bytes, mode=mode)
