@@ -239,7 +239,22 @@ _BEGINNINGS: Mapping[str, str] = {
         "ChainOfThought InputField Module OutputField Predict Signature",
     ),
     "Field": "from pydantic import Field",
+    **_advise("map(…, journal='run.db') takes the path; from mellea.batch import Journal reads one", "Journal"),
     "BaseModel": "from pydantic import BaseModel, and m.instruct(…, format=YourModel)",
+}
+
+
+# The same for other modules of ours.
+_OF_MODULES: Mapping[str, Mapping[str, str]] = {
+    "mellea.testing": _advise(
+        "ScriptedBackend('an answer') plays answers: start_session(ScriptedBackend(…))",
+        "FakeBackend FakeListLLM FakeLLM FakeModel FunctionModel MockBackend MockLLM MockModel StubBackend TestBackend "
+        "TestModel",
+    ),
+    "mellea.traces": _advise(
+        "with mellea.traces.start('name') as t: … collects what happens, and @mellea.trace makes a span of a function",
+        "Tracer get_tracer span start_span start_trace trace tracer",
+    ),
 }
 
 
@@ -251,6 +266,11 @@ def _hint_for(name: str) -> str:
         return f"; it belongs to a session: m = mellea.start_session(…), then m.{name}"
     ways: dict[str, str] = import_module("mellea.core.attributes").SESSION_WAYS
     return f"; m = mellea.start_session(…) starts a session, and {ways[name]}" if name in ways else ""
+
+
+def _hint_in(module: str, name: str) -> str:
+    way = _OF_MODULES.get(module, {}).get(name)
+    return f"; {way}" if way else ""
 
 
 def load(module: str, name: str) -> Any:
@@ -265,9 +285,8 @@ def load(module: str, name: str) -> Any:
         raise ImportError(f"{module} has no {name!r} of Mellea 0.8; {advice}", name=module)
     home = ELSEWHERE.get(module, {}).get(name)
     if home is None:
-        raise AttributeError(
-            f"module {module!r} has no attribute {name!r}{_hint_for(name) if module == 'mellea' else ''}"
-        )
+        hint = _hint_for(name) if module == "mellea" else _hint_in(module, name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
     place, _, attribute = home.partition(":")
     found = import_module(place)
     return getattr(found, attribute) if attribute else found

@@ -286,6 +286,15 @@ def _show_name(name: str) -> str:
     return HIDDEN if name.strip().startswith(_KEY_STARTS) else scrub_text(name, list_known_secrets())
 
 
+_STAND_INS = frozenset({"dummy", "echo", "fake", "mock", "script", "scripted", "stub", "test", "testing"})
+"""What others call a provider for tests."""
+
+_ADVICE_ON_TESTS = (
+    "a model for tests is an object: start_session(ScriptedBackend('an answer')), from mellea.testing import "
+    "ScriptedBackend"
+)
+
+
 def _advise_on_model(model: str) -> str:
     """Return advice on a model name with an unknown provider."""
     endings = " or ".join(map(repr, FILE_SUFFIXES))
@@ -293,6 +302,8 @@ def _advise_on_model(model: str) -> str:
         return f"it is a folder; give the path of a model's file in it, which ends in {endings}"
     if os.path.isfile(model):
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
+    if model.partition("/")[0].lower() in _STAND_INS:
+        return _ADVICE_ON_TESTS
     offers = _list_offers()
     known = list_provider_names()
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
@@ -316,6 +327,8 @@ def _advise_on_argument(name: str, taken: Collection[str], options: Collection[s
         options: the model options, which go elsewhere.
     """
     plain = name.lower()
+    if plain in _STAND_INS:
+        return _ADVICE_ON_TESTS
     # Some libraries prefix it with the provider's name.
     ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _list_endings(plain) if end in _FOREIGN), name)
     if ours in taken and ours != name:

@@ -28,7 +28,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
-from mellea.errors import StreamingError
+from mellea.errors import StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -248,6 +248,14 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
 
     Leaving the loop, or the `async with` block, cancels the rows in flight; so does cancelling a wait for a row.
     """
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        def __await__(self) -> Any:
+            raise UsageTypeError("the rows of an amap aren't awaited: async for row in mellea.amap(…)")
+
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            raise UsageTypeError("the rows of an amap are read by async for; in plain code, for row in mellea.map(…)")
 
     def __aiter__(self) -> Self:
         return self

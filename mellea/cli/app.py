@@ -48,6 +48,15 @@ _COMMANDS = {
 _WITH_OPTIONS = ("ask",)
 """The commands that take any option of the model."""
 
+_BUDGET = "--cost limits what it costs, in US dollars, --tokens how many tokens it uses"
+
+_WAYS = {
+    **dict.fromkeys([("map", name) for name in ("budget", "max-cost", "max-tokens")], _BUDGET),
+    ("map", "cache"): "--journal names the file that keeps the answers, --resume goes on from it",
+    ("map", "continue"): "--resume goes on from the journal",
+}
+"""What to write in place of an option that a command doesn't have."""
+
 _LONGEST = 2_000
 """The maximum length of an error in characters; longer ones mostly quote a user's value."""
 
@@ -106,6 +115,8 @@ def _call(arguments: list[str]) -> int:
 def _advise(error: BaseException | None, arguments: list[str]) -> str:
     """Return what to write in place of an option or a command that typer doesn't know; `""` if that isn't known."""
     option = getattr(error, "option_name", None)
+    if isinstance(option, str) and (way := _WAYS.get((arguments[0], option.lstrip("-")))) is not None:
+        return way
     if isinstance(option, str) and arguments[0] in _WITH_OPTIONS:
         name = option.lstrip("-").replace("-", "_")
         if (known := find_nearest_option(name, 1)) is not None:

@@ -18,6 +18,9 @@ __all__ = [
     "AGENT_WAYS",
     "CONTEXT_WAYS",
     "MESSAGE_WAYS",
+    "PENDING_WAYS",
+    "ROW_WAYS",
+    "SCRIPTED_WAYS",
     "SESSION_WAYS",
     "STREAM_WAYS",
     "THUNK_WAYS",
@@ -183,6 +186,39 @@ AGENT_STREAM_WAYS = _by_name(
     }
 )
 """What to write in place of the attributes that the streams of agents have elsewhere."""
+
+
+PENDING_WAYS = _by_name(
+    {
+        "agent.resume(pending, {question.id: True}) answers: True, False, Deny(reason) or Edited(args)": "approve "
+        "reject deny answer answers resolve resume",
+        ".questions are what it waits for, each with .id and .call": "calls tool_calls interruptions approvals "
+        "requests",
+        ".to_json() saves it": "save dump dumps to_dict",
+    }
+)
+"""What to write in place of the attributes that states of waiting runs have elsewhere."""
+
+ROW_WAYS = _by_name(
+    {
+        ".value is what the function returned": "result results output response answer data text content parsed",
+        ".error says why it failed, and is None if it didn't": "exception failed success ok failure is_error status",
+        ".id and .index tell which row it is": "key row input number row_id",
+        ".usage has the tokens": "tokens total_tokens",
+    }
+)
+"""What to write in place of the attributes that outcomes of many calls have elsewhere."""
+
+SCRIPTED_WAYS = _by_name(
+    {
+        ".requests are all requests, .prompts their last texts": "calls call_args call_args_list mock_calls history "
+        "messages received last_request",
+        "len(backend.requests) counts the requests": "call_count called count",
+        "the replies are given when it is made: ScriptedBackend('first', 'second')": "responses replies answers "
+        "return_value side_effect add_response set_response",
+    }
+)
+"""What to write in place of the attributes that stand-ins for a model have elsewhere."""
 
 
 USAGE_WAYS = _by_name(

@@ -33,6 +33,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import entrance
 from mellea.core.held_span import SpanHold, end_with
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening
 from mellea.errors import UsageError
@@ -162,6 +163,7 @@ class Trace(Observer, Displayed):
         return f"<Trace {self.name!r}, {len(self.spans)} spans>"
 
 
+@entrance("start")
 def start(name: str) -> Trace:
     """Start a trace: `with start("name") as t`, or `async with`; `print(t.tree())` shows what happened.
 

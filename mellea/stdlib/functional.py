@@ -45,7 +45,7 @@ from mellea.stdlib.verb import (
     take_parts,
     verb,
 )
-from mellea.templates import fill_text
+from mellea.templates import fill_text, warn_of_placeholder
 
 __all__ = [
     "DEFAULT_STRATEGY",
@@ -513,6 +513,9 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     Raises:
         UsageError: an argument is of a wrong type.
     """
+    # It may be meant as text, and a text from outside must not be an error; but usually a variable was forgotten.
+    if type(description) is str and "{{" in description and not arguments.get("user_variables"):
+        warn_of_placeholder(description)
     # The fast path of the simplest call.
     if not arguments:
         return Instruction(description)

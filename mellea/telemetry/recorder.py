@@ -48,6 +48,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from mellea.core.entrance import entrance
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
 from mellea.core.masking import hold_back, list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
@@ -461,6 +462,7 @@ _recorders: dict[str, _Recorder] = {}
 _is_registered = False
 
 
+@entrance("record")
 def record(
     path: str | os.PathLike[str],
     *,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
@@ -107,6 +107,11 @@ class AgentRun(Displayed, Generic[T]):
         state = "waits for answers" if self.pending else f"reached the limit of {self.limit}" if self.limit else "done"
         cost = "" if self.cost is None else f"${self.cost:.4f}"
         return Card("AgentRun", state, [say_tokens(self.usage), cost], parts)
+
+    def __await__(self) -> Generator[None, None, Self]:
+        """Return itself, so that `await agent.run(…)` works as `await m.instruct(…)` does."""
+        yield from ()
+        return self
 
     def __str__(self) -> str:
         if self.pending is None or self.value:
