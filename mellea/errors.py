@@ -85,7 +85,7 @@ class MelleaError(Exception):
         # Not `type(self)(…)`: subclasses take other arguments.
         twin = copy.copy(self)
         if notes := getattr(self, "__notes__", None):
-            # A list of its own, or the notes of one reader would show up in the errors of all others.
+            # A separate list, or one reader's notes would show up in the errors of all the others.
             twin.__notes__ = list(notes)
         twin.__cause__ = self.__cause__
         return twin

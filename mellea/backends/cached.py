@@ -106,7 +106,7 @@ class CachedBackend(WrappedBackend):
                 raise ValueError("it has no end")
         except (StateError, TypeError, ValueError) as error:
             raise StateError(
-                f"the cache {self.journal.path!r} holds an answer that can't be read: {error}; take another file"
+                f"the cache {self.journal.path!r} holds an answer that can't be read: {error}; use another file"
             ) from None
         return events
 

@@ -1,4 +1,4 @@
-"""What a journal has answered of a map's rows: the keys are read at the beginning, an answer when its row comes."""
+"""The answers that a journal has for a map's rows: keys are read at the start, each answer when its row comes up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Answered:
     Args:
         thread: reads the journal.
         job: the number of the job.
-        index: where they stand.
+        index: their positions in the journal.
     """
 
     def __init__(self, thread: JournalThread, job: int, index: KeyIndex) -> None:
@@ -35,10 +35,10 @@ class Answered:
         while (place := (index := self._index).find(key)) is not None:
             found = await self._thread.fetch(place)
             if found is not None:
-                # Only the first bytes of the keys are in memory; the whole one decides.
+                # Only the first bytes of each key are in memory, so the whole key is compared here.
                 return found if found.key == key else None
-            # Somebody has answered it once more, and a compaction has dropped the older answer. One of those who find
-            # that reads the keys again.
+            # Another process has answered the row again, and a compaction has dropped the older answer. Whoever notices
+            # it first reads the keys again.
             async with self._turn:
                 if self._index is index:
                     self._index = await _read_index(self._thread, self._job)
@@ -46,7 +46,7 @@ class Answered:
 
 
 async def read_answered(thread: JournalThread, job: int) -> Answered:
-    """Read where the answers of a job stand."""
+    """Read the positions of a job's answers."""
     return Answered(thread, job, await _read_index(thread, job))
 
 

@@ -1,4 +1,4 @@
-"""The `mellea` command: one file a command; `app.py` puts them together, `output.py` is how they print."""
+"""The `mellea` command: one file per command; `app.py` assembles them, and `output.py` is how they print."""
 
 # What lives here imports any room, and no room imports it; typer and rich, the extra `cli`, are imported by the files
 # next to this one. Read `app.py` first.

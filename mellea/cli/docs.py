@@ -1,4 +1,4 @@
-"""`mellea docs`: the documentation of this version, which the package brings along, in the terminal and in pipes."""
+"""`mellea docs`: this version's documentation, which is part of the package, in the terminal and in pipes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _find_folder() -> Path:
 
 
 def _find_pages() -> dict[str, Path]:
-    """Return the files by the names of the pages, as in `examples/README`."""
+    """Return the files by page name, such as `examples/README`."""
     folder = _find_folder()
     files = sorted(folder.rglob("*.md"), key=lambda file: (len(file.relative_to(folder).parts), file.as_posix()))
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
@@ -87,12 +87,12 @@ def _resolve_name(page: str, pages: dict[str, Path]) -> str:
     by_name = {name.lower().replace("-", "_"): name for name in pages}
     found = by_name.get(wanted.lower().replace("-", "_")) or by_name.get(f"{wanted.lower().replace('-', '_')}/readme")
     if found is None:
-        # A word of a name is enough where no other name has it: `langchain`, or `1` for chapter 01.
+        # A word of a name is enough if no other name contains it: `langchain`, or `1` for chapter 01.
         word = wanted.lower().zfill(2)
         named = [name for name in pages if word in name.lower().translate(_APART).split()]
         if len(named) == 1:
             return named[0]
-        # Several words are no name, but what is looked for.
+        # Several words aren't a name but a search.
         near = named or ([] if len(wanted.split()) > 1 else get_close_matches(wanted, pages, n=3, cutoff=0.5))
         elsewhere = f"`mellea docs` lists the pages, `mellea docs --search {quote(page)}` the lines with these words"
         hint = f"did you mean {' or '.join(near)}?" if near else elsewhere

@@ -22,12 +22,12 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["make_from_environment", "serve"]
 
 _SETTINGS = "MELLEA_SERVE_SETTINGS"
-"""How the workers, which are processes of their own, are told what to serve; the key is in `MELLEA_SERVE_KEY`."""
+"""Tells the workers, which are separate processes, what to serve; the key is in `MELLEA_SERVE_KEY`."""
 
 _KEY = "MELLEA_SERVE_KEY"
 
 _GRACE_SECONDS = 10
-"""How long answers may go on when the server is stopped."""
+"""How long answers may continue when the server is stopped."""
 
 
 def serve(
@@ -52,11 +52,12 @@ def serve(
 ) -> None:
     """Serve the sessions, agents and generative functions of a file, over OpenAI's API and as a chat page.
 
-    Served is what the file's __all__ names, else everything in it that can be; FILE.py:NAME,NAME chooses.
+    This serves the names in the file's __all__, or else everything in it that can be served; FILE.py:NAME,NAME selects
+    some.
     """
     try:
         import uvicorn  # optional: an extra
-        from uvicorn.supervisors import Multiprocess  # optional, too
+        from uvicorn.supervisors import Multiprocess  # optional as well
     except ImportError:
         raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
     # On loopback only this machine can connect; anywhere else, strangers' requests would be paid for by this key's
@@ -70,11 +71,11 @@ def serve(
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:
-        # By the environment: a process's arguments can be read by other users of the machine.
+        # Through the environment, because other users of the machine can read a process's arguments.
         os.environ[_KEY] = key
     made = make_from_environment()  # errors in the program are reported now, once
     config = uvicorn.Config(
-        # Workers are new processes, which import the factory by its name.
+        # Workers are new processes that import the factory by name.
         made if workers == 1 else "mellea.cli.serve:make_from_environment",
         factory=workers > 1,
         host=host,

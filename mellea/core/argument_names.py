@@ -44,9 +44,9 @@ FOREIGN = _by_name(
 ELSEWHERE = _by_name(
     {
         "m.stream(…) and m.astream(…) stream": "stream streaming on_token on_chunk stream_handler",
-        "mellea.observe(…) has an observer told of what happens": "callback callbacks hooks",
-        "to go on before the answer is there: await m.ainstruct(…, await_result=False)": "async_ is_async run_async "
-        "background asynchronous non_blocking",
+        "mellea.observe(…) notifies an observer of what happens": "callback callbacks hooks",
+        "to continue before the answer is complete: await m.ainstruct(…, "
+        "await_result=False)": "async_ is_async run_async background asynchronous non_blocking",
         "it belongs to start_session(…)": "model model_id model_name llm client backend provider api_key base_url ctx",
         "the prompt is the first argument, without a name": "prompt content message text question query instruction "
         "task",

@@ -28,7 +28,7 @@ def make_argument_error(
 
 def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> str:
     """Return what to write in place of an argument that isn't taken; see `make_argument_error`."""
-    # From the certain to the likely: what the function itself knows, our own names, foreign ones, then typos.
+    # From certain to likely: advice from the function itself, our own names, other libraries' names, then typos.
     ours = FOREIGN.get(name, name)
     named = f"it is {ours!r} here: " if name in FOREIGN else ""
     if ours in ways:

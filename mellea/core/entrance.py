@@ -204,6 +204,8 @@ class ArgumentCheck:
     def _advice_for_value(self, value: Any) -> str:
         """Return advice on how to pass a positional argument by name, judging by its value."""
         taken = self._accepted
+        if isinstance(value, Mapping) and "answers" in self._ways:
+            return self._ways["answers"]
         if isinstance(value, Mapping) and "user_variables" in taken:
             return "values for {{placeholders}} go into user_variables={…}, options of the model into model_options={…}"
         if callable(value) and "validation_fn" in taken:

@@ -62,21 +62,21 @@ _LARGEST_FILE = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """List prices of one model, in US dollars for a million tokens; `None` where no source states one.
+    """List prices of one model, in US dollars per million tokens; `None` if no source states one.
 
     Args:
-        input: of the prompt.
-        output: of the answer, reasoning included.
-        cached: of the prompt that was read from a cache.
-        cache_write: of the prompt that was written to a cache; the price of `input` where the provider bills nothing
-            extra.
-        reasoning: of reasoning, if it is billed apart from the answer.
+        input: for the prompt.
+        output: for the answer, including reasoning.
+        cached: for the part of the prompt that was read from a cache.
+        cache_write: for the part of the prompt that was written to a cache; the price of `input` if the provider
+            charges nothing extra.
+        reasoning: for reasoning, if it is billed separately from the answer.
         batch: what a batch costs, as a fraction of these prices, such as 0.5.
-        batch_cached: the same fraction for tokens of a cache.
-        up_to: the longest prompt, in tokens, for which these prices hold; `None` if for all.
+        batch_cached: the same fraction for cached tokens.
+        up_to: the longest prompt, in tokens, for which these prices apply; `None` if they always do.
         above: the prices of longer prompts; without them their cost is unknown.
         as_of: when the source stated them, as an ISO date or month.
-        second: US dollars for a second of video, which is the only price of video then.
+        second: US dollars per second of video; then the only price.
     """
 
     input: float | None = None
@@ -100,7 +100,7 @@ class Price:
                 raise UsageError(f"{name}= of a Price takes a number from 0, or None, not {value!r}")
 
     def cost(self, usage: Usage, *, batch: bool = False) -> float | None:
-        """Return what a request with this usage costs in US dollars, or `None` if a part of it is unknown.
+        """Return the cost of a request with this usage in US dollars, or `None` if a part of it is unknown.
 
         Tokens that the provider doesn't report separately (cached, reasoning) are billed as ordinary ones.
         """
@@ -169,7 +169,7 @@ _LIST: Mapping[str, Price] = {
     "anthropic/claude-opus-4": _claude(15, 75, 18.75, 1.5),
     "anthropic/claude-opus-4-0": _claude(15, 75, 18.75, 1.5),
     "anthropic/claude-sonnet-5": _claude(2, 10, 2.5, 0.2),
-    # The sources don't agree on whether prompts above 200,000 tokens cost more with these three.
+    # The sources disagree on whether prompts above 200,000 tokens cost more with these three.
     "anthropic/claude-sonnet-4-6": _claude(3, 15, 3.75, 0.3, up_to=200_000),
     "anthropic/claude-sonnet-4-5": _claude(3, 15, 3.75, 0.3, up_to=200_000),
     "anthropic/claude-sonnet-4": _claude(3, 15, 3.75, 0.3, up_to=200_000),
@@ -239,7 +239,7 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
         replace: drop all other prices.
 
     Raises:
-        UsageError: a name or a price is wrong, or there is no such file, or it isn't such JSON.
+        UsageError: a name or a price is wrong, the file doesn't exist, or its JSON isn't such an object.
         ConfigurationError: the file can't be read.
     """
     global _lookup
@@ -300,7 +300,7 @@ def compute_cost(
 ) -> float | None:
     """Return what one request costs in US dollars, by list prices, or `None` if any part of it is unknown.
 
-    Prices may depend on the length of the prompt: give it the usage of one request, not the sum of several.
+    Prices may depend on the length of the prompt, so pass the usage of one request, not the sum of several.
 
     Args:
         usage: the tokens that it used.
@@ -314,10 +314,10 @@ def compute_cost(
 
 
 def compute_thunk_cost(thunk: Any) -> float | None:
-    """Return what a computed thunk's requests cost together in US dollars, or `None` if that of any is unknown.
+    """Return the total cost of a computed thunk's requests in US dollars, or `None` if the cost of any is unknown.
 
-    Under a strategy that is all attempts, of all models. Requests of judges and compactors aren't included. A
-    thunk that isn't computed yet costs `None`, and so does one that was pickled, which doesn't know its provider.
+    Under a strategy, this includes all attempts of all models. Requests of judges and compactors aren't included. The
+    result is `None` for a thunk that isn't computed yet, and for one that was pickled, which doesn't know its provider.
     """
     if not thunk.is_computed():
         return None
@@ -333,7 +333,7 @@ def compute_thunk_cost(thunk: Any) -> float | None:
 def compute_events_cost(
     events: Iterable[Event], provider: str, model: str, *, asked: str | None = None
 ) -> float | None:
-    """Return what the requests of a run cost together in US dollars, or `None` if that of any is unknown.
+    """Return the total cost of a run's requests in US dollars, or `None` if the cost of any is unknown.
 
     Each attempt of a strategy and each step of a tool loop is priced as a separate request. The cost of one that
     was stopped before its usage arrived, such as a rejected attempt, is unknown.

@@ -125,7 +125,7 @@ class SamplingResult(Displayed):
 
     def _card_(self) -> Card:
         from mellea.core.card import Card, Grid  # lazy: only a frontend needs it
-        from mellea.core.run_card import say_tokens  # lazy, too
+        from mellea.core.run_card import say_tokens  # lazy as well
 
         rows = [
             (str(attempt.number), "yes" if attempt.success else "no", attempt.output.value, attempt.explain())

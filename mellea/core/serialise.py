@@ -162,7 +162,7 @@ def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LA
     try:
         value = from_jsonable(read_document(text, limit=limit))
     except RecursionError:
-        raise StateError("the saved state is nested too deep") from None
+        raise StateError("the saved state is nested too deeply") from None
     for one in value if isinstance(value, list) else [value]:
         if kind is not None and not isinstance(one, kind):
             raise StateError(f"the saved state holds a {_name_kind(one)!r}, not a {_name_of(kind)}")
@@ -290,7 +290,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
         document = json.loads(whole, parse_constant=_refuse_constant)
         _check_depth(document)
     except RecursionError:
-        raise StateError("the saved state is nested too deep") from None
+        raise StateError("the saved state is nested too deeply") from None
     except ValueError as error:
         raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(document, dict) or document.get("format") != format:
@@ -431,7 +431,7 @@ def _load_object(data: Any, path: str) -> Any:
 def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
     """Write blocks as blocks, lists containing blocks as lists, and the rest as JSON, each with a label."""
     if depth > _DEEPEST:
-        raise UsageError("a tool's result is nested too deep to be saved")
+        raise UsageError("a tool's result is nested too deeply to be saved")
     if isinstance(value, Block):
         return {"block": to_jsonable(value)}
     # Only lists that may hold blocks; a thousand numbers would otherwise get a thousand labels.
@@ -442,7 +442,7 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def _load_free(data: Any, path: str) -> Any:
     match data:
-        # Exactly one key: with more of them it would depend on the order of these lines what is read.
+        # Exactly one key: with more, the result would depend on the order of these lines.
         case {"json": value, **rest} if not rest:
             return value
         case {"block": block, **rest} if not rest:
@@ -481,7 +481,7 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
     try:
         try:
             text = write(value)
-        except ValueError:  # pydantic's own error is one; it refuses halves of characters, too
+        except ValueError:  # pydantic's own error is one; it also rejects lone surrogates
             text = write(replace_surrogates_in(value))
         return json.loads(text)
     except (ValueError, RecursionError) as error:

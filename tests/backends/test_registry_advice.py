@@ -39,6 +39,14 @@ def test_a_name_without_its_provider_is_told_with_it(name: str, meant: str) -> N
     assert meant in str(caught.value)
 
 
+def test_an_unknown_model_out_of_the_environment_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELLEA_MODEL", "nonsense")
+    with pytest.raises(ConfigurationError, match=r"^MELLEA_MODEL names an unknown model: 'nonsense': "):
+        mellea.start_session()
+    with pytest.raises(ConfigurationError, match=r"^unknown model 'humbug': "):
+        mellea.start_session("humbug")
+
+
 def test_a_folder_and_a_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for place in (str(tmp_path), f"{tmp_path}/", tmp_path):
@@ -86,7 +94,7 @@ def test_an_argument_is_told_by_its_name_here(argument: str, meant: str) -> None
 
 @pytest.mark.parametrize("wrong", [3, mellea.MelleaSession, b"openai", ""])
 def test_something_else_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match="takes a text"):
+    with pytest.raises(UsageError, match="takes a string"):
         mellea.start_session(wrong)
 
 

@@ -829,7 +829,7 @@ def _interrupted(path: Path, place: str) -> float:
         process.wait(30)
         took = time.monotonic() - began
     assert "KeyboardInterrupt" in message
-    assert "run the same program again" in message
+    assert message.count("run the same program again") == 1
     assert len(list(Journal(path).answers())) >= 12
     return took
 

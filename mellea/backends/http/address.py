@@ -50,7 +50,7 @@ class Address:
             UsageError: it isn't an http or https URL with a host, or it includes an endpoint.
         """
         if not isinstance(base_url, str):
-            raise UsageError(f"base_url takes a text, not {base_url!r}; {_EXAMPLE}")
+            raise UsageError(f"base_url takes a string, not {base_url!r}; {_EXAMPLE}")
         try:
             parts = urlsplit(base_url.strip())
             host, port = parts.hostname, parts.port

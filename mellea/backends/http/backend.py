@@ -162,7 +162,7 @@ class HttpBackend(Backend):
         if max_answer_bytes is not None and (type(max_answer_bytes) is not int or max_answer_bytes < 1):
             raise UsageError(f"max_answer_bytes takes a whole number from 1, or None, not {max_answer_bytes!r}")
         if api_key is not None and not isinstance(api_key, str):
-            raise UsageError(f"api_key takes a text, not {type(api_key).__name__}")
+            raise UsageError(f"api_key takes a string, not {type(api_key).__name__}")
         self.model_id = model_id
         self.retries = retries
         self.max_answer_bytes = max_answer_bytes

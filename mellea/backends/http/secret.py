@@ -116,11 +116,11 @@ class Headers(dict[str, str]):
         if headers is None:
             return cls()
         if not isinstance(headers, Mapping):
-            raise UsageError(f"headers takes a dict of texts, not {type(headers).__name__}")
+            raise UsageError(f"headers takes a dict of strings, not {type(headers).__name__}")
         found = cls()
         for name, value in headers.items():
             if not isinstance(name, str) or not isinstance(value, str):
-                raise UsageError(f"the header {name!r} takes a text, not {type(value).__name__}")
+                raise UsageError(f"the header {name!r} takes a string, not {type(value).__name__}")
             if not _NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
                 kind = ConfigurationError if _SENSITIVE.search(name) else UsageError
                 raise kind(f"the header {name!r} holds a character that no header can; was it copied in full?")

@@ -102,7 +102,7 @@ def make_message(
     elif status in (404, 405):
         advice = _advise_on_address(said, origin, endpoint, path)
     elif status == 429 and long_pause is not None:
-        advice = f"it asks to wait {long_pause:.0f} s, so it wasn't asked again"
+        advice = f"it asks to wait {long_pause:.0f} s, so the request wasn't retried"
     end = f"; {advice}" if advice else ""
     return f"{origin} answered with status {status}: {said.rstrip('.') if advice else said}{end}"
 

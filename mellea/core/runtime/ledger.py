@@ -56,7 +56,7 @@ class Ledger:
 
     def cost(self) -> float | None:
         """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import compute_cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_cost  # lazy: most programs never need it
 
         with self._lock:
             while self._waiting:
@@ -100,7 +100,7 @@ class Meter(Ledger):
 
     def cost(self) -> float | None:
         """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import compute_cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_cost  # lazy: most programs never need it
 
         total = 0.0
         for provider, model, usage, batch, asked in self.entries:

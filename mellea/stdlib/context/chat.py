@@ -43,15 +43,15 @@ class ChatContext(Context):
     belongs to, and vice versa.
 
     Args:
-        window_size: the most turns that a call sees, not counting pinned ones; unlimited by default.
-        token_budget: the most tokens of the turns that a call sees, including pinned ones. The oldest turns are dropped
-            first. The call's own input isn't counted.
-        compactor: takes the complete turns that aren't pinned, and returns the turns to show in their place; for
-            example a `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once
-            at each point of the conversation, with its previous result and the turns since then. Window and budget
-            apply to what it returns.
-        count_tokens: takes a text and returns its number of tokens; by default an estimate.
-        pinned: texts, messages or components that come first and are visible to every call.
+        window_size: the maximum number of turns that a call sees, not counting pinned ones; unlimited by default.
+        token_budget: the maximum number of tokens in the turns that a call sees, including pinned ones. The oldest
+            turns are dropped first. The call's own input isn't counted.
+        compactor: takes the complete turns that aren't pinned, and returns the turns to show instead; for example a
+            `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once at each
+            point of the conversation, with its previous result and the turns since then. Window and budget apply to
+            what it returns.
+        count_tokens: takes a string and returns its number of tokens; by default an estimate.
+        pinned: strings, messages or components that come first and are visible to every call.
 
     Raises:
         UsageError: an argument has a wrong type.
@@ -114,12 +114,12 @@ class ChatContext(Context):
 
     @property
     def window_size(self) -> int | None:
-        """The most turns that a call sees, not counting pinned ones."""
+        """The maximum number of turns that a call sees, not counting pinned ones."""
         return self._settings.window_size
 
     @property
     def token_budget(self) -> int | None:
-        """The most tokens of the turns that a call sees."""
+        """The maximum number of tokens in the turns that a call sees."""
         return self._settings.token_budget
 
     # -- adding ---------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class ChatContext(Context):
         if value is not None:
             return self.add(value)._pin_last()
         if self._turn is None:
-            raise UsageError("pin() pins the last turn, and this context has none; give pin(…) what to pin")
+            raise UsageError("pin() pins the last turn, but this context has none; pass what to pin: pin(…)")
         return self._pin_last()
 
     def _add_turn(self, turn: Turn) -> ChatContext:
@@ -170,7 +170,7 @@ class ChatContext(Context):
         return self._make_node(previous, self._turn, is_pinned=True)
 
     def empty(self) -> ChatContext:
-        """Return a context with the same settings, without any turns but those pinned in the constructor."""
+        """Return a context with the same settings, whose only turns are those pinned in the constructor."""
         settings = self._settings
         return type(self)(
             window_size=settings.window_size,
@@ -239,7 +239,7 @@ class ChatContext(Context):
         return self._make_node(self._previous, Turn(last.input), is_pinned=self._is_pinned)
 
     def view_for_generation(self) -> list[Turn]:
-        """Return the turns that the next call will see, oldest first: sound ones, within window and budget.
+        """Return the turns that the next call will see, oldest first: those that didn't fail, within window and budget.
 
         A compactor that has to be awaited runs when a call is made, not here; turns that it hasn't compacted yet are
         returned as they are.
@@ -305,8 +305,8 @@ class ChatContext(Context):
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
-                # Pins were left out of what was compacted, and are before it; nothing behind this node is seen any
-                # more.
+                # Pins aren't part of the compacted turns and come before them; no call sees anything older than this
+                # node.
                 yield from ((turn, True) for turn in reversed(node._pins))
                 return
             if node._turn is not None:

@@ -61,5 +61,5 @@ def _find_error(code: str) -> str | None:
     except ValueError as error:  # a null byte
         return str(error)
     except (RecursionError, MemoryError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     return None

@@ -60,7 +60,7 @@ def length(
         # Only the upper limit can be exceeded early; the lower one is checked at the end.
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
         met = max is None or count <= max
-        return ValidationResult(met, None if met else f"it has {_format_count(count, unit)}, and isn't done")
+        return ValidationResult(met, None if met else f"it already has {_format_count(count, unit)}")
 
     return Requirement(
         description or _describe(unit, min, max),
@@ -75,7 +75,7 @@ def _count(unit: Unit, text: str) -> int:
     if unit == "words":
         return len(text.split())
     if unit == "characters":
-        # As a stream counts: white space at the end may be dropped from an answer.
+        # Counted as in a stream: trailing white space may be dropped from an answer.
         return len(text.rstrip())
     chunker = make_text_chunker(_SCOPES[unit])
     return len([*chunker.feed(text), *chunker.close()])

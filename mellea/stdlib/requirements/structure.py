@@ -42,7 +42,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
             if form is not None:
                 form.validate(inner)
         except RecursionError:
-            return ValidationResult(False, "it is nested too deep")
+            return ValidationResult(False, "it is nested too deeply")
         except (ValueError, AssertionError, ParseError) as error:  # pydantic's is a ValueError
             return ValidationResult(False, _format_error(error))
         return ValidationResult(True)

@@ -36,7 +36,7 @@ def contains(
     Raises:
         UsageError: no word is given, or one is empty or not a string.
     """
-    # Compiled when the requirement is made, so that a bad word is an error there.
+    # Compiled when the requirement is created, so that a bad word is reported there.
     patterns = _compile_patterns("contains", words, case_sensitive)
 
     def validate(text: str) -> ValidationResult:
@@ -78,7 +78,7 @@ def excludes(
     elif scope not in SCOPES:
         raise UsageError(f"scope is one of {', '.join(map(repr, SCOPES))}, not {scope!r}")
     elif scope == "word" and phrase is not None:
-        raise UsageError(f"{phrase!r} is more than one word, so scope='word' can't find it; take scope='sentence'")
+        raise UsageError(f"{phrase!r} is more than one word, so scope='word' can't find it; use scope='sentence'")
 
     def validate(text: str) -> ValidationResult:
         found = [word for word, pattern in patterns.items() if pattern.search(text) is not None]

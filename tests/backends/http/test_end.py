@@ -182,7 +182,7 @@ async def test_a_server_without_videos_may_be_one_that_has_none(anyio_backend: s
 async def test_a_wait_of_two_minutes_is_told(anyio_backend: str) -> None:
     with misbehaving(lambda connection: connection.send(answer(429, b"{}", retry_after="120"))) as server:
         async with MelleaSession(OpenAIBackend("m", base_url=server.url)) as m:
-            with pytest.raises(RateLimitError, match="asks to wait 120 s, so it wasn't asked again"):
+            with pytest.raises(RateLimitError, match="asks to wait 120 s, so the request wasn't retried"):
                 await m.ainstruct("x")
     assert len(server.requests) == 1
 
