@@ -260,7 +260,8 @@ class RequirementError(OutputError):
     """No attempt passed the requirements.
 
     Attributes:
-        results: one list of validation results for each attempt.
+        results: one list of validation results for each attempt; for one that was stopped while it was written, or
+            isn't a value of the requested type, it has the result that says so alone.
     """
 
     def __init__(self, message: str = "", *, results: Sequence[Any] = (), partial: str = "") -> None:

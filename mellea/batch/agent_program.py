@@ -46,6 +46,7 @@ class AgentProgram(Program):
 
     def __init__(self, agent: Agent[Any], version: str | None) -> None:
         super().__init__(agent, version, f"mellea.Agent.{agent.name}")
+        self.read_signature(agent.arun)
         loop = agent.loop
         # Everything that is the same for every row and affects its answer; hashed together with the row's own
         # arguments.

@@ -46,6 +46,7 @@ class Task:
     attempts: int = 0
     usage: Usage | None = None
     cost: float | None = 0.0
+    misfit: frozenset[str] | None = None  # the fields of a row that doesn't fit the function
     has_entered: bool = False  # the purse
     has_asked: bool = False
 
@@ -95,6 +96,8 @@ class RowAttempts:
 
     async def _ask_once(self, task: Task, work: Work, meter: Meter) -> Any:
         asked = None if self.desk is None else work.asked
+        if self.desk is not None:
+            self.desk.warn_of_live(asked)
         # The first row runs alone and shows what a row costs; a batch of thousands would be sent before that is known.
         if self.desk is None or asked is None or self._purse.knows_nothing:
             return await work.ask(meter)

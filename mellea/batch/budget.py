@@ -59,6 +59,10 @@ class Budget:
             if not is_number or not 0 < value < float("inf"):
                 raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
 
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+
     def check_prices(self, backends: Iterable[Backend]) -> None:
         """Reject a cost limit for a model without a price.
 
@@ -68,7 +72,7 @@ class Budget:
         if self.cost is None:
             return
         for backend in backends:
-            model = f"{backend.name}/{backend.model_id}"
+            model = prices.write_model(backend.name, backend.model_id)
             if prices.find_price(backend.name, backend.model_id) is None:
                 raise ConfigurationError(
                     f"Budget(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it "

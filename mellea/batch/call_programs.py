@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from mellea.batch.identity import RequestDigests, find_form, make_digest, name_function
@@ -26,7 +26,7 @@ from mellea.stdlib import components, functional
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.functional import Verb
-from mellea.stdlib.generative.function import is_text_function, prepare_verb
+from mellea.stdlib.generative.function import is_text_function, prepare_verb, trace_rows
 from mellea.stdlib.generative.settings import RESERVED
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.verb import ActArguments, ChatArguments, InstructArguments
@@ -44,6 +44,10 @@ class _CallWork(Work):
         self.request, self.digest, self.backend = request, digest, verb.call.backend
 
     async def ask(self, meter: Meter) -> Any:
+        return await self._program.ask(self, meter)
+
+    async def launch(self, meter: Meter) -> Any:
+        """Ask, and return the value."""
         # The call is registered with the session, so closing the session cancels it like any other.
         with self._session.registering():
             ledger = current_ledger.get()
@@ -86,6 +90,7 @@ class _CallProgram(Program):
         self._digests = RequestDigests()
         self._last: Verb | None = None  # whose requirements and strategy were examined last
         self._checks = b""
+        self.ask: Callable[[_CallWork, Meter], Awaitable[Any]] = _CallWork.launch
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
         session, verb = await self.prepare_verb(args, kwargs)
@@ -154,19 +159,21 @@ class PromptProgram(_CallProgram):
     def __init__(self, function: Any, version: str | None) -> None:
         super().__init__(function, version, name_function(function))
         self._is_text = is_text_function(function)
-        names = inspect.signature(function).parameters
-        # With `**kwargs` any field fits, so the parameters aren't known.
-        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
-            self.parameters = frozenset(names)
+        self.ask = trace_rows(function, self.ask)
+        self.read_signature(function)
 
-    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return the row's prepared verb, and its session."""
+    def check_fields(self, row: Mapping[str, Any]) -> None:
+        """Check that the function takes the fields of a row, and that none is one of its options."""
         # Otherwise a column with the name of an option would silently change the request.
-        if reserved := next((name for name in kwargs if name in RESERVED), None):
+        if reserved := next((name for name in row if name in RESERVED), None):
             raise UsageError(
                 f"a row has a field {reserved!r}, which would be an option of {self.name}(); rename it, or use "
                 f".with_options({reserved}=…)"
             )
+        super().check_fields(row)
+
+    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
+        """Return what the row asks, and of which session."""
         return await prepare_verb(self.function, args, kwargs)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
@@ -219,6 +226,7 @@ class VerbProgram(_CallProgram):
         self._session = session
         self._say = VERBS[verb]
         self._signature = inspect.signature(function)
+        self.read_signature(function)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
         """Return the row's prepared verb, and its session."""

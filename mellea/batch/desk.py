@@ -147,6 +147,7 @@ class BatchDesk:
         self._open: dict[int, _Batch] = {}  # batches that still take requests, by their backend
         self._new: list[_Batch] = []  # whose work is to begin
         self._fetched: dict[str, _Batch] = {}  # by their intent
+        self._has_warned = False
         self._seen = 0  # the last batch in the journal whose rows are known here
 
     async def open(self) -> None:
@@ -163,7 +164,15 @@ class BatchDesk:
 
     def can_take(self, asked: Asked) -> bool:
         """Whether a call can be part of a batch: it consists of a single answer, and the provider has batches."""
-        return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
+        return asked.is_plain and _has_batches(asked.backend)
+
+    def warn_of_live(self, asked: Asked | None) -> None:
+        """Log once that rows are sent live, which costs the ordinary price, if none of them can be part of a batch."""
+        if self._has_warned or (asked is not None and _has_batches(asked.backend)):
+            return
+        self._has_warned = True
+        what = "rows that aren't one request to a model" if asked is None else f"{asked.backend.name!r} at this address"
+        _log.warning("there are no batches for %s; the rows are sent one by one, at the ordinary price", what)
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
         """Submit a request, wait for its answer, and return the row's value.
@@ -189,7 +198,8 @@ class BatchDesk:
             span.generation = generation
             _end_span(span)
         backend = asked.backend
-        meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
+        asked_for, usage = backend.model_id, generation.usage
+        meter.add(backend.name, generation.model or asked_for, usage, batch=True, asked=asked_for)
         return value
 
     async def _answer(
@@ -433,6 +443,10 @@ class BatchDesk:
 
     async def _note(self, intent: str, state: str, id: str | None = None) -> None:
         await self._call_journal(lambda journal: journal.note_batch(intent, state, id))
+
+
+def _has_batches(backend: Backend) -> bool:
+    return isinstance(backend, HttpBackend) and backend.batches is not None
 
 
 def _is_being_made(noted: NotedBatch) -> bool:

@@ -28,7 +28,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
-from mellea.errors import StreamingError
+from mellea.errors import StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -107,12 +107,18 @@ class _Mapped(Displayed, Generic[T]):
         finally:
             del failure  # its traceback holds this frame
 
-    def _note_interruption(self, error: BaseException) -> None:
-        """Stop, and say how to continue."""
+    def _note_interruption(self, error: BaseException, *, is_readers: bool = False) -> None:
+        """Stop, and say how to continue.
+
+        Args:
+            error: why.
+            is_readers: whether it is an error of the code that reads, with which it leaves the map.
+        """
         self._is_over = True
         if self._hold is not None:
-            self._hold.end(error, is_cancelled=not isinstance(error, Exception))
+            self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
+        self._dropped.detach()  # it would stop the runner once more, and tell the same again at the program's end
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
 
@@ -231,7 +237,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._note_interruption(exc)
+            self._note_interruption(exc, is_readers=True)
             self._wait_for_end()
         self.close()
 
@@ -242,6 +248,14 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
 
     Leaving the loop, or the `async with` block, cancels the rows in flight; so does cancelling a wait for a row.
     """
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        def __await__(self) -> Any:
+            raise UsageTypeError("the rows of an amap aren't awaited: async for row in mellea.amap(…)")
+
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            raise UsageTypeError("the rows of an amap are read by async for; in plain code, for row in mellea.map(…)")
 
     def __aiter__(self) -> Self:
         return self
@@ -299,7 +313,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._note_interruption(exc)
+            self._note_interruption(exc, is_readers=True)
             await self._wait_for_end()
         await self.aclose()
 

@@ -23,6 +23,19 @@ __all__ = ["amap", "check_arguments", "map"]
 
 T = TypeVar("T")
 
+_JOURNAL = "journal='run.db' keeps each answer, and the same map, run again, goes on from it"
+_BUDGET = "budget=Budget(cost=…, tokens=…, seconds=…) limits what it takes"
+_FAILED = "a failed row doesn't end the map: row.error says why it failed"
+
+_WAYS = {
+    **dict.fromkeys(("cache", "cache_dir", "checkpoint", "output_path", "resume", "save_to"), _JOURNAL),
+    **dict.fromkeys(("cost", "max_cost", "max_tokens", "seconds", "timeout", "tokens"), _BUDGET),
+    **dict.fromkeys(("errors", "on_error", "raise_on_error", "return_exceptions", "skip_errors"), _FAILED),
+    **dict.fromkeys(("rate_limit", "requests_per_minute", "rpm", "tpm"), "limits=RateLimits(requests=…, tokens=…)"),
+    "key": "id=… names the field that identifies a row, or is a function of the row",
+}
+"""What to do about arguments that others have."""
+
 Source = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 
 
@@ -32,7 +45,7 @@ def map(function: Callable[..., Awaitable[T]], rows: Source, **arguments: Unpack
 def map(function: Callable[..., T], rows: Source, **arguments: Unpack[MapArguments]) -> Rows[T]: ...
 @overload
 def map(function: Any, rows: Source, **arguments: Unpack[MapArguments]) -> Rows[Any]: ...
-@verb("map", MapArguments)
+@verb("map", MapArguments, **_WAYS)
 def map(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> Rows[Any]:
     """Call a function for each row, many at once, and iterate over the outcomes.
 
@@ -63,7 +76,7 @@ def amap(function: Callable[..., Awaitable[T]], rows: Source, **arguments: Unpac
 def amap(function: Callable[..., T], rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[T]: ...
 @overload
 def amap(function: Any, rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[Any]: ...
-@verb("amap", MapArguments)
+@verb("amap", MapArguments, **_WAYS)
 def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRows[Any]:
     """Call a function for each row like `map`, and return an async iterator, which isn't awaited itself.
 

@@ -58,15 +58,7 @@ class PlainProgram(Program):
             hints = {}
         self._type: Any = hints.get("return")
         self._format: Any = None
-        self._find_parameters(function)
-
-    def _find_parameters(self, function: Any) -> None:
-        try:
-            names = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # many of Python's own functions have none
-            return
-        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
-            self.parameters = frozenset(names)
+        self.read_signature(function)
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
         """Return the work of a row."""

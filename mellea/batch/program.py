@@ -6,6 +6,7 @@ request.
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +21,10 @@ from mellea.core.serialise import json_value
 from mellea.errors import StateError, UsageError
 
 __all__ = ["Asked", "Program", "Work", "dump_typed", "load_typed"]
+
+
+_LONGEST_SIGNATURE = 200
+"""Up to how many characters a message shows what a function takes; the verbs take a screenful."""
 
 
 class Work(ABC):
@@ -92,6 +97,7 @@ class Program(ABC):
     Attributes:
         name: the qualified name, under which a journal keeps its answers.
         parameters: the names of the parameters; `None` if it takes any.
+        signature: its signature, `None` if that isn't known.
         is_keyed: whether answers are stored, so that digests are needed.
         warns_of_change: whether to warn if a row is requested again because something that affects its answer has
             changed.
@@ -99,6 +105,7 @@ class Program(ABC):
 
     warns_of_change = True
     parameters: frozenset[str] | None = None
+    signature: inspect.Signature | None = None
     is_keyed = True
 
     def __init__(self, function: Any, version: str | None, name: str) -> None:
@@ -113,6 +120,48 @@ class Program(ABC):
         Raises:
             MelleaError: an argument is wrong.
         """
+
+    def read_signature(self, function: Any) -> None:
+        """Read from a function what rows have to fit."""
+        try:
+            self.signature = inspect.signature(function)
+        except (TypeError, ValueError):  # many of Python's own functions have none
+            return
+        # With `**kwargs` any field fits, so the set of parameters stays unknown.
+        if not any(each.kind is each.VAR_KEYWORD for each in self.signature.parameters.values()):
+            self.parameters = frozenset(self.signature.parameters)
+
+    def check_fields(self, row: Mapping[str, Any]) -> None:
+        """Check that the fields of a row are what the function takes, whatever their values are.
+
+        Raises:
+            UsageError: a field is missing, or isn't taken.
+        """
+        if self.signature is None or (self.parameters is not None and self.parameters == row.keys()):
+            return
+        try:
+            self.signature.bind(**row)
+        except TypeError as error:
+            name, has = self.name.rpartition(".")[2], ", ".join(map(repr, row)) or "no field"
+            shown = f"{name}{self.signature}"
+            what = f"; it is {shown}" if len(shown) <= _LONGEST_SIGNATURE else ""
+            raise UsageError(
+                f"{name}() can't be called like this: {error}{what}, and the row has {has}; {self._advise_on(row)}"
+            ) from None
+
+    def _advise_on(self, row: Mapping[str, Any]) -> str:
+        signature, taken = self.signature, self.parameters
+        needed = [] if signature is None else [
+            each.name for each in signature.parameters.values()
+            if each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+        ]  # fmt: skip
+        missing = [name for name in needed if name not in row]
+        left = [name for name in row if taken is not None and name not in taken]
+        if len(missing) == len(left) == 1:
+            return f"rename {left[0]!r} to {missing[0]!r}, in the rows or in the function"
+        if missing:
+            return f"give rows that have {', '.join(map(repr, missing))}"
+        return f"leave out {', '.join(map(repr, left))}, or pass id={left[0]!r} if that identifies the row"
 
     def backends(self) -> list[Backend]:
         """Return the backends that it is known to use."""

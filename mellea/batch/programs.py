@@ -20,7 +20,7 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["as_program"]
 
 
-def as_program(function: Any, version: str | None) -> Program:
+def as_program(function: Any, version: str | None, what: str = "map") -> Program:
     """Return the function that is mapped as a program.
 
     Raises:
@@ -49,7 +49,10 @@ def as_program(function: Any, version: str | None) -> Program:
         twin = MelleaSession(owner.backend, SimpleContext(), model_options=owner.model_options)
         return PlainProgram(getattr(twin, name), version)
     if not callable(function):
-        raise UsageError(f"map takes a function, or an agent, not {function!r}")
+        hint = "; a prompt is the docstring of a @generative function, or goes to m.instruct" if function else ""
+        raise UsageError(
+            f"{what} takes a function, or an agent, not {function!r}{hint if isinstance(function, str) else ''}"
+        )
     return PlainProgram(function, version)
 
 
@@ -73,7 +76,7 @@ class _Preset(Program):
 
     def __init__(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__(program.function, program.version, program.name)
-        self.parameters = program.parameters
+        self.read_signature(functools.partial(program.function, *args, **kwargs))
         self._program, self._args, self._kwargs = program, tuple(args), dict(kwargs)
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:

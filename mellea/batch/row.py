@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mellea.batch.identity import find_form, make_digest
+from mellea.core.attributes import ROW_WAYS, find_attribute
+from mellea.core.entrance import short_errors
 from mellea.core.events import Usage
 from mellea.errors import UsageError
 
@@ -39,6 +41,12 @@ class Row(Generic[T]):
     usage: Usage | None
     cost: float | None
     cached: bool
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, ROW_WAYS)
 
 
 def find_id(row: Any, index: int, id: RowId) -> str:

@@ -8,7 +8,9 @@ Rules:
 - The number of finished rows that haven't been yielded is bounded: a slow reader, or a slow first row, holds up the
   others. So memory doesn't grow with the number of rows.
 - A failed row is an outcome like any other. An error that affects every row ends the map: a rejected key, an unknown
-  price, a journal that can't be written. Then no more rows are started, and those that were started are yielded first.
+  price, a journal that can't be written; and a model that doesn't exist, a server that can't be reached, or fields that
+  the function doesn't take, once several rows have failed for it and none has been answered. Then no more rows are
+  started, and those that were started are yielded first.
 - Stopping cancels the rows in flight, and waits for those that are being committed.
 """
 
@@ -19,8 +21,8 @@ import hashlib
 import json
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +46,14 @@ from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
-from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
+from mellea.errors import (
+    AuthError,
+    ConfigurationError,
+    ConnectError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 
 __all__ = ["MapSettings", "Runner"]
 
@@ -55,6 +64,9 @@ _FLUSH_SECONDS = 1.0
 
 _IN_BATCHES = 10_000
 """How many rows may wait for batches at once."""
+
+_IN_VAIN = 3
+"""How many rows have to fail for a reason that may concern all, with none answered, until the map ends for it."""
 
 _LOOKS_FOR_CHANGE = 8
 """For how many requested rows to check whether they were answered before."""
@@ -114,6 +126,9 @@ class Runner:
         self._feed_scope: anyio.CancelScope | None = None
         self._rows_ended = False
         self._error: BaseException | None = None  # the error that ends it, once nothing is in flight
+        # Failures that look like a wrong name, by reason: of a model, or of the rows' fields. `None` once a row was
+        # answered.
+        self._in_vain: Counter[Hashable] | None = Counter()
         self._is_stopped = False
         self._is_journal_lost = False
         self._settled: Waiter | None = None
@@ -322,7 +337,7 @@ class Runner:
             try:
                 await self._do(task)
             except Exception as error:  # noqa: BLE001 - the row's, or all rows'
-                if not self._is_for_all(error):
+                if not self._is_for_all(task, error):
                     self._finish_failed(task, error)
                     continue
                 self._fail(error)
@@ -337,6 +352,12 @@ class Runner:
         program, row = self._program, task.row
         task.id = find_id(row, task.index, self._settings.id)
         args, kwargs = make_arguments(row, self._settings.id, program.parameters)
+        if kwargs:
+            try:
+                program.check_fields(kwargs)
+            except UsageError:
+                task.misfit = frozenset(kwargs)
+                raise
         work = await program.prepare(args, kwargs)
         if self._answered is not None:
             row_id = task.id.encode("utf-8", "surrogatepass")
@@ -383,6 +404,7 @@ class Runner:
     # -- the ends of a row ------------------------------------------------------------------------------
 
     def _finish(self, task: Task, work: Work, value: Any) -> None:
+        self._in_vain = None
         try:
             self._leave_purse(task)
         except ConfigurationError as error:
@@ -480,12 +502,24 @@ class Runner:
         self._error = self._error or error
         self._wake_all()
 
-    def _is_for_all(self, error: Exception) -> bool:
+    def _is_for_all(self, task: Task, error: Exception) -> bool:
         """Whether an error affects every row."""
         # A rejected key would be rejected for each of a million rows.
         if isinstance(error, AuthError):
             return True
+        # One alone may be a row's own, such as a file that is gone, and in mid-map a server may come back.
+        if isinstance(error, (NotFoundError, ConnectError)):
+            return self._is_in_vain((type(error), error.backend, error.model))
+        if task.misfit is not None:
+            return self._is_in_vain(task.misfit)
         return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
+
+    def _is_in_vain(self, reason: Hashable) -> bool:
+        """Whether as many rows as say something about all have failed for this reason, with none answered."""
+        if self._in_vain is None:
+            return False
+        self._in_vain[reason] += 1
+        return self._in_vain[reason] >= _IN_VAIN
 
 
 def _write_usage(usage: Usage) -> str:

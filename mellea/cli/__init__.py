@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = ["main"]
 
@@ -22,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if error.name not in ("rich", "typer"):
             raise
-        print(
-            f"mellea: the command needs {error.name}, install mellea[cli]: pip install 'mellea[cli]'", file=sys.stderr
-        )
+        pages = Path(__file__).parents[1] / "docs"
+        read = f"; the documentation is in {str(pages)!r}" if pages.exists() else ""  # not in a checkout
+        print(f"mellea: the command needs {error.name}: pip install 'mellea[cli]'{read}", file=sys.stderr)
         return 1
     return run(argv)

@@ -22,6 +22,7 @@ import typer
 from mellea._version import __version__
 from mellea.cli import output
 from mellea.core.entrance import short_errors
+from mellea.core.options import find_nearest_option
 from mellea.core.tracebacks import list_program_frames
 from mellea.errors import MelleaError, StateError, UsageError
 
@@ -43,6 +44,18 @@ _COMMANDS = {
 }
 """Each command and its module, which has a function of that name or an `app`; only the called one is loaded."""
 
+
+_WITH_OPTIONS = ("ask",)
+"""The commands that take any option of the model."""
+
+_BUDGET = "--cost limits what it costs, in US dollars, --tokens how many tokens it uses"
+
+_WAYS = {
+    **dict.fromkeys([("map", name) for name in ("budget", "max-cost", "max-tokens")], _BUDGET),
+    ("map", "cache"): "--journal names the file that keeps the answers, --resume goes on from it",
+    ("map", "continue"): "--resume goes on from the journal",
+}
+"""What to write in place of an option that a command doesn't have."""
 
 _LONGEST = 2_000
 """The maximum length of an error in characters; longer ones mostly quote a user's value."""
@@ -93,8 +106,26 @@ def _call(arguments: list[str]) -> int:
             # typer treats every broken pipe as stdout's, exits silently with 1, and replaces the streams by wrappers.
             sys.stdout, sys.stderr = stdout, stderr
             raise end.__context__ from None
+        if hint := _advise(end.__context__, arguments):
+            output.note(f"mellea: {hint}")
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _advise(error: BaseException | None, arguments: list[str]) -> str:
+    """Return what to write in place of an option or a command that typer doesn't know; `""` if that isn't known."""
+    option = getattr(error, "option_name", None)
+    if isinstance(option, str) and (way := _WAYS.get((arguments[0], option.lstrip("-")))) is not None:
+        return way
+    if isinstance(option, str) and arguments[0] in _WITH_OPTIONS:
+        name = option.lstrip("-").replace("-", "_")
+        if (known := find_nearest_option(name, 1)) is not None:
+            return f"{known} is an option of the model: -o {known}=…"
+    if arguments[:2] in (["traces", "record"], ["traces", "start"], ["traces", "on"]):
+        return (
+            "MELLEA_TRACES=runs.db in the environment records what a program does, and so does mellea.traces.record(…)"
+        )
+    return ""
 
 
 def _shorten(message: str) -> str:

@@ -143,7 +143,7 @@ def _note_reused(report: Report, kept: Path) -> None:
     if reused := sum(sample.cached for sample in report.samples):
         output.note(
             f"mellea: {reused:,} of {len(report.samples):,} samples come from the journal {str(kept)!r}, since nothing "
-            "that decides them has changed; delete it, or give another --journal, for new ones"
+            "that decides them has changed; give another --journal for new ones"
         )
 
 

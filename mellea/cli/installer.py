@@ -81,7 +81,10 @@ class Installer:
         # The installer's output goes to stderr, so that stdout contains only the path.
         done = subprocess.run(command, stdout=_STDERR, check=False)
         if done.returncode != 0:
-            raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
+            raise ConfigurationError(
+                f"the installer failed with exit code {done.returncode}, for the reason above: {' '.join(command)}; "
+                "where there is no network, bring a .gguf file along and set MELLEA_GGUF to its path"
+            )
 
 
 def find_installer() -> Installer:

@@ -47,7 +47,9 @@ def map(
     concurrency: Annotated[int | None, typer.Option(min=1, help="The most rows in flight at once.")] = None,
     cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Use the provider's batches, at half the price, if it has any.")
+    ] = False,
 ) -> None:
     """Call a function for each row of a file; answers are stored, so that it can continue where it stopped.
 
@@ -56,11 +58,14 @@ def map(
     # A journal by default: users rarely think of one before the first crash of a long map.
     kept = journal or rows.with_suffix(".journal.db")
     check_files({"the file of rows": rows, "the journal": kept}, {"-o": out, "--errors": errors})
+    program = load(function)  # first: after a misspelt name nobody should think of deleting the journal
     # Not continued unless requested, since it may belong to other rows or an older prompt.
     if kept.is_dir():
         raise UsageError(f"the journal {str(kept)!r} is a folder; name a file")
     if kept.exists() and not resume:
-        raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
+        raise UsageError(
+            f"the journal {str(kept)!r} already exists; continue it with --resume, or give another one with --journal"
+        )
     source, _, _ = open_rows(rows)
     given: Iterator[Any] = islice(
         cast("Iterable[Any]", source), limit
@@ -70,7 +75,7 @@ def map(
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
     with start_session(model) if model is not None else nullcontext():
         mapped: Rows[Any] = map_rows(
-            load(function),
+            program,
             given,
             journal=kept,
             id=id,
@@ -140,7 +145,9 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
             output.note(f"mellea: {mapped.done:,} rows are done and saved in {str(kept)!r}; --resume continues")
             raise
         except BudgetExceededError as error:
-            output.note(f"mellea: {error}")
+            # The error tells a program to run it again; on the command line that takes an option.
+            spent = str(error).partition("; run it again")[0]
+            output.note(f"mellea: {spent}; what is done is saved in {str(kept)!r}, and --resume continues")
             raise typer.Exit(1) from None
     return failed, first
 

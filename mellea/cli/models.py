@@ -92,15 +92,19 @@ async def _look(name: str) -> dict[str, Any]:
         return {**said, "reason": str(error)}
     try:
         backend.check_access()
-        # A service on this machine needs no key, so only a response shows whether it is running.
-        said["is_configured"] = backend.server is not None and backend.server[0] not in _HERE
+        # A service on this machine needs no key, so without one only a response shows whether it is running.
+        said["is_configured"] = backend.server is not None and (
+            backend.server[0] not in _HERE or getattr(backend, "api_key", None) is not None
+        )
         if backend.server is None and not (probe := await backend.probe()):
             return {**said, "reason": probe.reason}
         with anyio.fail_after(_SECONDS):
             models = await backend.list_models()
         return {**said, "is_configured": True, "is_reachable": True, "models": models}
     except MelleaError as error:
-        return {**said, "reason": str(error)}
+        # With a status it is there, and refuses.
+        is_there = said["is_configured"] or getattr(error, "status", None) is not None
+        return {**said, "is_configured": is_there, "reason": str(error)}
     except TimeoutError:
         return {**said, "reason": f"no answer within {_SECONDS:.0f} seconds"}
     finally:

@@ -44,7 +44,9 @@ def run_file(path: Path) -> ModuleType:
         UsageError: there is no such file, or it isn't Python.
     """
     if not path.is_file():
-        raise UsageError(f"there is no file {str(path)!r}")
+        near = path.with_name(f"{path.name}.py")
+        hint = f"; did you mean {str(near)!r}?" if near.is_file() else ""
+        raise UsageError(f"there is no file {str(path)!r}{hint}")
     name = path.stem if path.stem not in sys.modules else str(path.resolve())  # another module has that name
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:

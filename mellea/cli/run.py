@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any
 
@@ -63,7 +64,12 @@ def _bind(program: str, called: Callable[..., Any], arguments: Sequence[str]) ->
         # Before the call, so that a wrong argument isn't mistaken for a failure inside the function.
         signature.bind(**given)
     except TypeError as error:
-        raise UsageError(f"{program}{signature}: {error}") from None
+        # Python names what is missing alone, which often is what was misspelt.
+        unknown = next((name for name in given if name not in parameters), "")
+        named = "" if not unknown or repr(unknown) in str(error) else f", and got an unexpected one: {unknown!r}"
+        near = get_close_matches(unknown, parameters, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{program}{signature}: {error}{named}{hint}") from None
     return given
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from mellea.cli import output
 from mellea.cli.programs import find_programs
-from mellea.errors import MissingExtraError, UsageError
+from mellea.errors import ConfigurationError, MissingExtraError, UsageError
 from mellea.serve import app as make_server
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
@@ -84,6 +85,7 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+    _check_port(host, port)
     # Bound before the address is printed: the free port is known by then, and a client can connect at once.
     listening = config.bind_socket()
     listening.listen(config.backlog)
@@ -93,6 +95,23 @@ def serve(
         Multiprocess(config, sockets=[listening]).run()
     else:
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that can't be listened on; uvicorn would write a line of its own, and end.
+
+    Raises:
+        ConfigurationError: another program listens there, or this user may not.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"can't listen on port {port} of {host}: {error.strerror or error}; choose another one with --port, or "
+                "any that is free with --port 0"
+            ) from None
 
 
 def make_from_environment() -> Any:

@@ -134,6 +134,14 @@ def show_run(
             output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
 
 
+def _describe_part(part: Mapping[str, Any]) -> str:
+    """Return a part of a message as text: what was written, the call of a tool, its result, or its fields."""
+    if "name" in part and isinstance(arguments := part.get("arguments"), Mapping):
+        return f"calls {part['name']}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+    said = part.get("content") or part.get("response")
+    return str(said) if said else ", ".join(f"{name}: {value}" for name, value in part.items())
+
+
 def _show_conversation(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
     """Yield the content of a span: the last message of its request, or all messages, and the answer."""
     # The last message is the question; the ones before it are history.
@@ -141,8 +149,8 @@ def _show_conversation(data: Mapping[str, Any], *, is_full: bool) -> Iterator[st
     messages += [data["answer"]] if "answer" in data else []
     for message in messages:
         for part in message["parts"]:
-            text = part.get("content") or part.get("response") or ", ".join(f"{k}: {v}" for k, v in part.items())
-            yield f"{message['role']}: {make_lines_visible(str(text)) if is_full else make_visible(str(text))}"
+            text = _describe_part(part)
+            yield f"{message['role']}: {make_lines_visible(text) if is_full else make_visible(text)}"
     for name in ("arguments", "result", "error"):
         if name in data:
             yield f"{name}: {make_lines_visible(str(data[name])) if is_full else make_visible(str(data[name]))}"

@@ -199,7 +199,8 @@ class Capabilities:
             `mellea.core.structured.prompting`.
         images: whether messages may hold images.
         files: whether messages may hold other files.
-        prefill: whether a trailing assistant message is continued.
+        prefill: whether a trailing assistant message is continued, as for `output_prefix=`; after a rejected attempt,
+            `release=` needs it, too.
         prompt_caching: whether `CBlock(cache=True)` has an effect.
         image_generation: whether `generate_image` works.
         video_generation: whether `generate_video` works.

@@ -32,22 +32,24 @@ class Chunk(str):
         number: how many chunks precede it.
         start: how many characters of the answer precede it.
         item: for the scope `"item"`, the JSON of the item in it; `""` if there is none.
+        parsed: for the scope `"item"`, the item itself, as `items()` gives it; `None` for other scopes.
     """
 
-    __slots__ = ("item", "number", "start")
+    __slots__ = ("item", "number", "parsed", "start")
 
     number: int
     start: int
     item: str
+    parsed: Any
 
-    def __new__(cls, text: str, number: int = 0, start: int = 0, item: str = "") -> Chunk:
+    def __new__(cls, text: str, number: int = 0, start: int = 0, item: str = "", parsed: Any = None) -> Chunk:
         """Make a chunk of a text and its place."""
         chunk = super().__new__(cls, text)
-        chunk.number, chunk.start, chunk.item = number, start, item
+        chunk.number, chunk.start, chunk.item, chunk.parsed = number, start, item, parsed
         return chunk
 
     def __getnewargs__(self) -> Any:
-        return str(self), self.number, self.start, self.item
+        return str(self), self.number, self.start, self.item, self.parsed
 
 
 _CLOSERS = "\"'”’»)]}*_`」』）】"

@@ -151,8 +151,9 @@ class Span:
     Attributes:
         id: a number, unique in this process.
         parent: the span that was current where this one began, `None` at the top.
-        kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
-            body of a prompt function), `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
+        kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"wait"` (a call of a
+            tool that a person has to answer), `"work"` (such as a compactor, or the body of a prompt function),
+            `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
             `"trace"` (the block of `traces.start`), or any other word.
         name: the call's `name=`, or else a word or two about its subject.
         started: when it began, in seconds since the epoch.
@@ -304,7 +305,9 @@ class Span:
         _call_all(self.observers, "end", self)
 
     def __repr__(self) -> str:
-        return f"<Span {self.id} {self.kind} {self.name!r} {self.status}>"
+        # A check is called by its requirement, which may hold a key or a prompt.
+        name = "" if self.kind == "check" else f" {self.name!r}"
+        return f"<Span {self.id} {self.kind}{name} {self.status}>"
 
 
 class _Listening(dict[object, Any]):

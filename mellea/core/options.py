@@ -379,5 +379,15 @@ def find_nearest_option(name: Any, cutoff: float) -> str | None:
 
 
 def _advice(name: Any) -> str:
-    near = find_nearest_option(name, 0.5)
-    return f"did you mean {near!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"
+    from mellea.core.argument_names import ELSEWHERE, FOREIGN  # lazy: only for mistakes
+
+    if (exact := find_nearest_option(name, 1)) is not None:
+        return f"did you mean {exact!r}?"
+    ours = FOREIGN.get(name, name)
+    if ours in ELSEWHERE:
+        return ELSEWHERE[ours] if ours == name else f"it is {ours!r} here: {ELSEWHERE[ours]}"
+    if ours in FOREIGN.values():
+        return f"it is an argument of a call, not an option of the model: {ours}=…"
+    if (near := find_nearest_option(name, 0.75)) is not None:
+        return f"did you mean {near!r}?"
+    return f"known are {', '.join(map(str, ModelOption))}; what only one provider has goes into 'extra_body'"

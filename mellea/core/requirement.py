@@ -93,7 +93,8 @@ class Requirement:
             can't decide yet; otherwise like `validation_fn`. The first no stops the generation. Without a
             `validation_fn`, an output whose chunks were all accepted meets the requirement. No chunk is blank, and
             joined they are the text; trailing white space belongs to the last chunk if it arrives at once.
-        scope: the unit of a chunk: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"` (of a JSON list).
+        scope: the unit of a chunk: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"`. An item is an element
+            of the list that `format=` asks for: `chunk.parsed` is its value, and the function is called once for each.
 
     A subclass may define `validate` and `stream_validate` as methods instead of passing functions.
     """

@@ -129,7 +129,8 @@ def _cost(span: Span, provider: str | None, model: str | None) -> float | None:
     # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
-    return compute_cost(said.usage, provider or "", said.model or model or "", batch=span.is_batched)
+    named = said.model or model or ""
+    return compute_cost(said.usage, provider or "", named, batch=span.is_batched, asked=model)
 
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.observer import Span
 from mellea.core.span_data import find_span_cost
 from mellea.core.terminal import make_visible
@@ -23,7 +24,9 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
         figures: whether a line shows seconds, tokens and cost, where they are known.
     """
     known = walk([_outline(span) for span in spans])
-    return "\n".join(["  " * level + format_line(data, figures=figures) for level, data in known])
+    text = "\n".join(["  " * level + format_line(data, figures=figures) for level, data in known])
+    # A check is called by its requirement, which may hold a key, as may a reason.
+    return scrub_text(text, list_known_secrets())
 
 
 def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -63,7 +66,9 @@ def format_line(data: Mapping[str, Any], *, figures: bool) -> str:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
     # A span is one line, and no name or reason may send control sequences to the terminal.
-    return f"{make_visible(data['name'])} ({make_visible(said)})"
+    # Without content a check has no words of its own, but the function or the class that checks has a name.
+    name = data.get("check", data["name"]) if data["name"] == "check" else data["name"]
+    return f"{make_visible(name)} ({make_visible(said)})"
 
 
 def sum_costs(spans: Sequence[Span]) -> float | None:

@@ -478,6 +478,12 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     __hash__ = object.__hash__
 
+    if not TYPE_CHECKING:  # a checker refuses what isn't there
+
+        @short_errors
+        def __len__(self) -> int:
+            raise UsageTypeError(_NO_TEXT)
+
     @short_errors
     def __bool__(self) -> bool:
         if isinstance(self._run.parsed, bool):
@@ -560,6 +566,12 @@ def make_computed(
     thunk = _rebuild(generation, None, joined, like.time_to_first_token, like.format, None)
     thunk._run.sent = like.sent
     return thunk
+
+
+def make_known(generation: Generation) -> ComputedModelOutputThunk[str]:
+    """Return a computed thunk of a generation that is known, such as a saved one."""
+    events: list[Event] = [TextDelta(generation.text)] if generation.text else []
+    return _rebuild(generation, generation.text, events, None, None, None)
 
 
 def _rebuild(

@@ -9,6 +9,9 @@ Rules:
 - A function that returns a coroutine or a generator, such as one that another decorator has wrapped, is a span until
   that has ended. The same applies to a function that returns a stream, a thunk, or anything else that may continue
   (`held_span.py`).
+- A function object that is more than a call, such as a prompt function with its streams, makes a traced copy of
+  itself by `_traced_(trace)`, which it passes everything to that it can be asked; another object stands behind one
+  that only adds the span of its call.
 - A generator that is left early, closed or dropped ends as cancelled, even where its code can't run any more
   because its loop has gone.
 """
@@ -18,10 +21,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    TracebackType,
+)
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import entrance
 from mellea.core.held_span import SpanHold, end_with
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening
 from mellea.errors import UsageError
@@ -29,7 +41,7 @@ from mellea.errors import UsageError
 if TYPE_CHECKING:
     from mellea.core.card import Card
 
-__all__ = ["Trace", "Tree", "start", "trace", "wrap_generator"]
+__all__ = ["Trace", "Tree", "start", "trace", "trace_like", "wrap_generator"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,7 +114,15 @@ class Trace(Observer, Displayed):
 
         Args:
             figures: whether to show seconds, tokens and cost as well.
+
+        Raises:
+            UsageError: it wasn't started, so nothing is in it.
         """
+        if not self._spans and self._root is None:
+            raise UsageError(
+                f"the trace {self.name!r} was never entered: with mellea.traces.start({self.name!r}) as t: …, and then "
+                "print(t.tree())"
+            )
         return Tree(self.spans, figures=figures)
 
     def begin(self, span: Span) -> None:
@@ -136,13 +156,14 @@ class Trace(Observer, Displayed):
         from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         is_open = self._root is not None and self._root.ended is None
-        tree = Code(str(self.tree(figures=not is_open)))
+        tree = Code(str(Tree(self.spans, figures=not is_open)))
         return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
 
     def __repr__(self) -> str:
         return f"<Trace {self.name!r}, {len(self.spans)} spans>"
 
 
+@entrance("start")
 def start(name: str) -> Trace:
     """Start a trace: `with start("name") as t`, or `async with`; `print(t.tree())` shows what happened.
 
@@ -164,7 +185,11 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
 
     The span of a generator lasts from its first step to its end. If a function returns a stream, a thunk or the rows of
     a map, alone or in a list, tuple or dict, its span lasts until all of these have ended: read to the end, left,
-    closed or dropped.
+    closed or dropped. One that is never read ends as cancelled when it is dropped.
+
+    A prompt function or a tool stays one, with all its methods; each call, each stream and each row of a map is a span.
+    Above or below `@generative` makes no difference. Below `@command` and `@tool` the span is that of the function's
+    body.
 
     Args:
         function: what to decorate.
@@ -182,7 +207,58 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
         raise UsageError(f"@trace is for functions, not for {function!r}")
-    return functools.wraps(function)(_wrap(function, name or _find_name(function)))
+    label = name or _find_name(function)
+    if hasattr(type(function), "_traced_"):
+        return function._traced_(functools.partial(trace, name=label))
+    call = functools.wraps(function)(_wrap(function, label))
+    call._traced_as_ = label  # type: ignore[attr-defined]
+    is_plain = isinstance(function, _PLAIN) or inspect.iscoroutinefunction(function)
+    return call if is_plain else _TracedObject(function, call)
+
+
+def trace_like(function: Callable[..., Any], made: F) -> F:
+    """Return what was made from a function, traced as the function is: for what never runs the function itself.
+
+    Args:
+        function: one that `trace` may have decorated.
+        made: what was made from it.
+    """
+    label = getattr(function, "_traced_as_", None)
+    return trace(made, name=label) if isinstance(label, str) else made
+
+
+_PLAIN = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)
+"""What has nothing besides its call that a program would ask it for."""
+
+
+class _TracedObject:
+    """An object that can be called, with a span around each call; in everything else it is the object.
+
+    Args:
+        function: the object.
+        call: calls it in a span.
+    """
+
+    def __init__(self, function: Any, call: Callable[..., Any]) -> None:
+        self._function, self._call = function, call
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """Bind it as the object itself would be bound, if it can be."""
+        bind = getattr(type(self._function), "__get__", None)
+        bound = self._function if bind is None else bind(self._function, owner, kind)
+        return self if bound is self._function else trace(bound, name=self._traced_as_)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_function", "_call"):  # it is being copied or unpickled
+            raise AttributeError(name)
+        return getattr(self._call if name == "_traced_as_" else self._function, name)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
 
 
 def _find_name(function: Any) -> str:

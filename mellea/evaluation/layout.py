@@ -131,7 +131,9 @@ def _show_rate(interval: Interval) -> str:
 def _lay_out_variants(report: Findings) -> FigureTable:
     percent = f"{report.confidence:.0%}".removesuffix("%")
     rates = [report.rate(variant) for variant in report.variants]
-    head = ("variant", "passed", "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
+    # Without checks nothing was passed: what counts is that there was an answer.
+    passed = "passed" if report.checks else "answered, unchecked"
+    head = ("variant", passed, "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
     rows = [_list_figures(report, variant, rate) for variant, rate in zip(report.variants, rates, strict=True)]
     # An empty column only takes up space.
     shown = [place for place in range(len(head)) if any(row[place] not in (_NOTHING, "0", "$0") for row in rows)]

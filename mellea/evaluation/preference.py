@@ -89,7 +89,7 @@ class Preference:
         return f"{said}: {figures}. {steady}{failed}"
 
 
-@verb("aprefer", RunnerArguments)
+@verb("prefer", RunnerArguments)
 async def aprefer(
     report: Findings,
     criterion: str,

@@ -73,6 +73,8 @@ class AnswerProgram(Program):
         program = self._variants[row.variant]
         program.is_keyed = self.is_keyed
         given, named = make_arguments(row.inputs, None, program.parameters)
+        if named:
+            program.check_fields(named)
         return _TimedWork(await program.prepare(given, named))
 
     def backends(self) -> list[Backend]:

@@ -28,8 +28,17 @@ from mellea.stdlib.verb import verb
 
 __all__ = ["aevaluate", "evaluate"]
 
+_WAYS = {
+    **dict.fromkeys(
+        ("metrics", "scorers", "evaluators", "graders", "scores", "assertions", "judges", "requirements"),
+        "it is 'checks' here: checks=[…] takes requirements, functions and texts that a model judges",
+    ),
+    **dict.fromkeys(("data", "dataset", "examples", "rows", "icl_examples"), "the cases are the second argument"),
+    **dict.fromkeys(("prompts", "prompt"), "what is evaluated is the first argument, such as a @generative function"),
+}
 
-@verb("aevaluate", EvaluateArguments)
+
+@verb("evaluate", EvaluateArguments, **_WAYS)
 async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArguments]) -> Report:
     """Run a function, or several variants of it, on cases, check the results, and report.
 
@@ -54,7 +63,7 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
     if type(repeat) is not int or repeat < 1:
         raise UsageError(f"repeat= takes a whole number from 1, not {repeat!r}")
     version = arguments.get("version")
-    programs = {name: as_program(each, version) for name, each in variants.items()}
+    programs = {name: as_program(each, version, "evaluate") for name, each in variants.items()}
     found = await read_cases(cases, _join_parameters(programs))
     plan = _Plan(
         programs,

@@ -13,7 +13,7 @@ from typing import Any
 
 from mellea.core.events import AttemptRejected, AttemptStart, Event, FileEvent, SourceEvent, TextDelta, Usage
 from mellea.core.held_span import SpanHold, hold_with
-from mellea.core.runtime.tasks import ThreadCall, run_in_thread
+from mellea.core.runtime.tasks import Caller, run_in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracing import wrap_generator
 from mellea.errors import UsageError, UsageTypeError
@@ -220,7 +220,7 @@ class _Pieces(AsyncIterator[Any]):
                 f"a response is made from a stream, a thunk or an iterator, not {given!r:.100}; "
                 "m.astream(…) makes a stream"
             )
-        self._call = ThreadCall()  # for everything that a sync iterator does
+        self._call = Caller()  # for everything that a sync iterator does
         self._source: AsyncIterator[Any] | _Plain = aiter(given) if hasattr(given, "__aiter__") else _Plain(iter(given))
 
     async def __anext__(self) -> Any:

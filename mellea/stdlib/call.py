@@ -261,8 +261,7 @@ class Call:
         can = self.backend.capabilities
         if self.prefix is not None and not can.prefill:
             raise UnsupportedError(
-                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix= "
-                "and release=",
+                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix=",
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )

@@ -45,7 +45,7 @@ from mellea.stdlib.verb import (
     take_parts,
     verb,
 )
-from mellea.templates import fill_text
+from mellea.templates import fill_text, warn_of_placeholder
 
 __all__ = [
     "DEFAULT_STRATEGY",
@@ -294,7 +294,8 @@ async def aact(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -348,7 +349,8 @@ async def ainstruct(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -392,7 +394,8 @@ async def achat(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
         role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
@@ -429,7 +432,8 @@ async def aquery(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
 
     Raises:
@@ -509,6 +513,9 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     Raises:
         UsageError: an argument is of a wrong type.
     """
+    # It may be meant as text, and a text from outside must not be an error; but usually a variable was forgotten.
+    if type(description) is str and "{{" in description and not arguments.get("user_variables"):
+        warn_of_placeholder(description)
     # The fast path of the simplest call.
     if not arguments:
         return Instruction(description)

@@ -60,7 +60,7 @@ async def request_once(
             # As an event, so that observers and prices find it where they look for every other request.
             run.emit([UsageEvent(result.usage)])
         if (ledger := current_ledger.get()) is not None:
-            ledger.add(backend.name, result.model or backend.model_id, result.usage)
+            ledger.add(backend.name, result.model or backend.model_id, result.usage, asked=backend.model_id)
         return result
 
     run = launch(

@@ -90,7 +90,8 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
 
     tool_calls: Annotated[
         ToolCalls,
-        '`"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.',
+        '`"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and asks '
+        "again until there are none.",
         "show",
     ]
     loop: Annotated[

@@ -48,6 +48,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from mellea.core.entrance import entrance
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
 from mellea.core.masking import hold_back, list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
@@ -80,14 +81,14 @@ _MOST_AT_ONCE = 1_000
 _AGAIN_SECONDS = 0.5
 """How long to wait before a failed write is retried."""
 
-_LOCK_SECONDS = 1.0
+_LOCK_SECONDS = 0.5
 """How long one attempt to write waits for a file that another program locks."""
 
 _PATIENCE_SECONDS = 5.0
 """How long another program may lock the file before that is logged."""
 
-_END_SECONDS = 2.0
-"""How long closing waits for a file that another program locks."""
+_END_SECONDS = 0.8
+"""How long closing keeps trying to write to a file that another program locks; the last attempt may take longer."""
 
 _MAX_BYTES = 500_000_000
 _MAX_AGE = 30 * 86_400.0
@@ -302,7 +303,7 @@ class _Recorder(Observer):
         with self._writing:
             self._is_closed = True
             if self._spans:
-                self._log("the file was locked until the end")
+                self._log("the file was locked until the end; end the program that holds its lock")
             else:
                 self._guard(self.file.close)
             self.file.database.close()
@@ -322,7 +323,7 @@ class _Recorder(Observer):
                 self.file.database.path,
             )
         if self._lost:
-            self._log("spans arrive faster than they can be written")
+            self._log("spans arrive faster than they can be written; a faster disk, or content=False, helps")
         if self.file.is_full:
             self._log(
                 "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"
@@ -338,10 +339,10 @@ class _Recorder(Observer):
             now = time.monotonic()
             self._locked_since = (self._locked_since or now) if error.is_locked else None
             if self._locked_since is None or now > self._locked_since + _PATIENCE_SECONDS:
-                self._log(f"{type(error).__name__}: {error}")
+                self._log(f"{error.why or error}; until then, what they do waits to be written, up to a limit")
             return False
         except (sqlite3.Error, OSError, MelleaError) as error:
-            self._log(f"{type(error).__name__}: {error}")
+            self._log(f"{error}; move the file away, and a new one is made, or record in another one")
         return True
 
     def _log(self, why: str) -> None:
@@ -461,6 +462,7 @@ _recorders: dict[str, _Recorder] = {}
 _is_registered = False
 
 
+@entrance("record")
 def record(
     path: str | os.PathLike[str],
     *,
@@ -556,7 +558,8 @@ def _release(recorder: _Recorder) -> None:
         recorder.holders -= 1
         if not recorder.holders:
             remove_observer(recorder)
-    recorder.flush()
+    if not recorder.is_done:  # closing it writes what waits
+        recorder.flush()
     _finish(recorder)
 
 

@@ -497,7 +497,11 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
         StateError: it isn't a record.
         ConfigurationError: it can't be read.
     """
-    if not Path(path).is_file():
+    try:
+        is_there = Path(path).is_file()
+    except OSError as error:
+        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error.strerror}") from error
+    if not is_there:
         raise UsageError(
             f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
         )

@@ -42,7 +42,7 @@ from mellea.telemetry.attributes import (
     write_content,
     write_messages,
 )
-from mellea.telemetry.metrics import Histograms
+from mellea.telemetry.metrics import Histograms, Series
 
 __all__ = ["Content", "SpanObserver"]
 
@@ -72,12 +72,12 @@ class SpanObserver(Observer):
     def begin(self, span: Span) -> None:
         """Start a span."""
         # Most calls of a program start with equal attributes, so they are made once and cached.
-        begins = self._find_beginning(span) if span.is_request else _begin(span)
-        made = None if self._tracer is None else self._start(self._tracer, span, *begins)
-        span.data[self._key] = made, begins[2]
+        beginning = self._find_beginning(span) if span.is_request else _Beginning(span)
+        made = None if self._tracer is None else self._start(self._tracer, span, beginning)
+        span.data[self._key] = made, beginning
 
     def _find_beginning(self, span: Span) -> _Beginning:
-        """Return what `_begin` does; requests to one model, of one session, all begin with the same."""
+        """Return a beginning; requests to one model, of one session, all have the same."""
         given = getattr(span.component, "name", None)
         key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
         found = self._known.get(key)
@@ -86,10 +86,10 @@ class SpanObserver(Observer):
             # costs time.
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            found = self._known[key] = _begin(span)
+            found = self._known[key] = _Beginning(span)
         return found
 
-    def _start(self, tracer: Tracer, span: Span, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> OtelSpan:
+    def _start(self, tracer: Tracer, span: Span, beginning: _Beginning) -> OtelSpan:
         # Passed in, since the SDK would look up the current context three times.
         within = otel_context.get_current()
         parent = span.parent
@@ -98,7 +98,7 @@ class SpanObserver(Observer):
             within = set_span_in_context(above, within)
         linked = [self._find_made(each) for each in span.links] if span.links else ()
         links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
-        return tracer.start_span(name, within, kind, attributes, links)
+        return tracer.start_span(beginning.name, within, beginning.kind, beginning.attributes, links)
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Add an event: the request is sent again."""
@@ -107,21 +107,22 @@ class SpanObserver(Observer):
 
     def end(self, span: Span) -> None:
         """End a span, with its outcome."""
-        made, begun = span.data.get(self._key, (None, {}))
+        made, beginning = span.data.get(self._key, _NOTHING)
         try:
-            self._describe(span, made, begun)
+            if beginning is not None:
+                self._describe(span, made, beginning.series)
         finally:  # a span ends even if its attributes can't be made
             if made is not None:
                 made.end()
                 # For links, and for spans that begin late; everything else that the span holds is released.
-                span.data[self._key] = made.get_span_context(), {}
+                span.data[self._key] = made.get_span_context(), None
                 span.data.pop(self._body_key, None)
 
-    def _describe(self, span: Span, made: OtelSpan | None, begun: Mapping[str, Any]) -> None:
-        operation = begun.get(semconv.OPERATION_NAME)
+    def _describe(self, span: Span, made: OtelSpan | None, series: Series | None) -> None:
+        histograms = None if series is None else self._histograms
         # A span that isn't sampled is made and ended, but its attributes would be wasted work.
         is_seen = made is not None and made.is_recording()
-        if not is_seen and (operation is None or self._histograms is None):
+        if not is_seen and histograms is None:
             return
         data = describe_end(span, content=self._has_content)
         if self._has_content:
@@ -129,9 +130,9 @@ class SpanObserver(Observer):
             data = replace_surrogates_in(scrub_all(data, list_known_secrets()))
         attributes = end_attributes(data)
         # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
-        if operation is not None and self._histograms is not None:
-            within = set_span_in_context(get_current_span() if made is None else made)
-            self._histograms.record(operation, {**begun, **attributes}, data, within)
+        if series is not None and histograms is not None:
+            where = get_current_span() if made is None else made
+            histograms.record(series, attributes, data, where.get_span_context())
         if made is not None and is_seen:
             self._tell(made, span, data, attributes)
 
@@ -183,10 +184,26 @@ _entered: ContextVar[Span | None] = ContextVar("mellea_otel_entered", default=No
 _MOST_KNOWN = 256
 """How many sessions and models have their beginnings remembered."""
 
-_Beginning = tuple[str, SpanKind, Mapping[str, Any]]
-"""The name, the kind and the attributes that a span begins with."""
 
+class _Beginning:
+    """What a span begins with.
 
-def _begin(span: Span) -> _Beginning:
-    data = replace_surrogates_in(describe_start(span))
-    return name_span(data), SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL, begin_attributes(data)
+    Args:
+        span: it, or one like it.
+
+    Attributes:
+        name: its name.
+        kind: whether it is a request to another process.
+        attributes: its attributes.
+        series: of its metrics; `None` if it has none.
+    """
+
+    __slots__ = ("attributes", "kind", "name", "series")
+
+    def __init__(self, span: Span) -> None:
+        data = replace_surrogates_in(describe_start(span))
+        self.name = name_span(data)
+        self.kind = SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL
+        self.attributes = begin_attributes(data)
+        operation = self.attributes.get(semconv.OPERATION_NAME)
+        self.series = None if operation is None else Series(operation, self.attributes)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 from collections.abc import Generator, Iterable, Mapping
@@ -46,7 +47,10 @@ __all__ = [
     "render_blocks",
     "render_messages",
     "to_text",
+    "warn_of_placeholder",
 ]
+
+_log = logging.getLogger("mellea")
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
@@ -230,6 +234,24 @@ def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
         raise UsageError(f"user_variables fills in a text, not {content!r}; write the values into it yourself")
     check_variables(content, variables)
     return fill(content, variables)
+
+
+_warned: set[str] = set()
+"""The names of placeholders that a warning was about; it is given once for each, and for a few of them."""
+
+_MOST_WARNINGS = 20
+_LONGEST_NAME = 64
+
+
+def warn_of_placeholder(text: str) -> None:
+    """Warn, once for each name, of a placeholder in a text that is sent as it is, since no variables were given."""
+    found = _PLACEHOLDER.search(text)
+    if found is None or found[1] in _warned or len(_warned) >= _MOST_WARNINGS or len(found[1]) > _LONGEST_NAME:
+        return
+    _warned.add(found[1])
+    _log.warning(
+        "the text has {{%s}}, which is sent as it is, since no user_variables={%r: …} were given", found[1], found[1]
+    )
 
 
 def check_variables(description: str, variables: Iterable[str]) -> None:

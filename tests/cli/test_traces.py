@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import mellea
-from mellea.core import Usage
+from mellea.core import ToolCall, Usage
+from mellea.core.events import ToolEnd
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import ScriptedBackend
 from mellea.traces import read_runs, record
@@ -77,6 +78,20 @@ def test_a_terminal_gets_a_table_and_a_tree(run_on_terminal: Callable[..., str],
     )
     assert json.loads(run_on_terminal("traces", "--json").splitlines()[0])["name"] == "alone"
     assert "\x1b[3" not in run_on_terminal("traces", NO_COLOR="1")
+
+
+def test_the_calls_of_tools_read_like_calls(run_on_terminal: Callable[..., str], tmp_path: Path) -> None:
+    call = ToolEnd(ToolCall("c1", "find", {"what": "a cat", "places": 2}))
+    agent = mellea.Agent(ScriptedBackend([call], "Here."), [find])
+    with record(tmp_path / "runs.db", content=True):
+        agent.run("Where is it?")
+    tree = re.sub(r"\x1b\[[\d;]*m", "", run_on_terminal("traces", "show"))
+    assert "assistant: calls find(what='a cat', places=2)\n" in re.sub(r" +(?=\r?\n)", "", tree).replace("\r", "")
+
+
+def find(what: str, places: int) -> str:
+    """Find something."""
+    return f"{what} in {places} places"
 
 
 @pytest.mark.parametrize("width", [10, 30, 45, 60, 120])
@@ -207,7 +222,7 @@ sys.exit(main(["models", "list"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "mellea: the command needs typer, install mellea[cli]: pip install 'mellea[cli]'\n"
+    assert done.stderr == "mellea: the command needs typer: pip install 'mellea[cli]'\n"
 
 
 def test_the_version_and_the_help_are_data(run: Run) -> None:

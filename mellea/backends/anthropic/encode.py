@@ -123,7 +123,7 @@ def _refuse_prefix(request: Request, turns: list[JsonObject], can: Traits) -> No
         return
     if request.output_schema is not None:
         raise UnsupportedError(
-            "Anthropic can't continue an assistant message under a schema; leave out format= or the prefix"
+            "Anthropic can't continue an assistant message under a schema; leave out format= or output_prefix="
         )
     # A turn in which the provider's own tools ran may have been paused; sending it back continues it.
     blocks = request.messages[-1].blocks

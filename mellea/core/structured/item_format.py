@@ -63,7 +63,8 @@ def make_item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     if made is None:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "
-            "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
+            "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field; partials() "
+            "reads an object while it is written"
         )
     return made
 

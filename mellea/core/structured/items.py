@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from mellea.core.structured.document import Search
@@ -12,7 +13,7 @@ from mellea.core.structured.output_format import explain_error
 from mellea.core.structured.scanner import Kind, ScanEvent, Scanner, make_way
 from mellea.errors import OutputError, ParseError
 
-__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
+__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format", "parse_item"]
 
 T = TypeVar("T")
 
@@ -107,18 +108,18 @@ class ItemDecoder(Generic[T]):
             if self._is_superseded:
                 raise self.make_error(SUPERSEDED)
             self._index += 1
-            raise self._make_item_error("", f"{self._search.error} of the JSON")
+            raise _make_item_error(self.format, "", self._index, self.good, f"{self._search.error} of the JSON")
         self._index += 1
         raw = self._raws.popleft()
         if self._has_steps or not self._is_sure:
             self._taken.append(raw)
         try:
-            item = self.format.validate(raw, self._index)
+            item = parse_item(self.format, raw, self._index, self.good)
+        except ParseError:
+            raise
         except OutputError:  # a mistake in a validator: the same for every item
             self._is_through = True
             raise
-        except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
-            raise self._make_item_error(raw, explain_error(error)) from error.with_traceback(None)
         self.good.append(item)
         return item
 
@@ -179,13 +180,34 @@ class ItemDecoder(Generic[T]):
             self._is_superseded = True
             self._again.clear()
 
-    def _make_item_error(self, raw: str, why: str) -> ParseError:
-        name = self.format.name
-        text = f"; its text is {raw[:120]!r}" if raw else ""
-        return ParseError(
-            f"item {self._index} is not a valid {name!r}: {why}{text}",
-            partial=raw,
-            index=self._index,
-            raw=raw,
-            items=tuple(self.good),
-        )
+
+def parse_item(items: ItemFormat[T], raw: str, index: int, earlier: Sequence[Any] = ()) -> T:
+    """Return the value of an item.
+
+    Args:
+        items: the format of the items.
+        raw: the JSON of the item.
+        index: its place among the items.
+        earlier: the items before it, for the error.
+
+    Raises:
+        ParseError: it isn't valid; `.index` and `.raw` identify it, `.items` has the earlier ones.
+        OutputError: a validator has a mistake in it.
+    """
+    try:
+        return items.validate(raw, index)
+    except OutputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
+        raise _make_item_error(items, raw, index, earlier, explain_error(error)) from error.with_traceback(None)
+
+
+def _make_item_error(items: ItemFormat[Any], raw: str, index: int, earlier: Sequence[Any], why: str) -> ParseError:
+    text = f"; its text is {raw[:120]!r}" if raw else ""
+    return ParseError(
+        f"item {index} is not a valid {items.name!r}: {why}{text}",
+        partial=raw,
+        index=index,
+        raw=raw,
+        items=tuple(earlier),
+    )

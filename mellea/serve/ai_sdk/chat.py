@@ -249,7 +249,7 @@ class Chat:
             pending = Pending.from_json(waiting.state)
             answers, denied = _find_answers(pending, waiting, asked)
             if answers:
-                stream = await program.open_resumed(pending, answers)
+                stream = await program.aresume_stream(pending, answers)
                 return stream, make(denied=denied, calls=waiting.calls)
             if asked.message_id is not None:  # otherwise the user has written something new, which drops the questions
                 # Restored: a request that matches nothing mustn't cost the user the run.

@@ -17,11 +17,12 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 from mellea.stdlib import functional
-from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.arguments import EARLIER_TURNS, AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
 from mellea.stdlib.agents.memory import Memory
+from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.agents.prepare import chain
 from mellea.stdlib.agents.result import AgentRun, make_run
 from mellea.stdlib.agents.signing import find_secret
@@ -42,6 +43,17 @@ __all__ = ["Agent"]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_STREAM_RESUMED = "agent.resume_stream(pending, answers) streams a run that is continued, agent.resume(…) returns it"
+
+_RUN_WAYS = {
+    "answers": _STREAM_RESUMED,
+    "ctx": EARLIER_TURNS,
+    "format": "write Agent(…, output=…)",
+    "max_turns": "write Agent(…, limits=Limits(steps=…))",
+    "tools": "write Agent(…, tools)",
+}
+"""What to do instead about arguments that the verbs of an agent don't take."""
 
 Model = MelleaSession | Backend | str | os.PathLike[str] | Sequence[str] | None
 
@@ -146,7 +158,7 @@ class Agent(Generic[T]):
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    @verb("run", AgentArguments)
+    @verb("run", AgentArguments, **_RUN_WAYS)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
         """Work until there is an answer, and return the result of the run.
 
@@ -204,7 +216,7 @@ class Agent(Generic[T]):
 
     resume = blocking(aresume)
 
-    @verb("stream", AgentStreamArguments)
+    @verb("stream", AgentStreamArguments, **_RUN_WAYS)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
         """Make a stream of a run for sync code; it starts at the first read.
 
@@ -230,7 +242,40 @@ class Agent(Generic[T]):
         """
         return self.open_stream(self.prepare(prompt, arguments), arguments)
 
-    @verb("astream", AgentStreamArguments)
+    @verb("resume_stream", AgentStreamArguments)
+    def resume_stream(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentStreamArguments]
+    ) -> AgentStream[T]:
+        """Make a stream of a run that is continued, as `resume` does, for plain code.
+
+        The state is read, and the answers are checked, at once; the run goes on at the first read.
+
+        Args:
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
+            answers: by the ids of the questions; see `aresume`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
+            release: `"step"` holds items and partials back until the step that answers has ended.
+
+        Raises:
+            StateError: the state can't be read, or was changed.
+            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            MelleaError: an argument is wrong.
+        """
+        return self.open_stream(_go_on_now(self, pending, answers, arguments), arguments)
+
+    @verb("astream", AgentStreamArguments, **_RUN_WAYS)
     def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
         """Make a stream of a run for async code; it starts at the first read, and isn't awaited itself.
 
@@ -255,6 +300,39 @@ class Agent(Generic[T]):
             MelleaError: an argument is wrong.
         """
         return self.open_astream(self.prepare(prompt, arguments), arguments)
+
+    @verb("aresume_stream", AgentStreamArguments)
+    async def aresume_stream(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentStreamArguments]
+    ) -> AsyncAgentStream[T]:
+        """Make a stream of a run that is continued, as `aresume` does, for async code; this call is awaited.
+
+        The state is read, and the answers are checked, at once; the run goes on at the first read.
+
+        Args:
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
+            answers: by the ids of the questions; see `aresume`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
+            release: `"step"` holds items and partials back until the step that answers has ended.
+
+        Raises:
+            StateError: the state can't be read, or was changed.
+            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            MelleaError: an argument is wrong.
+        """
+        return self.open_astream(await self._go_on(pending, answers, arguments), arguments)
 
     def conversation(
         self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
@@ -343,13 +421,6 @@ class Agent(Generic[T]):
         )
         return AsyncAgentStream(work.book, source, arguments)
 
-    async def open_resumed(
-        self, pending: Saved, answers: Mapping[str, Any] | None = None, arguments: AgentStreamArguments | None = None
-    ) -> AsyncAgentStream[T]:
-        """Make a stream of a resumed run, for a server; raises the errors of `aresume`."""
-        given = arguments or {}
-        return self.open_astream(await self._go_on(pending, answers, given), given)
-
     async def _go_on(
         self,
         pending: Saved,
@@ -394,6 +465,8 @@ class Agent(Generic[T]):
         Raises:
             MelleaError: an argument is wrong.
         """
+        if isinstance(prompt, (Pending, AgentRun)):
+            raise UsageError(f"a run begins with a prompt, not with another run; {_STREAM_RESUMED}")
         model = current_session() if self._model is None else self._model
         session = model if isinstance(model, MelleaSession) else None
         backend = model.backend if isinstance(model, MelleaSession) else model
@@ -469,6 +542,9 @@ class Agent(Generic[T]):
     def __repr__(self) -> str:
         tools = ", ".join(getattr(tool, "name", None) or repr(tool) for tool in self.tools)
         return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
+
+
+_go_on_now = blocking(Agent._go_on)
 
 
 def _find_model(model: Any) -> MelleaSession | Backend | None:

@@ -9,7 +9,10 @@ from mellea.stdlib.agents.keeper import Checkpoint
 from mellea.stdlib.agents.memory import Memory
 from mellea.stdlib.verb import OptionArguments
 
-__all__ = ["AgentArguments", "AgentStreamArguments"]
+__all__ = ["EARLIER_TURNS", "AgentArguments", "AgentStreamArguments"]
+
+EARLIER_TURNS = "agent.conversation(messages=[…]) goes on from earlier messages: conversation.send(…)"
+"""What to do instead of giving a run its history, for the verbs of an agent."""
 
 
 class AgentArguments(OptionArguments, total=False):

@@ -81,7 +81,7 @@ class Limits:
             ConfigurationError: the price is unknown.
         """
         if self.cost is not None and prices.find_price(backend.name, backend.model_id) is None:
-            model = f"{backend.name}/{backend.model_id}"
+            model = prices.write_model(backend.name, backend.model_id)
             raise ConfigurationError(
                 f"Limits(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it with "
                 f"mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit tokens="
@@ -143,7 +143,7 @@ class Book:
         answer = request.so_far()
         # The model of the request, not that of the agent: `prepare_step` may have changed it.
         provider, model = (backend.name, backend.model_id) if request.sent is None else _name_model(request.sent)
-        self.add(answer.usage, prices.compute_cost(answer.usage, provider, answer.model or model))
+        self.add(answer.usage, prices.compute_cost(answer.usage, provider, answer.model or model, asked=model))
 
     def find_limit(self, calls: int) -> str | None:
         """Return which limit is reached, if an answer asks for that many tool calls.

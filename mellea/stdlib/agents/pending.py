@@ -10,8 +10,10 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from mellea.core.attributes import PENDING_WAYS, find_attribute
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
 from mellea.core.serialise import LARGEST, read_document, write_document
 from mellea.core.surrogates import replace_surrogates
@@ -50,6 +52,12 @@ class Pending:
     def questions(self) -> tuple[Question, ...]:
         """What has to be answered, those of sub-agents included."""
         return self.state.questions
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, PENDING_WAYS)
 
     def __repr__(self) -> str:
         # The questions without their arguments, which belong to the conversation and aren't shown either.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
@@ -59,7 +59,8 @@ class AgentRun(Displayed, Generic[T]):
     """The result of an agent's run.
 
     Attributes:
-        value: the text of the answer; at a limit, the text of the last step that has any.
+        value: the text of the answer; at a limit, or while the run is suspended, the text of the last step that has
+            any. `str(run)` is that, too, but for a suspended run without any it says what the run waits for.
         parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run
             reached a limit before there was one, or is suspended.
         messages: the whole conversation: instructions, prompt, every step with its results, the answer.
@@ -107,8 +108,16 @@ class AgentRun(Displayed, Generic[T]):
         cost = "" if self.cost is None else f"${self.cost:.4f}"
         return Card("AgentRun", state, [say_tokens(self.usage), cost], parts)
 
+    def __await__(self) -> Generator[None, None, Self]:
+        """Return itself, so that `await agent.run(…)` works as `await m.instruct(…)` does."""
+        yield from ()
+        return self
+
     def __str__(self) -> str:
-        return self.value
+        if self.pending is None or self.value:
+            return self.value
+        # An empty text would look like an empty answer.
+        return f"(waits for answers to {', '.join(_write(question.call) for question in self.pending.questions)})"
 
 
 def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mellea.core.context import Context, Turn
 from mellea.core.entrance import entrance
@@ -16,6 +16,9 @@ from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
 from mellea.stdlib.context.window import WindowLimits, answers_tools, group_turns, select
 
 __all__ = ["ChatContext"]
+
+_UNCHANGED: Any = object()
+"""In place of an argument that may be `None`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +56,9 @@ class ChatContext(Context):
     Raises:
         UsageError: an argument has a wrong type.
     """
+
+    saved_kind: ClassVar[str] = "chat_context"
+    """Its name in saved JSON."""
 
     __slots__ = ("_compaction", "_depth", "_is_pinned", "_pins", "_previous", "_settings", "_turn")
 
@@ -174,11 +180,53 @@ class ChatContext(Context):
             pinned=settings.pinned,
         )
 
+    def change_settings(
+        self,
+        *,
+        window_size: int | None = _UNCHANGED,
+        token_budget: int | None = _UNCHANGED,
+        compactor: Compactor | None = _UNCHANGED,
+        count_tokens: Callable[[str], int] | None = _UNCHANGED,
+    ) -> ChatContext:
+        """Return a context with the same turns and other settings, such as a loaded one with a compactor.
+
+        Args:
+            window_size: see `ChatContext`; `None` is no limit.
+            token_budget: see `ChatContext`; `None` is no limit.
+            compactor: see `ChatContext`; `None` is none.
+            count_tokens: see `ChatContext`; `None` is the estimate.
+
+        Raises:
+            UsageError: an argument has a wrong type.
+        """
+        known = self._settings
+        new = type(self)(
+            window_size=known.window_size if window_size is _UNCHANGED else window_size,
+            token_budget=known.token_budget if token_budget is _UNCHANGED else token_budget,
+            compactor=known.compactor if compactor is _UNCHANGED else compactor,
+            count_tokens=known.counter.count if count_tokens is _UNCHANGED else count_tokens or estimate_tokens,
+            pinned=known.pinned,
+        )
+        return _rebuild(type(self), new._settings, self._list_nodes())
+
     # -- looking back ---------------------------------------------------------------------------------
 
     def turns(self) -> list[Turn]:
         """Return all turns, oldest first."""
         return [node._turn for node in self._walk_nodes() if node._turn is not None][::-1]
+
+    def list_turns(self) -> list[tuple[Turn, bool]]:
+        """Return all turns, oldest first, each with whether it is pinned."""
+        return [(turn, is_pinned) for turn, is_pinned in self._list_nodes() if turn is not None]
+
+    def count_own_pins(self) -> int:
+        """Return how many turns were pinned in the constructor; they are the first ones, and in `empty()`, too."""
+        return len(self._settings.pinned)
+
+    @property
+    def has_own_functions(self) -> bool:
+        """Whether a setting is a function: a compactor, or a count of tokens."""
+        return self._settings.compactor is not None or self._settings.counter.count is not estimate_tokens
 
     def last_turn(self) -> Turn | None:
         """Return the last turn, or `None`."""
@@ -273,12 +321,11 @@ class ChatContext(Context):
         return self  # immutable from the outside
 
     def __reduce__(self) -> Any:
-        nodes = [(node._turn, node._is_pinned) for node in self._walk_nodes()]
-        return _rebuild, (
-            type(self),
-            self._settings,
-            nodes[::-1],
-        )  # the linked list itself would exceed pickle's recursion
+        # As a list: the linked list itself would exceed pickle's recursion.
+        return _rebuild, (type(self), self._settings, self._list_nodes())
+
+    def _list_nodes(self) -> list[tuple[Turn | None, bool]]:
+        return [(node._turn, node._is_pinned) for node in self._walk_nodes()][::-1]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {self._depth} turn{'' if self._depth == 1 else 's'}>"

@@ -56,7 +56,8 @@ async def aask(
         model_options: options for the model, by their names in `ModelOption`.
         tools: tools that the model may call; plain functions work as well.
         max_turns: if tools are run, the maximum number of requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
         loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
         requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -124,8 +125,8 @@ class _Ask(Protocol):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -181,8 +182,8 @@ class _Ask(Protocol):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -241,8 +242,8 @@ class _Ask(Protocol):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from mellea.core.entrance import short_errors
+from mellea.core.tracing import trace_like
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.wording import DocstringWording
@@ -65,6 +66,7 @@ def generative(
 
     @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
-        return make(function, DocstringWording(function), ReturnType(function, names), session, options)
+        made = make(function, DocstringWording(function), ReturnType(function, names), session, options)
+        return trace_like(function, made)  # the body, which it would trace, is never run
 
     return decorate if function is None else decorate(function)

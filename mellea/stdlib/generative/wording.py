@@ -100,7 +100,8 @@ class DocstringWording:
         except TypeError as error:
             # Advice is only possible for a misspelt or foreign name; Python's own message names a missing argument.
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
-            advice = "" if unknown is None else f"; {find_advice(unknown, self._find_names(), WAYS)}"
+            ways = {name: way for name, way in WAYS.items() if name not in self._signature.parameters}
+            advice = "" if unknown is None else f"; {find_advice(unknown, self._find_names(), ways)}"
             raise UsageError(
                 f"{self.name}() can't be called like this: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -116,6 +117,7 @@ _KANA_SHARE = 0.05
 _OWN_LETTERS_SHARE = 0.005
 
 
+@entrance("language")
 def language(name: str, *, description: str | None = None, check_only: bool = False) -> Requirement:
     """Make a requirement that the output is in a language.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from mellea.core.chunkers import Chunk, Scope, make_text_chunker
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -21,6 +22,7 @@ _SCOPES: dict[str, Scope] = {
 }
 
 
+@entrance("length")
 def length(
     unit: Unit = "words",
     *,

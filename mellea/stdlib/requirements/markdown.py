@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -25,6 +26,7 @@ _FENCED_BLOCK = re.compile(
 )
 
 
+@entrance("markdown_list")
 def markdown_list(
     *,
     ordered: bool | None = None,
@@ -69,6 +71,7 @@ def markdown_list(
     return Requirement(description or said, simple_validate(validate), check_only)
 
 
+@entrance("markdown_table")
 def markdown_table(
     *,
     columns: int | None = None,

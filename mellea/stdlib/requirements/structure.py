@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
@@ -14,6 +15,7 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 __all__ = ["valid_json"]
 
 
+@entrance("valid_json")
 def valid_json(format: Any = None, *, description: str | None = None, check_only: bool = False) -> Requirement:
     """Make a requirement that the output is JSON, or the JSON of a value of some type, and nothing else.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mellea.core.chunkers import SCOPES, Chunk, Scope
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -15,6 +16,7 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 """Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
+@entrance("contains")
 def contains(
     *words: str,
     any: bool = False,
@@ -47,6 +49,7 @@ def contains(
     return Requirement(description or f"Use {one_of} {_join_quoted(words)}.", simple_validate(validate), check_only)
 
 
+@entrance("excludes")
 def excludes(
     *words: str,
     case_sensitive: bool = False,

@@ -145,8 +145,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -225,8 +225,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -285,8 +285,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             role: the speaker: `user`, `system` or `assistant`.
             images: images that go with the text.
@@ -349,8 +349,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
 
         Raises:
@@ -433,8 +433,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
@@ -475,8 +475,8 @@ class SessionVerbs(SingleResultVerbs):
             model_options: options for the model, by their names in `ModelOption`.
             tools: tools that the model may call; plain functions work as well.
             max_turns: if tools are run, the maximum number of requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
             loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.

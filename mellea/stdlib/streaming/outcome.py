@@ -71,7 +71,7 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     # A stopped text is still a text; half a JSON document isn't a value.
     has_value = chosen.is_complete or not is_typed
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
-        raise _make_requirement_error(result, let_out)
+        raise _make_requirement_error(result, let_out, has_value=has_value)
     output = chosen.output
     if chosen.error is not None and not chosen.has_answer:
         raise chosen.error.clone()  # like a failed request: without an end
@@ -86,11 +86,12 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     return output.parsed
 
 
-def _make_requirement_error(result: SamplingResult, let_out: str | None) -> RequirementError:
+def _make_requirement_error(result: SamplingResult, let_out: str | None, *, has_value: bool) -> RequirementError:
     attempt = result.attempts[result.chosen]
     failed = "; ".join(format_failures(attempt.failures))
+    stopped = "" if has_value else "; it was stopped there, so it has no value of the requested type"
     return RequirementError(
-        f"no attempt out of {len(result.attempts)} met the requirements; the chosen one fails: {failed}",
+        f"no attempt out of {len(result.attempts)} met the requirements; the chosen one fails: {failed}{stopped}",
         results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
         partial=attempt.output.value if let_out is None else let_out,
     )

@@ -36,8 +36,9 @@ from mellea.core.tracebacks import add_note
 from mellea.errors import MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
+from mellea.stdlib.components.repair import format_failures
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.requirements.streaming import Failure, Watch
+from mellea.stdlib.requirements.streaming import TYPED_ANSWER, Failure, Watch
 from mellea.stdlib.requirements.validation import add_own_requirements, validate_all
 from mellea.stdlib.streaming.outcome import accept, check_result
 
@@ -46,8 +47,6 @@ __all__ = ["check_release", "launch_sampled"]
 C = TypeVar("C", bound=Context)
 
 Emit = Callable[[list[Event]], None]
-
-_ANSWER = "an answer of the requested type"
 
 _QUICK_SECONDS = 0.1
 """How long a stream waits for checks of what it has read. A quick rejection ends the attempt at the rejected chunk."""
@@ -130,7 +129,7 @@ class _Correcting:
         has_own_options = getattr(self._strategy, "has_own_options", False)
         drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
         output = make_computed([*_drop_marks(run.events), end], like=run)
-        missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+        missing = (Requirement(TYPED_ANSWER, check_only=True), ValidationResult(False, str(error)))
         after = self._context.add(self._call.component).add(output)
         first = Attempt(1, output, after, (missing,), component=self._call.component, error=error)
         if run.spans is not None:
@@ -273,9 +272,13 @@ class _Drawing:
 
     def make_dead_end_error(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Create the error for an attempt that can't begin with the released text."""
+        failed = self.drawn[-1]
+        reasons = "; ".join(format_failures(failed.failures))
+        why = str(error).partition("; ")[0]  # the rest is advice about arguments that may not have been given
         return RequirementError(
-            f"an attempt failed after {len(committed)} characters had been released, and the next one can't continue "
-            f"from there: {error}",
+            f"attempt {failed.number} failed after {len(committed)} characters had been released, and the next one "
+            f"can't continue from there: {why}; attempt {failed.number} fails: {reasons}; leave out "
+            f"release={self._release!r} to see an answer only after it was checked",
             results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
             partial=committed,
         )
@@ -322,7 +325,7 @@ class _Attempting:
         if failure is not None:
             return self._make_attempt(output, after, (failure,), is_complete=False)
         if error is not None:
-            missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+            missing = (Requirement(TYPED_ANSWER, check_only=True), ValidationResult(False, str(error)))
             return self._make_attempt(output, after, (missing,), error=error)
         judged = await validate_all(self._requirements, after, self._call.backend, is_watched=True)
         return self._make_attempt(output, after, judged)

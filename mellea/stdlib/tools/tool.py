@@ -309,6 +309,12 @@ class Tool(Generic[P, R]):
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
+    def _traced_(self, trace: Callable[[Any], Any]) -> Tool[P, R]:
+        """Return this tool with a span around each call of its function."""
+        made = self._like(trace(self._function))
+        made._hints = self._hints
+        return made
+
     def _like(
         self, function: Any, *, name: str | None = None, contracts: tuple[Contract, ...] | None = None
     ) -> Tool[Any, Any]:

@@ -306,6 +306,9 @@ class ToolLoop:
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
+        for question in progress.asked:  # without a length of their own: the run ends, and another one goes on
+            with span_around("wait", question.call.tool_name, tool_call=question.call):
+                pass
         # Saved only if something is new; a resume that changes nothing leaves the checkpoint alone.
         if progress.is_waiting and (ready or progress.asked != before):
             await progress.save()

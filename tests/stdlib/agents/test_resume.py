@@ -150,6 +150,50 @@ async def test_a_pending_stream_has_no_final_chunk() -> None:
     assert [event.result.tool_call_id for event in events if isinstance(event, ToolResult)] == ["c2"]
 
 
+async def test_a_resumed_run_can_be_streamed() -> None:
+    agent, backend = shopper(BUY, ["All ", "done."], BUY, ["All ", "done."])
+    run = await agent.arun("x")
+    stream = await agent.aresume_stream(run.pending, {"c1": True}, live=True)
+    assert ran == ["look Rome"]  # nothing goes on before somebody reads
+    chunks = [chunk async for chunk in stream]
+    assert "".join(chunk.text for chunk in chunks if chunk.step == 2) == "All done."
+    assert [chunk.is_final for chunk in chunks][-1]
+    assert (stream.result.value, ran) == ("All done.", ["look Rome", "buy tea"])
+    with pytest.raises(UsageError, match="no open question 'c9'"):
+        await agent.aresume_stream(run.pending, {"c9": True})
+    saved = (await agent.arun("x")).pending.to_json()  # type: ignore[union-attr]
+    plain = await anyio.to_thread.run_sync(lambda: list(agent.resume_stream(saved, {"c1": False})))
+    assert [chunk.text for chunk in plain] == ["All ", "done."]
+    assert len(backend.requests) == 4
+
+
+async def test_a_stream_of_a_state_is_refused_with_the_way_to_stream_it() -> None:
+    agent, _ = shopper(BUY)
+    run = await agent.arun("x")
+    uses: list[Any] = [
+        lambda: agent.stream(run.pending),
+        lambda: agent.astream(run),
+        lambda: agent.stream(run.pending, {"c1": True}),  # type: ignore[call-arg]
+        lambda: agent.astream("x", answers={"c1": True}),  # type: ignore[call-arg]
+    ]
+    for use in uses:
+        with pytest.raises(UsageError, match=r"agent\.resume_stream\(pending, answers\) streams"):
+            use()
+
+
+async def test_a_run_that_waits_shows_itself() -> None:
+    agent, _ = shopper([call("buy", 1, what="tea")], "Done.")
+    with mellea.traces.start("shopping") as trace:
+        run = await agent.arun("x")
+        assert str(run) == "(waits for answers to buy(what='tea'))"
+        assert str(await agent.aresume(run.pending, {"c1": True})) == "Done."
+    lines = [line.strip().partition(" (")[::2] for line in str(trace.tree()).splitlines()]
+    assert [(name, kind.split(",")[0].rstrip(")")) for name, kind in lines if name == "buy"] == [
+        ("buy", "wait"),
+        ("buy", "tool"),
+    ]
+
+
 async def test_a_typed_answer_comes_after_a_resume_and_is_corrected_if_it_has_to_be() -> None:
     backend = ScriptedBackend([call("buy", what="tea")], "[1, 2]")
     run = await (agent := Agent(backend, TOOLS, output=list[int])).arun("x")

@@ -303,11 +303,19 @@ class Connection:
 
     def _reason(self, owner: _Owner) -> str:
         error = owner.error
-        if error is None:
-            return "it ended, or closed the connection"
         if isinstance(error, MelleaError):
             return str(error)
-        return self.target.explain(error)
+        if error is not None and not _is_closed(error):
+            return self.target.explain(error)
+        advice = "; its standard error may say why" if self.target.command else ""
+        return f"it ended, or closed the connection{advice}"
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Return whether the package reports only that the connection was closed, which is no reason."""
+    from mcp_types import CONNECTION_CLOSED  # optional: the extra `mcp`
+
+    return getattr(error, "code", None) == CONNECTION_CLOSED
 
 
 class _UnsentError(ToolError):

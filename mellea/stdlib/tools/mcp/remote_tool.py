@@ -162,6 +162,10 @@ class McpTool(Tool[..., Any]):
         """Return this tool under another name; requests to the server use its own."""
         return self._copy_with({"name": name, "__name__": name})
 
+    def _traced_(self, trace: Callable[[Any], Any]) -> McpTool:
+        """Return this tool with a span around each call of the server."""
+        return self._copy_with({"_send": trace(self._send)})
+
     def _copy_with(self, attributes: Mapping[str, Any]) -> McpTool:
         twin: McpTool = object.__new__(type(self))
         twin.__dict__.update({**self.__dict__, **attributes})
