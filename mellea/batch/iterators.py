@@ -269,6 +269,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             await self._wait()
         except BaseException as error:
             self._note_interruption(error)
+            shorten(error)
             raise
         if self._ready:
             return self._ready.popleft()

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from mellea.core.card import Card, show_value
+from mellea.core.card import Card
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.run_card import RunCard
@@ -43,7 +43,7 @@ def show(value: Any) -> None:
     In Jupyter and marimo that is an output of the cell, at a terminal some lines, and in a pipe or a file the final
     state. A thunk is shown without waiting for it: where outputs can't be replaced later, as at a terminal, as it is
     now. A stream (of a session, a function or an agent) is read to its end, and has its `.result` afterwards. Other
-    values are shown as they are.
+    values are shown once, as they are.
 
     Args:
         value: a thunk, a plain stream, a result, a trace, or any other value.
@@ -65,9 +65,11 @@ def show(value: Any) -> None:
                 follower.join()
     elif isinstance(value, ModelOutputThunk):
         _follow_thunk(value)
+    elif isinstance(value, Displayed):
+        find_screen().draw(value._card_(), is_final=True)
     else:
         _check(value)
-        find_screen().draw(_card(value), is_final=True)
+        find_screen().show_as_it_is(value)
 
 
 @short_errors
@@ -102,12 +104,8 @@ def _check(value: Any) -> None:
         raise UsageError("a coroutine has no value before it is awaited: show(await …)")
     if isinstance(value, (Iterator, AsyncIterator)) and type(value).__module__.partition(".")[0] == _OURS:
         raise UsageError(
-            f"a {type(value).__name__} gives values one by one; show the stream it reads: show(m.stream(…))"
+            f"{type(value).__name__} gives values one by one; show each, or show the stream it reads: show(m.stream(…))"
         )
-
-
-def _card(value: Any) -> Card:
-    return value._card_() if isinstance(value, Displayed) else Card(type(value).__name__, parts=[show_value(value)])
 
 
 def _follow_thunk(thunk: ModelOutputThunk[Any]) -> None:

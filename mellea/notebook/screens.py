@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from mellea.core.card import Card, draw_bundle, draw_html, draw_text
+from mellea.core.card import Card, draw_bundle, draw_html, draw_text, show_value
 
 __all__ = ["Screen", "find_screen"]
 
@@ -31,6 +31,10 @@ class Screen(ABC):
     @abstractmethod
     def draw(self, card: Card, *, is_final: bool) -> None:
         """Show a card in place of the one before."""
+
+    def show_as_it_is(self, value: Any) -> None:
+        """Show a value that isn't ours; by default in a card of its own."""
+        self.draw(Card(type(value).__name__, parts=[show_value(value)]), is_final=True)
 
     def make_thread(self, work: Callable[[], None]) -> threading.Thread:
         """Return a thread that may draw; it ends with the program."""
@@ -60,6 +64,10 @@ class JupyterOutput(Screen):
         else:
             self._handle.update(bundle, raw=True)
 
+    def show_as_it_is(self, value: Any) -> None:
+        """Leave the form to IPython: a data frame, for example, is a table."""
+        self._display(value)
+
 
 class MarimoOutput(Screen):
     """The output of a marimo cell, as long as that runs.
@@ -74,6 +82,10 @@ class MarimoOutput(Screen):
     def draw(self, card: Card, *, is_final: bool) -> None:
         """Show a card in place of the one before."""
         self._marimo.output.replace(self._marimo.Html(draw_html(card)))
+
+    def show_as_it_is(self, value: Any) -> None:
+        """Leave the form to marimo."""
+        self._marimo.output.replace(value)
 
     def make_thread(self, work: Callable[[], None]) -> threading.Thread:
         """Return a thread that may draw: one that marimo knows."""

@@ -216,6 +216,12 @@ def test_a_value_in_the_last_line_shows_itself(cell: Any) -> None:
     assert "Once upon a time" in result["data"]["text/plain"]
 
 
+def test_a_value_of_another_library_is_shown_in_its_own_form(cell: Any) -> None:
+    table = "class Table:\n    def _repr_html_(self):\n        return '<table></table>'\nshow(Table())"
+    [display] = shown(cell(table), "display_data")
+    assert display["data"]["text/html"] == "<table></table>"
+
+
 def test_a_stream_is_shown_while_it_is_written(cell: Any) -> None:
     done = cell("stream = m.stream('Write'); show(stream)")
     [first] = shown(done, "display_data")
