@@ -189,7 +189,8 @@ def _zones(body: bytes, end: bytes | re.Pattern[bytes]) -> tuple[int, int]:
     """Where the data with the end mark end: their last byte that counts, and the empty line behind their event."""
     marks = [match.end() for match in re.finditer(end, body)]
     line = re.compile(rb"\r\n|\n|\r").search(body, marks[-1]) if marks else None
-    blank = re.compile(rb"(\r\n|\n|\r){2}").search(body, marks[-1]) if marks else None
+    # Atomic: a single CRLF isn't two line ends.
+    blank = re.compile(rb"(?>\r\n|\n|\r){2}").search(body, marks[-1]) if marks else None
     return (line.start(), blank.end()) if line and blank else (len(body) + 1, len(body) + 1)
 
 

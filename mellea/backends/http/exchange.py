@@ -35,7 +35,14 @@ from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.rate_limits import LimitNotes
 from mellea.backends.http.report import is_used_up
 from mellea.backends.http.secret import Headers, KeySource, scrub_error
-from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
+from mellea.backends.http.status import (
+    add_advice,
+    find_advice,
+    make_message,
+    make_redirect_message,
+    make_status_error,
+    request_id,
+)
 from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
 from mellea.core.runtime.loop import get_current_loop
@@ -46,6 +53,7 @@ from mellea.errors import (
     InterruptedStreamError,
     MelleaError,
     RateLimitError,
+    StatusError,
     UsageError,
     WireError,
 )
@@ -168,28 +176,50 @@ class Exchange:
         fields: ErrorFields = {"request_id": request_id(headers)}
         if (should := _SHOULD_RETRY.get(headers.get("x-should-retry", ""))) is not None:
             fields["is_retryable"] = should
+        advice = ""
         if 300 <= status < 400:
             message = make_redirect_message(self.request.origin, headers.get("location", ""))
         else:
             used_up = is_used_up(status, body)
-            message = make_message(
-                status,
-                body,
-                self.request.origin,
-                endpoint=self.request.endpoint,
-                path=urlsplit(self.request.url).path,
-                is_used_up=used_up,
-                key_advice=self.connector.key_source.advise(
-                    had_key=bool(self.request.headers.secrets() | self.connector.secrets())
-                ),
-                long_pause=asked if asked is not None and asked > LONGEST_PAUSE else None,
-            )
             if used_up:
                 fields["is_retryable"] = False
-        error = self.refine(make_status_error(status, message, retry_after=asked, **fields), body)
+            advice = self._find_advice(status, body, asked, is_used_up=used_up)
+            message = make_message(status, body, self.request.origin, advice=advice)
+        error = self._refine(make_status_error(status, message, retry_after=asked, **fields), body, advice)
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             asked = error.retry_after
         return error, asked
+
+    def _find_advice(self, status: int, body: bytes, asked: float | None, *, is_used_up: bool) -> str:
+        return find_advice(
+            status,
+            body,
+            self.request.origin,
+            endpoint=self.request.endpoint,
+            path=urlsplit(self.request.url).path,
+            is_used_up=is_used_up,
+            key_advice=self.connector.key_source.advise(
+                had_key=bool(self.request.headers.secrets() | self.connector.secrets())
+            ),
+            long_pause=asked if asked is not None and asked > LONGEST_PAUSE else None,
+        )
+
+    def _refine(self, error: StatusError, body: bytes, advice: str) -> BackendError:
+        """Return the error as the backend explains it; a new text for it keeps the advice."""
+        before = str(error)
+        try:
+            refined: Any = self.refine(error, body)
+        except BackendError as raised:
+            refined = raised.with_traceback(None)  # it was meant to be returned
+        except Exception as failure:  # an explanation that fails must not hide the error
+            _log.warning("explain_error of the backend %r raised a %s", self.backend, type(failure).__name__)
+            refined = error
+        if not isinstance(refined, BackendError):
+            _log.warning("explain_error of the backend %r returned no error, but %s", self.backend, type(refined))
+            return error
+        if refined is error and str(error) != before and advice not in str(error):
+            error.args = (add_advice(str(error), advice), *error.args[1:])
+        return refined
 
 
 # -- when a request is retried ------------------------------------------------------------------------

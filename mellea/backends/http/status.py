@@ -18,7 +18,7 @@ from mellea.errors import (
     StatusError,
 )
 
-__all__ = ["is_retryable_status", "make_message", "make_redirect_message", "make_status_error", "request_id"]
+__all__ = ["add_advice", "find_advice", "is_retryable_status", "make_message", "make_redirect_message", "make_status_error", "request_id"]
 
 _KINDS: dict[int, type[StatusError]] = {
     400: BadRequestError,
@@ -69,7 +69,26 @@ def make_status_error(
     return kind(message, status=status, **fields)
 
 
-def make_message(
+def make_message(status: int, body: bytes, origin: str, *, advice: str = "") -> str:
+    """Return the message for this status and body, in one line.
+
+    Args:
+        status: the HTTP status.
+        body: the server's body.
+        origin: the server.
+        advice: what to do, from `find_advice`.
+    """
+    # Only the body's message; a page of HTML would fill the terminal.
+    said = read_words(body) or "it gives no reason"
+    return add_advice(f"{origin} answered with status {status}: {said}", advice)
+
+
+def add_advice(message: str, advice: str) -> str:
+    """Return the message with the advice, if there is any."""
+    return f"{message.rstrip('.')}; {advice}" if advice else message
+
+
+def find_advice(
     status: int,
     body: bytes,
     origin: str,
@@ -80,7 +99,7 @@ def make_message(
     key_advice: str = "check the key",
     long_pause: float | None = None,
 ) -> str:
-    """Return the message for this status and body, in one line.
+    """Return what to do after this status and body, `""` if nothing is known.
 
     Args:
         status: the HTTP status.
@@ -92,19 +111,15 @@ def make_message(
         key_advice: what to do if the key was rejected, or is missing.
         long_pause: seconds that it asks to wait, if that is too long to wait automatically.
     """
-    # Only the body's message; a page of HTML would fill the terminal.
-    said = read_words(body) or "it gives no reason"
-    advice = _ADVICE.get(status, "")
     if is_used_up:
-        advice = _USED_UP_ADVICE
-    elif status == 401:
-        advice = key_advice
-    elif status in (404, 405):
-        advice = _advise_on_address(said, origin, endpoint, path)
-    elif status == 429 and long_pause is not None:
-        advice = f"it asks to wait {long_pause:.0f} s, so the request wasn't retried"
-    end = f"; {advice}" if advice else ""
-    return f"{origin} answered with status {status}: {said.rstrip('.') if advice else said}{end}"
+        return _USED_UP_ADVICE
+    if status == 401:
+        return key_advice
+    if status in (404, 405):
+        return _advise_on_address(read_words(body), origin, endpoint, path)
+    if status == 429 and long_pause is not None:
+        return f"it asks to wait {long_pause:.0f} s, so the request wasn't retried"
+    return _ADVICE.get(status, "")
 
 
 def _advise_on_address(said: str, origin: str, endpoint: str, path: str) -> str:

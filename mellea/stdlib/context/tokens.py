@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -43,7 +44,7 @@ class TokenCounter:
         if not callable(count):
             raise UsageError(f"count_tokens takes a function of a string, not {count!r}")
         self.count = count
-        self._known: weakref.WeakKeyDictionary[ModelOutputThunk[Any], int] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[ModelOutputThunk[Any], tuple[Any, int]] = weakref.WeakKeyDictionary()
 
     def count_turn(self, turn: Turn) -> int:
         """Return the tokens of a turn: those of its texts, and a thousand for each image or file."""
@@ -51,11 +52,13 @@ class TokenCounter:
         # It still grows, so the count can't be cached.
         if output is None or not output.record.is_final:
             return self._count(turn)
-        known = self._known.get(output)
-        if known is None:
-            # Keyed weakly by the output, so counts live as long as their turns; a token counter may be slow.
-            known = self._known[output] = self._count(turn)
-        return known
+        # Keyed weakly by the output, so counts live as long as their turns; a token counter may be slow.
+        said, tokens = self._known.get(output, (None, 0))
+        # A compactor may have given the output another input.
+        if said is None or said is not turn.rendered:
+            tokens = self._count(turn)
+            self._known[output] = turn.rendered, tokens
+        return tokens
 
     def __reduce__(self) -> Any:
         # Without the cache: weak references can't be pickled.
@@ -82,7 +85,8 @@ def _get_answer(turn: Turn) -> tuple[Message, ...]:
 
 
 def _count_files(turn: Turn) -> int:
-    return sum(isinstance(part, FileBlock) for part in walk([turn.rendered, _get_answer(turn)]))
+    parts = walk([turn.rendered, _get_answer(turn)])
+    return sum(len(part.files) if isinstance(part, ToolOutput) else isinstance(part, FileBlock) for part in parts)
 
 
 def _iterate_texts(value: Any) -> Iterator[str]:
@@ -106,9 +110,10 @@ def _iterate_part_texts(part: Any) -> Iterator[str]:
         case ThinkingBlock():
             yield part.text
         case ToolCall():
-            yield f"{part.tool_name} {part.raw_args or dict(part.tool_args)}"
+            args = part.raw_args or json.dumps(dict(part.tool_args), ensure_ascii=False, default=str)
+            yield f"{part.tool_name} {args}"
         case ToolOutput():
-            yield str(part.result)
+            yield from (item.value for item in part.parts if isinstance(item, CBlock))
         case ModelOutputThunk():
             yield part.partial
         case int() | float():

@@ -7,7 +7,7 @@ import json
 import logging
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from mellea.core.options import Deadlines
 from mellea.errors import (
     AuthError,
     BackendError,
+    BadRequestError,
     ConfigurationError,
     ConnectError,
     DeadlineError,
@@ -320,3 +321,65 @@ async def test_hooks(anyio_backend: str) -> None:
     assert first == "POST /v1/chat?alt=sse&v=2 HTTP/1.1"
     assert (headers["x-api-key"], headers["version"], headers["beta"]) == ("mine", "1", "b")
     assert tags == "GET /v1/api/tags?v=2 HTTP/1.1"
+
+
+def _explain(change: Callable[[BackendError, bytes], Any]) -> type[TinyBackend]:
+    class Explaining(TinyBackend):
+        def explain_error(self, error: BackendError, body: bytes) -> BackendError:
+            return change(error, body)  # type: ignore[no-any-return]
+
+    return Explaining
+
+
+def _nest(error: BackendError, body: bytes) -> BackendError:
+    json.loads(body)
+    return error
+
+
+def _forget(error: BackendError, body: bytes) -> None:
+    return None
+
+
+def _fail(error: BackendError, body: bytes) -> BackendError:
+    raise LookupError(body)
+
+
+@pytest.mark.parametrize("change", [_nest, _forget, _fail])
+async def test_an_explanation_that_fails_leaves_the_error_of_the_status(
+    anyio_backend: str, change: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with misbehaving(lambda connection: connection.send(answer(401, b"[" * 100_000))) as server:
+        with pytest.raises(AuthError, match="status 401: .*check the key"):
+            await _use(_explain(change)("m", base_url=server.url, api_key="k-0123456789"))
+    assert "explain_error" in caplog.text and "k-0123456789" not in caplog.text
+
+
+def _rewrite(error: BackendError, body: bytes) -> BackendError:
+    error.args = ("no boats left.",)
+    return error
+
+
+def _replace(error: BackendError, body: bytes) -> BackendError:
+    return BadRequestError("no boats left", status=401)
+
+
+def _raise(error: BackendError, body: bytes) -> BackendError:
+    raise _replace(error, body)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "body", "says"),
+    [
+        (_rewrite, 401, b"{}", "no boats left; check the key"),
+        (_rewrite, 402, b"{}", "no boats left; the quota is used up"),
+        (_rewrite, 418, b"{}", "no boats left."),
+        (_replace, 401, b"{}", "no boats left$"),
+        (_raise, 401, b"{}", "no boats left$"),
+    ],
+)
+async def test_an_error_in_new_words_keeps_the_advice_and_another_error_is_left_as_it_is(
+    anyio_backend: str, change: Any, status: int, body: bytes, says: str
+) -> None:
+    with misbehaving(lambda connection: connection.send(answer(status, body))) as server:
+        with pytest.raises(BackendError, match=says):
+            await _use(_explain(change)("m", base_url=server.url, api_key="k"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mellea.backends.http.secret import KeySource
-from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
+from mellea.backends.http.status import find_advice, make_message, make_redirect_message, make_status_error, request_id
 from mellea.backends.http.words import shorten_page
 from mellea.errors import (
     AuthError,
@@ -75,17 +77,21 @@ def test_a_long_page_is_shortened() -> None:
     assert len(make_message(400, b'{"error": "' + b"x" * 100_000 + b'"}', "http://h")) < 600
 
 
+def advised_message(status: int, body: bytes, origin: str, **ways: Any) -> str:
+    return make_message(status, body, origin, advice=find_advice(status, body, origin, **ways))
+
+
 def test_some_statuses_come_with_advice() -> None:
-    assert "check the key" in make_message(401, b"", "http://h")
+    assert "check the key" in advised_message(401, b"", "http://h")
 
 
 def test_a_refusal_without_a_key_says_that_there_was_none() -> None:
-    assert "no key was sent" in make_message(401, b"", "http://h", key_advice=KeySource().advise(had_key=False))
+    assert "no key was sent" in advised_message(401, b"", "http://h", key_advice=KeySource().advise(had_key=False))
 
 
 def test_what_may_lack_at_the_address_is_named() -> None:
-    assert "whether the server has 'videos'" in make_message(404, b"", "http://h", endpoint="videos")
-    assert "whether" not in make_message(404, b'{"error": "no such model"}', "http://h", endpoint="videos")
+    assert "whether the server has 'videos'" in advised_message(404, b"", "http://h", endpoint="videos")
+    assert "whether" not in advised_message(404, b'{"error": "no such model"}', "http://h", endpoint="videos")
 
 
 @pytest.mark.parametrize("status", [404, 405])
@@ -103,15 +109,15 @@ def test_what_may_lack_at_the_address_is_named() -> None:
 def test_an_address_without_a_version_is_advised_to_have_one(
     status: int, endpoint: str, path: str, advised: str | None
 ) -> None:
-    said = make_message(status, b"<h1>not found</h1>", "http://h:1", endpoint=endpoint, path=path)
+    said = advised_message(status, b"<h1>not found</h1>", "http://h:1", endpoint=endpoint, path=path)
     assert said.endswith(f"try base_url={advised}" if advised else f"whether the server has {endpoint!r}")
-    known = make_message(status, b'{"error": "no such model."}', "http://h:1", endpoint=endpoint, path=path)
+    known = advised_message(status, b'{"error": "no such model."}', "http://h:1", endpoint=endpoint, path=path)
     assert known.endswith("no such model; check the model's name and base_url")
 
 
 def test_a_wait_that_is_too_long_is_no_reason_to_raise_retries() -> None:
-    assert "retries=" in make_message(429, b"", "http://h")
-    message = make_message(429, b"", "http://h", long_pause=120.0)
+    assert "retries=" in advised_message(429, b"", "http://h")
+    message = advised_message(429, b"", "http://h", long_pause=120.0)
     assert "asks to wait 120 s" in message
     assert "retries=" not in message
 

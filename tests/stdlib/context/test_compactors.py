@@ -177,7 +177,7 @@ async def test_a_tools_call_and_its_output_are_summarised_together() -> None:
     context = context.add(Message("tool", ToolOutput("1", "look", "blue"))).add(ComputedModelOutputThunk("It is blue."))
     m = mellea.start_session(ScriptedBackend("yes"), ctx=context)
     await m.achat("next")
-    assert "look {'at': 'sky'}" in helper.prompts[0]
+    assert 'look {"at": "sky"}' in helper.prompts[0]
     assert "blue" in helper.prompts[0]
 
 
