@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,12 +16,21 @@ import pytest
 import mellea
 from mellea.backends import get_backend
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS
+from mellea.backends.http.backend import HttpBackend
 from mellea.backends.registry import list_provider_names, list_providers_with
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, StreamEnd, TextDelta
+from mellea.core.options import ModelOption
 from mellea.errors import ConfigurationError, UnsupportedError, UsageError
+from tests.backends.test_every_wire import WIRES
 
 ROOT = Path(mellea.__file__).parent
+
+
+def find_backend_class(name: str) -> type[Backend]:
+    module, _, cls_name = PROVIDERS[name].partition(":")
+    cls: type[Backend] = getattr(importlib.import_module(module), cls_name)
+    return cls
 
 
 class AcmeBackend(Backend):
@@ -99,14 +110,48 @@ def test_a_broken_package_is_named(name: str, why: str) -> None:
 
 
 def test_what_a_class_declares_agrees_with_the_table() -> None:
-    for name, place in PROVIDERS.items():
-        module, _, cls_name = place.partition(":")
-        cls = getattr(__import__(module, fromlist=[cls_name]), cls_name)
-        assert cls.name == name
+    for name in PROVIDERS:
+        assert find_backend_class(name).name == name
     provider, _, model = DEFAULT_MODEL.partition("/")
     backend = get_backend(provider)
     assert backend.model_id == model == type(backend).default_model
     assert set(FILE_SUFFIXES.values()) <= set(PROVIDERS)
+
+
+# -- what a new provider must not be left out of -------------------------------------------------------------
+
+TESTS = Path(__file__).parent
+REMOTE = [name for name in PROVIDERS if issubclass(find_backend_class(name), HttpBackend)]
+
+
+@pytest.mark.parametrize("name", REMOTE)
+def test_every_server_fault_is_tried_on_a_remote_provider(name: str) -> None:
+    tried = {type(wire.make("http://127.0.0.1:9")) for wire in WIRES}
+    assert find_backend_class(name) in tried, f"{name} has no Wire in WIRES of tests/backends/test_every_wire.py"
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_the_page_of_providers_has_a_provider_in_each_table(name: str) -> None:
+    script = runpy.run_path(str(ROOT.parent / "scripts" / "providers"))
+    assert name in {shown for shown, _ in script["backends"]()}, f"{name} isn't in backends() of scripts/providers"
+    assert any(row.startswith(f"| {name} |") for row in script["places"]()), f"{name} isn't in places() there"
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_has_tests_of_its_own(name: str) -> None:
+    assert (TESTS / name / "test_backend.py").is_file(), f"tests/backends/{name}/test_backend.py is missing"
+
+
+@pytest.mark.parametrize("name", REMOTE)
+@pytest.mark.parametrize(
+    "file",
+    ["test_side_information.py", "test_tool_choice.py", "test_tool_results.py", "../stdlib/agents/test_every_wire.py"],
+)
+def test_what_holds_on_every_wire_is_tried_on_a_provider_with_tools(name: str, file: str) -> None:
+    capabilities = find_backend_class(name).capabilities
+    if not capabilities.tools or (file == "test_tool_choice.py" and ModelOption.TOOL_CHOICE not in capabilities.options):
+        pytest.skip("it has no tools, or no choice of a tool")
+    assert f".backends.{name}" in (TESTS / file).read_text("utf-8"), f"{name} isn't in the table of {file}"
 
 
 def test_a_provider_is_imported_when_it_is_used() -> None:

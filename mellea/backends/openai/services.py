@@ -1,7 +1,7 @@
 """The services that speak OpenAI's chat format, as data: their URLs, keys and quirks.
 
-A new one is a line in `SERVICES`. Anything that a service doesn't document is left as in OpenAI's API. A
-model at an unknown URL gets the quirks of `COMPATIBLE`.
+A new one is a `Service` in `_ALL`, from which `SERVICES` is made. Anything that a service doesn't document is left as
+in OpenAI's API. A model at an unknown URL gets the quirks of `COMPATIBLE`.
 
 Looked up (2026-11): that Mistral answers 422 to `stream_options` and `max_completion_tokens`; that Cerebras answers
 400 to the penalties; that Moonshot and Groq name the limit `max_completion_tokens`; DeepSeek's switch for thinking

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mellea.stdlib.context.compactors import WindowCompactor as WindowCompactor
     from mellea.stdlib.context.tokens import estimate_tokens as estimate_tokens
     from mellea.stdlib.context.tokens import get_turn_texts as get_turn_texts
+    from mellea.stdlib.context.tool_results import replace_tool_results as replace_tool_results
 
 __all__ = [
     "ChatContext",
@@ -27,6 +28,7 @@ __all__ = [
     "WindowCompactor",
     "estimate_tokens",
     "get_turn_texts",
+    "replace_tool_results",
 ]
 
 __getattr__ = lazily(
@@ -41,5 +43,6 @@ __getattr__ = lazily(
         "WindowCompactor": "mellea.stdlib.context.compactors",
         "estimate_tokens": "mellea.stdlib.context.tokens",
         "get_turn_texts": "mellea.stdlib.context.tokens",
+        "replace_tool_results": "mellea.stdlib.context.tool_results",
     },
 )

@@ -72,8 +72,6 @@ def length(
 
 
 def _count(unit: Unit, text: str) -> int:
-    if unit == "words":
-        return len(text.split())
     if unit == "characters":
         # Counted as in a stream: trailing white space may be dropped from an answer.
         return len(text.rstrip())
