@@ -149,7 +149,9 @@ def test_a_provider_has_tests_of_its_own(name: str) -> None:
 )
 def test_what_holds_on_every_wire_is_tried_on_a_provider_with_tools(name: str, file: str) -> None:
     capabilities = find_backend_class(name).capabilities
-    if not capabilities.tools or (file == "test_tool_choice.py" and ModelOption.TOOL_CHOICE not in capabilities.options):
+    if not capabilities.tools or (
+        file == "test_tool_choice.py" and ModelOption.TOOL_CHOICE not in capabilities.options
+    ):
         pytest.skip("it has no tools, or no choice of a tool")
     assert f".backends.{name}" in (TESTS / file).read_text("utf-8"), f"{name} isn't in the table of {file}"
 

@@ -207,11 +207,12 @@ class Exchange:
     def _refine(self, error: StatusError, body: bytes, advice: str) -> BackendError:
         """Return the error as the backend explains it; a new text for it keeps the advice."""
         before = str(error)
+        refined: object
         try:
-            refined: Any = self.refine(error, body)
+            refined = self.refine(error, body)
         except BackendError as raised:
             refined = raised.with_traceback(None)  # it was meant to be returned
-        except Exception as failure:  # an explanation that fails must not hide the error
+        except Exception as failure:  # noqa: BLE001 - a provider's code; its failure must not hide the error
             _log.warning("explain_error of the backend %r raised a %s", self.backend, type(failure).__name__)
             refined = error
         if not isinstance(refined, BackendError):

@@ -18,7 +18,15 @@ from mellea.errors import (
     StatusError,
 )
 
-__all__ = ["add_advice", "find_advice", "is_retryable_status", "make_message", "make_redirect_message", "make_status_error", "request_id"]
+__all__ = [
+    "add_advice",
+    "find_advice",
+    "is_retryable_status",
+    "make_message",
+    "make_redirect_message",
+    "make_status_error",
+    "request_id",
+]
 
 _KINDS: dict[int, type[StatusError]] = {
     400: BadRequestError,

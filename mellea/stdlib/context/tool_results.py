@@ -34,7 +34,9 @@ def replace_tool_results(turn: Turn, change: Change) -> Turn:
     """
     output = turn.output
     if output is not None and not output.record.has_succeeded:
-        raise UsageError("the turn has no complete output: wait for it before replacing tool results, and drop failed ones")
+        raise UsageError(
+            "the turn has no complete output: wait for it before replacing tool results, and drop failed ones"
+        )
     said = _change_message(turn.input, change) if isinstance(turn.input, Message) else turn.input
     answered = output if output is None else _change_output(output, change)
     return turn if said is turn.input and answered is output else replace(turn, input=said, output=answered)

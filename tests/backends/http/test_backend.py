@@ -348,9 +348,12 @@ def _fail(error: BackendError, body: bytes) -> BackendError:
 async def test_an_explanation_that_fails_leaves_the_error_of_the_status(
     anyio_backend: str, change: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with misbehaving(lambda connection: connection.send(answer(401, b"[" * 100_000))) as server:
-        with pytest.raises(AuthError, match="status 401: .*check the key"):
-            await _use(_explain(change)("m", base_url=server.url, api_key="k-0123456789"))
+    refusal = answer(401, b"[" * 100_000)
+    with (
+        misbehaving(lambda connection: connection.send(refusal)) as server,
+        pytest.raises(AuthError, match=r"status 401: .*check the key"),
+    ):
+        await _use(_explain(change)("m", base_url=server.url, api_key="k-0123456789"))
     assert "explain_error" in caplog.text and "k-0123456789" not in caplog.text
 
 
@@ -380,6 +383,9 @@ def _raise(error: BackendError, body: bytes) -> BackendError:
 async def test_an_error_in_new_words_keeps_the_advice_and_another_error_is_left_as_it_is(
     anyio_backend: str, change: Any, status: int, body: bytes, says: str
 ) -> None:
-    with misbehaving(lambda connection: connection.send(answer(status, body))) as server:
-        with pytest.raises(BackendError, match=says):
-            await _use(_explain(change)("m", base_url=server.url, api_key="k"))
+    refusal = answer(status, body)
+    with (
+        misbehaving(lambda connection: connection.send(refusal)) as server,
+        pytest.raises(BackendError, match=says),
+    ):
+        await _use(_explain(change)("m", base_url=server.url, api_key="k"))
