@@ -10,8 +10,8 @@ Rules:
   at once.
 - A row whose key is in an open batch waits for that one. A batch stays open until all its answers are committed.
 - The intent claims its rows in one transaction: of processes that map the same rows one has each of them in its batch,
-  and the others wait for that batch. An intent whose maker has ended without a batch is given up by one of those who
-  wait, and its rows are claimed again.
+  and the others wait for that batch. Who makes a batch claims its intent meanwhile, a claim that ends with the process.
+  An intent that nobody makes and that has no batch is given up by one of those who wait, and its rows are claimed again.
 - What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
   that may pass comes back as an error that may pass, and goes into the next batch.
 - A map that is left leaves its batches at the provider, where they go on; the next run finds them.
@@ -19,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -37,10 +38,11 @@ from mellea.batch.limits import CallJournal
 from mellea.batch.program import Asked
 from mellea.batch.unnoted import Unnoted, drive
 from mellea.core.backend import Backend, Request, SentRequest
+from mellea.core.claims import Claims
 from mellea.core.events import Event, KeepAlive
 from mellea.core.journal import NotedBatch
 from mellea.core.observer import Span, listening, make_span
-from mellea.core.processes import is_named_alive, name_process
+from mellea.core.processes import name_process
 from mellea.core.runtime import Hooks
 from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Waiter, create_waiter
@@ -62,14 +64,10 @@ _TRIES = 5
 _SETTLE_SECONDS = 20.0
 """How old an intent is at least before its batch counts as never made: a list may show a new batch late."""
 _LONGEST_MAKING = 600.0
-"""How long the making of a batch may take; if it can't be told whether its maker has ended, it has after that."""
+"""How long the making of a batch may take; where claims aren't seen by other processes, its maker has ended then."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """What a codec raises for words of the provider that have another form."""
-
-
-_making: set[str] = set()
-"""The intents of the batches that this process makes at this moment, in all its maps."""
 
 
 @dataclass(slots=True)
@@ -133,14 +131,15 @@ class BatchDesk:
     Args:
         call_journal: calls a function with the journal.
         job: the number of the map's job there.
+        claims: what maps have claimed there.
         gets_more: whether more requests may come.
 
     Attributes:
         waiting: how many rows wait here for their answers.
     """
 
-    def __init__(self, call_journal: CallJournal, job: int, gets_more: Callable[[], bool]) -> None:
-        self._call_journal, self._job, self._gets_more = call_journal, job, gets_more
+    def __init__(self, call_journal: CallJournal, job: int, claims: Claims, gets_more: Callable[[], bool]) -> None:
+        self._call_journal, self._job, self._claims, self._gets_more = call_journal, job, claims, gets_more
         self.waiting = 0
         self._noted: dict[str, tuple[NotedBatch, str]] = {}  # by the row's key: the batch before, the name in it
         self._found: dict[str, _Batch] = {}  # batches of earlier runs that are waited for, by their intent
@@ -311,7 +310,7 @@ class BatchDesk:
                 item.end()
 
     async def _make(self, batch: _Batch) -> None:
-        _making.add(batch.intent)
+        self._claims.take(_make_key(batch.intent))  # nobody else knows its name yet
         try:
             await self._claim(batch)
             if batch.items:
@@ -322,10 +321,10 @@ class BatchDesk:
                 with anyio.CancelScope(shield=True):
                     await self._note(batch.intent, "made", status.id)
         finally:
-            _making.discard(batch.intent)
             if batch.id is None and batch.items:
                 with anyio.CancelScope(shield=True), suppress(MelleaError):
                     await self._call_journal(lambda journal: journal.leave_batch(batch.intent))
+            self._claims.release(_make_key(batch.intent))
 
     async def _claim(self, batch: _Batch) -> None:
         """Note the intent. Rows that another process has in a batch meanwhile wait for that one."""
@@ -378,7 +377,7 @@ class BatchDesk:
             batch.id = noted.provider_id
             if batch.id is not None:
                 return
-            if _is_being_made(noted):
+            if self._is_being_made(noted):
                 _log.info("waiting for %s, which is making the batch %s", noted.maker, batch.intent)
             elif (found := await self._find(batch, batch.at)) is not None:
                 batch.id = found.id
@@ -430,16 +429,19 @@ class BatchDesk:
             )
             _resolve(batch, name)
 
+    def _is_being_made(self, noted: NotedBatch) -> bool:
+        """Whether somebody makes this batch at this moment, so that it is too early to look for it."""
+        if self._claims.is_taken(_make_key(noted.intent)):
+            return True
+        is_known = self._claims.is_seen_by_others or noted.maker in (None, name_process())
+        return not is_known and time.time() - noted.at < _LONGEST_MAKING
+
     async def _note(self, intent: str, state: str, id: str | None = None) -> None:
         await self._call_journal(lambda journal: journal.note_batch(intent, state, id))
 
 
-def _is_being_made(noted: NotedBatch) -> bool:
-    """Whether somebody makes this batch at this moment, so that it is too early to look for it."""
-    if noted.maker is None or noted.maker == name_process():
-        return noted.intent in _making
-    is_alive = is_named_alive(noted.maker)
-    return time.time() - noted.at < _LONGEST_MAKING if is_alive is None else is_alive
+def _make_key(intent: str) -> bytes:
+    return hashlib.sha256(intent.encode()).digest()
 
 
 def _resolve(batch: _Batch, name: str) -> None:

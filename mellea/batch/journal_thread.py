@@ -30,6 +30,9 @@ class JournalThread:
         journal: the journal.
         committed: called on the running loop with the tickets of answers and failures that are committed.
         failed: called there if the journal can't be written or read any more.
+
+    Attributes:
+        at_end: called on the thread at its end, when nothing is committed any more.
     """
 
     def __init__(self, journal: Journal, committed: Done, failed: Callable[[BaseException], None]) -> None:
@@ -38,6 +41,7 @@ class JournalThread:
         self._committed, self._failed = committed, failed
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         self._end = create_waiter()
+        self.at_end: Callable[[], None] = _do_nothing
         # A daemon: a program that is ended by Ctrl-C must not hang on a lock that another process holds on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
@@ -84,6 +88,7 @@ class JournalThread:
         finally:
             # SQLite's connections belong to the thread that opened them, so this thread has to close it.
             self._journal.close()
+            self.at_end()
             self._end.wake()
 
     def _handle(self, items: list[tuple[Any, Any]]) -> None:
@@ -122,6 +127,10 @@ class JournalThread:
                 call.value = call.what(self._journal)
             except Exception as error:  # noqa: BLE001 - it belongs to the caller
                 call.error = error
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _Errand:

@@ -7,6 +7,8 @@ Rules:
 - A row has its place until its answer is committed. So what a killed process loses is at most what was in flight.
 - Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
   others up. So memory doesn't grow with the number of rows.
+- A row that isn't answered yet is claimed before it is asked for, until it is committed. Of several maps with one
+  journal one asks for each row, and the others wait for its answer. Rows of batches are claimed by the desk.
 - A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
   is unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
 - Stopping cancels what is in flight, and waits for what is being committed.
@@ -39,6 +41,7 @@ from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
 from mellea.batch.progress import MapProgress
 from mellea.batch.row import Row, RowId, digest_row, find_id, make_arguments
+from mellea.core.claims import Claims
 from mellea.core.events import Usage
 from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
@@ -52,6 +55,10 @@ _log = logging.getLogger("mellea")
 
 _FLUSH_SECONDS = 1.0
 """How long a map that is stopped waits for its last answers to be committed."""
+
+_FIRST_LOOK = 0.02
+_LONGEST_LOOK = 0.5
+"""How long to wait before looking whether a row that another map asks for is answered, at first and at most."""
 
 _IN_BATCHES = 10_000
 """How many rows wait for batches at once."""
@@ -120,6 +127,9 @@ class Runner:
         self._out: list[Row[Any]] = []  # done in this turn of the loop
         self._answered: Answered | None = None
         self._thread: JournalThread | None = None
+        self._claims: Claims | None = None
+        self._claimed: dict[int, bytes] = {}  # the keys of the rows that are claimed, by their indices
+        self._has_waited = False  # for a row of another map
         self._looks_for_change = _LOOKS_FOR_CHANGE
         self._desk: BatchDesk | None = None
         self._desk_scope: anyio.CancelScope | None = None
@@ -233,9 +243,14 @@ class Runner:
     async def _open_journal(self, journal: Journal) -> None:
         self._thread = JournalThread(journal, self._note_committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
+        # Before the answers are read: who begins from now on is noticed.
+        self._claims = await self._thread.call(lambda journal: Claims(journal.path))
+        self._thread.at_end = self._claims.close
         self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
-            self._desk = desk = BatchDesk(self._thread.call, self._job, lambda: self._may_request(desk.waiting))
+            self._desk = desk = BatchDesk(
+                self._thread.call, self._job, self._claims, lambda: self._may_request(desk.waiting)
+            )
             self._attempts.desk = self._desk
             # Before the answers: a batch of another process that ends in between is in one or the other.
             await self._desk.open()
@@ -343,9 +358,11 @@ class Runner:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
             # On a first run the journal is empty, and nothing has to be looked up.
+            if len(self._answered) and await self._find_cached(task, work):
+                return
+            if self._desk is None and await self._claim(task, work):
+                return
             if len(self._answered):
-                if await self._find_cached(task, work):
-                    return
                 await self._warn_of_change(task)
         # The map may have failed while this row waited, such as when the first one shows that a budget can't be kept.
         if not await self._purse.enter(work.backend) or self._error is not None:
@@ -362,6 +379,39 @@ class Runner:
         value = await work.load(found.value)
         self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
         return True
+
+    async def _claim(self, task: Task, work: Work) -> bool:
+        """Claim a row, so that no other map asks for it, and return whether one has answered it meanwhile."""
+        claims, answered, pause = self._claims, self._answered, _FIRST_LOOK
+        if claims is None or answered is None:
+            return False
+        while not claims.take(task.key):
+            if self._error is not None or self._purse.is_empty:
+                return False  # it won't be asked for
+            self._warn_of_waiting(task)
+            # Looked at again and again: no system tells an event loop that another process has let a lock go.
+            await anyio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_LOOK)
+        self._claimed[task.index] = task.key
+        if claims.is_alone:
+            return False
+        await answered.refresh()
+        return await self._find_cached(task, work)
+
+    def _warn_of_waiting(self, task: Task) -> None:
+        journal = self._settings.journal
+        if not self._has_waited and journal is not None:
+            self._has_waited = True
+            _log.warning(
+                "row %r of %s() is being asked for by another map with the journal %r, so this one waits for the answer, "
+                "as for all rows that both have; give each rows of its own to have them work at the same time",
+                task.id, self.name, journal.path,
+            )  # fmt: skip
+
+    def _release(self, index: int) -> None:
+        key = self._claimed.pop(index, None)
+        if key is not None and self._claims is not None:
+            self._claims.release(key)
 
     async def _warn_of_change(self, task: Task) -> None:
         """Warn once, if a row is requested again although it was answered: somebody may not want to pay for all
@@ -435,6 +485,7 @@ class Runner:
 
     def _give_up(self, task: Task) -> None:
         """Drop a row that doesn't begin any more."""
+        self._release(task.index)
         self._in_flight -= 1
         self._wake_all()
         self._end_desk()
@@ -453,6 +504,8 @@ class Runner:
         self._hand_out(rows)
 
     def _hand_out(self, rows: list[Row[Any]]) -> None:
+        for row in rows:
+            self._release(row.index)
         self._in_flight -= len(rows)
         self.done += len(rows)
         self.progress.note(rows, self._purse)

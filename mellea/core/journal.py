@@ -132,13 +132,17 @@ class KeyIndex:
     Args:
         heads: the first 8 bytes of each key as a number, ascending.
         answers: where the answer with each of these keys stands.
+
+    Attributes:
+        last: where the latest of all stands, 0 if there is none.
     """
 
-    __slots__ = ("_answers", "_heads")
+    __slots__ = ("_answers", "_heads", "last")
 
     def __init__(self, heads: array[int], answers: array[int]) -> None:
         self._heads = heads
         self._answers = answers
+        self.last = max(answers, default=0)
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -226,6 +230,13 @@ class Journal:
                 heads.append(int.from_bytes(key[:8], "big"))
                 answers.append(answer)
         return KeyIndex(heads, answers)
+
+    def list_newer(self, job: int, after: int) -> list[tuple[int, bytes]]:
+        """Return where the answers of a job behind a place stand, and their keys."""
+        with self._database.read() as connection:
+            return connection.execute(
+                "SELECT answer, key FROM answers WHERE answer > ? AND job = ? ORDER BY answer", (after, job)
+            ).fetchall()
 
     def fetch(self, answers: Sequence[int]) -> dict[int, FoundAnswer]:
         """Return the answers that stand at some places, as far as they are still there."""
