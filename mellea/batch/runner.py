@@ -386,7 +386,7 @@ class Runner:
         if claims is None or answered is None:
             return False
         while not claims.take(task.key):
-            if self._error is not None or self._purse.is_empty:
+            if self._error is not None or self._purse.is_closed:
                 return False  # it won't be asked for
             self._warn_of_waiting(task)
             # Looked at again and again: no system tells an event loop that another process has let a lock go.
