@@ -51,17 +51,20 @@ class Answered:
 
     async def find(self, key: bytes) -> FoundAnswer | None:
         """Return the latest answer with this key, `None` if there is none."""
+        last: int | None = None
         while True:
             index = self._index
             place = self._newer.get(key) or index.find(key)
-            if place is None:
+            # A second time at the same place it is the answer to another row whose key begins alike.
+            if place is None or place == last:
                 return None
+            last = place
             found = await self._thread.fetch(place)
-            if found is not None:
-                # Only the first bytes of the keys are in memory; the whole one decides.
-                return found if found.key == key else None
-            # Somebody has answered it once more, and a compaction has dropped the older answer. One of those who find
-            # that reads the keys again.
+            # Only the first bytes of the keys are in memory; the whole one decides.
+            if found is not None and found.key == key:
+                return found
+            # Somebody has answered it once more, and a compaction has dropped the older answer; or the file is a new
+            # one. One of those who find that reads the keys again.
             await self._read_again(index)
 
     async def _read_again(self, index: KeyIndex) -> None:

@@ -6,6 +6,7 @@ there is little, nothing waits for company.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -16,6 +17,8 @@ from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
 from mellea.core.runtime.loop import Loop, create_waiter, get_current_loop
 
 __all__ = ["JournalThread"]
+
+_log = logging.getLogger("mellea")
 
 _COMPANY_SECONDS = 0.002
 """How soon after one transaction the next may begin: a lone answer costs three times what one in company does."""
@@ -97,6 +100,7 @@ class JournalThread:
         kept = [(entry, ticket) for entry, ticket in items if entry is not None]
         try:
             if kept:
+                self._look_for_file()
                 self._journal.commit(
                     [entry for entry, _ in kept if isinstance(entry, Answer)],
                     [entry for entry, _ in kept if isinstance(entry, Failure)],
@@ -114,6 +118,16 @@ class JournalThread:
         # After value and error are set: the waiter reads them as soon as it wakes.
         if calls:
             self._loop.post(lambda: [call.waiter.wake() for call in calls])
+
+    def _look_for_file(self) -> None:
+        # Before each transaction, as nobody would find what is written into a file that was deleted.
+        restored = self._journal.restore()
+        if restored is not None:
+            _log.warning(
+                "the journal %r was deleted or replaced while it was in use; it goes on in the file that is there now, "
+                "into which %s answers were written again",
+                self._journal.path, f"{restored:,}",
+            )  # fmt: skip
 
     def _answer(self, calls: list[_Errand]) -> None:
         places = [call.what for call in calls if isinstance(call.what, int)]

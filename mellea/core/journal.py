@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import time
 from array import array
 from bisect import bisect_left
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 from mellea.core.journal_compaction import ANSWERED, compact
 from mellea.core.sqlite import Database
-from mellea.errors import UsageError
+from mellea.errors import StateError, UsageError
 
 __all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex", "NotedBatch"]
 
@@ -179,6 +180,7 @@ class Journal:
             path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait, is_fixed=is_fixed
         )
         self._jobs: dict[str, int] = {}
+        self._restoring = threading.Lock()
 
     @property
     def path(self) -> str:
@@ -188,6 +190,30 @@ class Journal:
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._database.close()
+
+    def restore(self) -> int | None:
+        """If the file was deleted or replaced, write what this process still sees of it into the one that is there now.
+
+        Returns:
+            How many answers were written; `None` if nothing has happened to the file.
+
+        Raises:
+            StateError: there is another file now, and it isn't one to go on in.
+        """
+        with self._restoring:
+            if not self._database.has_moved():
+                return None
+            jobs = self.list_jobs()
+            with self._database.replace() as copy:
+                with self.write() as connection:
+                    connection.executemany("INSERT OR IGNORE INTO jobs (job, name) VALUES (?, ?)", jobs)
+                # Their numbers are known to those who go on.
+                if not set(jobs) <= set(self.list_jobs()):
+                    raise StateError(
+                        f"the journal {self.path!r} was replaced by another one while it was in use; start again to go "
+                        "on with what is in that one"
+                    )
+                return self.merge(copy, only_new=True)
 
     # -- answers ----------------------------------------------------------------------------------------
 
