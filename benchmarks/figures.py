@@ -94,6 +94,9 @@ FIGURES: dict[str, Figure] = {
     ),
     "telemetry-more": Figure("more than off : by hand, spans alone", "µs/call", telemetry.more(has_metrics=False)),
     "telemetry-more-metrics": Figure("… with metrics", "µs/call", telemetry.more(has_metrics=True)),
+    "telemetry-more-collected": Figure(
+        "… and their collection", "µs/call", telemetry.more(has_metrics=True, is_collected=True)
+    ),
     "telemetry-delta": Figure(
         "traced : off, 20,000 deltas", "µs/delta", telemetry.per_call(is_floor_by_hand=False, answer=20_000), 1.1, 1.25
     ),

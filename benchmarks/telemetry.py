@@ -3,7 +3,8 @@
 `telemetry-call`: the floor is a call with telemetry off and a span written by hand around it, with the same attributes
 and the same metrics; ours is a call with telemetry on. `telemetry-spans` is the same without metrics. `telemetry-more`
 tells what a call costs more than with telemetry off, in microseconds: the floor by hand, which is the SDK's own work,
-ours with telemetry on.
+ours with telemetry on. Our metrics wait for the thread that collects them;
+`telemetry-more-collected` has its part, too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ METRIC = {name: value for name, value in {**ATTRIBUTES, **OUTCOME}.items() if na
 Ask = Callable[[mellea.MelleaSession], Awaitable[Any]]
 
 
-def _providers() -> tuple[Any, Any]:
+def _providers() -> tuple[Any, Any, Any]:
     try:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -54,7 +55,8 @@ def _providers() -> tuple[Any, Any]:
 
     tracers = TracerProvider()
     tracers.add_span_processor(BatchSpanProcessor(Nowhere()))
-    return tracers, MeterProvider([InMemoryMetricReader()])
+    reader = InMemoryMetricReader()
+    return tracers, MeterProvider([reader]), reader
 
 
 def _by_hand(tracers: Any, meters: Any) -> Ask:
@@ -101,11 +103,16 @@ def per_call(*, is_floor_by_hand: bool, answer: int = 1, has_metrics: bool = Tru
     return measure
 
 
-def more(*, has_metrics: bool) -> Callable[[Setting], Samples]:
-    """Microseconds that a call costs more than with telemetry off: with a span by hand, and with telemetry on."""
+def more(*, has_metrics: bool, is_collected: bool = False) -> Callable[[Setting], Samples]:
+    """Microseconds that a call costs more than with telemetry off: with a span by hand, and with telemetry on.
+
+    Args:
+        has_metrics: whether metrics are recorded, besides spans.
+        is_collected: whether the metrics are collected as well, once after the calls, and that counts.
+    """
 
     def measure(setting: Setting) -> Samples:
-        with _Calls(setting, answer=1, has_metrics=has_metrics) as calls:
+        with _Calls(setting, answer=1, has_metrics=has_metrics, is_collected=is_collected) as calls:
 
             async def by_hand() -> float:
                 return await calls.by_hand() - await calls.off()
@@ -121,8 +128,9 @@ def more(*, has_metrics: bool) -> Callable[[Setting], Samples]:
 class _Calls:
     """Calls on the scripted backend, and what one of them costs: seconds of CPU for each delta of its answer."""
 
-    def __init__(self, setting: Setting, *, answer: int, has_metrics: bool) -> None:
-        self._tracers, self._meters = _providers()
+    def __init__(self, setting: Setting, *, answer: int, has_metrics: bool, is_collected: bool = False) -> None:
+        self._tracers, self._meters, reader = _providers()
+        self._reader = reader if is_collected else None
         if not has_metrics:
             self._meters = None
         self._answer = answer
@@ -147,6 +155,8 @@ class _Calls:
         before = process_time()
         for _ in range(self._calls):
             await ask(self._session)
+        if self._reader is not None:
+            self._reader.get_metrics_data()
         seconds = process_time() - before
         backend: Any = self._session.backend
         backend.requests.clear()

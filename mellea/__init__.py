@@ -1,5 +1,9 @@
 """mellea: generative programs, in which some values are written by a language model.
 
+m = mellea.start_session("provider/model") starts a session, and m.instruct("…").value is an answer. The documentation
+comes with the package: `mellea docs` shows it (with the extra `cli`), and the folder `docs` in the package has it as
+Markdown; tutorial.md and providers.md are where to begin.
+
 Every name is loaded at its first use; importing starts no thread and opens nothing.
 """
 

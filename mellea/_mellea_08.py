@@ -97,13 +97,13 @@ _CHECKS = (
     "a requirement names the unit that it checks, and every stream checks it: "
     "Requirement('…', stream_validation_fn=f, scope='word'), where f(chunk) returns False to reject it"
 )
-_EVENTS = "m.stream('…', requirements=[…]).events() tells of each piece of text, check and attempt"
+_EVENTS = "m.stream('…', requirements=[…]).events() reports each piece of text, check and attempt"
 _COMPACTORS = (
     "a compactor is any function that takes turns and returns turns: ChatContext(compactor=f); "
     "window_size=5 keeps the last turns, and ctx.pin(…) keeps one for good"
 )
 _INTERPRETERS = (
-    "give a tool of your own, which runs the code where you want it to run, or the provider's, "
+    "pass your own tool, which runs the code where you want it to run, or the provider's, "
     "such as mellea.backends.anthropic.tools.code_execution()"
 )
 _FUNCTION_TOOL = (
@@ -111,9 +111,18 @@ _FUNCTION_TOOL = (
     "Tool(function, name='…') of mellea.stdlib.tools"
 )
 _PROGRAMS = "`mellea serve program.py` serves the sessions, agents and generative functions of a program"
-_MATHS = "MajorityVotingStrategy(key=f) counts answers as equal for which f(answer) is equal"
+_MATHS = "MajorityVotingStrategy(key=f) counts two answers as equal if f(answer) is equal"
 _LOCAL = "serve the model with vLLM, llama-server or Ollama, and name it, as in start_session('vllm/my-model')"
 _CLOUDS = "name the model by its provider, as in start_session('provider/model'); `mellea models list --all` shows them"
+
+_TELEMETRY = (
+    "mellea.telemetry.enable(), or MELLEA_TELEMETRY=otlp or console, switches OpenTelemetry on; nothing has to be "
+    "asked first: while it is off, it costs nothing"
+)
+_TRACES = "@mellea.trace, or with mellea.traces.start('name'), makes a span; OpenTelemetry's own API makes others"
+_METERS = "opentelemetry.metrics.get_meter('name') makes instruments of your own; Mellea's come with telemetry.enable()"
+_RECORDS = "with mellea.traces.start('name'), or m.id, marks what belongs together; mellea.observe(…) sees all of it"
+_METRIC_NAMES = "create_counter create_histogram create_up_down_counter"
 
 INSTEAD: Mapping[str, Mapping[str, str]] = {
     "mellea.core.base": _advise(_FUNCTION_TOOL, "AbstractMelleaTool"),
@@ -127,6 +136,24 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {
     },
     "mellea.stdlib.sampling": _advise(_MATHS, "MBRDRougeLStrategy MajorityVotingStrategyForMath"),
     "mellea.stdlib.streaming": _advise(_EVENTS, "stream_with_chunking"),
+    "mellea.telemetry": {
+        **_advise(
+            _TELEMETRY,
+            "is_application_tracing_enabled is_backend_tracing_enabled is_content_tracing_enabled is_metrics_enabled "
+            "is_tracing_enabled",
+        ),
+        **_advise(
+            _TRACES,
+            "end_backend_span set_span_attribute set_span_error start_backend_span trace_application trace_backend",
+        ),
+        **_advise(_METERS, _METRIC_NAMES),
+        **_advise(
+            _RECORDS,
+            "MelleaContextFilter async_with_context generate_request_id get_current_context get_model_id "
+            "get_request_id get_sampling_iteration get_session_id with_context",
+        ),
+    },
+    "mellea.telemetry.metrics": {**_advise(_METERS, _METRIC_NAMES), **_advise(_TELEMETRY, "is_metrics_enabled")},
     "mellea.stdlib.tools": _advise(
         _INTERPRETERS, "bash_executor code_interpreter local_code_interpreter make_execution_environment python_tool"
     ),
@@ -145,13 +172,20 @@ MISSING: Mapping[str, str] = {
     "mellea.stdlib.context.compactor": _COMPACTORS,
     "mellea.stdlib.frameworks": "mellea.Agent(model, tools) works in steps, with tools",
     "mellea.stdlib.tools.interpreter": _INTERPRETERS,
+    "mellea.telemetry.backend_instrumentation": _TELEMETRY,
+    "mellea.telemetry.context": _RECORDS,
+    "mellea.telemetry.logging": _TELEMETRY,
+    "mellea.telemetry.metrics_plugins": _TELEMETRY,
+    "mellea.telemetry.pricing": "mellea.prices.set_prices({…}) replaces prices, and .cost is what a call has cost",
+    "mellea.telemetry.tracing": _TRACES,
+    "mellea.telemetry.tracing_plugins": _TELEMETRY,
 }
 """A module of 0.8 that isn't here, and what to write instead."""
 
 
 _AGENTS = "from mellea import Agent, Limits"
 _SESSIONS = "from mellea import start_session, and start_session('provider/model') starts a session"
-_TYPES = "messages, thunks and contexts are in mellea.core, and any type of yours will do for format="
+_TYPES = "messages, thunks and contexts are in mellea.core, and format= takes any type"
 
 OTHERS: Mapping[str, str] = {
     **_advise(_AGENTS, "mellea.agent mellea.agents"),
@@ -161,7 +195,7 @@ OTHERS: Mapping[str, str] = {
         "mellea.model mellea.models mellea.ollama mellea.openai mellea.provider mellea.providers mellea.session",
     ),
     **_advise(_TYPES, "mellea.messages mellea.output_parsers mellea.schema mellea.schemas mellea.types"),
-    **_advise("a text with {{name}} in it is a template: m.instruct(…, user_variables={…})", "mellea.prompts"),
+    **_advise("text with {{name}} in it is a template: m.instruct(…, user_variables={…})", "mellea.prompts"),
     "mellea.memory": "a ChatContext remembers: from mellea.stdlib.context import ChatContext",
     "mellea.requirements": "from mellea.stdlib.requirements import req, simple_validate",
     "mellea.sampling": "from mellea.stdlib.sampling import RejectionSamplingStrategy",
@@ -173,21 +207,21 @@ _BEGINNINGS: Mapping[str, str] = {
     **_advise(
         "mellea.start_session(…) starts a session",
         "Anthropic AsyncAnthropic AsyncClient AsyncOpenAI ChatAnthropic ChatModel ChatOpenAI Client LLM Model OpenAI "
-        "Session configure connect from_openai from_provider get_model init_chat_model patch",
+        "Session session configure connect from_openai from_provider get_model init_chat_model patch",
     ),
     **_advise(
         "mellea.Agent(model, tools) works in steps, with tools",
         "AgentExecutor Runner agent create_agent create_react_agent",
     ),
     **_advise(
-        "a tool is any function; @mellea.tool says more of it",
+        "any function can be a tool; @mellea.tool adds settings",
         "BaseTool FunctionTool StructuredTool Tool function_tool",
     ),
     **_advise(
         "mellea.req('…', validation_fn=…) is a requirement", "Guardrail ModelRetry Validator guardrail requirement"
     ),
     **_advise(
-        "a text with {{name}} in it is a template: m.instruct(…, user_variables={…})",
+        "text with {{name}} in it is a template: m.instruct(…, user_variables={…})",
         "ChatPromptTemplate Prompt PromptTemplate",
     ),
     **_advise("a function that calls others is a chain", "Chain LLMChain Pipeline RunnableLambda"),
@@ -195,7 +229,32 @@ _BEGINNINGS: Mapping[str, str] = {
         "mellea.Message(role, content) is a message", "AIMessage ChatMessage HumanMessage SystemMessage UserMessage"
     ),
     **_advise("m = mellea.start_session(…), then m.stream(…) streams", "AsyncStream Stream StreamEvent"),
+    **_advise(
+        "tools take what else they need from the program: as methods of an object, or functions inside a function",
+        "RunContext RunContextWrapper",
+    ),
+    **_advise("mellea.evaluate(function, cases, checks=[…]) evaluates", "Dataset Evaluator Experiment eval evals"),
+    **_advise(
+        "@mellea.generative makes a function of a signature and a docstring",
+        "ChainOfThought InputField Module OutputField Predict Signature",
+    ),
+    "Field": "from pydantic import Field",
+    **_advise("map(…, journal='run.db') takes the path; from mellea.batch import Journal reads one", "Journal"),
     "BaseModel": "from pydantic import BaseModel, and m.instruct(…, format=YourModel)",
+}
+
+
+# The same for other modules of ours.
+_OF_MODULES: Mapping[str, Mapping[str, str]] = {
+    "mellea.testing": _advise(
+        "ScriptedBackend('an answer') plays answers: start_session(ScriptedBackend(…))",
+        "FakeBackend FakeListLLM FakeLLM FakeModel FunctionModel MockBackend MockLLM MockModel StubBackend TestBackend "
+        "TestModel",
+    ),
+    "mellea.traces": _advise(
+        "with mellea.traces.start('name') as t: … collects what happens, and @mellea.trace makes a span of a function",
+        "Tracer get_tracer span start_span start_trace trace tracer",
+    ),
 }
 
 
@@ -207,6 +266,11 @@ def _hint_for(name: str) -> str:
         return f"; it belongs to a session: m = mellea.start_session(…), then m.{name}"
     ways: dict[str, str] = import_module("mellea.core.attributes").SESSION_WAYS
     return f"; m = mellea.start_session(…) starts a session, and {ways[name]}" if name in ways else ""
+
+
+def _hint_in(module: str, name: str) -> str:
+    way = _OF_MODULES.get(module, {}).get(name)
+    return f"; {way}" if way else ""
 
 
 def load(module: str, name: str) -> Any:
@@ -221,9 +285,8 @@ def load(module: str, name: str) -> Any:
         raise ImportError(f"{module} has no {name!r} of Mellea 0.8; {advice}", name=module)
     home = ELSEWHERE.get(module, {}).get(name)
     if home is None:
-        raise AttributeError(
-            f"module {module!r} has no attribute {name!r}{_hint_for(name) if module == 'mellea' else ''}"
-        )
+        hint = _hint_for(name) if module == "mellea" else _hint_in(module, name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
     place, _, attribute = home.partition(":")
     found = import_module(place)
     return getattr(found, attribute) if attribute else found

@@ -136,7 +136,7 @@ class _Checked:
     """A requirement of 0.8 at work, and what it said of each chunk."""
 
     def __init__(self, requirement: Requirement, backend: Backend, ctx: Context, scope: Scope) -> None:
-        # A requirement may count on itself, and the next stream begins with the one that was given.
+        # A requirement may keep a count on itself, so each stream starts from the requirement that was passed in.
         self.requirement = requirement
         self.worker = copy(requirement)
         self.said: dict[int, PartialValidationResult] = {}
@@ -159,9 +159,9 @@ class _Checked:
         else:
             outcome = await _ask_our_own(self.worker, chunk)
         if not isinstance(outcome, PartialValidationResult):
-            raise UsageError(f"a requirement says of a chunk what a PartialValidationResult is, not {outcome!r}")
+            raise UsageError(f"stream_validate returns a PartialValidationResult for a chunk, not {outcome!r}")
         self.said[chunk.number] = outcome
-        # Ours would hold the text back until a requirement is sure.
+        # `None` in our own requirements would hold the text back until a requirement is sure.
         return ValidationResult(outcome.success != "fail", outcome.reason)
 
     async def _check_text(self, context: Context) -> ValidationResult:
@@ -238,7 +238,7 @@ class Streamer:
                 yield event.text
 
     async def _read(self) -> AsyncGenerator[StreamEvent, None]:
-        # Without anybody who looks at chunks there are none.
+        # There are no chunks if no requirement checks them.
         kind = ChunkValidated if self._checks or self._chunking is not None else TextDelta
         try:
             async for event in self._inner.events():
@@ -325,7 +325,7 @@ async def stream(
     scope: Scope = chunking or "word"
     checks = [_Checked(each, validation_backend or backend, ctx, scope) for each in requirements or ()]
     asked = [check.ours for check in checks]
-    if chunking is not None and not asked:  # somebody has to look at chunks, or there are none
+    if chunking is not None and not asked:  # there are no chunks if no requirement checks them
         asked = [_accept_all(scope)]
     strategy = RejectionSamplingStrategy(loop_budget=1) if asked else None
     host = functional.Alone(ctx, backend)

@@ -85,7 +85,7 @@ class MelleaError(Exception):
         # Not `type(self)(…)`: subclasses take other arguments.
         twin = copy.copy(self)
         if notes := getattr(self, "__notes__", None):
-            # A list of its own, or the notes of one reader would show up in the errors of all others.
+            # A separate list, or one reader's notes would show up in the errors of all the others.
             twin.__notes__ = list(notes)
         twin.__cause__ = self.__cause__
         return twin
@@ -260,7 +260,8 @@ class RequirementError(OutputError):
     """No attempt passed the requirements.
 
     Attributes:
-        results: one list of validation results for each attempt.
+        results: one list of validation results for each attempt; for one that was stopped while it was written, or
+            isn't a value of the requested type, it has the result that says so alone.
     """
 
     def __init__(self, message: str = "", *, results: Sequence[Any] = (), partial: str = "") -> None:

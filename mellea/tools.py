@@ -1,4 +1,4 @@
-"""Tools and what goes with them: conditions, results, progress, policies and the answers of people, MCP servers."""
+"""Tools and everything around them: conditions, results, progress, policies, answers of people, MCP servers."""
 
 from mellea.core.backend import ToolExample as ToolExample
 from mellea.core.events import ToolProgress as ToolProgress

@@ -81,7 +81,7 @@ def test_a_module_of_other_libraries_says_what_to_write_instead(module: str) -> 
     [
         ("ChatOpenAI", "mellea.start_session(…) starts a session"),
         ("create_agent", "mellea.Agent(model, tools) works in steps"),
-        ("function_tool", "@mellea.tool says more"),
+        ("function_tool", "@mellea.tool adds settings"),
         ("ModelRetry", "mellea.req('…', validation_fn=…)"),
         ("BaseModel", "from pydantic import BaseModel"),
         ("generate", "m.instruct(…) or m.chat(…) asks the model"),

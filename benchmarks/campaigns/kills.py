@@ -154,7 +154,7 @@ def refuse(place: Place, saved: list[bytes], tell: Callable[[bytes], object]) ->
         try:
             make_agent(place).resume(text, answer(Pending.from_json(text)))
         except UsageError as error:
-            assert "was resumed already" in str(error), error
+            assert "has already been resumed" in str(error), error
         else:
             raise AssertionError("a state was resumed twice")
     tell(b"D")

@@ -1,10 +1,11 @@
-"""Ask your own documents: passages and their vectors in SQLite, the nearest one in the prompt, and where it comes from.
+"""Ask your own documents: find the passage that is nearest to the question, answer from it, and name its file.
 
-    uv run docs/examples/chat_with_documents.py
+Run it: uv run docs/examples/chat_with_documents.py
+Needs: the embedded model
 
-Vectors and answers come from the embedded model. It wasn't made for search, so the words that question and passage
-share count as well. With a model that was, such as `start_session("openai/text-embedding-3-small")`, the vectors
-alone will do, and a bigger model takes several passages at once and says which of them it used.
+Both the vectors and the answers come from the embedded model. It wasn't made for search, so the words that question and
+passage share count as well. With a model for embeddings, such as `start_session("openai/text-embedding-3-small")`, the
+vectors are enough. A bigger model reads several passages at once and says which of them it used.
 """
 
 import json

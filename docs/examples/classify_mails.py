@@ -1,9 +1,10 @@
-"""Classify 2,000 mails overnight: within a budget, killed in the middle, and nothing is asked for twice.
+"""Classify 2,000 mails overnight: within a budget, and killed in the middle without asking for anything twice.
 
 Run it: uv run docs/examples/classify_mails.py
+Needs: no model; a script stands in for it
 
-The first night's process is killed, the second night's budget is used up, the third night finishes the rest. A script
-stands in for the model, so that this takes seconds; a real budget is `Budget(cost=2.50)`, in dollars.
+The first night's process is killed, the second night's budget is used up, and the third night finishes the rest. All of
+this takes seconds, since no model is asked. A real budget is `Budget(cost=2.50)`, in dollars.
 """
 
 import itertools
@@ -47,14 +48,14 @@ def work(journal: str, tokens: int) -> None:
     mails = ({"id": f"mail-{n}", "subject": SUBJECTS[n % len(SUBJECTS)]} for n in range(2000))
     topics: dict[str, int] = {}
     asked = 0
-    budget = Budget(tokens=tokens)
+    end = ""
     try:
-        for row in mellea.map(classify, mails, id="id", journal=journal, concurrency=16, budget=budget):
+        for row in mellea.map(classify, mails, id="id", journal=journal, concurrency=16, budget=Budget(tokens=tokens)):
             topics[row.value.topic] = topics.get(row.value.topic, 0) + 1
             asked += not row.cached
     except BudgetExceededError:
-        print("the budget is used up; the rest waits for the next night")
-    print(f"{sum(topics.values())} mails: {topics}; {asked} of them were asked for in this run", flush=True)
+        end = "the budget is used up; the rest waits for the next night\n"
+    print(f"{end}{sum(topics.values())} mails: {topics}; {asked} of them were asked for in this run", flush=True)
 
 
 def main() -> None:
@@ -68,7 +69,8 @@ def main() -> None:
         kept = len(list(Journal(journal).answers()))
         print(f"killed; the journal has {'at least 100' if kept >= 100 else kept} answers", flush=True)
         for tokens in ("40000", "100000"):
-            subprocess.run([sys.executable, __file__, journal, tokens], check=True)
+            if code := subprocess.run([sys.executable, __file__, journal, tokens], check=False).returncode:
+                sys.exit(code)
         print("nothing twice:", len(list(Journal(journal).answers())) == 2000)
 
 

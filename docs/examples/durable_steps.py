@@ -1,9 +1,9 @@
-"""A job of several steps that survives a crash, with its text live: DBOS keeps the steps in an SQLite file.
+"""Make a job of several steps survive a crash, with its text live: DBOS keeps the steps in an SQLite file.
 
-Run it: uv run --with mellea --with dbos docs/examples/durable_steps.py
+Run it: uv run --group durable docs/examples/durable_steps.py
+Needs: dbos; no model, since a script stands in for it
 
-The process is killed in the second chapter and started again: finished steps come from the file, and the one that was
-cut off is repeated. Any process can read a running step's text from the workflow's stream. A script plays the model.
+It is killed in the second chapter and started again: only that chapter is repeated. Any process can read the stream.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from dbos import DBOS, SetWorkflowID
 from mellea import Agent, MelleaSession
 from mellea.testing import Pause, ScriptedBackend
 
-JOB = "report-1"
 FILE, DIES_IN = sys.argv[1:] if len(sys.argv) == 3 else ("", "")  # of the process that is killed, and of its successor
 
 
@@ -26,8 +25,8 @@ def answer(request):
     # Two threads print, so each line is one write: `print` would write its end apart.
     print(f"  [the model is asked: {task.splitlines()[0]}]\n", end="", flush=True)
     name = "All of them" if "Sum" in task else "Owls" if "Owls" in task else "Bats"
-    words = [name, "fly", "at", "night."]
-    return '["Owls", "Bats"]' if "Plan" in task else [each for word in words for each in (f"{word} ", Pause(0.2))]
+    pieces = [f"{name} ", Pause(0.2), "fly ", Pause(0.2), "at ", Pause(0.2), "night. ", Pause(0.2)]
+    return '["Owls", "Bats"]' if "Plan" in task else pieces
 
 
 m = MelleaSession(ScriptedBackend(answer))
@@ -41,7 +40,7 @@ async def plan(subject: str) -> list[str]:
 
 @DBOS.step()
 async def write(part: str, task: str) -> str:
-    text = ""  # the chunk that ends it is empty
+    text = ""
     async for chunk in editor.astream(task, live=True):
         # Pieces of a step that was cut off stay in the stream, so each says where it belongs.
         await DBOS.write_stream_async("text", {"part": part, "at": len(text), "text": chunk.text})
@@ -51,23 +50,22 @@ async def write(part: str, task: str) -> str:
     return text
 
 
-@DBOS.workflow()
+@DBOS.workflow()  # knows its steps by their order, so they are started one after the other
 async def report(subject: str) -> str:
-    # DBOS knows steps by their order, so they are started one after the other.
     chapters = "".join([await write(name, f"Write the chapter {name}.") for name in await plan(subject)])
     return chapters + await write("summary", f"Sum up the report:\n{chapters}")
 
 
 async def work() -> None:
-    with SetWorkflowID(JOB):  # the run with this id is resumed, not started a second time
+    with SetWorkflowID("report-1"):  # the run with this id is resumed, not started a second time
         handle = await DBOS.start_workflow_async(report, "animals")
-    async for piece in DBOS.read_stream_async(JOB, "text", polling_interval_sec=0.02):
+    async for piece in DBOS.read_stream_async(handle.get_workflow_id(), "text", polling_interval_sec=0.02):
         print(f"  live: {piece['part']} {piece['at']}: {piece['text']!r}\n", end="", flush=True)
     print(f"the report: {await handle.get_result()}")
 
 
 if __name__ == "__main__" and FILE:
-    settings = {"name": "report", "system_database_url": f"sqlite:///{FILE}", "log_level": "ERROR"}
+    settings = {"name": "report", "system_database_url": f"sqlite:///{FILE}", "log_level": "CRITICAL"}
     DBOS(config={**settings, "application_version": "1"})  # by default a digest of the source: an edit ends all jobs
     DBOS.launch()
     asyncio.run(work())
@@ -75,5 +73,7 @@ if __name__ == "__main__" and FILE:
 elif __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         for dies_in in ("Bats", "nowhere"):
-            done = subprocess.run([sys.executable, __file__, os.path.join(folder, "jobs.db"), dies_in], check=False)
+            done = subprocess.run([sys.executable, __file__, f"{folder}/jobs.db", dies_in], check=False)
+            if done.returncode not in (0, 9):
+                sys.exit(done.returncode)
             print("killed" if done.returncode else "done", flush=True)

@@ -1,4 +1,7 @@
-"""Functions that a model answers: the docstring is the prompt, the annotations are the form of the answer.
+"""Define functions that a model answers: the docstring is the prompt, the annotations are the type of the answer.
+
+Run it: uv run docs/examples/generative_functions.py
+Needs: the embedded model
 
 The embedded model tells praise from complaints and writes poor replies. A bigger model apologises for what happened,
 and gives each complaint a title and an urgency of its own.
@@ -16,14 +19,13 @@ from mellea.errors import RequirementError
 from mellea.stdlib.requirements import check, simple_validate
 
 
-@generative
+@generative(model_options={"temperature": 0})
 def sentiment(review: str) -> Literal["positive", "negative"]:
     """Classify the sentiment of the review.
 
     Args:
         review: what a customer wrote about a product.
     """
-    ...
 
 
 @dataclass
@@ -33,9 +35,9 @@ class Ticket:
 
 
 def says_something(context: Context) -> tuple[bool, str]:
-    """A precondition sees the arguments as the last output: as text, and by name in `parsed`."""
+    """A precondition reads the arguments from the last output: by name in `parsed`, or as text."""
     arguments = context.last_output()
-    return arguments is not None and len(arguments.parsed["complaint"]) > 10, "it is too short to be one"
+    return arguments is not None and len(arguments.parsed["complaint"]) > 10, "it is too short"
 
 
 @generative(
@@ -44,15 +46,13 @@ def says_something(context: Context) -> tuple[bool, str]:
 )
 def ticket(complaint: str) -> Ticket:
     """Make a ticket for the support team out of the complaint."""
-    ...
 
 
 @command
 def answer(review: str) -> str:
-    # An ordinary body: it may decide anything before it returns the prompt, and call other such functions.
-    mood = sentiment(review)
-    opening = "Thank the customer" if mood == "positive" else "Apologise to the customer"
-    return f"{opening} in one sentence. The customer wrote: {review}"
+    # This body runs: it may decide anything before it returns the prompt, and call other such functions.
+    opening = "Thank" if sentiment(review) == "positive" else "Apologise to"
+    return f"{opening} the customer in one sentence. The customer wrote: {review}"
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
         try:
             ticket("Hm.")
         except RequirementError as error:
-            print(f"\nNothing was asked: {error}")
+            print(f"\nNo model was asked: {error}")
 
         number = ask("How many legs has a spider?", format=Annotated[int, Field(ge=0, le=100)])
         print(f"\nAn int in one line: {number!r}")

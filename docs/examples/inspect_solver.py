@@ -1,10 +1,9 @@
-"""A generative function as a solver of Inspect: its tasks, scorers, logs and viewer work on a program of mellea.
+"""Evaluate a generative function with Inspect: as a solver, with its tasks, scorers, logs and viewer.
 
-Run it: uv run --with inspect-ai docs/examples/inspect_solver.py
+Run it: uv run --group inspect docs/examples/inspect_solver.py
+Needs: inspect-ai, which takes 230 MB, and the embedded model
 
-The model is the embedded one, unless MELLEA_MODEL names another. Inspect's own model is never asked.
-
-A bigger model is right more often; the log has the same form.
+Inspect's own model is never asked. A bigger model than the embedded one is right more often; the log looks the same.
 """
 
 import tempfile

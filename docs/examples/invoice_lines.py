@@ -1,10 +1,11 @@
-"""Read an invoice into SQLite while the model still writes: each line is in the table as soon as it is whole.
+"""Store the lines of an invoice in SQLite while the model still writes: each as soon as it is complete.
 
-    uv run docs/examples/invoice_lines.py
+Run it: uv run docs/examples/invoice_lines.py
+Needs: the embedded model
 
-Each item begins with the line as it stands on the invoice, and what isn't there is left out: a model that has copied
-a line reads it better, and nothing that it made up gets into the table. The embedded model needs a worked example to
-follow. A bigger model needs none, and reads invoices that have no columns.
+Each item begins with a copy of the invoice's line. A model that has copied a line reads it better, and one that isn't
+on the invoice is left out, so nothing made up gets into the table. The embedded model needs an example in the prompt. A
+bigger model needs none, and reads invoices that have no columns.
 """
 
 import sqlite3
@@ -41,7 +42,7 @@ def main() -> None:
     table.execute("CREATE TABLE line (article TEXT, quantity INTEGER, price REAL)")
     count = len(INVOICE.splitlines())
     form = Annotated[list[Line], Field(min_length=count, max_length=count)]
-    # A penalty for what was written before would make the model avoid the words that it is to copy.
+    # A penalty for repeated words would keep the model from copying.
     options = {"temperature": 0, "max_tokens": 250, "frequency_penalty": 0}
     started = perf_counter()
     with mellea.start_session(model_options=options) as m:

@@ -1,7 +1,10 @@
-"""A diamond of values that don't exist yet: two halves that run at the same time, and one end that waits for both.
+"""Pass on values before they exist: two calls that need a first one run at the same time, and a last one needs both.
 
-The embedded model describes one place three times. A bigger model names a place, says how the weather is and who
-lives there, and puts both into the story.
+Run it: uv run docs/examples/lazy_values.py
+Needs: the embedded model
+
+The embedded model repeats itself. A bigger model says how the weather is and who lives there, and puts both into a
+story with a beginning and an end.
 """
 
 import asyncio
@@ -11,50 +14,52 @@ from typing import Literal
 import mellea
 
 STARTED = perf_counter()
+City = Literal["Bergen", "Lisbon", "Naples", "Porto"]
 
 
 def say(what: str) -> None:
     print(f"{perf_counter() - STARTED:5.2f} s  {what}", flush=True)
 
 
-async def told(thunk: mellea.ModelOutputThunk[str], name: str) -> None:
+async def report(thunk: mellea.ModelOutputThunk[str], name: str) -> None:
     await thunk
-    usage = thunk.usage
-    say(f"{name} is there, {usage.output_tokens if usage else '?'} tokens: {' '.join((thunk.value or '').split())!r}")
+    say(f"{name} is there: {thunk.parsed!r}")
 
 
-async def diamond(m: mellea.MelleaSession) -> mellea.ModelOutputThunk[str]:
+async def diamond(m: mellea.MelleaSession) -> None:
     #        place
     #       /     \
     #   weather  people
     #       \     /
     #        story
-    place = await m.ainstruct("Name a place by the sea. Answer with its name only.", await_result=False)
+    place = await m.ainstruct("Name a city by the sea.", format=City, await_result=False)
     weather = await m.ainstruct(
-        "Say in one sentence how the weather is in {{place}}.", user_variables={"place": place}, await_result=False
+        "Write one sentence about the weather in {{place}}.", user_variables={"place": place}, await_result=False
     )
     people = await m.ainstruct(
-        "Say in one sentence who lives in {{place}}.", user_variables={"place": place}, await_result=False
+        "Write one sentence about the people of {{place}}.", user_variables={"place": place}, await_result=False
     )
     story = await m.ainstruct(
-        "Tell a story of two sentences.", grounding_context={"weather": weather, "people": people}, await_result=False
+        "Write two sentences about a visit to this place.",
+        grounding_context={"weather": weather, "people": people},
+        await_result=False,
     )
     say(f"all four are launched; is the story there? {story.is_computed()}")
-    await mellea.gather(told(place, "place"), told(weather, "weather"), told(people, "people"), told(story, "story"))
-    return story
+    thunks = {"place": place, "weather": weather, "people": people, "story": story}
+    await mellea.gather(*[report(thunk, name) for name, thunk in thunks.items()])
 
 
 async def main() -> None:
-    async with mellea.start_session(model_options={"seed": 2, "temperature": 0.6, "max_tokens": 40}) as m:
+    async with mellea.start_session(model_options={"seed": 3, "temperature": 0.3, "max_tokens": 60}) as m:
         await m.ainstruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
         say("the model is loaded")
         await diamond(m)
 
-        # Inside any structure: each thunk is waited for once, and its typed result takes its place.
+        # Thunks inside of any structure: each is awaited once, and replaced by its typed result.
         number = await m.ainstruct("How many legs has a dog?", format=Literal[2, 4, 6], await_result=False)
         say(f"resolved: {await mellea.resolve({'legs': number, 'twice': [number, number]})}")
 
-        # An ingredient that fails fails what depends on it, and the error says by which way it came.
+        # If a value fails, what depends on it fails, too, and the error's notes say how it got there.
         bad = await m.ainstruct("Name a colour.", format=int, model_options={"max_tokens": 1}, await_result=False)
         end = await m.ainstruct("Praise {{it}}.", user_variables={"it": bad}, await_result=False)
         try:

@@ -1,4 +1,7 @@
-"""Call the tools of an MCP server from two event loops, and show progress as it comes. It starts `mcp_server.py`.
+"""Call the tools of an MCP server, and show their progress as it comes. It starts `mcp_server.py`.
+
+Run it: uv run docs/examples/mcp_client.py
+Needs: mellea[mcp] and the embedded model
 
 The embedded model's slogans say little about the city. A bigger model writes one that fits its size.
 """
@@ -12,7 +15,7 @@ from typing import Any
 from mellea.errors import ToolError
 from mellea.tools import mcp
 
-# A server inherits only a few variables, such as PATH; what it needs besides is passed on.
+# A server inherits only a few variables, such as PATH; others have to be passed on.
 tools = mcp(
     [sys.executable, str(Path(__file__).with_name("mcp_server.py"))],
     env={name: value for name, value in os.environ.items() if name.startswith(("MELLEA_", "PYTHON"))},
@@ -23,7 +26,7 @@ async def look_up(city: str) -> int:
     population = next(tool for tool in await tools.aload() if tool.name == "population")
     try:
         await population(city="Atlantis")
-    except ToolError as error:  # a model would be told this as the result of its call
+    except ToolError as error:  # a model that calls the tool gets this as its result
         print(f"Atlantis: {error}")
     answer = await population(city=city)
     return int(answer.value["result"])

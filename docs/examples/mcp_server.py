@@ -1,4 +1,7 @@
-"""A plain function and one that a model answers, as tools for any MCP client. `mcp_client.py` starts it.
+"""Offer a plain function and a generative one as tools to any MCP client. `mcp_client.py` starts it.
+
+Run it: uv run docs/examples/mcp_server.py
+Needs: mellea[mcp], the embedded model, and an MCP client that starts it and talks to it
 
 The embedded model's slogans say little about the city. A bigger model writes one that fits its size.
 """

@@ -1,9 +1,9 @@
-"""What an agent notes in one conversation, another process knows in the next one.
+"""Let an agent take notes in one conversation, and use them in the next one, in another process.
 
 Run it: uv run docs/examples/memory.py
+Needs: no model; a script stands in for it, unless MELLEA_MODEL names one
 
-A script takes the place of the model, since the embedded one is too small to take notes well. Name a model in
-MELLEA_MODEL to see a real one do it.
+The embedded model is too small to take notes well. A bigger one decides for itself what is worth a note.
 """
 
 import os
@@ -59,7 +59,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        talk(TUESDAY, sys.argv[1], "What shall I cook tonight?")
-    else:
-        main()
+    match sys.argv[1:]:
+        case []:
+            main()
+        case [file] if file.endswith(".db"):
+            talk(TUESDAY, file, "What shall I cook tonight?")
+        case others:
+            sys.exit(f"memory.py takes no arguments, or the path of a .db file, not {others}")

@@ -1,6 +1,9 @@
 """Ask a model about your own objects, and have it change them.
 
-The embedded model talks about the whole order and loses things. A bigger model answers "Ann" and "North", and returns
+Run it: uv run docs/examples/objects.py
+Needs: the embedded model
+
+The embedded model answers in whole sentences and loses things. A bigger model answers "Ann" and "North", and returns
 beans, soil and seeds.
 """
 
@@ -18,7 +21,7 @@ from mellea.stdlib.components import Table, get_tools
 @dataclass(frozen=True)
 class Order:
     customer: str
-    card: str  # no model needs to see it
+    card: str  # excluded above: the model never sees it
     things: list[str] = field(default_factory=list)
 
     def with_thing(self, thing: str) -> "Order":
@@ -36,7 +39,7 @@ def main() -> None:
         print("query:    ", m.query(order, "Who is the customer? Answer with the name.").value)
         print("query:    ", m.query(stores, "Which store had more visitors?", format=Literal["North", "South"]).parsed)
 
-        # What the model may call are the methods with a docstring. With a format it writes the changed version instead.
+        # The model may call methods that have a docstring. With `format=` it writes the new value itself instead.
         print("methods:  ", [tool.name for tool in get_tools(order)])
         changed = m.transform(order, "Add seeds to the things.", format=Things)
         print("transform:", changed.parsed)

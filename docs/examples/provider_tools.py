@@ -1,9 +1,9 @@
-"""Tools that run at the provider: a web search by Anthropic, and one by Vercel's AI Gateway, for whatever model.
+"""Use tools that run at the provider: web search by Anthropic, and by Vercel's AI Gateway, which has it for any model.
 
 Run it: uv run docs/examples/provider_tools.py
+Needs: no key; with ANTHROPIC_API_KEY or AI_GATEWAY_API_KEY the provider itself answers
 
-With ANTHROPIC_API_KEY or AI_GATEWAY_API_KEY in the environment the provider answers. Without a key, a server on this
-computer sends what the provider would: streams in its format, event for event.
+Without a key, a server on this computer takes the provider's place, and streams events in the provider's format.
 """
 
 from typing import Any
@@ -32,6 +32,6 @@ def search(m: mellea.MelleaSession, tool: Any) -> None:
 if __name__ == "__main__":
     with recorded("ANTHROPIC_API_KEY") as address:
         search(mellea.start_session("anthropic/claude-sonnet-4", **address), web_search(max_uses=3))
-    # The gateway tells the model alone what was found.
+    # The gateway passes what it found to the model only, so there is no result to print.
     with recorded("AI_GATEWAY_API_KEY", "/v1") as address:
         search(mellea.start_session("ai_gateway/openai/gpt-5", **address), perplexity_search(max_results=5))

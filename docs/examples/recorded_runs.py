@@ -1,6 +1,9 @@
-"""A stream in a trace, kept in a file: afterwards, or meanwhile, `mellea traces` shows what the program did.
+"""Keep traces in a file: `mellea traces` shows what the program did, afterwards or while it runs.
 
-The embedded model explains little and loses count. A bigger model answers the question; the record looks the same.
+Run it: uv run docs/examples/recorded_runs.py
+Needs: mellea[cli] and the embedded model
+
+The embedded model repeats itself. A bigger model answers the question; the record looks the same.
 """
 
 import mellea
@@ -25,7 +28,7 @@ def main() -> None:
         with traces.start("streaming_qa"):
             stream_answer(m, "What is machine learning?")
         with traces.start("counting"), m.stream("Count from one to a thousand.", name="count") as chunks:
-            print(next(iter(chunks)), "…")  # we have seen enough; the record says "cancelled"
+            print(next(iter(chunks)), "…")  # leaving the block cancels the stream, which the record shows
 
     print()
     for run in traces.read_runs("runs.db", limit=2):

@@ -1,10 +1,11 @@
-"""Write a report that has to meet requirements: a small model tries, and a bigger one repairs what it can't.
+"""Let a small model try to write a report that meets requirements, and a bigger one repair its failures.
 
-    uv run docs/examples/report.py
+Run it: uv run docs/examples/report.py
+Needs: the embedded model
 
-The requirements are plain Python, so no further model judges. The embedded model copies the figures and doesn't get
-further, so the bigger one is asked, and told what is wrong with the best attempt. Here a script stands in for it,
-with what one writes; in your program it is `get_backend("openai/…")`, and is asked only where the small one fails.
+The requirements are checked by plain Python, so no other model judges. The embedded model only copies the figures, so
+the bigger one gets its best attempt, with what is wrong with it. Here a script stands in for the bigger model; in your
+program it is `get_backend("openai/…")`, and it is asked only where the small one fails.
 """
 
 import re

@@ -1,10 +1,11 @@
-"""Tests of a generative function, whose answers are recorded: no model is asked unless you say so.
+"""Test a generative function with recorded answers: no model is asked unless you say so.
 
-Run it: uv run pytest docs/examples/test_reviews.py --mellea-record
+Run it: uv run pytest -q docs/examples/test_reviews.py --mellea-record
+Needs: pytest and the embedded model
 
-Without --mellea-record the recorded answers are used. The model is the embedded one, unless MELLEA_MODEL names another.
-
-A bigger model is right about all of the reviews.
+The first run asks the model and records its answers in a file; later runs, without --mellea-record, use these and take
+milliseconds. The embedded model misses a review now and then, so the tests say which rate is good enough. A bigger
+model is right about all of them.
 """
 
 import pytest
@@ -15,7 +16,7 @@ import mellea
 
 @pytest.mark.generative(repeat=5, at_least=0.8)
 def test_praise_is_good():
-    assert plain("The best kettle that I have ever had.") == "good"
+    assert plain("Works perfectly, and the battery lasts for a week.") == "good"
 
 
 @pytest.mark.generative

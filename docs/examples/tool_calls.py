@@ -1,8 +1,9 @@
 """Tools without an agent: the stream shows which calls the model wants, and the program runs them itself.
 
 Run it: uv run docs/examples/tool_calls.py
+Needs: no model; a script stands in for it, unless MELLEA_MODEL names one
 
-A script takes the place of the model; name a model in MELLEA_MODEL to see a real one call the tools.
+A real model writes the same kinds of events; which words and which calls, it decides itself.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
-"""A model without tools of its own calls two of yours, inside your process and without a network.
+"""Give two tools to a model that has no support for tools, inside your process and without a network.
 
 Run it: uv run docs/examples/tools_offline.py
+Needs: the embedded model
 
-The embedded model needs a worked call of each tool, and calls one tool for a question. A bigger model needs no
-examples.
+The embedded model needs an example of a call for each tool, and calls one tool for each question. A bigger model needs
+no examples, and calls several tools.
 """
 
 import operator

@@ -1,6 +1,9 @@
-"""A stream and a strategy in one trace: what was asked, in which order, how long it took, and what it cost.
+"""Trace a stream and a checked answer: which calls there were, in which order, how long they took and what they cost.
 
-A bigger model gives the same tree, with other times; one of a provider also has a price.
+Run it: uv run docs/examples/tracing.py
+Needs: the embedded model
+
+A bigger model gives the same tree with other times, and, if it is a provider's, with a price.
 """
 
 import mellea

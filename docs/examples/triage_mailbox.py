@@ -1,15 +1,18 @@
 """Sort a mailbox into a table: who wrote, what it is about, and how they feel about it.
 
-    uv run docs/examples/triage_mailbox.py [INBOX.mbox]
+Run it: uv run docs/examples/triage_mailbox.py
+Needs: the embedded model
 
-Without a file it makes a mailbox of its own. The embedded model decides between two words at a time, which it does
-rather well, and its answers are never anything else. A bigger model fills in a whole class at once: `-> Mail`.
+It makes a mailbox of its own; to sort yours, put the path of a file in mbox format behind the command. The embedded
+model decides between two words at a time, which it does rather well. A bigger model fills in a whole class at once:
+`-> Mail`.
 """
 
 import asyncio
 import mailbox
 import sys
 import tempfile
+from contextlib import closing
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Literal
@@ -47,15 +50,13 @@ def write_mailbox(path: Path) -> None:
     box.close()
 
 
-async def triage(path: Path) -> None:
-    box = mailbox.mbox(path)
+async def triage(box: mailbox.mbox) -> None:
     texts = [f"{mail['Subject']}: {str(mail.get_payload()).strip()}" for mail in box]
     # All questions are asked at once; the engine answers four at a time.
     answers = await mellea.gather(*[question(text) for text in texts for question in (topic, mood)])
     print(f"{'from':18} {'topic':10} {'mood':8} subject")
     for mail, about, feels in zip(box, answers[::2], answers[1::2], strict=True):
         print(f"{mail['From']:18} {about:10} {feels:8} {mail['Subject']}")
-    box.close()
 
 
 def main() -> None:
@@ -65,7 +66,8 @@ def main() -> None:
             write_mailbox(path)
         elif not path.is_file():
             sys.exit(f"There is no mailbox {str(path)!r}; name a file in mbox format, or none.")
-        asyncio.run(triage(path))
+        with closing(mailbox.mbox(path)) as box:
+            asyncio.run(triage(box))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Two prompts compared on the same cases: which is better, and how sure that is.
+"""Compare two prompts on the same cases: which is better, and how certain that is.
 
 Run it: uv run docs/examples/two_prompts.py
+Needs: the embedded model
 
-The model is the embedded one, unless MELLEA_MODEL names another.
-
-A bigger model does well with both prompts. Then the report says that it can't tell them apart, and it takes harder
+A bigger model does well with both prompts. Then the report says that it can't tell them apart, and you need harder
 cases.
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,14 @@ BUILD = ROOT / "build"
 SOURCE = BUILD / "pages"
 SITE = BUILD / "site"
 CONFIG = BUILD / "mkdocs.yml"
+
+
+def _group_examples() -> Iterator[dict[str, tuple[str, ...]]]:
+    """Group the examples as their index does: by what people want to do, in the order of its tables."""
+    index = (DOCS / "examples" / "README.md").read_text("utf-8")
+    for task, table in re.findall(r"^## (.+)\n\n((?:\|.*\n)+)", index, re.MULTILINE):
+        yield {task: tuple(f"examples/{path}.md" for path in re.findall(r"\]\(([\w/]+)\.py\) \|", table))}
+
 
 # The navigation: a heading, and the pages below it in the order in which people need them. `*` stands for all pages of
 # a folder that no other entry names more exactly; a dict is a group that unfolds.
@@ -41,11 +50,9 @@ SECTIONS: dict[str, tuple[str | dict[str, tuple[str, ...]], ...]] = {
     "Models": ("providers.md", "embedded.md", "network.md", "add_a_provider.md"),
     "Cookbook": (
         "examples/index.md",
-        "examples/*",
-        {"Streaming": ("examples/streaming/index.md", "examples/streaming/*")},
-        {"On the web": ("examples/web/*",)},
-        {"LM Studio": ("examples/lmstudio/index.md", "examples/lmstudio/*")},
-        "examples/notebooks/*",
+        *_group_examples(),
+        {"Pages on several examples": ("examples/outputs.md", "examples/*/index.md")},
+        {"Files that examples use": ("examples/*", "examples/*/*")},
     ),
     "Reference": (
         "reference/mellea.md",

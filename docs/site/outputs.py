@@ -6,6 +6,7 @@ any are. The page is kept in the repository, since what a small model writes dif
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -30,8 +31,7 @@ SILENT = ("mcp_server.py",)
 
 _LINES, _WIDTH = 40, 118
 _TYPED = {"streaming/interactive_chat.py": "Hello!\nTell me about owls.\n"}
-_ARGUMENTS = {"test_reviews.py": " --mellea-record", "inspect_solver.py": "", "durable_steps.py": ""}
-_PACKAGES = {"inspect_solver.py": "inspect-ai", "durable_steps.py": "dbos"}
+_PACKAGES = {"inspect_solver.py": "inspect_ai", "durable_steps.py": "dbos"}
 _REQUESTS = {"web/app.py": "/generate?topic=the+sea", "web/form.py": "/fill?wish=a+room+by+the+sea"}
 _HEAD = """# What the examples print
 
@@ -52,25 +52,45 @@ def read_outputs() -> dict[str, str]:
     return dict(re.findall(r"^## (\S+)\n\n```text\n(.*?)\n```\n", text, re.MULTILINE | re.DOTALL))
 
 
-def _run(name: str, folder: str) -> tuple[str, str]:
-    """Run an example; return the command, as a reader types it, and what it printed."""
-    path = EXAMPLES / name
-    shown = f"docs/examples/{name}"
-    python = [sys.executable]
+def read_command(name: str) -> str:
+    """Return the command that runs an example, as its docstring gives it."""
+    return _read_line(name, "Run it: ")
+
+
+def read_needs(name: str) -> str:
+    """Return what an example needs, as its docstring gives it."""
+    return _read_line(name, "Needs: ")
+
+
+def _read_line(name: str, start: str) -> str:
+    docstring = ast.get_docstring(ast.parse((EXAMPLES / name).read_text("utf-8"))) or ""
+    found = re.search(rf"^{start}(.+)$", docstring, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"the docstring of docs/examples/{name} has no line that begins with {start!r}")
+    return found[1]
+
+
+def show_command(name: str) -> str:
+    """Return what a reader types to see what the page shows: the command, with its input or a request."""
+    command = read_command(name)
     if name in _REQUESTS:
-        module = f"--app-dir docs/examples/web {path.stem}:app"
+        return f"{command} &\n$ curl -N 'http://127.0.0.1:8000{_REQUESTS[name]}'"
+    typed = _TYPED.get(name, "").replace("\n", "\\n")
+    return f"printf '{typed}' | {command}" if typed else command
+
+
+def _run(name: str, folder: str) -> str:
+    """Run an example, and return what it printed."""
+    path = EXAMPLES / name
+    if name in _REQUESTS:
         with _serving(path.stem) as address:
-            printed = subprocess.check_output(["curl", "-sN", address + _REQUESTS[name]], text=True, timeout=120)
-        return f"uvicorn {module} &\n$ curl -N '{address}{_REQUESTS[name]}'", printed
-    if path.name.startswith("test_"):
-        more = _ARGUMENTS.get(name, "")
-        command = [*python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "none.ini", str(path), *more.split()]
+            return subprocess.check_output(["curl", "-sN", address + _REQUESTS[name]], text=True, timeout=120)
+    before, _, after = read_command(name).partition(f"docs/examples/{name}")
+    command = [str(path), *after.split()]
+    if "pytest" in before:
         Path(folder, "none.ini").write_text("[pytest]\n")
-        return f"pytest -q {shown}{more}", _read(command, folder)
-    typed = _TYPED.get(name, "")
-    before = f"printf '{typed}' | ".replace("\n", "\\n") if typed else ""
-    extra = f"--with {_PACKAGES[name]} " if name in _PACKAGES else ""
-    return f"{before}uv run {extra}{shown}", _read([*python, str(path)], folder, typed)
+        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "none.ini", *command]
+    return _read([sys.executable, *command], folder, _TYPED.get(name, ""))
 
 
 def _read(command: list[str], folder: str, typed: str = "") -> str:
@@ -121,13 +141,13 @@ def main() -> None:
     wanted = sys.argv[1:] or list_programs()
     for name in wanted:
         package = _PACKAGES.get(name)
-        if package and not importlib.util.find_spec(package.replace("-", "_")):
+        if package and not importlib.util.find_spec(package):
             print(f"{name}: left as it was, since {package} isn't installed", flush=True)
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            command, printed = _run(name, folder)
-        outputs[name] = f"$ {command}\n{_shorten(printed)}"
+            printed = _run(name, folder)
+        outputs[name] = f"$ {show_command(name)}\n{_shorten(printed)}"
         print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
         _write(outputs)  # each time, so that nothing is lost if the next one fails
 

@@ -22,6 +22,7 @@ _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 _NAME = re.compile(r"(?<!\[)`([\w/]+\.(?:py|html))`(?!\])")
 _FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 _ITEM = re.compile(r"^( *)([-*]|\d+\.) ")
+_RUN_IT = re.compile(r"^Run it: (.+)\nNeeds: (.+)$", re.MULTILINE)
 _DETAILS = '<details markdown="1">'
 _EXAMPLES = ("*.py", "*.html")
 _LANGUAGES = {".py": "python", ".html": "html", ".ipynb": "json"}
@@ -114,6 +115,7 @@ def _show_example(source: Path, text: str) -> str:
         first, purpose = tree.body[0], ast.get_docstring(tree) or ""
         # Its first sentence up to a colon or semicolon: people look for what a program does, not for its file.
         title = re.split(r"[:;.](?=\s|$)", " ".join(purpose.split()), maxsplit=1)[0] or title
+        purpose = _RUN_IT.sub(r"```console\n$ \1\n```\n\nIt needs \2.", purpose)
         if purpose:
             text = "".join(text.splitlines(keepends=True)[first.end_lineno :]).lstrip("\n")
     language = _LANGUAGES[source.suffix]

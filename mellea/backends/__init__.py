@@ -61,7 +61,7 @@ __getattr__ = lazily(
 
 
 def _find_providers(capability: str) -> Sequence[str]:
-    from mellea.backends.registry import list_providers_with  # lazy: only an error asks
+    from mellea.backends.registry import list_providers_with  # lazy: only errors need it
 
     return list_providers_with(capability)
 

@@ -31,7 +31,8 @@ class CachedBackend(WrappedBackend):
 
     Requests are the same if their `Request.fingerprint` is. If one call sends the same request several times, as a
     strategy does, each has its own answer. If several calls of this process send the same request at the same time, the
-    first one is sent, and the others wait for its answer; they send their own if it fails or is cancelled. Failed and truncated answers aren't stored, nor are images and embeddings.
+    first one is sent, and the others wait for its whole answer; they send their own if it fails or is cancelled. Failed
+    and truncated answers aren't stored, nor are images and embeddings.
 
     Args:
         backend: answers requests that aren't stored.
@@ -130,9 +131,7 @@ class CachedBackend(WrappedBackend):
                 flight.note()
                 yield event
 
-    async def _replay(
-        self, request: Request, kept: list[tuple[float, Event]]
-    ) -> AsyncGenerator[Event, None]:
+    async def _replay(self, request: Request, kept: list[tuple[float, Event]]) -> AsyncGenerator[Event, None]:
         yield KeepAlive(sent=SentRequest(self._kept, request))
         began = time.monotonic()
         for at, event in kept:
@@ -147,7 +146,7 @@ class CachedBackend(WrappedBackend):
                 raise ValueError("it has no end")
         except (StateError, TypeError, ValueError) as error:
             raise StateError(
-                f"the cache {self.journal.path!r} holds an answer that can't be read: {error}; take another file"
+                f"the cache {self.journal.path!r} holds an answer that can't be read: {error}; use another file"
             ) from None
         return events
 

@@ -95,8 +95,8 @@ def join_flight(name: tuple[str, str], run: Any) -> tuple[Flight, bool]:
 
     Args:
         name: where the answer will be kept, and its key there.
-        run: the outermost run that the request is part of, `None` if there is none; then nobody waits for it. Nor does a
-            request that is part of the same run as the flight.
+        run: the outermost run that the request is part of, `None` if there is none; then nobody waits for it. A
+            request that is part of the same run as the flight doesn't wait for it either.
     """
     with _turn:
         flight = _flights.get(name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from mellea.backends.built_in import DEFAULT_MODEL, FILE_SUFFIXES, PROVIDERS, SERVICE_HOSTS
 from mellea.core.backend import Backend
 from mellea.core.entrance import short_errors
+from mellea.core.masking import HIDDEN, list_known_secrets, scrub_text
 from mellea.core.options import ModelOption
 from mellea.core.results import Probe
 from mellea.errors import ConfigurationError, MelleaError, UsageError
@@ -93,7 +94,10 @@ def get_backend(
     provider, _, named = full.partition("/")
     factory = _find_class(provider)
     if factory is None:
-        raise ConfigurationError(f"unknown model {full!r}: {_advise_on_model(full)}")
+        shown = _show_name(full)
+        advice = _advise_on_model(full) if shown == full else _ADVICE_ON_KEY
+        origin = "unknown model" if model else "MELLEA_MODEL names an unknown model:"
+        raise ConfigurationError(f"{origin} {shown!r}: {advice}")
     if provider != factory.name and provider in factory.services:
         backend_kwargs["service"] = provider
     chosen = model_id or named
@@ -187,12 +191,12 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
     """
     try:
         cls = entry.load()
-    except MelleaError:  # such as a missing extra, which says what to do
+    except MelleaError:  # such as the error for a missing extra, which says what to do
         raise
     except Exception as error:  # importing another package's code may raise anything
         raise ConfigurationError(
-            f"the provider {entry.name!r} can't be loaded from {entry.value!r}: {error!r}; reinstall or update "
-            "the package that brings it"
+            f"the provider {entry.name!r} can't be loaded from {entry.value!r}: {error!r}; reinstall or update the "
+            f"package that provides it"
         ) from error
     if isinstance(cls, type) and issubclass(cls, Backend):
         return cls
@@ -208,7 +212,7 @@ def _load_all_classes() -> dict[str, type[Backend]]:
     for entry in _load_entry_points():
         try:
             cls = _load_entry(entry)
-            if entry.name not in cls.services:  # those come with the class
+            if entry.name not in cls.services:  # built-in providers are named by their class
                 found.setdefault(entry.name, cls)
         except ConfigurationError as error:
             _log.debug("left out of the advice: %s", error)
@@ -235,7 +239,7 @@ def _check_text(name: str, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value.strip()):
         return value
     shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-    raise UsageError(f"{name} takes a text such as {DEFAULT_MODEL!r}, not {shown}")
+    raise UsageError(f"{name} takes a string such as {DEFAULT_MODEL!r}, not {shown}")
 
 
 def _needs_model(factory: type[Backend]) -> bool:
@@ -271,6 +275,26 @@ _NEAR = 3
 """How many providers with similar names an error shows; there are some 25."""
 
 
+_ADVICE_ON_KEY = f"it looks like a key, which is passed as api_key=; {_FORM}"
+
+_KEY_STARTS = ("sk-", "sk_", "rk-", "rk_", "gsk_")
+"""How keys begin, and no model's name does."""
+
+
+def _show_name(name: str) -> str:
+    """Return a name for an error, without what looks like a key: one may have been pasted in its place."""
+    return HIDDEN if name.strip().startswith(_KEY_STARTS) else scrub_text(name, list_known_secrets())
+
+
+_STAND_INS = frozenset({"dummy", "echo", "fake", "mock", "script", "scripted", "stub", "test", "testing"})
+"""What others call a provider for tests."""
+
+_ADVICE_ON_TESTS = (
+    "a model for tests is an object: start_session(ScriptedBackend('an answer')), from mellea.testing import "
+    "ScriptedBackend"
+)
+
+
 def _advise_on_model(model: str) -> str:
     """Return advice on a model name with an unknown provider."""
     endings = " or ".join(map(repr, FILE_SUFFIXES))
@@ -278,6 +302,8 @@ def _advise_on_model(model: str) -> str:
         return f"it is a folder; give the path of a model's file in it, which ends in {endings}"
     if os.path.isfile(model):
         return f"it is a file, but not a model's; the name of a model's file ends in {endings}"
+    if model.partition("/")[0].lower() in _STAND_INS:
+        return _ADVICE_ON_TESTS
     offers = _list_offers()
     known = list_provider_names()
     provider, divider, rest = model.partition("/" if "/" in model or ":" not in model else ":")
@@ -301,6 +327,8 @@ def _advise_on_argument(name: str, taken: Collection[str], options: Collection[s
         options: the model options, which go elsewhere.
     """
     plain = name.lower()
+    if plain in _STAND_INS:
+        return _ADVICE_ON_TESTS
     # Some libraries prefix it with the provider's name.
     ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _list_endings(plain) if end in _FOREIGN), name)
     if ours in taken and ours != name:

@@ -46,8 +46,10 @@ class AgentProgram(Program):
 
     def __init__(self, agent: Agent[Any], version: str | None) -> None:
         super().__init__(agent, version, f"mellea.Agent.{agent.name}")
+        self.read_signature(agent.arun)
         loop = agent.loop
-        # All that is the same for every row, and decides its answer; digested with the row's own arguments.
+        # Everything that is the same for every row and affects its answer; hashed together with the row's own
+        # arguments.
         self._common = [
             self.version,
             agent.instructions,
@@ -64,7 +66,7 @@ class AgentProgram(Program):
         work.backend = backend
         if self.is_keyed:
             who = [self.name, self._common, backend.name, backend.model_id]
-            # A changed tool, limit or instruction gives other keys, so that the rows are asked again.
+            # A changed tool, limit or instruction changes the keys, so the rows are requested again.
             work.digest = make_digest(who, find_form(args), find_form(dict(kwargs)))
         return work
 
@@ -75,13 +77,13 @@ class AgentProgram(Program):
 
 
 def _make_tool_form(tool: Any) -> Any:
-    """Return what decides what a tool does: what the model sees of it, and its source where that can be read."""
+    """Return what determines a tool's behaviour: what the model sees of it, and its source if that can be read."""
     if not isinstance(tool, Tool):
         return [type(tool).__name__, tool.name]
     try:
         source = parse_source(tool)
-    except UsageError:  # a tool of a server
-        # Its code is out of reach, so only what the model sees of it counts.
+    except UsageError:  # a server's tool
+        # Its code can't be read, so only what the model sees of it counts.
         source = ""
     return [tool.name, tool.spec.description, find_form(tool.spec.parameters), source]
 
@@ -105,11 +107,11 @@ def _dump_run(run: AgentRun[Any]) -> str:
 
 
 def _load_run(text: str, load: Callable[[str], Any]) -> AgentRun[Any]:
-    """Return the run that `_dump_run` has written."""
+    """Return the run that `_dump_run` wrote."""
     form = json.loads(text)
     parsed = form["value"]
     if form["has_format"]:
-        # Checked against the type once more: the class may have changed since the journal was written.
+        # Validated again: the class may have changed since the journal was written.
         parsed = None if form["parsed"] is None else load(json.dumps(form["parsed"]))
     return AgentRun(
         form["value"],

@@ -1,6 +1,6 @@
-"""What a journal has answered of a map's rows: the keys are read at the beginning, an answer when its row comes.
+"""The answers that a journal has for a map's rows: keys are read at the start, each answer when its row comes up.
 
-Where other maps use the journal at the same time, what they have answered since is read when a row is claimed.
+If other maps use the journal at the same time, their new answers are read whenever a row is claimed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Answered:
     Args:
         thread: reads the journal.
         job: the number of the job.
-        index: where they stand.
+        index: their positions in the journal.
     """
 
     def __init__(self, thread: JournalThread, job: int, index: KeyIndex) -> None:
@@ -76,7 +76,7 @@ class Answered:
 
 
 async def read_answered(thread: JournalThread, job: int) -> Answered:
-    """Read where the answers of a job stand."""
+    """Read the positions of a job's answers."""
     return Answered(thread, job, await _read_index(thread, job))
 
 

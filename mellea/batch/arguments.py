@@ -1,6 +1,6 @@
 """The arguments of `map` and `amap`, declared once."""
 
-# The annotations are objects here, not texts: signatures and docstrings are made of them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 import os
 from typing import Annotated, TypedDict
@@ -20,20 +20,20 @@ class RunnerArguments(TypedDict, total=False):
     concurrency: Annotated[
         int | None, "the most rows in flight at once; by default as many as the backend allows, up to 256."
     ]
-    limits: Annotated[RateLimits | None, "requests and tokens a minute, where the provider's headers don't say."]
+    limits: Annotated[RateLimits | None, "requests and tokens per minute, if the provider's headers don't say."]
     budget: Annotated[Budget | None, "what it may use: `Budget(cost=, tokens=, seconds=)`."]
     version: Annotated[
         str | None,
         "your own version of the function. For a plain function it takes the place of its source in the keys of "
         "answers; when it changes, the answers of any function are requested again.",
     ]
-    retries: Annotated[int, "how often a row is retried that failed for a temporary reason, such as a rate limit.", 3]
+    retries: Annotated[int, "how often to retry a row that failed for a temporary reason, such as a rate limit.", 3]
     batch: Annotated[bool, "use the provider's batches, which cost half and take up to a day.", False]
-    progress: Annotated[bool | None, "whether to show progress on stderr; by default if that is a terminal."]
+    progress: Annotated[bool | None, "whether to show progress on stderr; by default, if stderr is a terminal."]
 
 
 class MapArguments(RunnerArguments, total=False):
-    """What `map` and `amap` take besides the function and the rows."""
+    """The arguments of `map` and `amap` besides the function and the rows."""
 
     id: Annotated[RowId, "the field that identifies a row, or a function of the row; by default its number."]
     ordered: Annotated[bool, "whether results come in the order of the rows, or as they complete.", True]

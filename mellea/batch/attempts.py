@@ -1,10 +1,10 @@
-"""The attempts at a row: it is asked for, alone or in a batch, and again where it failed for a reason that may pass.
+"""The attempts at a row: it is requested, alone or in a batch, and retried if it failed for a temporary reason.
 
 Rules:
 
-- An attempt waits for its backend's pace; what it took, and what its answer said about limits, is noted whether or
-  not it succeeded.
-- A row is asked again after a pause that doubles, or that the provider names, at most as often as the map allows.
+- An attempt waits for its turn at the backend's pace. Its cost, and any limits that the response reports, are recorded
+  whether or not it succeeded.
+- A row is retried after a pause that doubles or that the provider specifies, at most as often as the map allows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LONGEST_PAUSE = 30.0
 
 @dataclass(slots=True)
 class Task:
-    """A row while it is worked on."""
+    """A row that is being processed."""
 
     index: int
     row: Any
@@ -46,22 +46,23 @@ class Task:
     attempts: int = 0
     usage: Usage | None = None
     cost: float | None = 0.0
+    misfit: frozenset[str] | None = None  # the fields of a row that doesn't fit the function
     has_entered: bool = False  # the purse
     has_asked: bool = False
 
 
 class RowAttempts:
-    """Asks for the rows of one map.
+    """Requests the rows of one map.
 
     Args:
-        places: are told how long answers take, and of refusals.
-        purse: knows what a row takes.
-        limits: what the map was told about the providers' limits.
-        retries: how often a row is asked again.
+        places: is notified of the duration of answers, and of refusals.
+        purse: tracks what rows cost.
+        limits: the rate limits that the map was given.
+        retries: how often a row is retried.
 
     Attributes:
-        call_journal: has the journal's thread do something, where there is a journal.
-        desk: takes rows for batches, where the map is batched.
+        call_journal: runs a function on the journal's thread, if there is a journal.
+        desk: takes rows for batches, if the map uses them.
     """
 
     def __init__(self, places: Places, purse: Purse, limits: RateLimits, retries: int) -> None:
@@ -72,8 +73,8 @@ class RowAttempts:
         self.desk: BatchDesk | None = None
 
     async def ask(self, task: Task, work: Work) -> Any:
-        """Ask for a row, again if that failed for a reason that may pass."""
-        # Batches have limits of their own, which the desk keeps.
+        """Request a row, and retry it if it failed for a temporary reason."""
+        # Batches have their own limits, which the desk applies.
         pace = None if self.desk is not None else self._find_pace(work.backend)
         while True:
             meter = Meter()
@@ -95,18 +96,20 @@ class RowAttempts:
 
     async def _ask_once(self, task: Task, work: Work, meter: Meter) -> Any:
         asked = None if self.desk is None else work.asked
-        # Alone the first row shows what a row takes; a batch of thousands would be sent before anything is known.
+        if self.desk is not None:
+            self.desk.warn_of_live(asked)
+        # The first row runs alone and shows what a row costs; a batch of thousands would be sent before that is known.
         if self.desk is None or asked is None or self._purse.knows_nothing:
             return await work.ask(meter)
         if self.desk.can_take(asked):
             try:
                 return await self.desk.ask(task.key, asked, meter)
-            except (LookupError, ParseError):  # no batch takes it; or its answer has to be corrected
+            except (LookupError, ParseError):  # no batch accepts it, or its answer has to be corrected
                 return await work.ask(meter)
         return await work.ask(meter)
 
     def _note(self, task: Task, meter: Meter, pace: Pace | None, expected: float) -> None:
-        """Note what an attempt took, and what its answer said about limits."""
+        """Record what an attempt cost, and the limits that its response reported."""
         usage, cost = meter.usage(), meter.cost()
         task.has_asked = task.has_asked or bool(meter.entries)
         task.usage = usage if task.usage is None else task.usage if usage is None else task.usage + usage
@@ -117,19 +120,20 @@ class RowAttempts:
                 self._places.note_refusal()
 
     def _find_pause(self, task: Task, error: Exception, pace: Pace | None) -> float | None:
-        """Return how long to wait before a row is asked again; `None` if it isn't."""
+        """Return how long to wait before a row is retried; `None` if it isn't."""
         if isinstance(error, (RateLimitError, OverloadedError)):
             self._places.note_refusal()
         if not isinstance(error, BackendError) or not error.is_retryable or task.attempts > self._retries:
             return None
-        # With a random part, so that rows that failed together don't come back together.
+        # With jitter, so that rows that failed together aren't retried together.
         pause = min(_FIRST_PAUSE * 2.0 ** (task.attempts - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
         asked = getattr(error, "retry_after", None)
         if asked is not None:
             if pace is not None:
-                # The others are held as well: the provider has refused the account, not this row.
+                # All rows are held: the provider has refused the account, not this row.
                 pace.hold(asked)
-            # A provider may say a day. The row fails after its retries, rather than hold up a whole map for that long.
+            # A provider may ask for a day. The row fails after its retries rather than hold up the whole map for that
+            # long.
             pause += min(asked, LONGEST_HOLD)
         _log.info("row %s failed, next attempt in %.1f s: %s", task.id, pause, error)
         return pause

@@ -1,4 +1,4 @@
-"""What a map may take, and how much it has taken."""
+"""How much a map may spend, and how much it has spent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
 __all__ = ["Budget", "Purse"]
 
 _SAMPLE = 200
-"""How many of the last rows the mean is taken over; rows in flight are expected to take that much."""
+"""The number of recent rows whose mean is the expected cost of a row in flight."""
 
 
 @entrance(
@@ -30,16 +30,16 @@ _SAMPLE = 200
 )
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much one call of `map` may take; what isn't given has no limit.
+    """How much one call of `map` may spend; there is no limit on anything that isn't given.
 
-    No row is begun once what was spent and what those in flight are expected to take (the mean of the last rows) reach
-    the limit. The first row goes alone, since nothing is known before it. Rows that a journal has answered take
-    nothing.
+    No further row is started once the amount spent plus the expected cost of the rows in flight (the mean of the last
+    rows) reaches the limit. The first row runs alone, since nothing is known before it. Rows that come from a journal
+    cost nothing.
 
     Args:
         cost: US dollars, by the prices of `mellea.prices`.
         tokens: input and output tokens together.
-        seconds: how long rows are begun.
+        seconds: for how long rows are started.
 
     Raises:
         UsageError: a limit is not a number above 0.
@@ -51,8 +51,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            # A loop rather than one check per field, so that a field added later is checked without anybody thinking
-            # of it.
+            # A loop rather than one check per field, so that a field added later is checked automatically.
             value = getattr(self, field.name)
             if value is None:
                 continue
@@ -60,8 +59,12 @@ class Budget:
             if not is_number or not 0 < value < float("inf"):
                 raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
 
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in given.items() if value is not None)})"
+
     def check_prices(self, backends: Iterable[Backend]) -> None:
-        """Refuse a limit on the cost of a model without a price.
+        """Reject a cost limit for a model without a price.
 
         Raises:
             ConfigurationError: names the model.
@@ -69,7 +72,7 @@ class Budget:
         if self.cost is None:
             return
         for backend in backends:
-            model = f"{backend.name}/{backend.model_id}"
+            model = prices.write_model(backend.name, backend.model_id)
             if prices.find_price(backend.name, backend.model_id) is None:
                 raise ConfigurationError(
                     f"Budget(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it "
@@ -84,7 +87,7 @@ class Purse:
     Attributes:
         cost: US dollars so far, `None` if a part is unknown.
         tokens: input and output tokens so far.
-        is_empty: whether a row was refused.
+        is_empty: whether a row has been refused.
     """
 
     def __init__(self, budget: Budget | None) -> None:
@@ -100,7 +103,7 @@ class Purse:
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether there is a budget, and no row has shown yet what one takes."""
+        """Whether there is a budget but no row has shown yet what a row costs."""
         return self._budget is not None and not self._last
 
     @property
@@ -110,14 +113,14 @@ class Purse:
         return self.is_empty or (seconds is not None and time.monotonic() - self._began >= seconds)
 
     async def enter(self, backend: Backend | None) -> bool:
-        """Wait until it is clear whether one more row may begin, and return that.
+        """Wait until it is clear whether one more row may start, and return the answer.
 
         Raises:
             ConfigurationError: there is a limit on the cost, and the model has no known price.
         """
         if self._budget is None:
             return True
-        # Rows may ask different models, so a price is looked up when a backend is first seen, and only then.
+        # Rows may use different models, so a price is looked up once, when a backend is first seen.
         if backend is not None and id(backend) not in self._backends:
             self._budget.check_prices([backend])
             self._backends.add(id(backend))
@@ -128,22 +131,23 @@ class Purse:
                 return may
             waiter = create_waiter()
             self._waiters.append(waiter)
-            # A row that ends wakes this at once. The second is for `seconds`, which can run out while no row ends.
+            # A row that ends wakes this at once. The one-second wait is for `seconds`, which can run out while no row
+            # ends.
             await waiter.wait(1.0)
 
     def _may_enter(self) -> bool | None:
-        """Return whether one more row may begin; `None` if that depends on the rows in flight."""
+        """Return whether one more row may start; `None` if that depends on the rows in flight."""
         budget = self._budget
         if budget is None:
             return True
-        # Sticky: once a row was refused, none is begun even if the mean falls again, so that the rows done are the
-        # first ones.
+        # Sticky: once a row has been refused, no more rows are started even if the mean falls again, so that the rows
+        # that get done are the first ones.
         if self.is_closed:
             return False
         if budget.cost is None and budget.tokens is None:
             return True
-        # Nothing is known of a row's size yet. The first row runs alone; otherwise a whole batch could overshoot the
-        # limit.
+        # Nothing is known about a row's cost yet, so the first row runs alone; otherwise many rows together could
+        # exceed the limit.
         if not self._last and self._in_flight:
             return None
         count = max(len(self._last), 1)
@@ -152,26 +156,26 @@ class Purse:
                 continue
             if spent >= limit:
                 return False
-            # Those in flight could use up the rest. They may also take less, so this isn't a refusal: ask again when
-            # one has ended.
+            # The rows in flight could use up the rest. They may also take less, so this isn't a refusal: check again
+            # when one has ended.
             if spent + self._in_flight * sum(each[place] for each in self._last) / count >= limit:
                 return None
         return True
 
     def leave(self, usage: Usage | None, cost: float | None, *, has_asked: bool) -> None:
-        """Count what a row took.
+        """Add what a row cost.
 
         Args:
             usage: its tokens.
             cost: its US dollars.
-            has_asked: whether it asked a model at all.
+            has_asked: whether it made a request at all.
 
         Raises:
-            ConfigurationError: there is a limit on what isn't known.
+            ConfigurationError: there is a limit on a value that isn't known.
         """
         tokens = None if usage is None else usage.total_tokens
         self.tokens += tokens or 0
-        # Once one part is unknown the sum is too; counting it as 0 would let a map spend more than it was allowed.
+        # If one part is unknown, so is the sum; counting it as 0 would let a map spend more than it was allowed.
         self.cost = None if self.cost is None or cost is None else self.cost + cost
         budget = self._budget
         if budget is None:
@@ -183,7 +187,7 @@ class Purse:
             waiter.wake()
         self._waiters = []
         for name, limit, taken in (("cost", budget.cost, cost), ("tokens", budget.tokens, tokens)):
-            # A row that asked no model (its prompt failed) has no tokens either, and says nothing about the provider.
+            # A row that made no request (its prompt failed) has no tokens, which says nothing about the provider.
             if limit is not None and taken is None and has_asked:
                 raise ConfigurationError(
                     f"Budget({name}={limit!r}) can't be enforced: an answer's tokens, or their price, are unknown; "
@@ -193,7 +197,7 @@ class Purse:
     def make_exceeded_error(self, done: int, journal: str | None) -> BudgetExceededError:
         """Make the error that ends a map whose budget is used up."""
         spent = self._describe()
-        way = f"; run it again with the same journal {journal!r} to go on" if journal is not None else ""
+        way = f"; run it again with the same journal {journal!r} to continue" if journal is not None else ""
         return BudgetExceededError(
             f"the budget {self._budget!r} is used up: {spent} for {done:,} rows{way}",
             spent={"cost": self.cost, "tokens": self.tokens, "seconds": time.monotonic() - self._began},

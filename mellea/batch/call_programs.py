@@ -1,6 +1,6 @@
-"""Programs whose rows are one call of a model each: prompt functions, and the verbs of sessions.
+"""Programs in which each row is one model call: prompt functions, and verbs of sessions.
 
-Rows neither read nor extend a session's context; the session counts what they cost, and closing it cancels them.
+Rows neither read nor extend a session's context; their cost counts towards the session, and closing it cancels them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from mellea.batch.identity import RequestDigests, find_form, make_digest, name_function
@@ -26,7 +26,7 @@ from mellea.stdlib import components, functional
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.context import SimpleContext
 from mellea.stdlib.functional import Verb
-from mellea.stdlib.generative.function import is_text_function, prepare_verb
+from mellea.stdlib.generative.function import is_text_function, prepare_verb, trace_rows
 from mellea.stdlib.generative.settings import RESERVED
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.verb import ActArguments, ChatArguments, InstructArguments
@@ -44,10 +44,14 @@ class _CallWork(Work):
         self.request, self.digest, self.backend = request, digest, verb.call.backend
 
     async def ask(self, meter: Meter) -> Any:
-        # The session counts this call as its own: closing the session cancels it, as it would any other.
+        return await self._program.ask(self, meter)
+
+    async def launch(self, meter: Meter) -> Any:
+        """Ask, and return the value."""
+        # The call is registered with the session, so closing the session cancels it like any other.
         with self._session.registering():
             ledger = current_ledger.get()
-            # The row's own meter counts this call, and still hands everything on to a ledger around the map.
+            # The row's own meter counts this call, and passes everything on to a ledger around the map.
             token = current_ledger.set(meter if ledger is None else meter.around(ledger))
             try:
                 thunk, _ = self._verb.launch(SimpleContext(), self.request)
@@ -66,7 +70,7 @@ class _CallWork(Work):
             thunk = await _make_thunk(events, call)
             return self._program.get_value(thunk), thunk.record.so_far()
 
-        # Only then is the model's answer all there is to a row: a provider's batch can't run checks or tools in
+        # Only in this case does a row consist of a single answer: a provider's batch can't run checks or tools in
         # between.
         is_plain = not verb.requirements and call.loop is None and call.prefix is None
         return Asked(call.backend, self.request, finish_row, is_plain, call.component, self._session.id)
@@ -79,18 +83,19 @@ class _CallWork(Work):
 
 
 class _CallProgram(Program):
-    """A program whose rows are one verb each."""
+    """A program in which each row is one verb."""
 
     def __init__(self, function: Any, version: str | None, name: str) -> None:
         super().__init__(function, version, name)
         self._digests = RequestDigests()
-        self._last: Verb | None = None  # whose requirements and strategy were looked at last
+        self._last: Verb | None = None  # whose requirements and strategy were examined last
         self._checks = b""
+        self.ask: Callable[[_CallWork, Meter], Awaitable[Any]] = _CallWork.launch
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
         session, verb = await self.prepare_verb(args, kwargs)
         call, request = await verb.call.render_alone()
-        # Its sets of tools have been loaded, and the request belongs to the call that has them.
+        # The sets of tools have been loaded, and the request belongs to the call that holds them.
         if call is not verb.call:
             verb = Verb(call, verb.strategy, verb.requirements, verb.strict, verb.release)
         # Hashing costs more than rendering a short prompt, so it is skipped where no journal asks for the key.
@@ -102,21 +107,21 @@ class _CallProgram(Program):
         return bytes(digest.digest())
 
     def _digest_checks(self, verb: Verb) -> bytes:
-        """Return the digest of what the answer is checked by, which is the same for nearly all rows."""
+        """Return the digest of the checks of the answer, which is the same for nearly all rows."""
         last = self._last
         is_same = (
             last is not None
             and last.strategy is verb.strategy
             and last.strict is verb.strict
             and len(last.requirements) == len(verb.requirements)
-            # By identity, which costs nothing: rows of one map nearly always share these objects.
+            # Compared by identity, which costs nothing: rows of one map nearly always share these objects.
             and all(map(_is, last.requirements, verb.requirements))
             and last.call.loop is verb.call.loop
             and last.call.format is verb.call.format
         )
         if not is_same:
             self._last = verb
-            # A changed check must ask again: an old answer may not hold under it.
+            # After a check has changed, the row has to be requested again, because an old answer may fail it.
             self._checks = make_digest(
                 self.name,
                 self.version,
@@ -129,11 +134,11 @@ class _CallProgram(Program):
 
     @abstractmethod
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
+        """Return the row's prepared verb, and its session."""
 
     @abstractmethod
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
-        """Return what the function returns of an answer."""
+        """Return the function's result for an answer."""
 
     @abstractmethod
     def dump(self, value: Any) -> str:
@@ -154,23 +159,25 @@ class PromptProgram(_CallProgram):
     def __init__(self, function: Any, version: str | None) -> None:
         super().__init__(function, version, name_function(function))
         self._is_text = is_text_function(function)
-        names = inspect.signature(function).parameters
-        # With `**kwargs` any field fits, so the set of parameters stays unknown.
-        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
-            self.parameters = frozenset(names)
+        self.ask = trace_rows(function, self.ask)
+        self.read_signature(function)
 
-    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
-        # Otherwise a column named like an option would silently change how the model is asked.
-        if reserved := next((name for name in kwargs if name in RESERVED), None):
+    def check_fields(self, row: Mapping[str, Any]) -> None:
+        """Check that the function takes the fields of a row, and that none is one of its options."""
+        # Otherwise a column with the name of an option would silently change the request.
+        if reserved := next((name for name in row if name in RESERVED), None):
             raise UsageError(
                 f"a row has a field {reserved!r}, which would be an option of {self.name}(); rename it, or use "
                 f".with_options({reserved}=…)"
             )
+        super().check_fields(row)
+
+    async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
+        """Return what the row asks, and of which session."""
         return await prepare_verb(self.function, args, kwargs)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
-        """Return what the function returns of an answer."""
+        """Return the function's result for an answer."""
         return thunk.value if self._is_text else thunk.parsed
 
     def dump(self, value: Any) -> str:
@@ -178,12 +185,12 @@ class PromptProgram(_CallProgram):
         return json.dumps(value, ensure_ascii=False) if self._is_text else dump_typed(value)
 
     async def load(self, text: str, verb: Verb) -> Any:
-        """Return the value that `dump` has written."""
+        """Return the value that `dump` wrote."""
         return json.loads(text) if self._is_text else load_typed(text, verb.call.format)
 
 
 Named = dict[str, Any]
-"""The arguments of a verb by name; what is said is taken out of them."""
+"""The arguments of a verb by name; the parts of the task are removed from them."""
 
 
 def _say_instruct(arguments: Named) -> Any:
@@ -208,7 +215,7 @@ VERBS: Mapping[str, Callable[[Named], Any]] = {
     "act": _say_act,
     "query": _say_query,
 }
-"""The verbs of a session whose rows are calls, and what makes what they say."""
+"""The verbs of a session that can be mapped, each with the function that makes its component."""
 
 
 class VerbProgram(_CallProgram):
@@ -219,9 +226,10 @@ class VerbProgram(_CallProgram):
         self._session = session
         self._say = VERBS[verb]
         self._signature = inspect.signature(function)
+        self.read_signature(function)
 
     async def prepare_verb(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[MelleaSession, Verb]:
-        """Return what the row asks, and of which session."""
+        """Return the row's prepared verb, and its session."""
         try:
             given: Named = dict(self._signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
@@ -235,13 +243,13 @@ class VerbProgram(_CallProgram):
         return self._session, functional.prepare(component, self._session, arguments, format=format)
 
     def get_value(self, thunk: ModelOutputThunk[Any]) -> Any:
-        """Return what the function returns of an answer."""
+        """Return the function's result for an answer."""
         return thunk
 
     def dump(self, value: Any) -> str:
         """Return a value as JSON."""
-        # The events rather than the value: usage, finish reason and tool calls come back with it, and are parsed as
-        # usual.
+        # The events rather than the value, so that usage, finish reason and tool calls are restored too, and are parsed
+        # as usual.
         run = value.record
         form: dict[str, Any] = {"events": to_jsonable(run.events[: run.limit]), "seconds": run.time_to_first_token}
         if not value.success:
@@ -250,24 +258,23 @@ class VerbProgram(_CallProgram):
         return json.dumps(form, ensure_ascii=False, separators=(",", ":"))
 
     async def load(self, text: str, verb: Verb) -> Any:
-        """Return the value that `dump` has written."""
+        """Return the value that `dump` wrote."""
         form = json.loads(text)
         thunk = await _make_thunk(from_jsonable(form["events"]), verb.call)
         thunk.record.time_to_first_token = form["seconds"]
         if "failures" in form:
             unmet = tuple((Requirement(name), ValidationResult(False, reason)) for name, reason in form["failures"])
             attempt = Attempt(1, thunk.without_sampling(), None, unmet)
-            # One attempt that failed is all that is known: the attempts before the chosen one aren't kept in a
-            # journal.
+            # Only one failed attempt is known, because a journal doesn't store the attempts before the chosen one.
             thunk.record.sampling = SamplingResult(False, (attempt,), 0)
         return thunk
 
     def backends(self) -> list[Backend]:
-        """Return the backends that it asks."""
+        """Return the backends that it uses."""
         return [self._session.backend]
 
 
 async def _make_thunk(events: list[Event], call: Call) -> ComputedModelOutputThunk[Any]:
-    """Return the thunk of a call whose answer is known."""
+    """Return a thunk for a call whose answer is known."""
     generation = make_computed(events).record.so_far()
     return make_computed(events, parsed=await call.parse(generation), format=call.format)

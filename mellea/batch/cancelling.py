@@ -23,17 +23,18 @@ __all__ = ["CancelledBatch", "acancel_batches", "cancel_batches"]
 
 @dataclass(frozen=True, slots=True)
 class CancelledBatch:
-    """A batch that a journal had noted, and what became of it.
+    """A batch that was recorded in a journal, and its state now.
 
     Attributes:
-        id: the provider's name of it; `None` if it was never made, or isn't known.
-        provider: who has it.
-        model: which model was to answer.
+        id: the provider's id; `None` if it was never created, or isn't known.
+        provider: the provider that has it.
+        model: the model that it was for.
         rows: how many requests it has.
-        state: the provider's word for it now; `"unknown"` if the provider doesn't know it, or its id isn't known.
-        candidates: where the id isn't known, the batches at the provider that it may be. A process was killed while it
-            made the batch, and a provider that keeps no name of ours, such as Anthropic, shows whose a batch is when it
-            has ended.
+        state: its current state in the provider's words; `"unknown"` if the provider doesn't know it, or its id isn't
+            known.
+        candidates: if the id isn't known, the batches at the provider that it may be. This happens if a process was
+            killed while it created the batch: a provider that stores no name of ours, such as Anthropic, shows only at
+            the end whose batch it is.
     """
 
     id: str | None
@@ -47,21 +48,21 @@ class CancelledBatch:
 async def acancel_batches(
     journal: Journal | str | os.PathLike[str], *, backend: Backend | None = None, ids: Collection[str] = ()
 ) -> list[CancelledBatch]:
-    """Cancel the batches of a journal whose answers aren't all there, at their providers.
+    """Cancel a journal's unfinished batches at their providers.
 
-    End the map first: one that still waits would put the rows into a new batch. What was answered before is paid for
-    and isn't lost: the next map with the journal fetches it, and asks for the rest.
+    Stop the map first, because a map that still waits would put the rows into a new batch. Answers from before the
+    cancellation are paid for and aren't lost: the next map with the journal fetches them and requests the rest.
 
     Args:
-        journal: that of the map, or its file.
-        backend: whose key and address are used, for the batches of its provider; by default the provider's own, with
-            the key of the environment.
-        ids: of the candidates of an earlier call, those that are batches of this journal.
+        journal: the map's journal, or its file.
+        backend: supplies the key and address for its provider's batches; by default the provider's own address, with
+            the key from the environment.
+        ids: the candidates from an earlier call that are batches of this journal.
 
     Raises:
         UsageError: there is no such journal, or an id isn't that of a candidate.
         UnsupportedError: the backend has no batches.
-        BackendError: a provider can't be reached, or refuses.
+        BackendError: a provider can't be reached, or rejects the request.
     """
     if isinstance(ids, str):
         raise UsageError(f"ids= takes a list of ids, not {ids!r}")
@@ -84,7 +85,7 @@ cancel_batches = blocking(acancel_batches)
 
 
 def _open(path: str | os.PathLike[str]) -> Journal:
-    # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
+    # Opening a journal creates it, and a typo shouldn't leave an empty file behind.
     if not os.path.isfile(path):
         raise UsageError(f"there is no journal {os.fspath(path)!r}")
     return Journal(path)
@@ -101,7 +102,7 @@ async def _cancel(batch: NotedBatch, journal: Journal, backend: Backend | None, 
         if id is not None:
             state = (await drive(asked, codec.cancel(id))).state
     except NotFoundError:
-        pass  # it was over long ago, and the provider has forgotten it
+        pass  # it ended long ago, and the provider has forgotten it
     finally:
         if backend is None:
             await asked.aclose()
@@ -111,12 +112,12 @@ async def _cancel(batch: NotedBatch, journal: Journal, backend: Backend | None, 
 async def _find(
     batch: NotedBatch, journal: Journal, unnoted: Unnoted, ids: Collection[str]
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Find a batch whose id wasn't noted; returns it, or else the batches that it may be."""
+    """Find a batch whose id wasn't recorded; returns it, or else the batches that it may be."""
     status, like = await unnoted.find(await anyio.to_thread.run_sync(journal.known_batches))
     status = status or next((each for each in like if each.id in ids), None)
     if status is None:
         return None, tuple(each.id for each in like)
-    # The next map fetches from it what was answered.
+    # The next map fetches the answers that it has.
     await anyio.to_thread.run_sync(journal.note_batch, batch.intent, "made", status.id)
     return status.id, ()
 

@@ -1,20 +1,20 @@
-"""The desk where rows hand in their requests for a provider's batches, and wait for the answers.
+"""The desk: rows submit their requests for a provider's batches to it, and wait for the answers.
 
 Rules:
 
-- Requests are collected until there are as many as a batch takes, or no more come for a moment. Each model has batches
-  of its own.
-- First the intent is noted in the journal, with the keys of its rows; then the batch is made; then its id is noted. A
-  process that was killed in between finds its batch again in the provider's list, by the intent, and where the
-  provider keeps none by time, number of requests and the names in its results. So a request is never in two batches
-  at once.
-- A row whose key is in an open batch waits for that one. A batch stays open until all its answers are committed.
-- The intent claims its rows in one transaction: of processes that map the same rows one has each of them in its batch,
-  and the others wait for that batch. Who makes a batch claims its intent meanwhile, a claim that ends with the process.
-  An intent that nobody makes and that has no batch is given up by one of those who wait, and its rows are claimed again.
-- What a batch can't do is asked for live: see `can_take`. A request that expired, was cancelled or failed for a reason
-  that may pass comes back as an error that may pass, and goes into the next batch.
-- A map that is left leaves its batches at the provider, where they go on; the next run finds them.
+- Requests are collected until a batch is full or no more arrive for a moment. Each model has its own batches.
+- First the intent is recorded in the journal, with the keys of its rows; then the batch is created; then its id is
+  recorded. If the process is killed in between, the next run finds the batch in the provider's list by its intent, or,
+  if the provider doesn't store the intent, by time, number of requests and the names in its results. So a request is
+  never in two batches at once.
+- A row whose key is in an open batch waits for that batch. A batch stays open until all its answers are committed.
+- The intent claims its rows in one transaction: if several processes map the same rows, each row is in the batch of one
+  of them, and the others wait for that batch. The process that
+  creates a batch claims its intent meanwhile, and this claim ends with the process. An intent that nobody claims and
+  that has no batch is given up by one of the waiting processes, and its rows are claimed again.
+- Requests that a batch can't handle are sent live: see `can_take`. A request that expired, was cancelled or failed for
+  a temporary reason returns a retryable error, and goes into the next batch.
+- If a map is abandoned, its batches continue at the provider; the next run finds them.
 """
 
 from __future__ import annotations
@@ -55,24 +55,24 @@ T = TypeVar("T")
 _log = logging.getLogger("mellea")
 
 _QUIET_SECONDS = 1.0
-"""How long no request may come before those that are there are sent."""
+"""How long to wait for another request before sending those that have arrived."""
 
 _TICK_SECONDS = 0.1
 _FIRST_LOOK = 5.0
 _LONGEST_LOOK = 60.0
 _TRIES = 5
 _SETTLE_SECONDS = 20.0
-"""How old an intent is at least before its batch counts as never made: a list may show a new batch late."""
+"""The minimum age of an intent before its batch counts as never created, since a list may show a new batch late."""
 _LONGEST_MAKING = 600.0
 """How long the making of a batch may take; where claims aren't seen by other processes, its maker has ended then."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""What a codec raises for words of the provider that have another form."""
+"""The errors that a codec raises for provider data in another form."""
 
 
 @dataclass(slots=True)
 class _Item:
-    """One request that somebody waits for."""
+    """One request that is being waited for."""
 
     key: str
     request: Request
@@ -89,7 +89,7 @@ class _Item:
 
 @dataclass(slots=True)
 class _Batch:
-    """One batch, from its first request on; the names of its requests are its intent and their number."""
+    """One batch, from its first request on; its requests are named by its intent and their number."""
 
     backend: HttpBackend
     codec: BatchCodec
@@ -98,14 +98,14 @@ class _Batch:
     items: dict[str, _Item] = field(default_factory=dict)
     encoded: list[bytes] = field(default_factory=list)
     size: int = 0
-    at: float = 0.0  # when the last request came; of one that was made before, when that was
+    at: float = 0.0  # when the last request came, or, for a batch of an earlier run, when it was made
     total: int = 0
-    rows: dict[str, str] = field(default_factory=dict)  # the keys of all its rows by their names, if it was made before
+    rows: dict[str, str] = field(default_factory=dict)  # all its keys by name, if it comes from an earlier run
     outcomes: dict[str, BatchOutcome] | None = None
 
 
 def _make_span(asked: Asked) -> Span | None:
-    """Return the span of a request, `None` if nobody listens; it begins when the request is in a batch."""
+    """Return the span of a request, `None` if there are no observers; it begins when the request is in a batch."""
     if not listening.count:
         return None
     name = getattr(asked.component, "name", None)
@@ -120,7 +120,8 @@ def _make_span(asked: Asked) -> Span | None:
 
 def _end_span(span: Span | None, error: BaseException | None = None) -> None:
     if span is not None:
-        # What can't be in a batch after all, or is left, was cancelled here; it has no effect if it hasn't begun.
+        # A request that can't be in a batch after all, or that nobody waits for, was cancelled here; this has no effect
+        # if its work hasn't begun.
         is_cancelled = isinstance(error, LookupError) or not isinstance(error, Exception | None)
         span.end(error, is_cancelled=is_cancelled)
 
@@ -132,7 +133,7 @@ class BatchDesk:
         call_journal: calls a function with the journal.
         job: the number of the map's job there.
         claims: what maps have claimed there.
-        gets_more: whether more requests may come.
+        gets_more: whether more requests may arrive.
 
     Attributes:
         waiting: how many rows wait here for their answers.
@@ -146,6 +147,7 @@ class BatchDesk:
         self._open: dict[int, _Batch] = {}  # batches that still take requests, by their backend
         self._new: list[_Batch] = []  # whose work is to begin
         self._fetched: dict[str, _Batch] = {}  # by their intent
+        self._has_warned = False
         self._seen = 0  # the last batch in the journal whose rows are known here
 
     async def open(self) -> None:
@@ -155,20 +157,28 @@ class BatchDesk:
             self._expect(noted)
 
     def _expect(self, noted: NotedBatch) -> None:
-        """Have the rows of a batch that is made, or was, wait for it when they come."""
+        """Make the rows of a batch that is being created, or was created earlier, wait for it when they arrive."""
         for name, key in noted.rows.items():
-            # The key tells which row it was, so a program that begins its rows in another order finds it, too.
+            # The key identifies the row, so it is also found by a program that starts its rows in another order.
             self._noted[key] = noted, name
 
     def can_take(self, asked: Asked) -> bool:
-        """Whether a call can stand in a batch: one answer is all of it, and the provider has batches."""
-        return asked.is_plain and isinstance(asked.backend, HttpBackend) and asked.backend.batches is not None
+        """Whether a call can be part of a batch: it consists of a single answer, and the provider has batches."""
+        return asked.is_plain and _has_batches(asked.backend)
+
+    def warn_of_live(self, asked: Asked | None) -> None:
+        """Log once that rows are sent live, which costs the ordinary price, if none of them can be part of a batch."""
+        if self._has_warned or (asked is not None and _has_batches(asked.backend)):
+            return
+        self._has_warned = True
+        what = "rows that aren't one request to a model" if asked is None else f"{asked.backend.name!r} at this address"
+        _log.warning("there are no batches for %s; the rows are sent one by one, at the ordinary price", what)
 
     async def ask(self, key: bytes, asked: Asked, meter: Meter) -> Any:
-        """Hand in a request, wait for its answer, and return the row's value.
+        """Submit a request, wait for its answer, and return the row's value.
 
         Raises:
-            LookupError: it has to be asked for live.
+            LookupError: it has to be sent live.
             MelleaError: the request failed.
         """
         span = _make_span(asked)
@@ -177,7 +187,7 @@ class BatchDesk:
                 source = self._answer(key, asked.backend, asked.request)
             else:
                 send = partial(self._answer, key, span=span)
-                # As any other request does, it passes the hooks of the observers around the map.
+                # Like any other request, it passes the hooks of the observers around the map.
                 source = Hooks(span).pass_events(asked.backend, asked.request, send)
             events = [event async for event in source if not isinstance(event, KeepAlive)]
             value, generation = await asked.finish(events)
@@ -188,17 +198,18 @@ class BatchDesk:
             span.generation = generation
             _end_span(span)
         backend = asked.backend
-        meter.add(backend.name, generation.model or backend.model_id, generation.usage, batch=True)
+        asked_for, usage = backend.model_id, generation.usage
+        meter.add(backend.name, generation.model or asked_for, usage, batch=True, asked=asked_for)
         return value
 
     async def _answer(
         self, key: bytes, backend: Backend, request: Request, span: Span | None = None
     ) -> AsyncIterator[Event]:
-        """Hand in a request, and yield the events of its answer once it is there."""
+        """Submit a request, and yield the events of its answer when it arrives."""
         if not isinstance(backend, HttpBackend) or backend.batches is None:
             raise LookupError
         item = _Item(key.hex(), request, backend, backend.batches, create_waiter())
-        # In an earlier batch first: what is under way there is paid for.
+        # Look in earlier batches first: whatever is in progress there is already paid for.
         if not self._join_earlier(item) and not self._add(item):
             raise LookupError
         if span is not None:
@@ -220,8 +231,8 @@ class BatchDesk:
             yield event
 
     def _join_earlier(self, item: _Item) -> bool:
-        """Have a request wait for a batch of an earlier run, if it stands in one."""
-        # Taken out: if that batch fails, the row goes into a new one the next time.
+        """Make a request wait for a batch of an earlier run, if it is in one."""
+        # Removed: if that batch fails, the row goes into a new one next time.
         noted, name = self._noted.pop(item.key, (None, ""))
         backend = item.backend
         if noted is None or (noted.provider, noted.model) != (backend.name, backend.model_id):
@@ -231,24 +242,24 @@ class BatchDesk:
             batch = self._found[noted.intent] = _Batch(backend, item.codec, noted.intent, noted.provider_id)
             batch.at, batch.total, batch.rows = noted.at, len(noted.rows), noted.rows
             self._new.append(batch)
-        if name in batch.items:  # by a row that is the same
+        if name in batch.items:  # by an identical row
             return False
         batch.items[name] = item
-        # It was fetched before this row came.
+        # The batch was fetched before this row arrived.
         if batch.outcomes is not None:
             _resolve(batch, name)
         return True
 
     def _add(self, item: _Item) -> bool:
-        """Add a request to the batch that takes requests; false if it can't stand in one."""
+        """Add a request to the open batch; return false if it can't be part of one."""
         backend = item.backend
         batch = self._open.get(id(backend)) or self._begin(backend, item.codec)
-        # The name has the intent in it, by which `_is_ours` knows a batch again.
+        # The name contains the intent, by which `_is_ours` recognises a batch.
         name = f"{batch.intent}-{len(batch.items)}"
         encoded = backend.encode_for_batch(name, item.request)
         if encoded is None or len(encoded) > batch.codec.most_bytes:
             return False
-        # Two bytes for what stands between two items.
+        # Two bytes for the separator between two items.
         if len(batch.items) >= batch.codec.most_requests or batch.size + len(encoded) + 2 > batch.codec.most_bytes:
             self._close(batch)
             return self._add(item)
@@ -269,11 +280,11 @@ class BatchDesk:
     # -- the work ---------------------------------------------------------------------------------------
 
     async def serve(self, group: anyio.abc.TaskGroup) -> None:
-        """Send batches, and wait for them; until it is cancelled."""
+        """Send batches and wait for them, until cancelled."""
         while True:
             for batch in list(self._open.values()):
                 quiet = time.monotonic() - batch.at
-                # If no more rows come there is no use in waiting for company.
+                # If no more rows come, there is no point in waiting to fill the batch.
                 if batch.items and quiet > (_QUIET_SECONDS if self._gets_more() else _TICK_SECONDS):
                     self._close(batch)
             while self._new:
@@ -281,30 +292,30 @@ class BatchDesk:
             await anyio.sleep(_TICK_SECONDS)
 
     async def finish(self, is_answered: Callable[[bytes], bool]) -> None:
-        """Note that the answers of the batches that were fetched are committed.
+        """Record that the answers of the fetched batches are committed.
 
         Args:
             is_answered: whether an earlier run has committed the answer with this key.
         """
         for intent, batch in self._fetched.items():
-            # A batch of an earlier run may have answers to rows that this run doesn't have; another one fetches them.
+            # A batch of an earlier run may have answers for rows that this run doesn't have; another run fetches them.
             left = batch.rows.keys() & (batch.outcomes or {}).keys()
             if all(is_answered(bytes.fromhex(batch.rows[name])) for name in left):
                 await self._note(intent, "done")
 
     async def _carry(self, batch: _Batch) -> None:
-        """See a batch through, and let its requests know what they came to."""
+        """Carry a batch through to its end, and resolve its requests."""
         try:
             await (self._go_on(batch) if batch.intent in self._found else self._make(batch))
             if batch.id is not None:
                 await self._await_end(batch)
-        except NotFoundError as error:  # the server has no batches, or knows this one no more
+        except NotFoundError as error:  # the server has no batches, or no longer knows this one
             _log.warning("a batch can't be used, so its requests are made one by one: %s", error)
             for item in batch.items.values():
                 item.is_live = True
                 item.end()
         except (MelleaError, *_MALFORMED) as error:
-            # All who wait get it: a row without an outcome would wait for ever.
+            # Every waiting row gets the error; a row without an outcome would wait forever.
             for item in batch.items.values():
                 item.error = error if isinstance(error, MelleaError) else _make_malformed_error(batch, error)
                 item.end()
@@ -315,9 +326,9 @@ class BatchDesk:
             await self._claim(batch)
             if batch.items:
                 status = await self._create(batch)
-                # The encoded requests are let go; they may be hundreds of megabytes.
+                # The encoded requests are released; they may take hundreds of megabytes.
                 batch.id, batch.encoded = status.id, []
-                # Shielded, as a map that is left at this moment would have to look for the batch the next time.
+                # Shielded: if the map were left at this moment, the next run would have to search for the batch.
                 with anyio.CancelScope(shield=True):
                     await self._note(batch.intent, "made", status.id)
         finally:
@@ -327,10 +338,10 @@ class BatchDesk:
             self._claims.release(_make_key(batch.intent))
 
     async def _claim(self, batch: _Batch) -> None:
-        """Note the intent. Rows that another process has in a batch meanwhile wait for that one."""
+        """Record the intent. Rows that another process has put into a batch in the meantime wait for that batch."""
         rows = {name: item.key for name, item in batch.items.items()}
         backend, seen = batch.backend, self._seen
-        # Intent, batch, id, in this order: see the rules on top.
+        # Intent, batch, id, in this order: see the rules at the top.
         last, others = await self._call_journal(
             lambda journal: journal.note_intent(
                 self._job, batch.intent, backend.name, backend.model_id, rows, after=seen, maker=name_process()
@@ -353,12 +364,12 @@ class BatchDesk:
         backend, began = batch.backend, time.time()
         for attempt in range(_TRIES):
             try:
-                # Never tried again blindly: the first may have been made although its answer was lost.
+                # Never retried blindly: the first batch may have been created although its response was lost.
                 status: BatchStatus = await drive(backend, batch.codec.create(batch.intent, batch.encoded), retries=0)
                 return status
             except BackendError as error:
                 if not error.is_retryable or attempt + 1 == _TRIES:
-                    # Its rows are free again, for this run or the next.
+                    # Its rows are released, for this run or the next.
                     await self._note(batch.intent, "lost")
                     raise
                 await anyio.sleep(min(0.5 * 2**attempt, 10.0))
@@ -367,8 +378,8 @@ class BatchDesk:
         raise AssertionError("the last attempt returns or raises")
 
     async def _go_on(self, batch: _Batch) -> None:
-        """Find the batch of an earlier run, or of another process; if it was never made, its rows are claimed again."""
-        left_since: float | None = None  # when it was first seen that nobody makes it
+        """Find another process's or an earlier run's batch; if it was never created, its rows are claimed again."""
+        left_since: float | None = None  # when it was first noticed that nobody is creating it
         while batch.id is None:
             noted: NotedBatch | None = await self._call_journal(lambda journal: journal.find_batch(batch.intent))
             if noted is None or noted.state == "lost":
@@ -386,19 +397,20 @@ class BatchDesk:
             else:
                 left_since = left_since or (noted.at if time.time() - noted.at > _LONGEST_MAKING else time.time())
                 if time.time() - left_since > _SETTLE_SECONDS:
-                    # Of several who wait one gives it up. All look once more, and claim their rows.
+                    # One of the waiting runs gives it up. Then all of them look again and claim their rows.
                     await self._call_journal(lambda journal: journal.lose_batch(batch.intent))
                     continue
             await anyio.sleep(_FIRST_LOOK)
 
     async def _find(self, batch: _Batch, since: float) -> BatchStatus | None:
-        """Find a batch at the provider; if it may be one of several that haven't ended, wait for these."""
+        """Find a batch at the provider; if it may be one of several unfinished ones, wait for them."""
         known: set[str] = await self._call_journal(lambda journal: journal.known_batches())
         unnoted = Unnoted(batch.backend, batch.codec, batch.intent, batch.total, since)
         found, like = await unnoted.find(known)
         pause = _FIRST_LOOK
         while like:
-            # Its rows wait as well: one of these may be ours, and a second one would be paid for, too.
+            # Its rows keep waiting: one of these batches may be ours, and a second batch would have to be paid for as
+            # well.
             _log.info("waiting until %d batches have ended, to see which of them is %s", len(like), batch.intent)
             await anyio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)
@@ -406,7 +418,7 @@ class BatchDesk:
         return found
 
     def _ask_anew(self, batch: _Batch) -> None:
-        """Let the rows of a batch that was never made go into a new one."""
+        """Move the rows of a batch that was never created into a new one."""
         self._noted = {key: found for key, found in self._noted.items() if found[0].intent != batch.intent}
         for item in batch.items.values():
             if not self._add(item):
@@ -444,8 +456,12 @@ def _make_key(intent: str) -> bytes:
     return hashlib.sha256(intent.encode()).digest()
 
 
+def _has_batches(backend: Backend) -> bool:
+    return isinstance(backend, HttpBackend) and backend.batches is not None
+
+
 def _resolve(batch: _Batch, name: str) -> None:
-    """Let a request know what it came to, once that is known of its batch."""
+    """Resolve a request with its outcome, once the batch has one."""
     item = batch.items[name]
     outcome = None if batch.outcomes is None else batch.outcomes.pop(name, None)
     if outcome is not None:

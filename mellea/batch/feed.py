@@ -1,11 +1,12 @@
-"""How rows get to a map, whose loop nothing may hold up: at once, by a thread, awaited, or pushed by the caller.
+"""How rows get to a map without blocking its loop: read directly, by a thread, awaited, or pushed by the caller.
 
 Rules:
 
 - `take` returns at least one row, and an empty list at the end. A slow source is asked for one row at a time.
-- A source that fails ends the rows. What was begun is handed out first, then the source's error is raised.
-- In plain code the rows are taken in the caller's own thread, while it waits for results: cursors and generators often
-  can't be used in another.
+- A source that fails ends the rows. Rows that were already started are yielded first, then the source's error is
+  raised.
+- In sync code the rows are read in the caller's own thread, while it waits for results, because cursors and generators
+  often can't be used in another.
 """
 
 from __future__ import annotations
@@ -24,31 +25,31 @@ from mellea.core.runtime.tasks import run_in_thread
 __all__ = ["Feed", "PushFeed", "make_feed"]
 
 _PULL_SECONDS = 0.005
-"""How long one pull goes on taking rows after its first one."""
+"""How long one pull keeps taking rows after its first one."""
 
 _SLOW_SECONDS = 0.002
-"""A source that takes longer for a row is only asked when there is nothing else to do."""
+"""A source that takes longer than this for a row is only read when there is nothing else to do."""
 
 
 class Feed(ABC):
     """Rows, for a loop.
 
     Attributes:
-        error: what the source raised.
+        error: the source's error.
     """
 
     error: BaseException | None = None
 
     @abstractmethod
     async def take(self, most: int) -> list[Any]:
-        """Return rows, at most so many; none at the end."""
+        """Return at most so many rows; none at the end."""
 
     async def aclose(self) -> None:  # noqa: B027 - most have nothing to close
         """Close the source."""
 
 
 class _ReadyFeed(Feed):
-    """Rows that are in memory, or may be taken on the loop."""
+    """Rows that are in memory, or may be read on the loop."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._rows = iter(rows)
@@ -62,7 +63,7 @@ class _ReadyFeed(Feed):
 
 
 class _ThreadFeed(Feed):
-    """Rows of a plain iterator, taken in worker threads, one at a time."""
+    """Rows of a sync iterator, read in worker threads, one at a time."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._rows = rows
@@ -72,14 +73,14 @@ class _ThreadFeed(Feed):
     async def take(self, most: int) -> list[Any]:
         if self._is_over:
             return []
-        # One call at a time: the next one begins when this has come back, so a plain generator is never entered
+        # One call at a time: the next one starts when this one has returned, so a sync generator is never entered
         # twice.
         found, self._is_over, self.error = await run_in_thread(self._pull, most)
         return found
 
     def _pull(self, most: int) -> tuple[list[Any], bool, BaseException | None]:
         if self._iterator is None:
-            # In the thread, not before: a generator function's setup, or a cursor's query, may block as well.
+            # In the thread, not before: creating a generator, or running a cursor's query, may block as well.
             self._iterator = iter(self._rows)
         return pull(self._iterator, most, _PULL_SECONDS)
 
@@ -92,7 +93,7 @@ class _AsyncFeed(Feed):
 
     async def take(self, most: int) -> list[Any]:
         try:
-            # One at a time: waiting for more would hold back a row that is there already.
+            # One at a time: waiting for more would hold back a row that has already arrived.
             return [await anext(self._iterator)]
         except StopAsyncIteration:
             return []
@@ -107,7 +108,7 @@ class _AsyncFeed(Feed):
 
 
 class PushFeed(Feed):
-    """Rows that the caller's thread takes from their source and puts here.
+    """Rows that the caller's thread reads from their source and puts here.
 
     Args:
         rows: the source.
@@ -126,17 +127,17 @@ class PushFeed(Feed):
         self.loop: Loop | None = None
 
     def wants(self, *, is_idle: bool) -> bool:
-        """Whether rows are to be taken now: soon, if the caller has nothing else to do, or if they come quickly."""
+        """Whether rows should be read now: soon if the caller has nothing else to do, or if they come quickly."""
         return self._wanted > 0 and not self._is_over and (is_idle or not self._is_slow)
 
     def pump(self) -> None:
-        """Take rows from the source, in the caller's thread."""
+        """Read rows from the source, in the caller's thread."""
         if self._iterator is None:
-            # In the caller's thread, too, where the source was made.
+            # Also in the caller's thread, where the source was created.
             self._iterator = iter(self._source)
         began = time.monotonic()
         found, is_over, error = pull(self._iterator, self._wanted, _PULL_SECONDS)
-        # Per row: a source that gives many rows in a longer time isn't slow.
+        # Per row: a source that takes longer but returns many rows isn't slow.
         self._is_slow = time.monotonic() - began > _SLOW_SECONDS * max(len(found), 1)
         with self._lock:
             self._rows += found
@@ -144,11 +145,11 @@ class PushFeed(Feed):
             self._is_over, self.error = is_over, error
             taker = self._taker
         if taker is not None:
-            # Outside the lock, which the one that wakes takes at once.
+            # Outside the lock, because the woken thread takes the lock at once.
             taker.wake()
 
     async def take(self, most: int) -> list[Any]:
-        """Return rows that the caller has put here, at most so many or a few more; none at the end."""
+        """Return at most so many, or a few more, of the rows that the caller has put here; none at the end."""
         while True:
             with self._lock:
                 if self._rows:
@@ -156,7 +157,8 @@ class PushFeed(Feed):
                     return found
                 if self._is_over:
                     return []
-                # Set under the same lock as the check of the rows: a pump in between would find no waiter to wake.
+                # Set under the same lock under which the rows are checked: otherwise a pump in between would find no
+                # waiter to wake.
                 self._wanted = most
                 taker = self._taker = create_waiter()
                 pusher = self.pusher
@@ -166,13 +168,13 @@ class PushFeed(Feed):
 
 
 def pull(iterator: Iterator[Any], most: int, seconds: float) -> tuple[list[Any], bool, BaseException | None]:
-    """Take rows until there are enough or the time is up; returns them, whether that was all, and what was raised."""
+    """Read rows until there are enough or the time is up; returns them, whether that was all, and the error, if any."""
     found: list[Any] = []
     until = time.monotonic() + seconds
     try:
         while len(found) < max(most, 1):
             found.append(next(iterator))
-            # Checked after a row is there, so a slow source still gives one row for each call.
+            # Checked only once there is a row, so a slow source still yields one row per call.
             if time.monotonic() > until:
                 break
     except StopIteration:
@@ -183,12 +185,12 @@ def pull(iterator: Iterator[Any], most: int, seconds: float) -> tuple[list[Any],
 
 
 def make_feed(rows: Iterable[Any] | AsyncIterable[Any], *, is_ready: bool, is_sync: bool) -> Feed:
-    """Return the feed that fits some rows.
+    """Return the right kind of feed for some rows.
 
     Args:
         rows: the rows.
         is_ready: whether they are in memory.
-        is_sync: whether the caller is plain code.
+        is_sync: whether the caller is sync code.
     """
     if isinstance(rows, AsyncIterable):
         return _AsyncFeed(rows)
@@ -196,5 +198,5 @@ def make_feed(rows: Iterable[Any] | AsyncIterable[Any], *, is_ready: bool, is_sy
         return _ReadyFeed(rows)
     if is_sync:
         return PushFeed(rows)
-    # An SQLite cursor belongs to its thread, which usually is the loop's.
+    # An SQLite cursor belongs to the thread that made it, which is usually the loop's.
     return _ReadyFeed(rows) if isinstance(rows, sqlite3.Cursor) else _ThreadFeed(rows)

@@ -1,12 +1,12 @@
-"""What decides an answer, as a digest: the same in every process, and another one as soon as the answer could be.
+"""Digests of everything that affects an answer: equal in every process, and different as soon as the answer could be.
 
 Rules:
 
-- The digest of a model call is made of the function's name, `version=`, the rendered request (messages with the bytes
+- The digest of a model call is made from the function's name, `version=`, the rendered request (messages with the bytes
   of their files, tools, schema, provider, model, the options that shape the answer), the requirements and the strategy.
-- That of another function is made of its name, `version=`, its arguments and its own syntax tree without the docstring:
-  neither comments nor formatting count, and no functions that it calls.
-- Keys, addresses, headers and time-outs never are in it.
+- The digest of any other function is made from its name, `version=`, its arguments and its own syntax tree without the
+  docstring: comments, formatting and the functions that it calls don't count.
+- Keys, addresses, headers and time-outs are never included.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["RequestDigests", "find_form", "make_digest", "name_function", "parse_source"]
 
 _FORM = "mellea map 1"
-"""Goes into every digest; a change of what they are made of gets another number."""
+"""Part of every digest; it changes when the content of digests changes."""
 
 _TEXT = frozenset({CBlock})
 
 _BESIDE = frozenset({"lineno", "col_offset", "end_lineno", "end_col_offset", "ctx", "type_comment", "kind"})
 
 _DEEPEST = 20
-"""Levels of nesting in an object of the user's that has no form of its own."""
+"""The maximum nesting in a user's object that has no form of its own."""
 
 _DEEPEST_CLOSURE = 3
-"""How many closures are looked into, one inside the other; a recursive function is in its own."""
+"""How many nested closures are examined; a recursive function is in its own closure."""
 
 
 def make_digest(*parts: Any) -> bytes:
-    """Return the digest of values that JSON can say, in this order."""
+    """Return the digest of JSON values, in this order."""
     text = json.dumps([_FORM, *parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class RequestDigests:
-    """Digests of requests that have most in common: of what the last one had, too, the digest is kept."""
+    """Digests of requests that share most of their content: digests of shared parts are cached."""
 
     __slots__ = ("_backend", "_common", "_last")
 
@@ -63,10 +63,10 @@ class RequestDigests:
         self._common = hashlib.sha256()
 
     def add(self, request: Request, backend: Backend) -> Any:
-        """Return a SHA-256 object that has taken in a request to a backend, and can take in more.
+        """Return a SHA-256 object updated with a request to a backend, to which more can be added.
 
         Raises:
-            UsageError: the request holds something that JSON can't say.
+            UsageError: the request contains something without a JSON form.
         """
         if not self._is_like_last(request, backend):
             bare = dataclasses.replace(request, messages=())
@@ -108,10 +108,10 @@ def _digest(value: Any) -> Any:
 
 
 def find_form(value: Any, depth: int = 0) -> Any:
-    """Return a value as JSON values that are equal if the values are, for digests alone.
+    """Return a value as JSON values that are equal if the values are; only for digests.
 
-    Functions are their names and syntax trees; backends are their names and models; other objects their class and
-    what they hold.
+    Functions become their names and syntax trees, backends their names and models, and other objects their class and
+    contents.
 
     Raises:
         UsageError: it has no such form.
@@ -119,9 +119,9 @@ def find_form(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        return {"float": repr(value)}  # its text alone would be that of a string
+        return {"float": repr(value)}  # its text alone would look like a string
     if depth > _DEEPEST:
-        raise UsageError(f"a {type(value).__name__} is nested too deep, or contains itself; give plain arguments")
+        raise UsageError(f"a {type(value).__name__} is nested too deeply, or contains itself; give plain arguments")
     inner = functools.partial(find_form, depth=depth + 1)
     if isinstance(value, Mapping):
         if all(isinstance(name, str) for name in value):
@@ -177,7 +177,7 @@ def _find_instance_form(value: Any, inner: Callable[[Any], Any]) -> Any:
 
 
 def _find_state(value: Any) -> dict[str, Any] | None:
-    """Return what an ordinary object of Python code holds, `None` for others."""
+    """Return the contents of an object of an ordinary Python class, `None` for others."""
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     own = type(value)
@@ -272,7 +272,7 @@ def _find_first_line(node: Any) -> int:
 
 
 def _find_node_form(node: Any) -> Any:
-    """Return a node as lists; what is empty is left out, since Python versions differ in that."""
+    """Return a node as lists; empty parts are left out, since Python versions differ in them."""
     if isinstance(node, list):
         return [_find_node_form(each) for each in node]
     if not isinstance(node, ast.AST):

@@ -1,6 +1,6 @@
-"""The iterators of `map` and `amap`: both read what one runner hands out.
+"""The iterators of `map` and `amap`: both read the rows that a runner yields.
 
-That of `amap` reads on its own loop, that of `map` in the caller's thread, while the runner works on the loop of the
+`amap`'s reads on its own loop; `map`'s reads in the caller's thread, while the runner works on the loop of the
 synchronous verbs.
 """
 
@@ -28,7 +28,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
-from mellea.errors import StreamingError
+from mellea.errors import StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -56,7 +56,7 @@ class _Mapped(Displayed, Generic[T]):
         self._ready: deque[Row[T]] = deque()
         self._has_begun = self._is_over = False
         self._hold: SpanHold | None = None
-        # It must not wait, nor take a lock: whatever code runs may be the one that drops the iterator.
+        # It must not wait or take a lock, because the iterator may be dropped at any point in any code.
         self._dropped = weakref.finalize(self, _drop, runner, journal)
         self._dropped.atexit = False
         _open.add(self)
@@ -68,7 +68,7 @@ class _Mapped(Displayed, Generic[T]):
             self._hold = hold
 
     def _start(self, start: Callable[[], object]) -> None:
-        """Begin the work, in the span of the function that has returned the iterator, if one has."""
+        """Begin the work, in the span of the function that returned the iterator, if there is one."""
         self._has_begun = True
         with nullcontext() if self._hold is None else self._hold.entered():
             start()
@@ -84,21 +84,21 @@ class _Mapped(Displayed, Generic[T]):
         return self._runner.cost
 
     def _take(self) -> bool:
-        """Take what is ready; false if nothing is."""
+        """Take the rows that are ready; return false if there are none."""
         self._ready.extend(self._runner.outbox.take())
         return bool(self._ready)
 
     def _end(self, *, is_left: bool = False) -> None:
-        """Note that all rows were handed out, or are not wanted any more."""
+        """Record that all rows have been yielded, or are no longer wanted."""
         if self._hold is not None:
             self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
-        # From here on nothing is left to stop, and the finalizer would only keep the runner alive.
+        # From here on there is nothing left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
         self._runner.progress.end()
 
     def _raise_end(self) -> None:
-        """Note that all rows were handed out, and raise the error that ends them, if one does."""
+        """Record that all rows have been yielded, and raise the error that ended them, if any."""
         self._end()
         failure = self._runner.outbox.error
         try:
@@ -107,12 +107,18 @@ class _Mapped(Displayed, Generic[T]):
         finally:
             del failure  # its traceback holds this frame
 
-    def _note_interruption(self, error: BaseException) -> None:
-        """Stop, and tell how to go on."""
+    def _note_interruption(self, error: BaseException, *, is_readers: bool = False) -> None:
+        """Stop, and say how to continue.
+
+        Args:
+            error: why.
+            is_readers: whether it is an error of the code that reads, with which it leaves the map.
+        """
         self._is_over = True
         if self._hold is not None:
-            self._hold.end(error, is_cancelled=not isinstance(error, Exception))
+            self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
+        self._dropped.detach()  # it would stop the runner once more, and tell the same again at the program's end
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
 
@@ -120,13 +126,13 @@ class _Mapped(Displayed, Generic[T]):
         return None if self._journal is None else _say_how_to_go_on(self._runner.done, self._journal)
 
     def tell_at_exit(self) -> None:
-        """Say how to go on, if the program ends in the middle."""
+        """Say how to continue, if the program ends in the middle."""
         if self._has_begun and not self._is_over and (how := self._say_how_to_go_on()) is not None:
             self._runner.progress.end()
             _log.warning("the program ends in the middle of a map: %s", how)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card  # lazy: only a frontend asks
+        from mellea.core.card import Card  # lazy: only a frontend needs it
 
         state = "done" if self._is_over else "running" if self._has_begun else "not begun"
         facts = [self._runner.name, f"{self.done:,} rows done", "" if self.cost is None else f"${self.cost:,.4f}"]
@@ -138,9 +144,9 @@ class _Mapped(Displayed, Generic[T]):
 
 @short_errors
 class Rows(_Mapped[T], Iterator[Row[T]]):
-    """The rows of a `map`, in plain code. The work begins with the first one that is asked for.
+    """The rows of a `map`, in sync code. The work begins when the first one is requested.
 
-    Leaving the loop, or the `with` block, ends what is in flight. It may be read in one thread at a time.
+    Leaving the loop, or the `with` block, cancels the rows in flight. Only one thread at a time may read it.
     """
 
     def __iter__(self) -> Self:
@@ -155,8 +161,8 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
             self._wait()
         except BaseException as error:
             self._note_interruption(error)
-            # The interrupt is raised once what is in flight was cancelled, so that no request outlives the program's
-            # answer to it.
+            # The interrupt is raised after the requests in flight have been cancelled, so that none of them outlives
+            # the program's reaction to it.
             self._wait_for_end()
             shorten(error)
             raise
@@ -172,32 +178,32 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self._start(lambda: loop.post(self._runner.start))  # with a copy of the context variables
 
     def _wait(self) -> None:
-        """Wait until a row is ready, or all is over; meanwhile, take rows from their source."""
+        """Wait until a row is ready or everything has ended; read rows from their source in the meantime."""
         if not self._has_begun:
             self._begin()
         outbox, feed = self._runner.outbox, self._feed if isinstance(self._feed, PushFeed) else None
         while True:
             waiter = ThreadWaiter()
-            outbox.wait_with(waiter)  # before the look: what comes now wakes this one
+            outbox.wait_with(waiter)  # before the check: anything that arrives from now on wakes this waiter
             if feed is not None:
                 feed.pusher = waiter
             has_ended = outbox.has_ended
             is_idle = not self._take()
             if feed is not None and feed.wants(is_idle=is_idle):
-                # Rows are taken here, in the caller's thread, where generators and cursors were made.
+                # Rows are read here, in the caller's thread, where generators and cursors were created.
                 feed.pump()
                 if is_idle:
                     continue
             if not is_idle or has_ended:
                 return
-            # Rows that were handed out have made room for others.
+            # The rows that were yielded have made room for others.
             self._runner.post_room()
             waiter.wait(_LOOK_SECONDS)
-            # The loop may have ended with its thread, and would wake nobody.
+            # The loop may have ended together with its thread, and then it wakes nobody.
             self._check_alive()
 
     def _check_alive(self) -> None:
-        # After a fork the thread that works is in the parent alone.
+        # After a fork, the working thread exists only in the parent.
         if os.getpid() != self._process:
             raise StreamingError("a map can't be read in a forked child: its work goes on in the parent")
         loop = self._runner.loop
@@ -205,7 +211,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
             raise StreamingError(f"the thread that the map works on {how}")
 
     def close(self) -> None:
-        """End what is in flight, and hand out nothing more; answers that came are in the journal."""
+        """Cancel the rows in flight, and yield nothing more; answers that have arrived are in the journal."""
         self._is_over = True
         self._runner.post_stop()
         self._wait_for_end()
@@ -215,7 +221,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     def _wait_for_end(self) -> None:
         if not self._has_begun:
             return
-        # Bounded: a request that can't be cancelled must not hold up whoever leaves the loop.
+        # Bounded: a request that can't be cancelled must not hold up the code that leaves the loop.
         until = time.monotonic() + _CLOSE_SECONDS
         while (left := until - time.monotonic()) > 0:
             waiter = ThreadWaiter()
@@ -231,17 +237,25 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._note_interruption(exc)
+            self._note_interruption(exc, is_readers=True)
             self._wait_for_end()
         self.close()
 
 
 @short_errors
 class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
-    """The rows of an `amap`. The work begins with the first one that is asked for.
+    """The rows of an `amap`. The work begins when the first one is requested.
 
-    Leaving the loop, or the `async with` block, ends what is in flight, and so does cancelling a wait for a row.
+    Leaving the loop, or the `async with` block, cancels the rows in flight; so does cancelling a wait for a row.
     """
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        def __await__(self) -> Any:
+            raise UsageTypeError("the rows of an amap aren't awaited: async for row in mellea.amap(…)")
+
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            raise UsageTypeError("the rows of an amap are read by async for; in plain code, for row in mellea.map(…)")
 
     def __aiter__(self) -> Self:
         return self
@@ -278,7 +292,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
                 raise StreamingError(f"the loop that the map works on {how}")
 
     async def aclose(self) -> None:
-        """End what is in flight, and hand out nothing more; answers that came are in the journal."""
+        """Cancel the rows in flight, and yield nothing more; answers that have arrived are in the journal."""
         self._is_over = True
         self._runner.post_stop()
         await self._wait_for_end()
@@ -286,9 +300,9 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self._ready.clear()
 
     async def _wait_for_end(self) -> None:
-        # On another loop there is nothing to wait for: that one goes on by itself.
+        # On another loop there is nothing to wait for: that loop carries on by itself.
         if self._has_begun and self._runner.loop is not None and self._runner.loop.is_current():
-            # Shielded, because an `aclose` is often called during a cancellation.
+            # Shielded, because `aclose` is often called during a cancellation.
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await self._runner.wait_until_ended()
 
@@ -299,20 +313,20 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc is not None and not self._is_over:
-            self._note_interruption(exc)
+            self._note_interruption(exc, is_readers=True)
             await self._wait_for_end()
         await self.aclose()
 
 
 _open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()
 _left: deque[str] = deque(maxlen=1)
-"""How to go on with the map that was left last: perhaps by an interrupt in the caller's own code, which drops it."""
+"""How to continue the map that was left last, perhaps by an interrupt in the caller's own code that dropped it."""
 
 
 def _say_how_to_go_on(done: int, journal: str) -> str:
     return (
-        f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again, and it goes on with "
-        "those that aren't"
+        f"{done:,} rows are done and saved in the journal {journal!r}; run the same program again to continue with "
+        f"the rest"
     )
 
 

@@ -1,7 +1,7 @@
 """One thread that reads and writes a journal for a map, so that no loop waits for the disk or another process's lock.
 
-What was handed in while it was busy becomes one transaction. The more there is to do, the less each answer costs; when
-there is little, nothing waits for company.
+Everything that arrives while it is busy becomes one transaction. The more there is to do, the less each answer costs;
+if there is little, nothing waits for more.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["JournalThread"]
 _log = logging.getLogger("mellea")
 
 _COMPANY_SECONDS = 0.002
-"""How soon after one transaction the next may begin: a lone answer costs three times what one in company does."""
+"""How soon after one transaction the next may begin: a single answer costs three times as much as one among others."""
 
 Done = Callable[[list[Any]], None]
 
 
 class JournalThread:
-    """A thread for one journal, started at once.
+    """A thread for one journal, started immediately.
 
     Args:
         journal: the journal.
@@ -45,7 +45,7 @@ class JournalThread:
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         self._end = create_waiter()
         self.at_end: Callable[[], None] = _do_nothing
-        # A daemon: a program that is ended by Ctrl-C must not hang on a lock that another process holds on the file.
+        # A daemon: after Ctrl-C, the program must not hang because another process holds a lock on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
     def commit(self, entry: Answer | Failure, ticket: Any) -> None:
@@ -53,19 +53,19 @@ class JournalThread:
         self._queue.put((entry, ticket))
 
     async def fetch(self, place: int) -> FoundAnswer | None:
-        """Return the answer at a place, `None` if it isn't there any more."""
+        """Return the answer at a position, `None` if it is no longer there."""
         call = _Errand(place)
         self._queue.put((None, call))
         return await call.result()  # type: ignore[no-any-return]
 
     async def call(self, function: Callable[[Journal], Any]) -> Any:
-        """Call a function with the journal on the thread, and return what it returns."""
+        """Call a function with the journal on the thread, and return its result."""
         call = _Errand(function)
         self._queue.put((None, call))
         return await call.result()
 
     def close(self) -> None:
-        """Ask the thread to end once it has done what is queued; returns at once."""
+        """Ask the thread to end once its queue is empty; returns immediately."""
         self._queue.put(None)
 
     async def wait_until_closed(self) -> None:
@@ -77,14 +77,14 @@ class JournalThread:
         try:
             while is_open:
                 items = [self._queue.get()]
-                # Counted from the end of the last transaction, so an answer that comes after a quiet moment is
+                # Measured from the end of the last transaction, so an answer that arrives after a quiet moment is
                 # committed at once.
                 wait = ended + _COMPANY_SECONDS - time.monotonic()
                 if wait > 0:
                     time.sleep(wait)
                 while not self._queue.empty():
                     items.append(self._queue.get())
-                # What was handed in before `None` is still committed; the thread only ends after this round.
+                # Entries queued before `None` are still committed; the thread only ends after this round.
                 is_open = None not in items
                 self._handle([item for item in items if item is not None])
                 ended = time.monotonic()
@@ -106,16 +106,16 @@ class JournalThread:
                     [entry for entry, _ in kept if isinstance(entry, Failure)],
                 )
                 tickets = [ticket for _, ticket in kept]
-                # Only after the commit has returned: a row that is handed out must survive a crash right afterwards.
+                # Only after the commit has returned: a row that is yielded must survive a crash right afterwards.
                 self._loop.post(lambda: self._committed(tickets))
             self._answer(calls)
         except BaseException as error:  # noqa: BLE001 - it belongs to the loop
             failure = error
             for call in calls:
-                # A call that failed by itself keeps its own error, which says more than that of the journal.
+                # A call that failed by itself keeps its own error, which says more than the journal's.
                 call.error = call.error or failure
             self._loop.post(lambda: self._failed(failure))
-        # After value and error are set: the waiter reads them as soon as it wakes.
+        # Only once value and error are set: the waiter reads them as soon as it wakes.
         if calls:
             self._loop.post(lambda: [call.waiter.wake() for call in calls])
 
@@ -148,7 +148,7 @@ def _do_nothing() -> None:
 
 
 class _Errand:
-    """One read, or one call, that somebody waits for."""
+    """One read or call that is being waited for."""
 
     __slots__ = ("error", "value", "waiter", "what")
 

@@ -1,16 +1,17 @@
-"""Requests and tokens a minute: as many as the provider allows, and no more, by all processes together.
+"""Requests and tokens per minute: as many as the provider allows, and no more, across all processes.
 
 Rules:
 
-- Requests are evenly spaced, with half a second's worth of them at once at most. So they fit a provider's limit whether
-  it fills up steadily, counts the past minute or starts a new count each minute.
-- Whoever begins a request takes the next free moment, which follows the previous one at the interval that the limit
-  allows (the generic cell rate algorithm, ATM Forum TM 4.0, 1996). Tokens have a moment of their own; what an answer
-  took more or less than was expected moves the next one.
-- With a journal the moments are there, so that all processes that use it share them, and know the limits that one of
-  them was told. Moments are taken some at a time where there are many.
-- Without limits given, those count that the provider's headers tell (`Backend.rate_limits`); without either, none.
-- A refusal (429) holds everybody for as long as the provider asks.
+- Requests are evenly spaced, with at most half a second's worth of them at once. So they respect a provider's limit
+  whether it refills steadily, counts the past minute or starts a new count each minute.
+- Each request takes the next free slot, which follows the previous one at the interval that the limit allows (the
+  generic cell rate algorithm, ATM Forum TM 4.0, 1996). Tokens have their own slots; if an answer took more or fewer
+  tokens than expected, the next slot moves.
+- With a journal, the slots are stored there, so that all processes that use it share them, and know the limits that the
+  provider has reported to any of them. If there are many slots, several are taken at a time.
+- If no limits are given, those from the provider's headers apply (`Backend.rate_limits`); without either, there are
+  none.
+- A refusal (429) pauses every process for as long as the provider asks.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ from mellea.errors import UsageError
 __all__ = ["LONGEST_HOLD", "CallJournal", "Pace", "RateLimits"]
 
 _BURST_SECONDS = 0.5
-"""How many seconds' worth of requests may go at once."""
+"""How many seconds' worth of requests may be sent at once."""
 
 _SHARE = 0.99
-"""Of the limit; what clocks and networks shift a request by must not bring a refusal."""
+"""The share of the limit that is used, so that delays by clocks and networks don't cause a refusal."""
 
 _SLICE_SECONDS = 0.1
-"""How many seconds' worth of moments are taken from the journal at once."""
+"""How many seconds' worth of slots are taken from the journal at once."""
 
 _STALE_SECONDS = 5.0
-"""Moments older than this are dropped: they weren't used in time, and others may have been given the same ones."""
+"""Slots older than this are dropped: they weren't used in time, and others may have been given the same ones."""
 
 LONGEST_HOLD = 120.0
-"""How many seconds one refusal holds requests back at most."""
+"""The maximum number of seconds for which one refusal holds requests back."""
 
 CallJournal = Callable[[Callable[[Journal], Any]], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How much may be asked of the model in a minute, by all processes with the same journal together.
+    """The requests and tokens that a model may be sent per minute, by all processes that share a journal.
 
     Args:
-        requests: requests a minute; by default what the provider's headers say.
-        tokens: input and output tokens a minute; by default what the provider's headers say.
+        requests: requests per minute; by default, as in the provider's headers.
+        tokens: input and output tokens per minute; by default, as in the provider's headers.
 
     Raises:
         UsageError: a limit is not a number above 0.
@@ -73,7 +74,7 @@ class RateLimits:
 
 @dataclass(slots=True)
 class _Moments:
-    """When the next request may begin, in seconds since 1970."""
+    """When the next request may start, in seconds since 1970."""
 
     requests_due: float = 0.0
     tokens_due: float = 0.0
@@ -82,20 +83,21 @@ class _Moments:
     held_until: float = 0.0
 
     def take(self, count: int, tokens: float, settled: float, now: float) -> list[float]:
-        """Take moments, and return when they are.
+        """Take slots, and return their times.
 
         Args:
             count: how many.
             tokens: how many tokens each of the requests is expected to take.
-            settled: how many tokens more, or less, requests before these took than was expected.
+            settled: how many more tokens, or fewer, the previous requests took than expected.
             now: the time.
         """
         earliest = now - _BURST_SECONDS
-        # What the last answers took more or less moves everybody's next moment, not only this process's.
+        # If the last answers took more or less than expected, the next slot moves for every process, not only for this
+        # one.
         if self.tokens is not None and settled:
             self.tokens_due += settled * 60.0 / (self.tokens * _SHARE)
-        # A moment far in the past would allow a burst of all that wasn't used since; half a second's worth is let
-        # through.
+        # A slot far in the past would allow a burst of everything unused since then, so at most half a second's worth
+        # is allowed.
         self.requests_due, self.tokens_due = max(self.requests_due, earliest), max(self.tokens_due, earliest)
         found = []
         for _ in range(count):
@@ -114,14 +116,14 @@ class Pace:
     """The pace of requests to one model.
 
     Args:
-        backend: whom they go to.
-        limits: those that were given.
+        backend: the backend that they go to.
+        limits: the limits that were given.
         call_journal: calls a function with the journal; `None` if there is none.
     """
 
     def __init__(self, backend: Backend, limits: RateLimits, call_journal: CallJournal | None) -> None:
         server = backend.server
-        # Limits are those of one server: the same model name at two addresses has two of them.
+        # Limits belong to a server: the same model name at two addresses has two separate limits.
         place = "" if server is None else f"{server[0]}:{server[1]}"
         self._name = f"{backend.name}/{backend.model_id}@{place}"
         self._backend = backend
@@ -130,7 +132,7 @@ class Pace:
         self._moments = _Moments(requests=limits.requests, tokens=limits.tokens)
         self._taken: deque[float] = deque()
         self._turn = anyio.Lock()
-        self._tokens = 0.0  # that a request takes, the mean of the last ones
+        self._tokens = 0.0  # per request, averaged over the last ones
         self._answers = 0
         self._settled = 0.0
         self._seen: RateLimitState | None = None
@@ -139,30 +141,32 @@ class Pace:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is a limit, as far as is known."""
+        """Whether a limit is known."""
         return self._moments.requests is not None or self._moments.tokens is not None or self._held > time.time()
 
     async def enter(self) -> float:
-        """Wait until one more request may begin; returns the tokens that it is expected to take."""
-        # No lock and no journal on this path: most maps have no limit, and would pay for it at every row.
+        """Wait until one more request may start; returns the tokens that it is expected to take."""
+        # No lock and no journal on this path: most maps have no limit, and each row would pay for it.
         if not self.is_limited:
             return self._tokens
         async with self._turn:  # in the order of the rows
             expected = self._tokens
             at = await self._find_next_moment()
-            # In short sleeps: a refusal that comes in meanwhile extends the hold, and the wall clock may be set.
+            # In short sleeps: a refusal that arrives in the meantime extends the pause, and the wall clock may be
+            # changed.
             while (wait := max(at, self._held) - time.time()) > 0:
                 await anyio.sleep(min(wait, 1.0))
         return expected
 
     async def _find_next_moment(self) -> float:
-        # Wall clock and not monotonic: processes share the moments by the journal, and their monotonic clocks differ.
+        # Wall-clock time, not monotonic: processes share the slots through the journal, and their monotonic clocks
+        # differ.
         now = time.time()
         while self._taken and now - self._taken[0] > _STALE_SECONDS:
             self._taken.popleft()
         if not self._taken:
-            # With only a limit on tokens the slice is cut by that; 600 a minute is one moment at a time, as nothing
-            # is known.
+            # Without a request limit, 600 a minute are assumed, which reserves one slot at a time; a token limit may
+            # lower that.
             rate = (self._moments.requests or 600.0) / 60.0
             if self._moments.tokens is not None and self._tokens:
                 rate = min(rate, self._moments.tokens / 60.0 / self._tokens)
@@ -181,7 +185,7 @@ class Pace:
             ).fetchone()
             shared = _Moments() if row is None else _Moments(*row)
             own = self._moments
-            # Limits given here win; else those that another process has already been told by the provider.
+            # Limits given here take precedence, then those that the provider has already reported to another process.
             shared.requests, shared.tokens = own.requests or shared.requests, own.tokens or shared.tokens
             shared.held_until = max(shared.held_until, self._held)
             found = shared.take(count, self._tokens, settled, time.time())
@@ -200,12 +204,12 @@ class Pace:
         return found
 
     def settle(self, expected: float, tokens: int | None) -> None:
-        """Correct the expectation by what a request really took."""
+        """Correct the expectation by what a request actually took."""
         if tokens is None:
             return
         self._answers += 1
-        # The mean of about the last 50 answers: it follows a map whose rows grow longer, and isn't thrown by one of
-        # them.
+        # The mean of about the last 50 answers: it follows a map whose rows get longer, and a single row hardly changes
+        # it.
         self._tokens += (tokens - self._tokens) / min(self._answers, 50)
         self._settled += tokens - expected
 
@@ -214,16 +218,16 @@ class Pace:
         self._held = max(self._held, time.time() + min(seconds, LONGEST_HOLD))
 
     def look(self) -> int:
-        """Read the limits in the last headers; returns how many requests were refused since the last look."""
+        """Read the limits in the last headers; returns how many requests have been refused since the last time."""
         state = self._backend.rate_limits
-        # The same object as at the last look: no headers have come since.
+        # The same object as last time: no headers have arrived since.
         if state is None or state is self._seen:
             return 0
         self._seen = state
         moments, given = self._moments, self._given
         moments.requests = given.requests or state.requests or moments.requests
         moments.tokens = given.tokens or state.tokens or moments.tokens
-        # The provider refills at its own rate; one request's worth of waiting is the least that can help.
+        # The provider refills at its own rate; waiting for one request's worth is the least that can help.
         if state.remaining_requests == 0 and moments.requests:
             self.hold(60.0 / moments.requests)
         # `refusals` is a running count of the backend, which other maps may share.

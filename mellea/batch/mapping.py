@@ -1,4 +1,4 @@
-"""`map` and `amap`: one function over many rows, whose answers a crash doesn't lose."""
+"""`map` and `amap`: one function over many rows, whose answers survive a crash."""
 
 from __future__ import annotations
 
@@ -23,6 +23,19 @@ __all__ = ["amap", "check_arguments", "map"]
 
 T = TypeVar("T")
 
+_JOURNAL = "journal='run.db' keeps each answer, and the same map, run again, goes on from it"
+_BUDGET = "budget=Budget(cost=…, tokens=…, seconds=…) limits what it takes"
+_FAILED = "a failed row doesn't end the map: row.error says why it failed"
+
+_WAYS = {
+    **dict.fromkeys(("cache", "cache_dir", "checkpoint", "output_path", "resume", "save_to"), _JOURNAL),
+    **dict.fromkeys(("cost", "max_cost", "max_tokens", "seconds", "timeout", "tokens"), _BUDGET),
+    **dict.fromkeys(("errors", "on_error", "raise_on_error", "return_exceptions", "skip_errors"), _FAILED),
+    **dict.fromkeys(("rate_limit", "requests_per_minute", "rpm", "tpm"), "limits=RateLimits(requests=…, tokens=…)"),
+    "key": "id=… names the field that identifies a row, or is a function of the row",
+}
+"""What to do about arguments that others have."""
+
 Source = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 
 
@@ -32,27 +45,27 @@ def map(function: Callable[..., Awaitable[T]], rows: Source, **arguments: Unpack
 def map(function: Callable[..., T], rows: Source, **arguments: Unpack[MapArguments]) -> Rows[T]: ...
 @overload
 def map(function: Any, rows: Source, **arguments: Unpack[MapArguments]) -> Rows[Any]: ...
-@verb("map", MapArguments)
+@verb("map", MapArguments, **_WAYS)
 def map(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> Rows[Any]:
     """Call a function for each row, many at once, and iterate over the outcomes.
 
-    With a journal each answer is committed before it is handed out. Run again, after whatever end, the same program
-    takes them from there, and only asks for the rows that have none; `Row.cached` tells. A row that fails is an
-    outcome, too: `Row.error`. Rows neither read nor extend a session's context.
+    With a journal, each answer is committed before it is yielded. However the program ended, running it again takes the
+    answers from the journal and only requests the missing rows; `Row.cached` shows which is which. A failed row is an
+    outcome as well: `Row.error`. Rows neither read nor extend a session's context.
 
     Args:
         function: a `@generative` function, a `@command`, a verb of a session such as `m.instruct`, an `Agent`, or any
             function, sync or async; or a `functools.partial` of one.
         rows: any iterable or async iterable; the path of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file; a data frame;
-            an open cursor. Of a row, something with keys is named arguments, a tuple positional ones, anything else
-            the only argument.
+            an open cursor. A row with keys becomes named arguments, a tuple becomes positional ones, and anything else
+            is the only argument.
 
     Raises:
         UsageError: an argument is wrong.
         ConfigurationError: there is a budget for the cost, and the price of the model is unknown.
         StateError: the journal can't be read.
-        BudgetExceededError: by the iterator, after the rows that the budget was enough for.
-        AuthError: by the iterator, since it would concern every row.
+        BudgetExceededError: raised by the iterator, after the rows that the budget covered.
+        AuthError: raised by the iterator, since it affects every row.
     """
     return Rows(*_prepare(function, rows, arguments, is_sync=True))
 
@@ -63,13 +76,13 @@ def amap(function: Callable[..., Awaitable[T]], rows: Source, **arguments: Unpac
 def amap(function: Callable[..., T], rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[T]: ...
 @overload
 def amap(function: Any, rows: Source, **arguments: Unpack[MapArguments]) -> AsyncRows[Any]: ...
-@verb("amap", MapArguments)
+@verb("amap", MapArguments, **_WAYS)
 def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRows[Any]:
-    """Call a function for each row, many at once; an async iterator, not to be awaited itself, otherwise like `map`.
+    """Call a function for each row like `map`, and return an async iterator, which isn't awaited itself.
 
     Args:
         function: see `map`.
-        rows: see `map`. A plain iterator is read in worker threads, but for SQLite's cursors.
+        rows: see `map`. A sync iterator is read in worker threads, except for SQLite cursors.
     """
     return AsyncRows(*_prepare(function, rows, arguments, is_sync=False))
 
@@ -77,7 +90,7 @@ def amap(function: Any, rows: Any, **arguments: Unpack[MapArguments]) -> AsyncRo
 def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool) -> tuple[Any, Any, str | None]:
     program = as_program(function, arguments.get("version"))
     settings = check_arguments(arguments)
-    # Without a journal nothing is looked up, so a function that can't be told from another version may be mapped.
+    # Without a journal nothing is looked up, so a function whose versions can't be distinguished may be mapped too.
     if settings.journal is not None:
         program.check()
     source, total, is_ready = open_rows(rows)
@@ -90,7 +103,7 @@ def check_arguments(arguments: MapArguments) -> MapSettings:
     """Return the arguments of a map as settings.
 
     Raises:
-        UsageError: one is wrong.
+        UsageError: an argument is wrong.
     """
     for name, (is_right, words) in _CHECKS.items():
         value = arguments.get(name)

@@ -1,4 +1,4 @@
-"""Rows on their way from a map's loop to its reader, who may be in another thread: in order, or as they are done."""
+"""Rows on their way from a map's loop to its reader, possibly in another thread: in order, or as they complete."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """The rows that are done and not yet handed out.
+    """The rows that are done but not yet yielded.
 
     Args:
-        is_ordered: whether they are handed out in the order of their indices.
+        is_ordered: whether they are yielded in the order of their indices.
 
     Attributes:
-        taken: how many rows were handed out.
-        error: what the map failed with; raised after the rows that are done.
+        taken: how many rows have been yielded.
+        error: the error that ended the map; raised after the rows that are done.
         has_ended: whether there are no more.
     """
 
@@ -29,7 +29,7 @@ class Outbox:
         self._is_ordered = is_ordered
         self._lock = threading.Lock()
         self._ready: deque[Row[Any]] = deque()
-        self._held: dict[int, Row[Any]] = {}  # those before which one is missing
+        self._held: dict[int, Row[Any]] = {}  # rows that wait for an earlier one
         self._next = 0
         self._waiter: Waiter | ThreadWaiter | None = None
         self.taken = 0
@@ -37,27 +37,28 @@ class Outbox:
         self.has_ended = False
 
     def put(self, rows: Iterable[Row[Any]]) -> None:
-        """Put rows in, and wake the reader if there is something for it."""
+        """Add rows, and wake the reader if it can read something."""
         with self._lock:
             if not self._is_ordered:
                 self._ready.extend(rows)
             else:
                 held = self._held
-                # Held until the row before it is done; `_room` of the runner bounds how many that can be.
+                # Held until the row before it is done; `_room` of the runner limits how many can be held.
                 for row in rows:
                     held[row.index] = row
                 while self._next in held:
                     self._ready.append(held.pop(self._next))
                     self._next += 1
-            # Nothing to take yet: waking the reader for a row that waits for another would only cost a switch.
+            # Nothing can be read yet: waking the reader for a row that waits for an earlier one would only cost a task
+            # switch.
             waiter = self._waiter if self._ready else None
         if waiter is not None:
             waiter.wake()
 
     def end(self, error: BaseException | None) -> None:
-        """Let the reader have what is there, and then its end, or an error."""
+        """Let the reader have the remaining rows, and then the end or an error."""
         with self._lock:
-            # The rest in its order, with gaps: rows that were begun and not finished are missing at a failure.
+            # The rest in order, with gaps: after a failure, rows that were started but not finished are missing.
             self._ready.extend(self._held[index] for index in sorted(self._held))
             self._held = {}
             self.error, self.has_ended = error, True
@@ -66,12 +67,12 @@ class Outbox:
             waiter.wake()
 
     def wait_with(self, waiter: Waiter | ThreadWaiter | None) -> None:
-        """Note whom to wake; look once more afterwards."""
+        """Register the waiter to wake; check again afterwards."""
         self._waiter = waiter
 
     def take(self) -> list[Row[Any]]:
         """Take all rows that are ready."""
-        # Without the lock: the reader asks after each row, and a deque's truth value is read in one step.
+        # Without the lock: the reader checks this after each row, and a deque's truth value is read atomically.
         if not self._ready:
             return []
         with self._lock:

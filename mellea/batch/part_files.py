@@ -1,8 +1,8 @@
-"""Journals beside the parts of the rows, in a folder that all machines share.
+"""Journals for parts of the rows, in a folder that all machines share.
 
-SQLite's files can't be written over a network by several machines. So each part of the rows has a file of its own,
-which only the worker of this part writes. What earlier runs have answered is in `all.db`: it is put together when a
-job begins, and only read by the workers, so an engine may cut the rows differently in each run.
+Several machines can't write one SQLite file over a network. So each part of the rows has its own file, which only the
+worker of that part writes. The answers of earlier runs are in `all.db`, which is assembled when a job begins and only
+read by the workers, so an engine may split the rows differently in each run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WHOLE = "all.db"
 
 
 def gather_parts(folder: str | os.PathLike[str]) -> None:
-    """Put the answers of all parts together in `all.db`, while no other job works in the folder; make the folder.
+    """Collect the answers of all parts in `all.db`, while no other job works in the folder; create the folder.
 
     Raises:
         StateError: a file isn't a journal.
@@ -34,10 +34,10 @@ def gather_parts(folder: str | os.PathLike[str]) -> None:
     whole = place / _WHOLE
     since = whole.stat().st_mtime_ns if whole.exists() else -1
     parts = sorted(place.glob("part-*.db"))
-    # A killed worker leaves its last answers in the log beside the file.
+    # A killed worker leaves its last answers in the write-ahead log beside the file.
     if not any(file.stat().st_mtime_ns >= since for file in place.glob("part-*.db*")):
         return
-    # Made beside it and put into its place at once: somebody may be reading the one that is there.
+    # Written beside it and moved into place atomically: another process may be reading the existing file.
     fresh = place / f"all-{uuid.uuid4().hex}.new"
     fresh.touch(mode=0o600)
     began = fresh.stat().st_mtime_ns
@@ -46,14 +46,15 @@ def gather_parts(folder: str | os.PathLike[str]) -> None:
     journal = Journal(fresh)
     journal.merge(*parts, only_new=True)
     journal.close()
-    # Workers whose driver was killed may commit for some seconds more: what comes from now on is looked for next time.
+    # Workers whose driver was killed may keep committing for a few seconds; their later answers are picked up next
+    # time.
     os.utime(fresh, ns=(began, began))
     os.replace(fresh, whole)
 
 
 def open_part(folder: str | os.PathLike[str], ids: Iterable[str]) -> Journal:
-    """Return the journal of the part with these rows, in which the answers of `all.db` are found, too."""
-    # The same rows give the same file, so a task that is run again finds what its first try has committed.
+    """Return the journal of the part with these rows, which also finds the answers in `all.db`."""
+    # The same rows lead to the same file, so a task that is run again finds what its first run has committed.
     text = "\0".join(sorted(ids))
     name = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     whole = Path(folder) / _WHOLE
@@ -61,7 +62,7 @@ def open_part(folder: str | os.PathLike[str], ids: Iterable[str]) -> Journal:
 
 
 class _PartJournal(Journal):
-    """A journal that looks up in a second one, too, what it hasn't; places of answers there are negative."""
+    """A journal that falls back on a second one; positions of answers there are negative."""
 
     def __init__(self, path: Path, whole: Journal | None) -> None:
         super().__init__(path)
@@ -88,7 +89,7 @@ class _PartJournal(Journal):
         return own if self._whole is None or there is None else own + self._whole.count_rows_if_answered(there, id)
 
     def _find_there(self, job: int) -> int | None:
-        """Return the number that a job of this file has in the other one."""
+        """Return the number of a job of this file in the other one."""
         if self._whole is None:
             return None
         name = dict(self.list_jobs())[job]

@@ -1,7 +1,7 @@
 """The one function that all engines run: rows in, outcomes out, with a journal.
 
-An engine gives each of its workers a part of the rows. A partition maps them as `mellea.map` does on one machine, so a
-worker that is killed, or a task that is run again, asks for nothing that was committed.
+An engine gives each of its workers a part of the rows. A partition maps them as `mellea.map` does on one machine, so
+when a worker was killed or a task is rerun, nothing that was committed is requested again.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ Outcome = dict[str, Any]
 
 @dataclass(frozen=True)
 class Partition:
-    """What is done with a part of the rows; made where the job begins, and pickled for the workers.
+    """The work on a part of the rows; created where the job begins, and pickled for the workers.
 
     Args:
-        function: what to map, or where a worker finds it: `"package.module:name"`. A session can't be sent to another
-            process, so a function that has one is imported by the workers; it may not be defined in the program itself.
-        journal: a file that all workers can lock, so on one machine; or a folder, there already or with a `/` at its
-            end, in which each part of the rows has a file of its own. SQLite's files can't be shared over a network.
-        id: the field of a row that tells it from others, or a function of the row; numbers would differ from run to
-            run.
+        function: the function, or where a worker finds it: `"package.module:name"`. A session can't be sent to another
+            process, so workers import a function that has one; it must not be defined in the program itself.
+        journal: a file that all workers can lock, which means on one machine; or a folder (an existing one, or a path
+            that ends with `/`) in which each part of the rows has its own file. SQLite files can't be shared over a
+            network.
+        id: the field that identifies a row, or a function of the row; row numbers would differ from run to run.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
-        limits: requests and tokens a minute, of all workers that share a journal's file; else of each task.
-        budget: what each task may take. A row for which it isn't enough has the error `BudgetExceededError`, and is
-            asked for in the next run.
+        limits: requests and tokens per minute, for all workers that share a journal file, otherwise for each task.
+        budget: what each task may spend. A row that it doesn't cover has the error `BudgetExceededError`, and is
+            requested in the next run.
 
     Raises:
-        UsageError: there is no id, the function is none or can't be sent, or another argument is wrong.
+        UsageError: there is no id, the function isn't a function or can't be sent, or another argument is wrong.
         StateError: a file of the folder isn't a journal.
     """
 
@@ -86,9 +86,9 @@ class Partition:
         Raises:
             UsageError: the function, or the journal's folder, isn't on this machine.
             StateError: the journal can't be used.
-            AuthError: the provider rejects the key, which concerns every row.
+            AuthError: the provider rejects the key, which affects every row.
         """
-        # The whole part has to be there first: the file's name is a digest of all its ids.
+        # The whole part has to be read first, because the file's name is a digest of all its ids.
         part = list(rows)
         mapped: Any = map_rows(
             _import_function(self.function) if isinstance(self.function, str) else self.function,
@@ -113,7 +113,7 @@ class Partition:
                     yield _make_outcome(Row(number, self._find_id(row, number), None, error, None, 0.0, False))
 
     def _find_sent(self) -> Any:
-        """Return what workers are sent: a name that they import, or a function with what identifies it."""
+        """Return what is sent to workers: a name that they import, or a function together with its identity."""
         if isinstance(self.function, str):
             module, _, name = self.function.partition(":")
             if not module or not name:
@@ -121,7 +121,7 @@ class Partition:
             return self.function
         program = as_program(self.function, self.version)
         if self.journal is not None:
-            # Here, since only this machine is sure to have the source of a function that is sent.
+            # Here, since only this machine is certain to have the source of a function that is sent.
             program.check()
         owner = getattr(self.function, "__self__", None)
         has_session = isinstance(owner, MelleaSession) or bool(program.backends())
@@ -130,7 +130,7 @@ class Partition:
         if (place := _find_name(self.function)) is not None:
             return place
         if not has_session:
-            return self.function  # it gets that of the worker
+            return self.function  # it gets the worker's
         raise UsageError(
             f"workers can't be sent {program.name}(), since sessions stay in their process; put it into a module that "
             "the workers have, and give its name, such as 'package.module:name'"
@@ -147,7 +147,7 @@ class Partition:
         return open_part(place, [self._find_id(row, number) for number, row in enumerate(part)])
 
     def _find_id(self, row: Any, number: int) -> str:
-        """Return the id of a row, or its number if it has none; the map tells what is wrong with it."""
+        """Return the id of a row, or its number if it has none; the map reports what is wrong with it."""
         try:
             return find_id(row, number, self.id)
         except Exception:  # noqa: BLE001 - user code: `id=` may be a function
@@ -155,7 +155,7 @@ class Partition:
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse a number of rows in a task that is none.
+    """Reject an invalid number of rows per task.
 
     Raises:
         UsageError: it isn't a whole number from 1.
@@ -165,10 +165,10 @@ def check_count(name: str, count: int) -> None:
 
 
 def list_rows(rows: Any) -> list[Any]:
-    """Return the rows of all that `mellea.map` takes, for an engine that spreads them.
+    """Return the rows of anything that `mellea.map` accepts, for an engine that distributes them.
 
     Raises:
-        UsageError: it isn't rows, or only async code can read it.
+        UsageError: these aren't rows, or only async code can read them.
     """
     source, _, _ = open_rows(rows)
     if isinstance(source, AsyncIterable):
@@ -196,7 +196,7 @@ def _find_name(function: Any) -> str | None:
 
 def _import_function(place: str) -> Any:
     module, _, name = place.partition(":")
-    # Imported here and not in the driver: only the worker is sure to have the package, and its sessions can't be
+    # Imported here and not in the driver: only the worker is certain to have the package, and its sessions can't be
     # pickled.
     try:
         return operator.attrgetter(name)(importlib.import_module(module))
@@ -219,7 +219,7 @@ def _make_outcome(row: Row[Any]) -> Outcome:
 
 
 def _make_plain(value: Any) -> Any:
-    """Return a value as JSON values; of a thunk, and of an agent's run, what it comes to."""
+    """Return a value as JSON values; for a thunk or an agent's run, its result."""
     for name in ("parsed", "output"):
         if hasattr(value, name) and hasattr(value, "value"):
             value = getattr(value, name)

@@ -1,13 +1,13 @@
-"""How many rows are in flight at once: as many as the model's side takes, found while they run.
+"""How many rows are in flight at once: as many as the provider can take, determined while they run.
 
 Rules:
 
-- It begins with a few places, and doubles them as long as that brings more answers a second; then it goes up by small
-  steps. A fixed number is where it begins, and the most there are.
-- Where answers take a third longer than they did at best, and there aren't more of them a second than before, the model
-  side's queue has grown, and places are given back.
+- It begins with a few places, and doubles them as long as that yields more answers per second; then it increases them
+  in small steps. If a number is given, it is both the initial number and the maximum.
+- If answers take a third longer than at best and there aren't more of them per second than before, the provider's queue
+  has grown, and the number of places is reduced.
 - A refusal for too many requests (429) or for overload (503, 529) halves the places, at most once in the time that an
-  answer takes, since the requests of one moment are refused together.
+  answer takes, because concurrent requests are refused together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Places:
     """The number of places.
 
     Args:
-        most: the most there may be, which is where it begins; `None` looks for itself, up to 256.
+        most: the maximum, which is also the initial number; with `None` it is determined automatically, up to 256.
 
     Attributes:
         limit: how many there are now.
@@ -45,14 +45,14 @@ class Places:
         self._latency = 0.0  # the least seconds of an answer so far, the mean of a look
 
     def note_answer(self, seconds: float) -> None:
-        """An answer came, after so many seconds."""
+        """Record that an answer arrived after so many seconds."""
         self._answers += 1
         self._seconds += seconds
         if self._answers >= self.limit:
             self._look(time.monotonic())
 
     def note_refusal(self) -> None:
-        """The model's side refused a request because there are too many."""
+        """Record that the provider refused a request because there were too many."""
         now = time.monotonic()
         if now - self._halved < max(self._latency, 0.5):
             return
@@ -76,7 +76,7 @@ class Places:
             self._is_steep = self._is_steep and is_better
             step = self.limit if self._is_steep else max(1, self.limit // 16)
             self.limit = min(self.limit + step, self.most)
-        # What was best is forgotten slowly, since the model's side changes.
+        # The best rate is forgotten slowly, since conditions at the provider change.
         self._rate = max(rate, _FORGETS * self._rate)
         self._latency = min(latency, self._latency / _FORGETS) if self._latency else latency
         self._begin_look(now)

@@ -58,15 +58,7 @@ class PlainProgram(Program):
             hints = {}
         self._type: Any = hints.get("return")
         self._format: Any = None
-        self._find_parameters(function)
-
-    def _find_parameters(self, function: Any) -> None:
-        try:
-            names = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # many of Python's own functions have none
-            return
-        if not any(each.kind is each.VAR_KEYWORD for each in names.values()):
-            self.parameters = frozenset(names)
+        self.read_signature(function)
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
         """Return the work of a row."""
@@ -76,7 +68,7 @@ class PlainProgram(Program):
         return _PlainWork(self, args, kwargs, digest)
 
     def check(self) -> None:
-        """Refuse a function whose source can't be read, unless it has a version."""
+        """Reject a function whose source can't be read, unless it has a version."""
         self._find_source()
 
     def _find_source(self) -> Any:
@@ -111,7 +103,7 @@ class PlainProgram(Program):
         return text
 
     def _check_type(self, text: str, value: Any) -> None:
-        """Refuse a value that couldn't be read back, now rather than in the next run, when it was paid for."""
+        """Reject a value that couldn't be read back, now rather than in the next run, after it has been paid for."""
         try:
             self._read(text)
         except ValueError as error:
@@ -121,7 +113,7 @@ class PlainProgram(Program):
             ) from None
 
     def load(self, text: str) -> Any:
-        """Return the value that `dump` has written."""
+        """Return the value that `dump` wrote."""
         if self._type is None or self._type is Any:
             return json.loads(text)
         try:
@@ -136,13 +128,13 @@ class PlainProgram(Program):
             from pydantic import TypeAdapter  # lazy: only functions with a type need it
 
             self._format = TypeAdapter(self._type)
-        if "\\ud" in text:  # half a character, which pydantic refuses in JSON
+        if "\\ud" in text:  # a lone surrogate, which pydantic refuses in JSON
             text = json.dumps(replace_surrogates_in(json.loads(text)))
         return self._format.validate_json(text)
 
 
 def _is_json(value: Any) -> bool:
-    """Whether a value is made of JSON's own types, which come back as they were."""
+    """Whether a value consists of JSON's own types, which are restored unchanged."""
     if isinstance(value, dict):
         return all(type(name) is str for name in value) and all(map(_is_json, value.values()))
     if isinstance(value, list):

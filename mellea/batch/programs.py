@@ -1,4 +1,4 @@
-"""From what `map` is given to a program: prompt functions, verbs of sessions, agents, and any other function."""
+"""Turns the function that `map` receives into a program: prompt functions, verbs, agents, other functions."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["as_program"]
 
 
-def as_program(function: Any, version: str | None) -> Program:
-    """Return what rows are mapped over as a program.
+def as_program(function: Any, version: str | None, what: str = "map") -> Program:
+    """Return the function that is mapped as a program.
 
     Raises:
-        UsageError: it isn't a function, or the version is no text.
+        UsageError: it isn't a function, or the version isn't a string.
     """
     if version is not None and not isinstance(version, str):
-        raise UsageError(f"version= takes a text, not {version!r}")
+        raise UsageError(f"version= takes a string, not {version!r}")
     if isinstance(function, Program):  # such as the variants of an evaluation
         return function
     if isinstance(function, Agent):
         return AgentProgram(function, version)
     owner = getattr(function, "__self__", None)
     name = str(getattr(function, "__name__", ""))
-    # `agent.run` as the function means the agent: its steps and limits, not an opaque function.
+    # `agent.run` as the function stands for the agent with its steps and limits, not for an opaque function.
     if isinstance(owner, Agent) and name in ("run", "arun"):
         return AgentProgram(owner, version)
     if isinstance(function, (PromptFunction, AsyncPromptFunction)):
@@ -42,15 +42,17 @@ def as_program(function: Any, version: str | None) -> Program:
     program = _find_verb(function, version)
     if program is not None:
         return program
-    # With a context that shows no turns to the model nothing can leak from row to row, so the session itself may be
-    # used.
+    # If the context shows the model no turns, nothing can leak from row to row, so the session itself may be used.
     if isinstance(owner, MelleaSession) and not owner.ctx.shows_turns:
         return PlainProgram(function, version)
     if isinstance(owner, MelleaSession):  # rows don't extend its context
         twin = MelleaSession(owner.backend, SimpleContext(), model_options=owner.model_options)
         return PlainProgram(getattr(twin, name), version)
     if not callable(function):
-        raise UsageError(f"map takes a function, or an agent, not {function!r}")
+        hint = "; a prompt is the docstring of a @generative function, or goes to m.instruct" if function else ""
+        raise UsageError(
+            f"{what} takes a function, or an agent, not {function!r}{hint if isinstance(function, str) else ''}"
+        )
     return PlainProgram(function, version)
 
 
@@ -58,7 +60,8 @@ def _find_verb(function: Any, version: str | None) -> Program | None:
     """Return the program of a session's verb, or of a partial of one, if it is that."""
     bare = function.func if isinstance(function, functools.partial) else function
     owner, name = getattr(bare, "__self__", None), str(getattr(bare, "__name__", ""))
-    # `ainstruct` and `instruct` are one program: a journal that was begun with one is continued by the other.
+    # `ainstruct` and `instruct` count as one program: a journal that was started with one can be continued with the
+    # other.
     verb = name[1:] if name.startswith("a") and name[1:] in VERBS else name
     if not isinstance(owner, MelleaSession) or verb not in VERBS:
         return None
@@ -73,11 +76,11 @@ class _Preset(Program):
 
     def __init__(self, program: Program, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__(program.function, program.version, program.name)
-        self.parameters = program.parameters
+        self.read_signature(functools.partial(program.function, *args, **kwargs))
         self._program, self._args, self._kwargs = program, tuple(args), dict(kwargs)
 
     async def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work:
-        # The map decides after the preset is made whether keys are needed, so it is passed on here.
+        # The map decides only after the preset has been made whether keys are needed, so this is passed on here.
         self._program.is_keyed = self.is_keyed
         return await self._program.prepare((*self._args, *args), {**self._kwargs, **kwargs})
 

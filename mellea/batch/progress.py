@@ -1,4 +1,4 @@
-"""The progress of a map as one line of a terminal: rows, rows a second, cost, time left."""
+"""The progress of a map as one line in a terminal: rows, rows per second, cost, time left."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MapProgress:
     """Shows the progress of a map.
 
     Args:
-        total: how many rows there are, if that is known.
+        total: how many rows there are, if known.
         is_shown: whether it is shown; by default on a terminal, on stderr.
-        stream: where, in place of stderr.
+        stream: where to show it instead of stderr.
     """
 
     def __init__(self, total: int | None, is_shown: bool | None = None, stream: TextIO | None = None) -> None:
@@ -36,13 +36,13 @@ class MapProgress:
         self.done += len(rows)
         self.failed += sum(row.error is not None for row in rows)
         self.cached += sum(row.cached for row in rows)
-        # Drawing costs more than counting.
+        # Drawing costs more than counting, so it is rate-limited.
         if self._line.is_due():
             self._line.draw(self.line(purse, time.monotonic() - self._began))
 
     def line(self, purse: Purse, seconds: float) -> str:
         """Return the line."""
-        # Rows from the journal come at once, and would make the estimate of the time that is left far too short.
+        # Rows from the journal arrive at once, and would make the estimate of the remaining time far too short.
         asked = self.done - self.cached
         rate = asked / seconds if seconds > 0 else 0.0
         parts = [f"{self.done:,}" + (f" of {self._total:,} rows" if self._total is not None else " rows")]
@@ -58,7 +58,7 @@ class MapProgress:
         return " · ".join(parts)
 
     def end(self, purse: Purse | None = None) -> None:
-        """Leave the line as it is, and go on below it."""
+        """Leave the line as it is, and continue below it."""
         if self._is_shown and self._line.is_shown:
             if purse is not None:
                 self._line.draw(self.line(purse, time.monotonic() - self._began))

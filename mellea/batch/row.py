@@ -1,13 +1,15 @@
-"""What `map` gives for each row, and how a row becomes arguments."""
+"""The outcome that `map` yields for each row, and how a row becomes arguments."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mellea.batch.identity import find_form, make_digest
+from mellea.core.attributes import ROW_WAYS, find_attribute
+from mellea.core.entrance import short_errors
 from mellea.core.events import Usage
 from mellea.errors import UsageError
 
@@ -27,9 +29,9 @@ class Row(Generic[T]):
         id: its id, as text.
         value: what the function returned; `None` if it failed.
         error: why it failed, `None` if it didn't.
-        usage: the tokens that it took, `None` if no provider reported any.
-        cost: what it cost in US dollars, `None` if that is unknown. Of a cached row it is what it cost then.
-        cached: whether the journal had the answer, so that nothing was asked.
+        usage: the tokens that it used, `None` if no provider reported any.
+        cost: what it cost in US dollars, `None` if that is unknown. For a cached row, the original cost.
+        cached: whether the answer came from the journal, without a request.
     """
 
     index: int
@@ -40,12 +42,18 @@ class Row(Generic[T]):
     cost: float | None
     cached: bool
 
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, ROW_WAYS)
+
 
 def find_id(row: Any, index: int, id: RowId) -> str:
-    """Return the id of a row: what the field of that name holds, what the function returns, or its number.
+    """Return the id of a row: the value of the named field, the function's result, or the row's number.
 
     Raises:
-        UsageError: the row has no such field, or it holds nothing.
+        UsageError: the row has no such field, or it is empty.
     """
     if id is None:
         return str(index)
@@ -57,21 +65,21 @@ def find_id(row: Any, index: int, id: RowId) -> str:
         found = row[id]
     else:
         found = getattr(row, id, None)
-    # 0 and False are ids like others; only nothing and an empty text can't tell rows apart.
+    # 0 and False are valid ids; only `None` and an empty string can't distinguish rows.
     if found is None or found == "":
         raise UsageError(f"row {index} has no id: {id!r} gives {found!r}")
     return str(found)
 
 
 _DIGEST_BYTES = 8
-"""How many bytes the digest of a row has, which only has to tell rows with the same id apart."""
+"""The length of a row's digest in bytes; it only has to distinguish rows with the same id."""
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def digest_row(row: Any) -> bytes | None:
-    """Return a digest of a row alone, without what is done with it; `None` if it holds something without a form."""
-    # Nearly all rows are a text, or a few plain values by name, whose `repr` is the same everywhere and costs little.
+    """Return a digest of only the row, not of the function; `None` if it contains something without a JSON form."""
+    # Nearly all rows are a string, or a few plain values by name, whose `repr` is the same everywhere and cheap.
     if type(row) is str or (type(row) is dict and _PLAIN.issuperset(map(type, row.values()))):
         written = repr(row).encode("ascii", "backslashreplace")
         return hashlib.sha256(written).digest()[:_DIGEST_BYTES]
@@ -85,8 +93,8 @@ def make_arguments(row: Any, id: RowId, parameters: frozenset[str] | None) -> tu
     """Return a row as positional and named arguments.
 
     Args:
-        row: something with keys is named arguments, a tuple positional ones, anything else the only one.
-        id: the field of the id is left out if the function has no parameter of that name.
+        row: a row with keys becomes named arguments, a tuple positional ones, and anything else the only one.
+        id: the field with the id, which is left out if the function has no parameter of that name.
         parameters: the names of the function's parameters, `None` if it takes any.
     """
     # A named tuple has no `keys`, so it counts as positional, like any tuple.

@@ -1,17 +1,19 @@
-"""The machine of a map: takes rows, looks them up, asks for them, commits the answers, hands them out.
+"""The engine of a map: takes rows, looks them up, requests them, commits the answers, and yields them.
 
 Rules:
 
-- It works on one loop, in a task of its own, with as many workers as there are rows in flight; each has one row at a
-  time. Rows begin in their order.
-- A row has its place until its answer is committed. So what a killed process loses is at most what was in flight.
-- Rows that are done and not handed out yet are bounded: who reads slowly, or waits for a slow first row, holds the
-  others up. So memory doesn't grow with the number of rows.
-- A row that isn't answered yet is claimed before it is asked for, until it is committed. Of several maps with one
-  journal one asks for each row, and the others wait for its answer. Rows of batches are claimed by the desk.
-- A failed row is an outcome like any other. What concerns every row ends the map: a key that is refused, a price that
-  is unknown, a journal that can't be written. Then nothing more is begun, and what was begun is handed out first.
-- Stopping cancels what is in flight, and waits for what is being committed.
+- It works on one loop, in its own task, with as many workers as there are rows in flight; each handles one row at a
+  time. Rows are started in order.
+- A row keeps its place until its answer is committed. So a killed process loses at most the rows in flight.
+- The number of finished rows that haven't been yielded is bounded: a slow reader, or a slow first row, holds up the
+  others. So memory doesn't grow with the number of rows.
+- A row without an answer is claimed before it is requested, until its answer is committed. If several maps use one
+  journal, one of them requests the row, and the others wait for its answer. The desk claims the rows of batches.
+- A failed row is an outcome like any other. An error that affects every row ends the map: a rejected key, an unknown
+  price, a journal that can't be written; and a model that doesn't exist, a server that can't be reached, or fields that
+  the function doesn't take, once several rows have failed for it and none has been answered. Then no more rows are
+  started, and those that were started are yielded first.
+- Stopping cancels the rows in flight, and waits for those that are being committed.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ import hashlib
 import json
 import logging
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,33 +49,43 @@ from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
 from mellea.core.serialise import json_value
 from mellea.core.tracebacks import list_program_frames
-from mellea.errors import AuthError, ConfigurationError, UnsupportedError, UsageError
+from mellea.errors import (
+    AuthError,
+    ConfigurationError,
+    ConnectError,
+    NotFoundError,
+    UnsupportedError,
+    UsageError,
+)
 
 __all__ = ["MapSettings", "Runner"]
 
 _log = logging.getLogger("mellea")
 
 _FLUSH_SECONDS = 1.0
-"""How long a map that is stopped waits for its last answers to be committed."""
+"""How long a stopped map waits for its last answers to be committed."""
 
 _FIRST_LOOK = 0.02
 _LONGEST_LOOK = 0.5
 """How long to wait before looking whether a row that another map asks for is answered, at first and at most."""
 
 _IN_BATCHES = 10_000
-"""How many rows wait for batches at once."""
+"""How many rows may wait for batches at once."""
+
+_IN_VAIN = 3
+"""How many rows have to fail for a reason that may concern all, with none answered, until the map ends for it."""
 
 _LOOKS_FOR_CHANGE = 8
-"""Of how many rows that are asked is looked whether they were answered before."""
+"""For how many requested rows to check whether they were answered before."""
 
 _LEAST_UNREAD = 256
 _UNREAD_PER_PLACE = 8
-"""How many rows may be done and not handed out, for each place."""
+"""How many rows per place may be done but not yielded."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapSettings:
-    """What a map is given besides the function and the rows; `map` explains it."""
+    """The arguments of a map besides the function and the rows; `map` explains them."""
 
     limits: RateLimits
     id: RowId = None
@@ -86,18 +98,18 @@ class MapSettings:
 
 
 class Runner:
-    """One map, at work.
+    """One running map.
 
     Args:
-        program: what the rows are mapped over.
+        program: the program that is mapped over the rows.
         feed: the rows.
         settings: the rest.
-        progress: is told how it goes.
+        progress: shows the progress.
 
     Attributes:
-        name: of what the rows are mapped over.
-        outbox: what is handed out.
-        done: how many rows were handed out, or are about to be.
+        name: the name of the program.
+        outbox: the rows for the reader.
+        done: how many rows have been yielded, or are about to be.
     """
 
     def __init__(self, program: Program, feed: Feed, settings: MapSettings, progress: MapProgress) -> None:
@@ -120,11 +132,14 @@ class Runner:
         self._feeder: Waiter | None = None
         self._feed_scope: anyio.CancelScope | None = None
         self._rows_ended = False
-        self._error: BaseException | None = None  # what ends it, once nothing is in flight
+        self._error: BaseException | None = None  # the error that ends it, once nothing is in flight
+        # Failures that look like a wrong name, by reason: of a model, or of the rows' fields. `None` once a row was
+        # answered.
+        self._in_vain: Counter[Hashable] | None = Counter()
         self._is_stopped = False
         self._is_journal_lost = False
         self._settled: Waiter | None = None
-        self._out: list[Row[Any]] = []  # done in this turn of the loop
+        self._out: list[Row[Any]] = []  # done in this iteration of the loop
         self._answered: Answered | None = None
         self._thread: JournalThread | None = None
         self._claims: Claims | None = None
@@ -149,23 +164,23 @@ class Runner:
     # -- from outside ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin; on the loop that it is to work on."""
+        """Start, on the loop on which it will run."""
         self.loop = get_current_loop()
         launch(self._main, self._retire)
 
     def post_stop(self) -> None:
-        """Ask it to stop, from any thread; returns at once."""
+        """Ask it to stop, from any thread; returns immediately."""
         self._is_stopped = True
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._stop)
 
     def post_room(self) -> None:
-        """Tell it that rows were handed out; from any thread."""
+        """Notify it, from any thread, that rows have been yielded."""
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._wake_idle)
 
     async def wait_until_ended(self) -> None:
-        """Wait until it has ended; on its loop."""
+        """Wait, on its loop, until it has ended."""
         while not self.has_ended:
             waiter = create_waiter()
             self._ended.append(waiter)
@@ -198,7 +213,7 @@ class Runner:
         finally:
             if self._thread is not None:
                 self._thread.close()
-                # Shielded, as the map may have been cancelled: what was paid for is still committed.
+                # Shielded, because the map may have been cancelled, and answers that were paid for are still committed.
                 with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                     await self._thread.wait_until_closed()
             self.outbox.end(self._error)
@@ -213,22 +228,22 @@ class Runner:
                 group.start_soon(self._hire, group)
                 if self._desk is not None:
                     group.start_soon(self._serve_desk, group)
-                # Cancelled by `_wake_all` where the map ends early, without touching the workers.
+                # Cancelled by `_wake_all` if the map ends early, without affecting the workers.
                 with anyio.CancelScope() as self._feed_scope:
                     await self._take_rows()
                 self._rows_ended = True
                 self._wake_all()
                 self._end_desk()
-        except BaseExceptionGroup as group:  # workers let nothing out, but what is a fault of ours is to be seen
+        except BaseExceptionGroup as group:  # workers raise nothing, except for bugs of ours, which have to be visible
             raise group.exceptions[0] from None
         finally:
-            # A source of the user's gets a moment to close, and no more: it may hang.
+            # The user's source gets a moment to close but no more, because it may hang.
             with anyio.move_on_after(_FLUSH_SECONDS, shield=True):
                 await self._feed.aclose()
         await self._wait_until_committed()
         if self._desk is not None and self._answered is not None and not self._is_journal_lost:
             await self._desk.finish(self._answered.knows)
-        # What ended the map counts more than what the source said afterwards.
+        # The error that ended the map matters more than one that the source raises afterwards.
         if self._error is None and self._feed.error is not None:
             raise self._feed.error
         if self._error is None and self._purse.is_empty:
@@ -252,7 +267,7 @@ class Runner:
                 self._thread.call, self._job, self._claims, lambda: self._may_request(desk.waiting)
             )
             self._attempts.desk = self._desk
-            # Before the answers: a batch of another process that ends in between is in one or the other.
+            # Read before the answers: if a batch of another process ends in between, it is found in one or the other.
             await self._desk.open()
         self._answered = await read_answered(self._thread, self._job)
 
@@ -261,16 +276,15 @@ class Runner:
         return not self._rows_ended or bool(self._rows) or self._in_flight > waiting
 
     async def _serve_desk(self, group: anyio.abc.TaskGroup) -> None:
-        """Have batches sent and fetched, until there is nothing more to do."""
+        """Let the desk send and fetch batches until there is nothing more to do."""
         with anyio.CancelScope() as self._desk_scope:
             async with anyio.create_task_group() as desk_group:
                 await self._desk.serve(desk_group)  # type: ignore[union-attr]  # there is one
 
     async def _take_rows(self) -> None:
-        """Take rows from the feed while there are few, and let workers begin with them."""
+        """Take rows from the feed while there are few, and let workers start on them."""
         while not self._rows_ended and self._error is None and not self._purse.is_empty:
-            # Two rows for each place, so a worker that ends finds the next row waiting, and few rows are held in
-            # memory.
+            # Two rows per place, so a worker that finishes finds the next row waiting, and few rows are held in memory.
             wanted = 2 * self._places.limit - len(self._rows)
             if wanted <= self._places.limit:
                 self._feeder = create_waiter()
@@ -285,7 +299,7 @@ class Runner:
             self._wake_idle()
 
     def _wake_idle(self) -> None:
-        """Wake as many workers as may begin a row, or start more of them."""
+        """Wake as many workers as may start a row, or start more of them."""
         free = min(self._places.limit - self._in_flight, len(self._rows), self._find_room())
         while free > 0 and self._idle:
             self._idle.popleft().wake()
@@ -294,7 +308,7 @@ class Runner:
             self._hirer.wake()
 
     async def _hire(self, group: anyio.abc.TaskGroup) -> None:
-        """Start workers as they are needed; a callback can't, since it has another context, or none."""
+        """Start workers as they are needed; a callback can't, because it runs in another context, or in none."""
         while not self._is_over():
             self._hirer = create_waiter()
             most = min(self._places.limit, self._in_flight + len(self._rows))
@@ -309,20 +323,20 @@ class Runner:
         while self._idle:
             self._idle.popleft().wake()
         if self._feed_scope is not None and (self._error is not None or self._purse.is_empty):
-            self._feed_scope.cancel()  # a source that has no row just now would hold up the end
+            self._feed_scope.cancel()  # a source that has no row at the moment would hold up the end
 
     def _find_room(self) -> int:
         return self._room - (self._begun - self.outbox.taken)
 
     def _is_over(self) -> bool:
-        """Whether no more rows begin."""
+        """Whether no more rows will be started."""
         return self._error is not None or self._purse.is_empty or (self._rows_ended and not self._rows)
 
     # -- workers ----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         while not self._is_over():
-            # Looked at again after waking: another worker may have been faster.
+            # Checked again after waking: another worker may have been faster.
             if not self._rows or self._in_flight >= self._places.limit or self._find_room() <= 0:
                 waiter = create_waiter()
                 self._idle.append(waiter)
@@ -331,14 +345,14 @@ class Runner:
             index, row = self._rows.popleft()
             self._in_flight += 1
             self._begun += 1
-            # The feeder is told before the row is worked on, so both go on at the same time.
+            # The feeder is woken before the row is worked on, so that both continue at the same time.
             if self._feeder is not None and len(self._rows) < self._places.limit:
                 self._feeder.wake()
             task = Task(index, row)
             try:
                 await self._do(task)
             except Exception as error:  # noqa: BLE001 - the row's, or all rows'
-                if not self._is_for_all(error):
+                if not self._is_for_all(task, error):
                     self._finish_failed(task, error)
                     continue
                 self._fail(error)
@@ -353,18 +367,25 @@ class Runner:
         program, row = self._program, task.row
         task.id = find_id(row, task.index, self._settings.id)
         args, kwargs = make_arguments(row, self._settings.id, program.parameters)
+        if kwargs:
+            try:
+                program.check_fields(kwargs)
+            except UsageError:
+                task.misfit = frozenset(kwargs)
+                raise
         work = await program.prepare(args, kwargs)
         if self._answered is not None:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
-            # On a first run the journal is empty, and nothing has to be looked up.
+            # On the first run the journal is empty, so nothing has to be looked up.
             if len(self._answered) and await self._find_cached(task, work):
                 return
             if self._desk is None and await self._claim(task, work):
                 return
             if len(self._answered):
                 await self._warn_of_change(task)
-        # The map may have failed while this row waited, such as when the first one shows that a budget can't be kept.
+        # The map may have failed while this row waited, for example because the first row has shown that a budget can't
+        # be enforced.
         if not await self._purse.enter(work.backend) or self._error is not None:
             self._give_up(task)
             return
@@ -403,8 +424,8 @@ class Runner:
         if not self._has_waited and journal is not None:
             self._has_waited = True
             _log.warning(
-                "row %r of %s() is being asked for by another map with the journal %r, so this one waits for the answer, "
-                "as for all rows that both have; give each rows of its own to have them work at the same time",
+                "row %r of %s() is being asked for by another map with the journal %r, so this one waits for its answer, as "
+                "for all rows that both have; give each rows of its own to have them work at the same time",
                 task.id, self.name, journal.path,
             )  # fmt: skip
 
@@ -414,16 +435,16 @@ class Runner:
             self._claims.release(key)
 
     async def _warn_of_change(self, task: Task) -> None:
-        """Warn once, if a row is requested again although it was answered: somebody may not want to pay for all
-        again."""
-        # The first few rows tell: a change concerns all of them, usually. Each look goes through the whole journal.
+        """Warn once if an answered row is requested again: the user may not want to pay for all of them again."""
+        # The first few rows are enough, since a change usually affects all of them, and each check scans the whole
+        # journal.
         journal, thread = self._settings.journal, self._thread
         if self._looks_for_change <= 0 or not self._program.warns_of_change or journal is None or thread is None:
             return
         self._looks_for_change -= 1
         count = await thread.call(lambda journal: journal.count_rows_if_answered(self._job, task.id))
         if count and self._looks_for_change >= 0:
-            self._looks_for_change = -1  # those who look at this moment say nothing more
+            self._looks_for_change = -1  # workers that are checking at this moment then stay silent
             _log.warning(
                 "the journal %r has answers to %s rows of %s(), but row %r is requested again: its prompt, arguments, "
                 "model, options, checks or version aren't those of its answer there",
@@ -433,10 +454,11 @@ class Runner:
     # -- the ends of a row ------------------------------------------------------------------------------
 
     def _finish(self, task: Task, work: Work, value: Any) -> None:
+        self._in_vain = None
         try:
             self._leave_purse(task)
         except ConfigurationError as error:
-            self._fail(error)  # but what is paid for is kept
+            self._fail(error)  # but anything paid for is kept
         row = Row(task.index, task.id, value, None, task.usage, task.cost, False)
         if self._thread is None:
             self._hand_out_soon(row)
@@ -444,10 +466,10 @@ class Runner:
         try:
             text = work.dump(value)
         except UsageError as error:
-            self._fail(error)  # the next row's value would be like this one
+            self._fail(error)  # the next row's value would have the same fault
             self._give_up(task)
             return
-        # A run that waits for somebody has no answer yet that could be kept.
+        # A run that waits for a person has no answer yet that could be stored.
         if text is None:
             self._hand_out_soon(row)
             return
@@ -456,9 +478,9 @@ class Runner:
         self._thread.commit(Answer(self._job, task.id, task.key, text, usage, task.cost, *made), row)
 
     def _finish_failed(self, task: Task, error: Exception) -> None:
-        with contextlib.suppress(ConfigurationError):  # what a failed attempt has cost isn't known, usually
+        with contextlib.suppress(ConfigurationError):  # usually the cost of a failed attempt isn't known
             self._leave_purse(task)
-        # Rows are kept by the reader, and a full traceback would keep all frames of the library alive with them.
+        # Readers keep rows, and a full traceback would keep all of the library's frames alive.
         error.__traceback__ = list_program_frames(error.__traceback__)
         row: Row[Any] = Row(task.index, task.id, None, error, task.usage, task.cost, False)
         if self._thread is None:
@@ -484,14 +506,14 @@ class Runner:
             self._purse.leave(task.usage, task.cost, has_asked=task.has_asked)
 
     def _give_up(self, task: Task) -> None:
-        """Drop a row that doesn't begin any more."""
+        """Drop a row that won't be started any more."""
         self._release(task.index)
         self._in_flight -= 1
         self._wake_all()
         self._end_desk()
 
     def _hand_out_soon(self, row: Row[Any]) -> None:
-        """Hand a row out with the others of this turn of the loop, so that the reader is woken once."""
+        """Yield a row together with the others of this loop iteration, so that the reader is woken only once."""
         self._out.append(row)
         if len(self._out) == 1 and self.loop is not None:
             self.loop.post(self._hand_out_now)
@@ -512,7 +534,7 @@ class Runner:
         self.outbox.put(rows)
         if self._settled is not None:
             self._settled.wake()
-        # At the end all have to look, not only those who could begin a row.
+        # At the end all of them have to check, not only those that could start a row.
         if self._is_over():
             self._wake_all()
         else:
@@ -520,7 +542,7 @@ class Runner:
         self._end_desk()
 
     def _end_desk(self) -> None:
-        """Let the desk end, once nothing more can come to it."""
+        """Let the desk end once nothing more can arrive."""
         if self._desk_scope is not None and self._is_over() and self._in_flight <= 0:
             self._desk_scope.cancel()
 
@@ -533,12 +555,24 @@ class Runner:
         self._error = self._error or error
         self._wake_all()
 
-    def _is_for_all(self, error: Exception) -> bool:
-        """Whether an error concerns every row."""
-        # A key that is refused will be refused for each of a million rows.
+    def _is_for_all(self, task: Task, error: Exception) -> bool:
+        """Whether an error affects every row."""
+        # A rejected key would be rejected for each of a million rows.
         if isinstance(error, AuthError):
             return True
+        # One alone may be a row's own, such as a file that is gone, and in mid-map a server may come back.
+        if isinstance(error, (NotFoundError, ConnectError)):
+            return self._is_in_vain((type(error), error.backend, error.model))
+        if task.misfit is not None:
+            return self._is_in_vain(task.misfit)
         return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
+
+    def _is_in_vain(self, reason: Hashable) -> bool:
+        """Whether as many rows as say something about all have failed for this reason, with none answered."""
+        if self._in_vain is None:
+            return False
+        self._in_vain[reason] += 1
+        return self._in_vain[reason] >= _IN_VAIN
 
 
 def _write_usage(usage: Usage) -> str:
@@ -552,7 +586,7 @@ def _read_usage(text: str | None) -> Usage | None:
 
 
 def _dump_row(row: Any) -> str | None:
-    """Return a row as JSON for whoever looks at what failed; `None` if it has no such form."""
+    """Return a row as JSON, for people who inspect failures; `None` if it has no JSON form."""
     if hasattr(row, "keys") and not isinstance(row, Mapping):
         row = dict(row)
     with contextlib.suppress(UsageError):

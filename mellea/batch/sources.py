@@ -1,6 +1,7 @@
 """Where rows come from: iterables of any kind, files, data frames, tables and cursors, read piece by piece.
 
-What isn't known here is iterated as it is. Nothing is imported for a data frame; it is known by its methods.
+Anything that isn't recognised is simply iterated. Nothing is imported for data frames; they are recognised by their
+methods.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def open_rows(rows: Any) -> tuple[Iterable[Any] | AsyncIterable[Any], int | None
 
     Args:
         rows: any iterable or async iterable; the path of a `.csv`, `.tsv`, `.jsonl`, `.ndjson` or `.parquet` file; a
-            data frame of pandas or Polars, a table of Arrow, an open cursor. What is missing in a frame of pandas is
-            `None`.
+            data frame of pandas or Polars, a table of Arrow, an open cursor. Missing values in a pandas data frame
+            become `None`.
 
     Raises:
         UsageError: it is none of these, or the file can't be read.
@@ -70,15 +71,19 @@ def _open_table(rows: Any) -> tuple[Iterable[Any], int | None] | None:
 
 def _open_file(path: Path) -> Iterator[Any]:
     kind = path.suffix.lower()
-    if kind in _FORMS and not path.is_fifo():  # what a pipe gives can be read once
+    if str(path) == "-":
+        raise UsageError(
+            "rows aren't read from standard input, as a map that goes on has to read them again; write them to a file"
+        )
+    if kind in _FORMS and not path.is_fifo():  # a pipe can only be read once
         try:
             with path.open("rb"):
-                pass  # one that isn't there is told now
+                pass  # a missing file is reported now
         except OSError as error:
             raise UsageError(f"the rows of {str(path)!r} can't be read: {error.strerror or error}") from error
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
     if kind == ".parquet":
-        with _explaining(path):  # what isn't Parquet is told now
+        with _explaining(path):  # a file that isn't Parquet is reported now
             rows = _read_parquet(path)
         return _read(rows, path)
     if kind not in readers:
@@ -95,7 +100,7 @@ def _read(rows: Iterator[Any], path: Path) -> Iterator[Any]:
 def _explaining(path: Path) -> Iterator[None]:
     try:
         yield
-    # Bytes that aren't text in UTF-8, or not what the reader of the form takes; a disk, or a file that was cut.
+    # Bytes that aren't UTF-8, input that the format's reader rejects, a disk error, or a truncated file.
     except (ValueError, csv.Error, OSError) as error:
         raise UsageError(f"the rows of {str(path)!r} can't be read: {error}") from error
 
@@ -103,7 +108,7 @@ def _explaining(path: Path) -> Iterator[None]:
 def _read_csv(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
-        # Strict, as a quote that isn't closed would make one field of all that follows it.
+        # Strict, because an unclosed quote would turn everything after it into one field.
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         names = list(reader.fieldnames or ())
         if twice := next((name for name in names if names.count(name) > 1), None):
@@ -111,11 +116,11 @@ def _read_csv(path: Path) -> Iterator[dict[str, str]]:
         if "" in names:
             raise UsageError(
                 f"column {names.index('') + 1} of {str(path)!r} has no name; give it one, or leave it out (pandas "
-                "writes its index so, unless it is told to_csv(…, index=False))"
+                f"writes its index like this unless you pass index=False to to_csv)"
             )
         for row in reader:
             if None in row or None in row.values():
-                # A record may take several lines; this is its last one.
+                # A record may span several lines; this is the last one.
                 raise UsageError(
                     f"line {reader.line_num} of {str(path)!r} has more or fewer fields than the first line has names"
                 )
@@ -155,7 +160,7 @@ def _read_pandas(frame: Any) -> Iterator[dict[str, Any]]:
 
 
 def _make_plain(value: Any) -> Any:
-    """Return NumPy's numbers and arrays as Python's, which JSON can say, and pandas' missing values as `None`."""
+    """Return NumPy numbers and arrays as Python values that JSON can hold, and pandas' missing values as `None`."""
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = value.tolist()
     is_missing = type(value).__name__ in _MISSING or (isinstance(value, float) and math.isnan(value))

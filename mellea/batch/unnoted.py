@@ -1,8 +1,8 @@
-"""Batches whose id was never noted, since the process that made them was killed: which of the provider's are they.
+"""Finds batches whose id was never recorded because the process that created them was killed.
 
-A provider that keeps a name for a batch, or its metadata, has our intent there. Of another one, such as Anthropic, a
-batch is known by the names of its requests, which can only be read in its results. Until it has ended there are
-candidates: batches with as many requests, that were made at that time, and that no map has noted.
+If a provider stores a name or metadata for a batch, our intent is there. For other providers, such as Anthropic, a
+batch is identified by the names of its requests, which can only be read from its results. Until it has ended there are
+only candidates: batches with the same number of requests, created at that time, and not recorded by any map.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Unnoted", "drive"]
 T = TypeVar("T")
 
 _EARLIER_SECONDS = 300.0
-"""How much earlier than the journal says a provider's clock may have made a batch."""
+"""By how much a batch's creation time on the provider's clock may precede the time in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Unnoted:
         codec: its batches.
         intent: the name of the batch, with which the names of its requests begin.
         total: how many requests it has.
-        since: when its intent was noted, in seconds since 1970.
+        since: when its intent was recorded, in seconds since 1970.
     """
 
     backend: HttpBackend
@@ -42,10 +42,10 @@ class Unnoted:
     since: float
 
     async def find(self, known: Set[str]) -> tuple[BatchStatus | None, list[BatchStatus]]:
-        """Return the batch if it can be told, else none and the batches that it may be.
+        """Return the batch if it can be identified, otherwise `None` and the batches that it may be.
 
         Args:
-            known: the provider's ids of batches that others are.
+            known: the provider's ids of batches that are known to be others.
         """
         # The provider's clock isn't ours.
         earliest = self.since - _EARLIER_SECONDS
@@ -60,7 +60,7 @@ class Unnoted:
         return await self.find_among(like)
 
     async def find_among(self, like: list[BatchStatus]) -> tuple[BatchStatus | None, list[BatchStatus]]:
-        """Return the batch if it is one of these, else none and those that haven't ended, so that it may be one."""
+        """Return the batch if it is one of these, otherwise `None` and those that haven't ended, which it may be."""
         for status in like:
             name = await self._ask(self.codec.fetch_name(status)) if status.is_over else None
             if name is not None and name.startswith(f"{self.intent}-"):
@@ -68,12 +68,12 @@ class Unnoted:
         return None, [status for status in like if not status.is_over]
 
     async def look(self, like: list[BatchStatus]) -> list[BatchStatus]:
-        """Look at batches again; those that are gone are left out."""
+        """Fetch the batches again; those that no longer exist are left out."""
         looks = [await self._ask(self.codec.look(status.id)) for status in like]
         return [status for status in looks if status is not None]
 
     async def _ask(self, calls: Calls[T]) -> T | None:
-        """Ask of a batch that may be another program's, which may have deleted it meanwhile."""
+        """Fetch a batch that may be another program's, which may have deleted it in the meantime."""
         try:
             found: T = await drive(self.backend, calls)
             return found
@@ -82,7 +82,7 @@ class Unnoted:
 
 
 async def drive(backend: HttpBackend, calls: Calls[Any], *, retries: int | None = None) -> Any:
-    """Make the calls of an exchange, and return what it comes to."""
+    """Make the calls of an exchange, and return its result."""
     try:
         call = next(calls)
         while True:

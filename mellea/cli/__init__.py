@@ -1,4 +1,4 @@
-"""The `mellea` command: one file a command; `app.py` puts them together, `output.py` is how they print."""
+"""The `mellea` command: one file per command; `app.py` assembles them, and `output.py` is how they print."""
 
 # What lives here imports any room, and no room imports it; typer and rich, the extra `cli`, are imported by the files
 # next to this one. Read `app.py` first.
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = ["main"]
 
@@ -22,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if error.name not in ("rich", "typer"):
             raise
-        print(
-            f"mellea: the command needs {error.name}, install mellea[cli]: pip install 'mellea[cli]'", file=sys.stderr
-        )
+        pages = Path(__file__).parents[1] / "docs"
+        read = f"; the documentation is in {str(pages)!r}" if pages.exists() else ""  # not in a checkout
+        print(f"mellea: the command needs {error.name}: pip install 'mellea[cli]'{read}", file=sys.stderr)
         return 1
     return run(argv)

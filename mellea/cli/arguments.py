@@ -31,7 +31,7 @@ def split(what: str, given: str) -> tuple[str, str]:
     """Return the name and the value of `NAME=VALUE`.
 
     Args:
-        what: what takes it, for errors.
+        what: the option that takes it, for errors.
         given: as the user wrote it.
 
     Raises:
@@ -52,11 +52,11 @@ def read_value(text: str) -> Any:
 
 
 def read_argument(name: str, text: str, kind: Any) -> Any:
-    """Return an argument of a function, as its annotation wants it.
+    """Return an argument of a function, converted as its annotation requires.
 
     Args:
         name: the parameter, for errors.
-        text: as the user wrote it: JSON, or a text.
+        text: as the user wrote it: JSON or text.
         kind: the annotation; `inspect.Parameter.empty` if there is none.
 
     Raises:
@@ -66,12 +66,12 @@ def read_argument(name: str, text: str, kind: Any) -> Any:
         return read_value(text)
     if kind is str:
         return text
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError  # lazy: texts need none of it
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError  # lazy: strings don't need it
 
     try:
         adapter = TypeAdapter(kind)
     except PydanticUserError:
-        return read_value(text)  # a class of the program's own, which only it can make
+        return read_value(text)  # a class of the program's own, which only the program can create
     try:
         return adapter.validate_python(read_value(text))
     except ValidationError as error:
@@ -87,26 +87,26 @@ def _show(kind: Any) -> str:
 
 
 def _explain(error: Any) -> str:
-    """Return what is wrong first, and where in the value."""
+    """Return the first problem, and where in the value it is."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    # The members of a union are in the path, too, and mean nothing to the user.
+    # The path also contains the members of a union, which mean nothing to the user.
     place = ".".join(str(part) for part in first["loc"] if str(part).isidentifier() or isinstance(part, int))
     said = str(first["msg"])
     return f"{place}: {said}" if place else said
 
 
 def read_pipe() -> str | None:
-    """Return what comes in a pipe; `None` if stdin is a terminal or closed.
+    """Return the piped input; `None` if stdin is a terminal or closed.
 
     Raises:
         UsageError: it isn't text.
     """
-    # Some hosts give none at all.
+    # Some hosts provide none at all.
     if sys.stdin is None or sys.stdin.isatty():
         return None
     try:
         binary = getattr(sys.stdin, "buffer", None)
-        # In some locales Python lets bytes that are no text through, and the request could not be written then.
+        # In some locales Python lets bytes through that aren't text, and then the request couldn't be written.
         return sys.stdin.read() if binary is None else binary.read().decode(sys.stdin.encoding, "strict")
     except UnicodeDecodeError as error:
         raise UsageError(f"the piped input isn't text: {error}; mellea ask -a FILE attaches other files") from None
@@ -116,7 +116,7 @@ def read_text(what: str, path: Path) -> str:
     """Return the text of a file.
 
     Args:
-        what: what it is, for errors.
+        what: the kind of file, for errors.
         path: the file.
 
     Raises:

@@ -84,7 +84,7 @@ def ask(
 
 
 def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: bool) -> None:
-    """Print the answer as it comes."""
+    """Print the answer as it arrives."""
     if is_text:
         chunk = ""
         try:
@@ -106,7 +106,7 @@ def _print(stream: Stream[Any], *, is_list: bool, is_partial: bool, is_text: boo
             output.write_json([{"path": part.path, "text": part.text, "data": to_jsonable_python(part.data)}])
     else:
         for _ in stream:
-            pass  # the value is there at the end
+            pass  # the value is available at the end
         output.write_json([to_jsonable_python(stream.output)])
 
 
@@ -122,9 +122,9 @@ def _fill(template: Path, piped: str | None, given: dict[str, str]) -> str:
 
 def _check_places(template: Path, wanted: Set[str], variables: dict[str, str]) -> None:
     if missing := min(wanted - variables.keys(), default=None):
-        way = "pipe in a text" if missing == "input" else f"fill it with -p {missing}=…"
+        way = "pipe in some text" if missing == "input" else f"fill it with -p {missing}=…"
         raise UsageError(f"{str(template)!r} has a placeholder {{{{{missing}}}}}; {way}")
-    # An empty pipe is what a program has that is started without one.
+    # A program that is started without a pipe has an empty one.
     if unused := min((name for name in variables.keys() - wanted if variables[name] or name != "input"), default=None):
         what = "the piped input" if unused == "input" else f"-p {unused}"
         raise UsageError(f"{str(template)!r} has no placeholder {{{{{unused}}}}} for {what}")
@@ -133,14 +133,14 @@ def _check_places(template: Path, wanted: Set[str], variables: dict[str, str]) -
 
 
 def _warn_of_places(prompt: str) -> None:
-    # Those who know it from templates expect something to be filled in; it may as well be meant as text.
+    # People who know the syntax from templates expect it to be filled in, but it may also be meant as text.
     if (wanted := find_variables(prompt)) and "{{" in prompt:
         name = min(wanted)
         output.note(f"mellea: {{{{{name}}}}} is sent as it is; -t FILE -p {name}=… fills in a template")
 
 
 def _question(prompt: str | None, piped: str, files: Sequence[Path]) -> Message:
-    # The prompt first: what is piped in is usually the thing that the prompt speaks of.
+    # The prompt first, because the piped input is usually what the prompt is about.
     text = "\n\n".join(filter(None, [prompt, piped.rstrip("\n")]))
     if not text and not files:
         raise UsageError("there is nothing to ask; give a prompt, or pipe one in")

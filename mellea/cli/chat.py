@@ -1,4 +1,4 @@
-"""`mellea chat`: a conversation in the terminal, or of the lines in a pipe."""
+"""`mellea chat`: a conversation in the terminal, or with the lines of a pipe."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class _Talk:
         self._tokens: list[int | None] = [0, 0]
 
     def greet(self, name: str | None) -> None:
-        """Say which model it is: as it was named, or as it is called."""
+        """Print the model's name: as the user named it, or its own."""
         backend = self._session.backend
         output.note(f"mellea: {name or f'{backend.name}/{backend.model_id}'}; /help lists the commands")
 
     def take(self, line: str) -> bool:
-        """Answer a line, or do what it commands; whether it was the last one."""
+        """Answer a line, or run its command; returns whether it was the last one."""
         if not line.startswith("/"):
             self._answer(line)
             return False
@@ -83,7 +83,7 @@ class _Talk:
 
     def _answer(self, line: str) -> None:
         chunk = ""
-        # A block: Ctrl-C leaves it, and that stops the model.
+        # A `with` block: Ctrl-C leaves it, which stops the model.
         with self._session.stream(Message("user", line)) as stream:
             try:
                 for chunk in stream:
@@ -96,7 +96,7 @@ class _Talk:
 
     def _count(self, usage: Usage | None) -> None:
         counts = (usage.input_tokens, usage.output_tokens) if usage is not None else (None, None)
-        # Once a figure is missing, their sum isn't known any more.
+        # If one figure is missing, the sum is unknown.
         self._tokens = [
             None if sum is None or count is None else sum + count
             for sum, count in zip(self._tokens, counts, strict=True)
@@ -128,7 +128,7 @@ def _lines() -> Iterator[str]:
     from prompt_toolkit.completion import WordCompleter  # lazy
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory  # lazy
 
-    from mellea.backends.llama_cpp.weights import find_models_dir  # lazy: other models do without it
+    from mellea.backends.llama_cpp.weights import find_models_dir  # lazy: other models don't need it
 
     def history() -> History:
         try:

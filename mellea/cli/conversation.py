@@ -1,4 +1,4 @@
-"""The last conversation of `mellea ask`, which `--continue` goes on with: a file for this user alone."""
+"""The last conversation of `mellea ask`, which `--continue` continues: a file that only this user can read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["load", "save"]
 
 
 def save(messages: Sequence[Message]) -> None:
-    """Keep a conversation; where it can't be kept, it can't be continued."""
+    """Save a conversation; if that fails, it can't be continued."""
     try:
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)

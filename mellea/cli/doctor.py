@@ -1,4 +1,4 @@
-"""`mellea doctor`: whether this machine has what programs need, and what to do where it hasn't."""
+"""`mellea doctor`: whether this machine has everything that programs need, and what to do otherwise."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _look() -> Iterator[dict[str, Any]]:
             yield _say(f"extra {extra}", "ok", f"{package} {version(package)}")
         except PackageNotFoundError:
             yield _say(f"extra {extra}", "missing", f"for {use}: pip install 'mellea[{extra}]'")
-    # Names alone, never values.
+    # Only the names, never the values.
     keys = sorted(name for name, value in os.environ.items() if value and name.endswith(("_KEY", "_TOKEN")))
     yield _say("keys", "ok", ", ".join(filter(is_sensitive, keys)) or "none in the environment")
     yield _model()
@@ -69,7 +69,7 @@ def _look() -> Iterator[dict[str, Any]]:
 def _model() -> dict[str, Any]:
     name = os.environ.get("MELLEA_MODEL", "").strip() or DEFAULT_MODEL
     try:
-        # A missing key is told before anything is sent.
+        # A missing key is reported before anything is sent.
         get_backend(name).check_access()
         said = anyio.run(probe, name)
     except MelleaError as error:

@@ -1,11 +1,12 @@
-"""A download that goes on where it stopped: after a cut, after Ctrl-C, after a kill.
+"""A download that resumes where it stopped: after a broken connection, Ctrl-C, or a kill.
 
 Rules:
 
-- What has arrived is in `FILE.part`; `FILE.part.json` says what it is the beginning of: the hash of the
-  whole, and the validator (`ETag` or `Last-Modified`) that the server gave.
-- To go on, the rest is asked for under that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). A
-  server that sends the whole file instead, because it has another one now or knows no ranges, starts over.
+- The bytes that have arrived are in `FILE.part`; `FILE.part.json` identifies the whole file: its hash, and the
+  validator (`ETag` or `Last-Modified`) from the server.
+- To resume, the rest is requested with that validator (`Range` and `If-Range`, RFC 9110, sections 13.1.5 and 14.2). If
+  the server sends the whole file instead, because the file has changed or it doesn't support ranges, the download
+  starts over.
 - A file of the wrong size or with the wrong hash is deleted. Nothing is written beyond the size that is expected.
 """
 
@@ -35,10 +36,10 @@ _SECONDS = 30.0
 """How long a server may be silent."""
 
 _TRIES = 5
-"""How often it is tried in a row without a single byte."""
+"""How many attempts in a row may fail without a single byte."""
 
 _PAUSE_SECONDS = 0.5
-"""Before the second try; twice as long before each further one."""
+"""The pause before the second attempt; it doubles before each further one."""
 
 _BYTES = 1 << 17
 """How much is read at once."""
@@ -46,11 +47,11 @@ _BYTES = 1 << 17
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
 
 Report = Callable[[int, int | None], None]
-"""Is told how many bytes are there, and of how many."""
+"""Called with the number of bytes so far, and the total."""
 
 
 class UnavailableError(ConfigurationError):
-    """The server can't be reached, or doesn't give the file to us; others may have a way to it."""
+    """The server can't be reached, or refuses the file; the installer may still get it."""
 
 
 class _CutError(Exception):
@@ -58,17 +59,17 @@ class _CutError(Exception):
 
 
 def download(wheel: Wheel, part: Path, limit: int, report: Report) -> Path:
-    """Fetch a file, or the rest of it, and return where it is: `part`, which is complete then.
+    """Fetch a file, or the rest of it, and return its path: `part`, now complete.
 
     Args:
-        wheel: where it is, and what it is.
-        part: where its beginning is kept, also if this fails.
-        limit: how many bytes it may have if its size isn't known.
-        report: is told how much there is.
+        wheel: its address, size and hash.
+        part: where the file is written; kept if this fails.
+        limit: the maximum size in bytes if its size isn't known.
+        report: called with the progress.
 
     Raises:
         UnavailableError: the server can't be reached, or refuses.
-        ConfigurationError: it broke off several times in a row, or it isn't the right file, which is deleted then.
+        ConfigurationError: it broke off several times in a row, or it isn't the right file, which is then deleted.
         OSError: it can't be written; the disk may be full.
     """
     _Download(wheel, part, limit, report).run()
@@ -89,7 +90,7 @@ class _Download:
         self._host = _host(wheel)
 
     def run(self) -> None:
-        """Ask for what is missing until nothing is."""
+        """Request the missing part until nothing is missing."""
         tries = 0
         while True:
             had = _size(self._part)
@@ -97,7 +98,7 @@ class _Download:
                 self._fetch_rest()
                 return
             except _CutError as error:
-                # Whoever gets on may go on as often as it takes.
+                # As long as there is progress, the download may resume as often as it takes.
                 has = _size(self._part)
                 tries = 1 if has > had else tries + 1
                 if not has:
@@ -105,7 +106,7 @@ class _Download:
                 if tries == _TRIES:
                     raise ConfigurationError(
                         f"the download from {self._host} broke off {_TRIES} times in a row ({error}); {has:,} bytes "
-                        "are kept, and the same command goes on with them"
+                        "are kept, and the same command continues from there"
                     ) from error
                 time.sleep(_PAUSE_SECONDS * 2 ** (tries - 1))
 
@@ -124,7 +125,7 @@ class _Download:
                 self._check_status(response)
                 self._write(response, self._find_start(response, begun))
         if is_other:
-            # The server's file is shorter than our beginning of it, so it is another one.
+            # The server's file is shorter than the part that we have, so it is a different file.
             self._part.unlink()
             self._fetch_rest()
 
@@ -132,7 +133,7 @@ class _Download:
         try:
             answer: HTTPResponse = urlopen(Request(self._wheel.url, headers=headers), timeout=_SECONDS)
         except HTTPError as error:
-            return error  # an answer, too
+            return error  # this is also an answer
         except (OSError, HTTPException) as error:
             why = error.reason if isinstance(error, URLError) else error
             raise _CutError(str(why) or type(why).__name__) from error
@@ -146,23 +147,23 @@ class _Download:
             raise UnavailableError(f"{self._host} answered {said}")
 
     def _find_start(self, response: HTTPResponse | HTTPError, begun: int) -> int:
-        """Return the place in the file at which an answer begins."""
+        """Return the position in the file at which a response begins."""
         if response.status != HTTPStatus.PARTIAL_CONTENT:
             return 0
         said = response.headers.get("Content-Range", "")
         found = _RANGE.fullmatch(said)
         # The rest of the file would be in the wrong place.
         if found is None or int(found[1]) != begun:
-            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, and sent {said!r}")
+            raise UnavailableError(f"{self._host} was asked for the bytes from {begun} on, but sent {said!r}")
         return begun
 
     def _write(self, response: HTTPResponse | HTTPError, start: int) -> None:
         length = response.headers.get("Content-Length", "")
         total = self._wheel.size or (start + int(length) if length.isdigit() else None)
-        # Before the first byte, so that what a kill leaves is known for what it is.
+        # Before the first byte, so that a file left behind by a kill can be identified.
         _write_validator(self._part, self._wheel.sha256, response.headers)
         done = start
-        # Unbuffered: what came before a kill is in the file.
+        # Unbuffered: everything that arrived before a kill is in the file.
         with self._part.open("ab" if start else "wb", buffering=0) as file:
             self._report(done, total)
             for chunk in _read(response):
@@ -181,7 +182,7 @@ def _read(response: HTTPResponse | HTTPError) -> Iterator[bytes]:
     while True:
         try:
             chunk = response.read1(_BYTES)
-        # Apart from what goes wrong while the file is written, which is an `OSError`, too.
+        # Kept apart from errors while writing the file, which are also `OSError`s.
         except (OSError, HTTPException) as error:
             raise _CutError(str(error) or type(error).__name__) from error
         if not chunk:
@@ -190,14 +191,14 @@ def _read(response: HTTPResponse | HTTPError) -> Iterator[bytes]:
 
 
 def _write_all(file: io.FileIO, chunk: bytes) -> None:
-    # An unbuffered file may take less than it is given, as when its disk gets full.
+    # An unbuffered file may write less than requested, for example when the disk fills up.
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]
 
 
 def _read_validator(part: Path, sha256: str) -> str | None:
-    """Return the validator of what has come, `""` if the server gave none; `None` if there is nothing to go on with."""
+    """Return the validator of the partial file, `""` if the server gave none, `None` if it can't be resumed."""
     try:
         known = json.loads(_note_path(part).read_text("utf-8"))
     except (OSError, ValueError):
@@ -208,7 +209,7 @@ def _read_validator(part: Path, sha256: str) -> str | None:
 
 def _write_validator(part: Path, sha256: str, headers: Message) -> None:
     etag = headers.get("ETag", "")
-    # A weak one says that two files mean the same, not that they have the same bytes.
+    # A weak tag says that two files are equivalent, not that their bytes are the same.
     validator = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
     _note_path(part).write_text(json.dumps({"sha256": sha256, "validator": validator}), "utf-8")
 
@@ -228,5 +229,5 @@ def _discard(part: Path, why: str) -> ConfigurationError:
 
 
 def _host(wheel: Wheel) -> str:
-    # The whole address may have a password or a signature in it.
+    # The full address may contain a password or a signature.
     return urlsplit(wheel.url).hostname or "the index"

@@ -1,4 +1,4 @@
-"""`mellea eval`: the evaluations of a Python file, or a function of it on the cases of a file."""
+"""`mellea eval`: the evaluations in a Python file, or a function in it with cases from another file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def eval(
     ] = None,
     repeat: Annotated[int | None, typer.Option("--repeat", min=1, help="Samples of each case.")] = None,
     at_least: Annotated[
-        float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below, such as 0.8.")
+        float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below this, such as 0.8.")
     ] = None,
     sure: Annotated[
         bool, typer.Option("--sure", help="Fail unless even the lower end of the interval reaches that rate.")
@@ -56,10 +56,10 @@ def eval(
 ) -> None:
     """Evaluate functions on cases, and report: rates with intervals, which variant is better, cost and time.
 
-    The journal keeps the answers, so a later run only asks for what is new or has changed: other cases, another prompt
+    The journal keeps the answers, so a later run only requests what is new or has changed: other cases, another prompt
     or model. The exit code is 1 if a rate is too low, or if the budget was used up.
     """
-    del resume  # what `mellea map` needs it for is always so here: the journal is continued
+    del resume  # `mellea map` needs this to continue a journal; here it is always continued
     found = [_change(each, cases, check, repeat, at_least, limit) for each in _find_evaluations(program, cases)]
     _check_files(found, html, jsonl)
     kept = journal or _find_file(program).with_suffix(".eval.db")
@@ -88,7 +88,7 @@ def eval(
 
 
 def _find_evaluations(program: str, cases: Path | None) -> list[Evaluation]:
-    """Return the evaluations that are meant by `FILE.py:NAME`, or all in a file."""
+    """Return the evaluations named by `FILE.py:NAME`, or all in a file."""
     path, colon, _ = program.partition(".py:")
     if colon:
         named = load(program)
@@ -115,7 +115,7 @@ def _change(
     at_least: float | None,
     limit: int | None,
 ) -> Evaluation:
-    """Return an evaluation as the options change it."""
+    """Return an evaluation with the options applied."""
     source: Any = evaluation.cases if cases is None else cases
     if limit is not None:
         rows, _, _ = open_rows(source)
@@ -143,7 +143,7 @@ def _note_reused(report: Report, kept: Path) -> None:
     if reused := sum(sample.cached for sample in report.samples):
         output.note(
             f"mellea: {reused:,} of {len(report.samples):,} samples come from the journal {str(kept)!r}, since nothing "
-            "that decides them has changed; delete it, or give another --journal, for new ones"
+            "that decides them has changed; give another --journal for new ones"
         )
 
 

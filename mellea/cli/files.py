@@ -1,4 +1,4 @@
-"""A look at the files that a command is told to read and to write, before it does either."""
+"""Checks the files that a command will read and write, before it does either."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["check_files"]
 
 
 def check_files(kept: Mapping[str, Path | None], written: Mapping[str, Path | None]) -> None:
-    """Refuse an output that would overwrite what is read or kept, or that can't be written where it is to go.
+    """Reject an output that would overwrite a file that is read or kept, or that can't be written there.
 
     Opening an output empties it, so this comes before anything is opened, and before anything is paid for.
 
     Args:
-        kept: the files that are read or kept, by what they are called in a message.
+        kept: the files that are read or kept, by their names in messages.
         written: the files that are written, by their options.
 
     Raises:
-        UsageError: two of them are one file.
+        UsageError: two of them are the same file.
         OSError: the folder of an output doesn't exist, or the output is a folder.
     """
     seen: list[tuple[str, Path]] = []
@@ -48,5 +48,5 @@ def _add(seen: list[tuple[str, Path]], name: str, path: Path) -> None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    # By their resolved paths, as outputs needn't exist yet; by what they are on the disk, for hard links.
+    # By resolved paths, since outputs needn't exist yet, and by their identity on disk, for hard links.
     return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))

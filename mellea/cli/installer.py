@@ -1,4 +1,4 @@
-"""uv or pip, whichever is here: where a package is, according to the user's own indexes, and what is in it."""
+"""uv or pip, whichever is installed: finds a package in the user's own indexes, and unpacks it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Installer", "Wheel", "find_installer"]
 _STDERR = 2
 
 _FIRST_LOOKING_PIP = (24, 1)
-"""Before it, `pip install --dry-run` downloads what it only has to look up."""
+"""Earlier versions of `pip install --dry-run` download packages that they only have to look up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A package as an index offers it.
+    """A package in an index.
 
     Args:
         url: its address.
@@ -43,8 +43,8 @@ class Installer:
     """A command that installs packages.
 
     Args:
-        command: `pip install` or `uv pip install`, as it is called here.
-        lookup: the command that says what would be installed, or `()` if it can't.
+        command: `pip install` or `uv pip install`, as called on this machine.
+        lookup: the command that reports what would be installed, or `()` if there is none.
         is_uv: whether it is uv, whose lookup takes the requirement on stdin and writes TOML.
     """
 
@@ -53,11 +53,11 @@ class Installer:
     is_uv: bool
 
     def locate(self, requirement: str) -> Wheel | None:
-        """Return the wheel that the installer would take; `None` if it can't say, or the wheel is on no server."""
+        """Return the wheel that the installer would use; `None` if it can't say, or the wheel isn't on a server."""
         if not self.lookup:
             return None
         command = [*self.lookup, *(() if self.is_uv else (requirement,))]
-        # Without its errors: if there is something wrong, the installation says it, too.
+        # Its errors are hidden: if something is wrong, the installation reports it as well.
         done = subprocess.run(
             command, input=requirement if self.is_uv else "", text=True, capture_output=True, check=False
         )
@@ -66,26 +66,29 @@ class Installer:
         try:
             found = tomllib.loads(done.stdout) if self.is_uv else json.loads(done.stdout)
             return _read_lock(found) if self.is_uv else _read_report(found)
-        # What it prints is another program's matter, and there is a way without.
+        # Its output is up to another program, and there is a way without it.
         except (ValueError, LookupError, TypeError):
             return None
 
     def install(self, requirement: str, folder: Path) -> None:
-        """Put the files of a package, without what it depends on, into a folder.
+        """Put the files of a package, without its dependencies, into a folder.
 
         Raises:
-            ConfigurationError: the installer fails; it has said why.
+            ConfigurationError: the installer failed, and printed why.
         """
-        # Wheels only: to install a source package, the installer would run its code.
+        # Wheels only: installing a source package would run its code.
         command = [*self.command, "--no-deps", "--only-binary", ":all:", "--target", str(folder), requirement]
-        # The installer's output goes to stderr, so that stdout has nothing but the path.
+        # The installer's output goes to stderr, so that stdout contains only the path.
         done = subprocess.run(command, stdout=_STDERR, check=False)
         if done.returncode != 0:
-            raise ConfigurationError(f"the installer failed with exit code {done.returncode}: {' '.join(command)}")
+            raise ConfigurationError(
+                f"the installer failed with exit code {done.returncode}, for the reason above: {' '.join(command)}; "
+                "where there is no network, bring a .gguf file along and set MELLEA_GGUF to its path"
+            )
 
 
 def find_installer() -> Installer:
-    """Return uv if it is here, else pip: an environment made by uv has no pip.
+    """Return uv if it is installed, otherwise pip: an environment made by uv has no pip.
 
     Raises:
         ConfigurationError: there is neither.

@@ -1,4 +1,4 @@
-"""`mellea journal`: what a journal of `mellea.map` holds, and what failed."""
+"""`mellea journal`: the contents of a journal of `mellea.map`, and the failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ app = typer.Typer(help="The journal of a map: what was answered, what failed.", 
 
 @app.command("show")
 def show(file: File, as_json: output.Json = False) -> None:
-    """Show which functions a journal has answers of, and how many."""
+    """Show which functions a journal has answers for, and how many."""
     counts = _open(file).count()
     if not output.is_for_people(as_json):
         output.write_json({"job": job, "answers": found[0], "failures": found[1]} for job, found in counts.items())
@@ -45,13 +45,13 @@ def export(file: File, job: Job = None) -> None:
 
 @app.command("failures")
 def failures(file: File, job: Job = None) -> None:
-    """Write the rows that failed and weren't answered since, as JSON lines: job, id, row, error, message, attempts."""
+    """Write failed rows that are still unanswered as JSON lines: job, id, row, error, message, attempts."""
     output.write_json(_open(file, job).failures(job))
 
 
 @app.command("compact")
 def compact(file: File) -> None:
-    """Drop answers that were superseded, and give the space back."""
+    """Drop superseded answers, and free their space."""
     output.note(f"mellea: dropped {_open(file).compact():,} entries")
 
 
@@ -59,7 +59,7 @@ def compact(file: File) -> None:
 def merge(
     file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to merge.")]
 ) -> None:
-    """Take the answers of other journals into one, such as those of an engine's parts."""
+    """Merge the answers of other journals into one, such as those of an engine's parts."""
     output.note(f"mellea: merged {Journal(file).merge(*others):,} answers")
 
 
@@ -71,7 +71,7 @@ def cancel(
     ] = None,
     as_json: output.Json = False,
 ) -> None:
-    """Cancel the batches whose answers aren't all there; what was answered is fetched when the map is resumed."""
+    """Cancel unfinished batches; the answers that they have are fetched when the map is resumed."""
     cancelled = cancel_batches(_open(file), ids=ids or ())
     if not output.is_for_people(as_json):
         output.write_json(asdict(batch) for batch in cancelled)
@@ -95,7 +95,7 @@ def cancel(
 
 
 def _open(file: Path, job: str | None = None) -> Journal:
-    # A journal is made where there is none, and a typing error shouldn't leave an empty file behind.
+    # Opening a journal creates it, and a typo shouldn't leave an empty file behind.
     if not file.is_file():
         raise UsageError(f"there is no journal {str(file)!r}")
     journal = Journal(file)

@@ -1,4 +1,4 @@
-"""`mellea map`: a function of a Python file over the rows of a file."""
+"""`mellea map`: calls a function of a Python file for each row of another file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mellea.stdlib.session import start_session
 __all__ = ["map"]
 
 _FIRST = 100
-"""Rows that are looked for in the journal before a map goes on."""
+"""The number of rows that are looked up in the journal before a map continues."""
 
 
 def map(
@@ -47,30 +47,35 @@ def map(
     concurrency: Annotated[int | None, typer.Option(min=1, help="The most rows in flight at once.")] = None,
     cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Use the provider's batches, at half the price, if it has any.")
+    ] = False,
 ) -> None:
-    """Call a function for each row of a file; each answer is kept, so that it goes on where it stopped.
+    """Call a function for each row of a file; answers are stored, so that it can continue where it stopped.
 
     The outcomes are JSON lines of id and value, in the order of the rows.
     """
     # A journal by default: users rarely think of one before the first crash of a long map.
     kept = journal or rows.with_suffix(".journal.db")
     check_files({"the file of rows": rows, "the journal": kept}, {"-o": out, "--errors": errors})
-    # Not continued without being asked, since it may be of other rows, or of an older prompt.
+    program = load(function)  # first: after a misspelt name nobody should think of deleting the journal
+    # Not continued unless requested, since it may belong to other rows or an older prompt.
     if kept.is_dir():
         raise UsageError(f"the journal {str(kept)!r} is a folder; name a file")
     if kept.exists() and not resume:
-        raise UsageError(f"the journal {str(kept)!r} already exists; continue it with --resume, or delete it")
+        raise UsageError(
+            f"the journal {str(kept)!r} already exists; continue it with --resume, or give another one with --journal"
+        )
     source, _, _ = open_rows(rows)
     given: Iterator[Any] = islice(
         cast("Iterable[Any]", source), limit
-    )  # cut here, so that rows beyond the limit aren't even read
+    )  # limited here, so that further rows aren't even read
     if kept.exists():
         given = _check_ids(given, kept, id)
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
     with start_session(model) if model is not None else nullcontext():
         mapped: Rows[Any] = map_rows(
-            load(function),
+            program,
             given,
             journal=kept,
             id=id,
@@ -91,32 +96,32 @@ def map(
 
 
 def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]:
-    """Return the rows, after a look whether the journal knows some of the first ones.
+    """Return the rows, after checking whether the journal knows some of the first ones.
 
     Raises:
-        UsageError: it knows others, so that with these ids all would be asked, and paid for, again.
+        UsageError: it only knows others, so with these ids all rows would be requested, and paid for, again.
     """
     rest = iter(rows)
     first = list(islice(rest, _FIRST))
     try:
-        # As the journal writes them: half a character is escaped.
+        # As the journal writes them: a lone surrogate is escaped.
         ids = {find_id(row, number, id).encode(errors="backslashreplace").decode() for number, row in enumerate(first)}
-    except MelleaError:  # told by the map, of the row that it concerns
+    except MelleaError:  # the map reports it, for the row that it concerns
         return chain(first, rest)
     journal = Journal(kept)
-    if next(iter(journal.answers()), None) is None:  # then nothing would be asked a second time
+    if next(iter(journal.answers()), None) is None:  # then nothing would be requested again
         journal.close()
         return chain(first, rest)
     known = (each["id"] for each in chain(journal.answers(), journal.failures()))
     other = next(known, None)
-    # The first rows are answered first, so one of them is soon found.
+    # The first rows are answered first, so one of them is found soon.
     is_known = other is None or other in ids or any(each in ids for each in known)
     journal.close()
     if first and not is_known:
         raise UsageError(
-            f"the journal {str(kept)!r} has answers, and none for these rows by their ids, such as {min(ids)!r}; it "
-            f"has {other!r}: with another --id than before all rows would be asked again; give the same --id, or for "
-            "other rows another --journal"
+            f"the journal {str(kept)!r} has answers, but none for the ids of these rows, such as {min(ids)!r}; it "
+            f"has {other!r}: with a different --id than before all rows would be requested again; give the same --id, "
+            f"or another --journal for other rows"
         )
     return chain(first, rest)
 
@@ -127,7 +132,7 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     first: BaseException | None = None
     with _open(out) as values, _open(errors) as failures, mapped:
         try:
-            # Written as they come, so what is done is in the file if the map is stopped.
+            # Written as they arrive, so finished rows are in the file if the map is stopped.
             for row in mapped:
                 if row.error is None:
                     _put(values, {"id": row.id, "value": _plain(row)})
@@ -139,15 +144,25 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
         except KeyboardInterrupt:
             output.note(f"mellea: {mapped.done:,} rows are done and saved in {str(kept)!r}; --resume continues")
             raise
+        except OSError as error:
+            if isinstance(error, MelleaError):  # of the journal, and says so
+                raise
+            output.note(
+                f"mellea: the outcomes can't be written: {error.strerror or error}; {mapped.done:,} answers "
+                f"are saved in {str(kept)!r}, so --resume asks for none of them again"
+            )
+            raise typer.Exit(1) from None
         except BudgetExceededError as error:
-            output.note(f"mellea: {error}")
+            # The error tells a program to run it again; on the command line that takes an option.
+            spent = str(error).partition("; run it again")[0]
+            output.note(f"mellea: {spent}; what is done is saved in {str(kept)!r}, and --resume continues")
             raise typer.Exit(1) from None
     return failed, first
 
 
 def _open(path: Path | None) -> Any:
-    # Line by line, so that a map that is killed leaves whole lines, and they can be read while it goes on. Halves of
-    # characters become the escapes of JSON.
+    # Line by line, so that a killed map leaves whole lines, which can also be read while it is running. Lone surrogates
+    # become JSON escapes.
     return nullcontext() if path is None else path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
 
 
@@ -160,7 +175,7 @@ def _put(file: TextIO | None, value: Any) -> None:
 
 def _plain(row: Row[Any]) -> Any:
     value = row.value
-    for name in ("parsed", "output"):  # of a thunk, and of an agent's run
+    for name in ("parsed", "output"):  # of a thunk or of an agent's run
         if hasattr(value, name) and hasattr(value, "value"):
             value = getattr(value, name)
             break

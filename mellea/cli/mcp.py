@@ -47,10 +47,11 @@ def serve(
 ) -> None:
     """Serve the generative functions, commands, tools and agents of a file as tools for MCP clients.
 
-    Served is what the file's __all__ names, else everything in it that can be; FILE.py:NAME,NAME chooses, and can name
-    plain functions, too. A server that the file makes itself (mellea.serve.mcp) is served as it is.
+    This serves the names in the file's __all__, or else everything in it that can be served; FILE.py:NAME,NAME selects
+    some, and may also name plain functions. If the file makes its own server (mellea.serve.mcp), that is served
+    unchanged.
     """
-    # The protocol is on stdout, so what the file prints while it is imported must not be.
+    # The protocol uses stdout, so whatever the file prints during its import must not go there.
     with nullcontext() if http else redirect_stdout(sys.stderr):
         server = _make(file, name, instructions)
     with start_session(model):

@@ -1,4 +1,4 @@
-"""`mellea models`: which providers can be asked, why not the others, and the weights of the embedded models."""
+"""`mellea models`: which providers can be used, why others can't, and the weights of the embedded models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["app"]
 _HERE = ("localhost", "127.0.0.1", "::1")
 
 _SECONDS = 10.0
-"""How long a provider may take to say which models it has."""
+"""How long a provider may take to list its models."""
 
 app = typer.Typer(help="Models: which can be used, why others can't, and the weights of embedded ones.")
 
@@ -45,7 +45,7 @@ def list_providers(
     all: Annotated[bool, typer.Option("--all", help="Also those without a key, or without a server here.")] = False,
     as_json: output.Json = False,
 ) -> None:
-    """List the providers that can be asked, and how many models each has; or the models of one."""
+    """List the providers that can be used, and how many models each has; or the models of one."""
     if provider is not None:
         models = anyio.run(list_models, provider)
         for model in models:
@@ -55,7 +55,7 @@ def list_providers(
     shown = [each for each in found if all or each["is_reachable"] or each["is_configured"]]
     if not output.is_for_people(as_json):
         output.write_json(shown)
-        if not shown:  # whoever reads stdout gets an empty list, and a person the reason
+        if not shown:  # a program that reads stdout gets an empty list, and a person gets the reason
             output.note(f"mellea: none of {len(found)} providers is set up; --all shows what each needs")
         return
     table = output.table("provider", "state", "models", "why not", right=["models"])
@@ -70,7 +70,7 @@ def list_providers(
 
 
 async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what can be asked of each provider: whether it is set up, whether it answers, and its models."""
+    """Return the state of each provider: whether it is set up, whether it answers, and its models."""
     found: dict[str, dict[str, Any]] = {}
 
     async def look(name: str) -> None:
@@ -86,21 +86,25 @@ async def survey(names: Sequence[str]) -> list[dict[str, Any]]:
 async def _look(name: str) -> dict[str, Any]:
     said: dict[str, Any] = {"provider": name, "is_configured": False, "is_reachable": False, "models": []}
     try:
-        # A made-up name, as a backend wants one; only the list is asked for.
+        # A made-up name, since a backend needs one; only the list is requested.
         backend = get_backend(name) if name == "llama_cpp" else get_backend(name, "any")
     except ConfigurationError as error:
         return {**said, "reason": str(error)}
     try:
         backend.check_access()
-        # A service on this machine needs no key, so only its answer tells whether it is there.
-        said["is_configured"] = backend.server is not None and backend.server[0] not in _HERE
+        # A service on this machine needs no key, so without one only a response shows whether it is running.
+        said["is_configured"] = backend.server is not None and (
+            backend.server[0] not in _HERE or getattr(backend, "api_key", None) is not None
+        )
         if backend.server is None and not (probe := await backend.probe()):
             return {**said, "reason": probe.reason}
         with anyio.fail_after(_SECONDS):
             models = await backend.list_models()
         return {**said, "is_configured": True, "is_reachable": True, "models": models}
     except MelleaError as error:
-        return {**said, "reason": str(error)}
+        # With a status it is there, and refuses.
+        is_there = said["is_configured"] or getattr(error, "status", None) is not None
+        return {**said, "is_configured": is_there, "reason": str(error)}
     except TimeoutError:
         return {**said, "reason": f"no answer within {_SECONDS:.0f} seconds"}
     finally:

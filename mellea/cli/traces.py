@@ -53,7 +53,7 @@ app = typer.Typer(help="What programs did: list, show, open and export recorded 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
     """What programs did: list, show, open and export recorded runs."""
-    # `mellea traces` alone is the most used command.
+    # `mellea traces` on its own is the most used command.
     if context.invoked_subcommand is None:
         list_runs(database=database, as_json=as_json)
 
@@ -81,7 +81,7 @@ def list_runs(
 
 
 _EXPENDABLE = ("models", "cost", "tokens", "spans", "began", "took")
-"""What a terminal that is too narrow does without, in this order; `mellea traces show` and `--json` have it all."""
+"""The columns that a narrow terminal leaves out, in this order; `mellea traces show` and `--json` have them all."""
 
 
 def _lay_out(titles: Sequence[str], rows: Iterable[Mapping[str, str | Text]]) -> Table:
@@ -96,7 +96,7 @@ def _lay_out(titles: Sequence[str], rows: Iterable[Mapping[str, str | Text]]) ->
 def _row(run: Mapping[str, Any]) -> Iterator[str | Text]:
     yield str(run["id"])
     yield _time(run["started"])
-    # What models wrote is shown here, so control characters are made visible: a terminal would obey them.
+    # This shows text that models wrote, so control characters are made visible; otherwise a terminal would obey them.
     yield Text(make_visible(run["name"]))
     yield Text(run["status"], style=_COLOURS[run["status"]])
     yield f"{run['seconds']:.3f} s" if "seconds" in run else ""
@@ -122,7 +122,7 @@ def show_run(
     ] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Show the spans of a run as a tree, and what was said, if that was recorded."""
+    """Show the spans of a run as a tree, with prompts and answers if they were recorded."""
     spans = read_run(database, _find(database, run))
     if not output.is_for_people(as_json):
         output.write_json(spans)
@@ -134,15 +134,23 @@ def show_run(
             output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
 
 
+def _describe_part(part: Mapping[str, Any]) -> str:
+    """Return a part of a message as text: what was written, the call of a tool, its result, or its fields."""
+    if "name" in part and isinstance(arguments := part.get("arguments"), Mapping):
+        return f"calls {part['name']}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+    said = part.get("content") or part.get("response")
+    return str(said) if said else ", ".join(f"{name}: {value}" for name, value in part.items())
+
+
 def _show_conversation(data: Mapping[str, Any], *, is_full: bool) -> Iterator[str]:
-    """Yield what was said in a span: the last message of its request, or all, and the answer."""
-    # The last message is what was asked; the ones before it are history.
+    """Yield the content of a span: the last message of its request, or all messages, and the answer."""
+    # The last message is the question; the ones before it are history.
     messages = [*data.get("messages", ())[0 if is_full else -1 :]]
     messages += [data["answer"]] if "answer" in data else []
     for message in messages:
         for part in message["parts"]:
-            text = part.get("content") or part.get("response") or ", ".join(f"{k}: {v}" for k, v in part.items())
-            yield f"{message['role']}: {make_lines_visible(str(text)) if is_full else make_visible(str(text))}"
+            text = _describe_part(part)
+            yield f"{message['role']}: {make_lines_visible(text) if is_full else make_visible(text)}"
     for name in ("arguments", "result", "error"):
         if name in data:
             yield f"{name}: {make_lines_visible(str(data[name])) if is_full else make_visible(str(data[name]))}"
@@ -184,7 +192,7 @@ def export(
     ] = "http://localhost:4318",
     database: Database = _DEFAULT,
 ) -> None:
-    """Send runs to an OpenTelemetry collector, or to whatever else takes OTLP by HTTP."""
+    """Send runs to an OpenTelemetry collector, or to anything else that accepts OTLP over HTTP."""
     sent = export_runs(database, endpoint, runs or None)
     output.note(f"mellea: sent {sent} spans to {scrub_text(endpoint)}")
 

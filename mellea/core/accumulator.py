@@ -142,7 +142,8 @@ class Accumulator:
         self._answer.write(event.text)
 
     def _accept(self, event: AttemptAccepted) -> None:
-        # The number may be unknown where events were cut off at the front; what there is then counts as the answer.
+        # The number may be unknown if events were cut off at the front; the events that are left then count as the
+        # answer.
         self._answer = self._attempts.get(event.number, self._answer)
 
     def _begin_step(self, event: StepStart) -> None:
@@ -197,7 +198,7 @@ class _Answer:
         return (*self._messages, *self._sort_results(), last) if self._messages or self._results else (last,)
 
     def end_message(self) -> None:
-        # Before the model's next message: the results belong between its calls and what it made of them.
+        # Before the model's next message: the results belong between its calls and its next answer.
         self._messages += self._sort_results()
         self._results.clear()
         self._close_stretch()
@@ -213,7 +214,7 @@ class _Answer:
             return []
         asked = next((message for message in reversed(self._messages) if message.role == "assistant"), None)
         places = {} if asked is None else {call.tool_call_id: n for n, call in enumerate(asked.tool_calls)}
-        # Tools that run at once end in any order, and a history that changes with it would miss the provider's cache.
+        # Concurrent tools end in any order, and a history whose order varies would miss the provider's cache.
         return sorted(self._results, key=lambda message: _find_place(message, places))
 
     def _close_stretch(self) -> None:

@@ -18,6 +18,9 @@ __all__ = [
     "AGENT_WAYS",
     "CONTEXT_WAYS",
     "MESSAGE_WAYS",
+    "PENDING_WAYS",
+    "ROW_WAYS",
+    "SCRIPTED_WAYS",
     "SESSION_WAYS",
     "STREAM_WAYS",
     "THUNK_WAYS",
@@ -84,13 +87,17 @@ SESSION_WAYS = _by_name(
         "generate_async",
         "m.chat(…) sends a message, or a list of messages": "messages completions responses create add_message "
         "send_message send message",
-        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events iter generate_stream",
+        "m.stream(…) and m.astream(…) stream": "run_stream stream_text stream_async stream_events stream_chat iter "
+        "generate_stream",
         "format=… gives a call a type: m.instruct(…, format=…)": "with_structured_output generate_object extract "
         "parse structured create_partial create_iterable json_mode",
         "a call takes tools: m.instruct(…, tools=[…], tool_calls='run')": "bind_tools bind_functions tools tool "
         "add_tool register_tool",
         "mellea.gather(…) waits for several calls: await gather(*[m.ainstruct(…) for …])": "batch abatch map amap",
         "earlier turns are in its context, m.ctx": "history memory context chat_history conversation all_messages",
+        "mellea.core.serialise.to_json(m.ctx) saves the conversation of a ChatContext, and "
+        "start_session(…, ctx=from_json(saved)) continues it": "save load to_json from_json dump restore export",
+        "m.embed(texts) embeds texts": "embeddings embedding embed_query embed_documents encode get_embedding",
         "m.reset() starts a new conversation": "clear clear_history clear_context reset_history forget "
         "new_conversation new_session restart",
         "m.ctx is a value: keep it beforehand, and assign it to m.ctx to go back": "undo rewind rollback pop revert",
@@ -113,6 +120,8 @@ CONTEXT_WAYS = _by_name(
         "add_user_message add_ai_message save_context",
         "str(context) is the text of the last answer, .last_output() the answer": "last last_message last_answer "
         "output value text content get_final_output",
+        "mellea.core.serialise.to_json(context) saves a ChatContext, from_json(saved) loads it": "save load to_json "
+        "dump from_json json to_dict",
         "a context never changes: keep an earlier one to go back, or make an empty one": "clear reset pop remove "
         "delete undo truncate reset_to_new",
     }
@@ -129,6 +138,8 @@ AGENT_WAYS = _by_name(
         "start_chat new_thread history messages reset",
         ".resume(run.pending, answers) continues a run that waits for a person": "approve reject resolve "
         "continue_run resume_run",
+        ".resume_stream(run.pending, answers) streams a run that is continued": "stream_resume resume_streamed "
+        "stream_resumed resume_iter",
         "Agent(…, instructions=…) sets them": "system_prompt system set_instructions",
         "Agent(…, tools) has them from the beginning": "tool add_tool register_tool bind_tools tool_plain",
         "pass another agent as a tool: Agent(…, [other])": "handoff handoffs sub_agents add_agent to_tool",
@@ -177,15 +188,48 @@ AGENT_STREAM_WAYS = _by_name(
 """What to write in place of the attributes that the streams of agents have elsewhere."""
 
 
+PENDING_WAYS = _by_name(
+    {
+        "agent.resume(pending, {question.id: True}) answers: True, False, Deny(reason) or Edited(args)": "approve "
+        "reject deny answer answers resolve resume",
+        ".questions are what it waits for, each with .id and .call": "calls tool_calls interruptions approvals "
+        "requests",
+        ".to_json() saves it": "save dump dumps to_dict",
+    }
+)
+"""What to write in place of the attributes that states of waiting runs have elsewhere."""
+
+ROW_WAYS = _by_name(
+    {
+        ".value is what the function returned": "result results output response answer data text content parsed",
+        ".error says why it failed, and is None if it didn't": "exception failed success ok failure is_error status",
+        ".id and .index tell which row it is": "key row input number row_id",
+        ".usage has the tokens": "tokens total_tokens",
+    }
+)
+"""What to write in place of the attributes that outcomes of many calls have elsewhere."""
+
+SCRIPTED_WAYS = _by_name(
+    {
+        ".requests are all requests, .prompts their last texts": "calls call_args call_args_list mock_calls history "
+        "messages received last_request",
+        "len(backend.requests) counts the requests": "call_count called count",
+        "the replies are given when it is made: ScriptedBackend('first', 'second')": "responses replies answers "
+        "return_value side_effect add_response set_response",
+    }
+)
+"""What to write in place of the attributes that stand-ins for a model have elsewhere."""
+
+
 USAGE_WAYS = _by_name(
     {
         ".input_tokens are the tokens of the prompt": "prompt_tokens prompt_token_count prompt_eval_count "
         "request_tokens",
         ".output_tokens are those of the answer": "completion_tokens candidates_token_count eval_count response_tokens",
         ".total_tokens are both": "total tokens total_token_count",
-        ".cached_tokens are those that came out of a cache": "cache_read_input_tokens cache_read_tokens "
+        ".cached_tokens are those read from a cache": "cache_read_input_tokens cache_read_tokens "
         "prompt_tokens_details input_tokens_details cached_content_token_count",
-        ".cache_write_tokens are those that went into a cache": "cache_creation_input_tokens",
+        ".cache_write_tokens are those written to a cache": "cache_creation_input_tokens",
         ".reasoning_tokens are those of thinking": "completion_tokens_details output_tokens_details "
         "thoughts_token_count",
     }

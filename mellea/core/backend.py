@@ -199,7 +199,8 @@ class Capabilities:
             `mellea.core.structured.prompting`.
         images: whether messages may hold images.
         files: whether messages may hold other files.
-        prefill: whether a trailing assistant message is continued.
+        prefill: whether a trailing assistant message is continued, as for `output_prefix=`; after a rejected attempt,
+            `release=` needs it, too.
         prompt_caching: whether `CBlock(cache=True)` has an effect.
         image_generation: whether `generate_image` works.
         video_generation: whether `generate_video` works.
@@ -225,15 +226,14 @@ class Backend(ABC):
     Attributes:
         name: the provider, as in `"provider/model"`.
         model_id: the model, as the provider calls it.
-        capabilities: what can be asked of it; the class declares what its provider can do, an object of it what its
-            model can.
+        capabilities: what it supports; the class declares what its provider can do, an instance what its model can do.
         model_options: defaults for every request.
-        aliases: other names of the provider, for "did you mean" in errors; case and marks don't matter.
-        model_patterns: what the names of its models look like, such as `"gpt*"`, for the same; the longest pattern
-            that fits counts. One with a slash is compared with the whole name, such as `"*/*"`.
+        aliases: other names of the provider, for "did you mean" in errors; case and punctuation don't matter.
+        model_patterns: patterns of its models' names, such as `"gpt*"`, for the same purpose; the longest match counts.
+            A pattern with a slash, such as `"*/*"`, is compared with the whole name.
         default_model: the model to use if none is named; `None` if one has to be named.
-        services: other services that the class supports, by name; each has `aliases` and `model_patterns` of its
-            own. The class takes the name as its argument `service`.
+        services: other services that the class supports, by name; each has its own `aliases` and `model_patterns`. The
+            class takes the name as its argument `service`.
 
     One backend object serves any number of event loops and threads at once. Creating one does no I/O.
     """
@@ -261,7 +261,7 @@ class Backend(ABC):
         tool_calls: bool = False,
     ) -> tuple[Any, C]:
         """Launch a generation and return its thunk, and the context with it; Mellea 0.8's name for `mfuncs.aact`."""
-        # By name, since the verbs stand on backends.
+        # By name, since verbs are in a layer above backends.
         said: tuple[Any, C] = await import_module("mellea._shapes_08").generate_from_context(
             self, action, ctx, format=format, model_options=model_options, tool_calls=tool_calls
         )
@@ -274,17 +274,17 @@ class Backend(ABC):
 
     @property
     def rate_limits(self) -> RateLimitState | None:
-        """What the provider's last response said about its limits; `None` if it said nothing so far."""
+        """The limits that the provider's last response reported; `None` if it hasn't reported any."""
         return None
 
     @abstractmethod
     def run(self, request: Request) -> AsyncIterator[Event]:
-        """Send the request and yield what the model says, ending with a `StreamEnd`.
+        """Send the request and yield the events of the answer, ending with a `StreamEnd`.
 
-        Usually an async generator. It raises a `BackendError` when it fails, may be closed or cancelled
-        at any time and then stops the work at the model's side. It yields a `KeepAlive` now and then
-        while a silent provider is alive: without any event the request's deadlines pass. If many events arrive at once,
-        a backend may collect them in lists and return `Batches`, which a run reads list by list.
+        Usually an async generator. It raises a `BackendError` when it fails. It may be closed or cancelled at any time,
+        and then stops the model's work. While a silent provider is alive, it yields a `KeepAlive` now and then, because
+        without any event the request's deadlines would pass. If many events arrive at once, a backend may collect them
+        in lists and return `Batches`, which a run reads list by list.
         """
 
     async def generate_image(
@@ -295,7 +295,7 @@ class Backend(ABC):
         Args:
             messages: the prompt.
             n: how many images.
-            aspect_ratio: width to height, such as `"16:9"`.
+            aspect_ratio: the ratio of width to height, such as `"16:9"`.
             options: further options, by the provider's own names.
 
         Raises:
@@ -311,7 +311,7 @@ class Backend(ABC):
 
         Raises:
             UnsupportedError: the backend makes no videos.
-            BackendError: the provider failed, or refused what was asked for.
+            BackendError: the provider failed, or rejected the request.
         """
         raise make_unsupported_error(self, "video generation")
 
@@ -333,7 +333,7 @@ class Backend(ABC):
         return [self.model_id]
 
     async def probe(self) -> Probe:
-        """Return whether the model can be reached, and why not. It raises nothing."""
+        """Return whether the model can be reached, and if not, why. Never raises."""
         return Probe(True, f"the backend {self.name!r} has no way to tell")
 
     def check_access(self) -> None:  # noqa: B027 - most backends need nothing
@@ -400,7 +400,7 @@ def check_supported(backend: Backend, request: Request) -> None:
             if not _TEXTS.issuperset(map(type, message.blocks)):
                 break
         else:
-            return  # nothing but texts
+            return  # only text
     missing = next((name for name in request.options if name not in can.options), None)
     own = [tool for tool in request.tools if isinstance(tool, ToolSpec)]
     builtin = [tool for tool in request.tools if isinstance(tool, BuiltinTool)]
@@ -506,7 +506,7 @@ class SentRequest:
     def __init__(self, backend: Backend, request: Request) -> None:
         self._backend = backend
         self._request = request
-        self.model: str = backend.model_id  # now: the backend may be given another model afterwards
+        self.model: str = backend.model_id  # taken now, because the backend's model may be changed afterwards
 
     @property
     def backend(self) -> str:

@@ -39,7 +39,7 @@ class CBlock:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, str):
-            raise UsageError(f"CBlock takes text as value, not {self.value!r}; convert it with str() first")
+            raise UsageError(f"CBlock takes a string as value, not {self.value!r}; convert it with str() first")
 
     def __str__(self) -> str:
         return self.value
@@ -177,7 +177,7 @@ class ToolCall(Bound):
         """The arguments by name; Mellea 0.8's name for `tool_args`."""
         return self.tool_args
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, TOOL_CALL_WAYS)
@@ -192,7 +192,8 @@ class ToolCall(Bound):
         """
         if self.function is None:
             raise UsageError(
-                f"this call of {self.tool_name!r} doesn't know its tool, as those of a thunk's tool_calls do; call the "
+                f"this call of {self.tool_name!r} isn't bound to its tool, as the calls in a thunk's tool_calls are; "
+                f"call the "
                 "tool itself: tool(**call.tool_args)"
             )
         return self.function(**self.tool_args)

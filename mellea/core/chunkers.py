@@ -32,22 +32,24 @@ class Chunk(str):
         number: how many chunks precede it.
         start: how many characters of the answer precede it.
         item: for the scope `"item"`, the JSON of the item in it; `""` if there is none.
+        parsed: for the scope `"item"`, the item itself, as `items()` gives it; `None` for other scopes.
     """
 
-    __slots__ = ("item", "number", "start")
+    __slots__ = ("item", "number", "parsed", "start")
 
     number: int
     start: int
     item: str
+    parsed: Any
 
-    def __new__(cls, text: str, number: int = 0, start: int = 0, item: str = "") -> Chunk:
+    def __new__(cls, text: str, number: int = 0, start: int = 0, item: str = "", parsed: Any = None) -> Chunk:
         """Make a chunk of a text and its place."""
         chunk = super().__new__(cls, text)
-        chunk.number, chunk.start, chunk.item = number, start, item
+        chunk.number, chunk.start, chunk.item, chunk.parsed = number, start, item, parsed
         return chunk
 
     def __getnewargs__(self) -> Any:
-        return str(self), self.number, self.start, self.item
+        return str(self), self.number, self.start, self.item, self.parsed
 
 
 _CLOSERS = "\"'”’»)]}*_`」』）】"
@@ -123,7 +125,7 @@ class NonBlankChunker:
             self._inked = self._fed + inked
         self._fed += len(text)
         chunks = self._merge(self._chunker.feed(text))
-        # Something other than white space has come after the kept chunk, so nothing more belongs to it.
+        # Something other than white space follows the kept chunk, so nothing more belongs to it.
         return chunks + self.flush() if self._inked > self._given else chunks
 
     def flush(self) -> list[Chunk]:
@@ -196,7 +198,7 @@ class TextChunker:
         return [self._make_chunk(rest)] if rest or self._before else []
 
     def _is_decisive(self, text: str) -> bool:
-        # More blanks after blanks settle nothing; a model may write them endlessly.
+        # More blanks after blanks decide nothing, and a model may write them endlessly.
         is_more_blank = self._last.isspace() and text.isspace() and "\n" not in text
         # With the character before: a mark and the space after it may come in two pieces.
         seen, self._last = self._last + text, text[-1:] or self._last
@@ -205,7 +207,7 @@ class TextChunker:
     def _keep(self, rest: str) -> None:
         """Set aside text that can't contain the end, so that a long chunk costs linear time."""
         closed = rest.rstrip()
-        if not closed:  # a chunk doesn't end in the white space that it begins with
+        if not closed:  # a chunk doesn't end within its leading white space
             open_from = kept_from = len(rest)
         else:
             open_from = len(closed) if closed != rest else _find_open_end(rest)
@@ -233,7 +235,7 @@ def make_text_chunker(scope: Scope, *, number: int = 0, start: int = 0) -> NonBl
         UsageError: there is no chunker for that scope.
     """
     if scope not in _ENDS:
-        raise UsageError(f"a text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")
+        raise UsageError(f"text is divided into {', '.join(map(repr, _ENDS))}, not {scope!r}")
     return NonBlankChunker(TextChunker(scope), number=number, start=start)
 
 

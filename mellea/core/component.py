@@ -94,7 +94,7 @@ def as_component(value: Any) -> Any:
         raise UsageError(f"the text to send is empty: {value.value!r}")
     if isinstance(value, (CBlock, Message)) or find_component(value) is not None:
         return value
-    raise UsageError(f"expected a text, a message or a component, not {value!r}")
+    raise UsageError(f"expected text, a message or a component, not {value!r}")
 
 
 _DEEPEST = 10_000
@@ -123,7 +123,9 @@ def walk(value: Any) -> list[Any]:
         if isinstance(item, _PLAIN) or id(item) in seen:
             continue
         if depth > _DEEPEST:
-            raise UsageError(f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or endless")
+            raise UsageError(
+                f"a {type(value).__name__} can't be put into a prompt: it is nested too deeply, or endless"
+            )
         # Only containers, which may contain themselves; equal texts are all returned.
         seen.add(id(item))
         parts = list(_inside(item))

@@ -77,7 +77,8 @@ def _read_declaration(arguments: type) -> tuple[list[inspect.Parameter], dict[st
 
 
 def _make_parameter(name: str, declared: Any) -> inspect.Parameter:
-    # The dicts are `total=False`: a default is what the verb does without the key, told here for signatures alone.
+    # The dicts are `total=False`: a default describes what the function does without the key, and is only used in
+    # signatures.
     default = declared.__metadata__[1] if len(declared.__metadata__) > 1 else None
     shown = _AsWritten(_write(declared.__origin__))
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
@@ -105,7 +106,7 @@ def _write(annotation: Any) -> str:
     for alias, name in _ALIASES:
         if annotation is alias or annotation == alias:
             return name
-    if isinstance(annotation, ForwardRef):  # of an alias, or of what is loaded lazily
+    if isinstance(annotation, ForwardRef):  # of an alias, or of classes that are loaded lazily
         return annotation.__forward_arg__
     kind, parts = get_origin(annotation), get_args(annotation)
     if kind is Literal:

@@ -186,7 +186,10 @@ class ArgumentCheck:
         if len(args) > self._count and not self._code.co_flags & inspect.CO_VARARGS:
             raise UsageTypeError(f"{self._says_what_it_takes()}; {self._advice_for_value(args[self._count])}")
         if twice := [name for name in names[: len(args)] if name in kwargs]:
-            raise UsageTypeError(f"{self._what} was given {twice[0]!r} twice: by position and by name")
+            # A name that is nearly another one: the first argument is meant to be the provider, and `model` its model.
+            other = f"{twice[0]}_id"
+            hint = f"; did you mean {other}=…?" if other in self._accepted else ""
+            raise UsageTypeError(f"{self._what} was given {twice[0]!r} twice: by position and by name{hint}")
         if missing := [name for name in names[len(args) : self._required] if name not in kwargs]:
             verb = "is missing" if len(missing) == 1 else "are missing"
             own = f"; the verb of a session is its own: m.{self._what}(…)" if _has_verb(args, self._what) else ""
@@ -201,6 +204,8 @@ class ArgumentCheck:
     def _advice_for_value(self, value: Any) -> str:
         """Return advice on how to pass a positional argument by name, judging by its value."""
         taken = self._accepted
+        if isinstance(value, Mapping) and "answers" in self._ways:
+            return self._ways["answers"]
         if isinstance(value, Mapping) and "user_variables" in taken:
             return "values for {{placeholders}} go into user_variables={…}, options of the model into model_options={…}"
         if callable(value) and "validation_fn" in taken:

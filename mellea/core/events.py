@@ -73,7 +73,7 @@ class Usage:
         """Input and output together, or `None` if neither is known."""
         return _add(self.input_tokens, self.output_tokens)
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, USAGE_WAYS)

@@ -39,7 +39,7 @@ def find_grapheme_ends(text: str) -> Iterator[int]:
     if text.isascii():
         yield from _find_ascii_ends(text)
         return
-    flags = 0  # regional indicators in a row, before the place that is looked at
+    flags = 0  # regional indicators in a row, before the current position
     for index in range(1, len(text)):
         before, after = text[index - 1], text[index]
         # Flags are pairs: of four letters in a row the second and third don't belong together (GB12, GB13).

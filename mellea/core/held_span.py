@@ -37,7 +37,7 @@ class _Held:
 
     def __init__(self, span: Span, count: int) -> None:
         self.span = span
-        # A dict gives up an entry in one step, so of two threads one finds it empty, and neither takes a lock.
+        # Removing a dict entry is atomic, so one of two threads finds it empty, and neither takes a lock.
         self.waits_for = dict.fromkeys(range(count))
         self.errors: list[tuple[bool, BaseException | None]] = []
 
@@ -46,7 +46,7 @@ class _Held:
         if number not in self.waits_for:
             return
         if error is not None or is_cancelled:
-            self.errors.append((is_cancelled, error))  # before the entry is given up, for whoever comes last
+            self.errors.append((is_cancelled, error))  # before the entry is removed, for the last one to arrive
         self.waits_for.pop(number, None)
         if not self.waits_for:
             # A failure says more than a cancellation, which often follows from it.

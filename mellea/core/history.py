@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard
 
 from mellea.core.blocks import Block, ToolCall, ToolOutput
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message, as_messages
 
 __all__ = ["HistoryFault", "find_faults", "repair_history"]
@@ -49,6 +50,7 @@ _SENTENCES = {
 }
 
 
+@short_errors
 def find_faults(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[HistoryFault, ...]:
     """Return what is wrong with the calls and results of a history, in the order of the messages.
 
@@ -61,6 +63,7 @@ def find_faults(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Histor
     return tuple(sorted(_Matching(as_messages(messages)).faults, key=lambda fault: fault.message))
 
 
+@short_errors
 def repair_history(messages: Iterable[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
     """Return a history whose calls each have one result, right after them, in the order of the calls.
 

@@ -16,6 +16,7 @@ from mellea.core.events import AttemptAccepted, AttemptStart, ChunkValidated, Ev
 from mellea.core.runtime import Record, Run
 from mellea.core.runtime.run_observer import hold_until_end
 from mellea.core.tracebacks import shorten
+from mellea.errors import UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.held_span import SpanHold
@@ -177,7 +178,12 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
 
     def __init__(self, thunk: Readable, deliver: Callable[[], Any] | None = None, place: Place | None = None) -> None:
         super().__init__(thunk, deliver, place)
-        self._new: list[Event] = []  # taken and not yet given, the next one last
+        self._new: list[Event] = []  # read but not yet returned, the next one last
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
+            raise UsageTypeError("these events are read by async for; in plain code, for event in m.stream(…).events()")
 
     async def __anext__(self) -> Event:
         if self._new:

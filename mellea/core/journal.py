@@ -152,7 +152,7 @@ class KeyIndex:
         """Return where the latest answer whose key begins so stands; its whole key has to be compared with this one."""
         head = int.from_bytes(key[:8], "big")
         place = bisect_left(self._heads, head)
-        # Equal heads stand in the order of the answers, so the last one that is found is the latest.
+        # Equal heads are in the order of their answers, so the last match is the latest.
         found = None
         while place < len(self._heads) and self._heads[place] == head:
             found = self._answers[place]
@@ -222,7 +222,8 @@ class Journal:
         found = self._jobs.get(name)
         if found is None:
             with self._database.write() as connection:
-                # Another process may make the same job at this moment; `IGNORE` and a look afterwards serve both.
+                # Another process may create the same job at this moment; `IGNORE` with a query afterwards works for
+                # both.
                 connection.execute("INSERT OR IGNORE INTO jobs (name) VALUES (?)", (name,))
                 (found,) = connection.execute("SELECT job FROM jobs WHERE name = ?", (name,)).fetchone()
             self._jobs[name] = found
@@ -233,8 +234,8 @@ class Journal:
         try:
             self._commit(answers, failures)
         except UnicodeEncodeError:
-            # A row, a value or a message holds half of a character. Only then are the texts looked through, since
-            # nearly none does.
+            # A row, a value or a message contains a lone surrogate. The texts are only searched in this case, which is
+            # very rare.
             self._commit(_escape_halves(answers), _escape_halves(failures))
 
     def _commit(self, answers: Sequence[Sequence[Any]], failures: Sequence[Sequence[Any]]) -> None:
@@ -243,7 +244,7 @@ class Journal:
                 values = [value for answer in few for value in answer]
                 connection.execute(_INSERT + ", ".join([_PLACES] * len(few)), values)
             if failures:
-                # One by one, as failures are rare, and their statement can have any values.
+                # One by one, since failures are rare and their values vary.
                 connection.executemany(_INSERT_FAILURE, failures)
 
     def index(self, job: int) -> KeyIndex:
@@ -270,7 +271,7 @@ class Journal:
         with self._database.read() as connection:
             for few in _in_powers(answers):
                 marks = ", ".join("?" * len(few))
-                # One row, so that Python's lock is given up once.
+                # As a single row, so that Python's lock is released only once.
                 (text,) = connection.execute(
                     "SELECT json_group_array(json_array(answer, hex(key), value, usage, cost)) FROM answers"
                     f" WHERE answer IN ({marks})",
@@ -399,7 +400,7 @@ class Journal:
         Only the latest answer for each row of a job is kept, and no failure of a row that was answered later.
         Different rows that have the same id keep their answers. Maps that use the journal aren't held up by it.
         """
-        # By a connection of its own: the threads that share one take turns, and this one reads for seconds.
+        # With its own connection: threads that share one take turns, and this one reads for seconds.
         with self._database.open_twin() as twin:
             return compact(twin)
 
@@ -438,8 +439,9 @@ class Journal:
         Returns:
             The number of the last batch, and the batches of others that have some of the rows.
         """
-        # Before the batch exists: a process that is killed in between then knows what to look for. And in the
-        # transaction that looks for claims, so that of two processes one has each row.
+        # Written before the batch exists, so that the next run knows what to look for if this process is killed in
+        # between. Written in the same transaction that checks for claims, so that each row is claimed by only one of
+        # two processes.
         with self._database.write() as connection:
             others = [] if after is None else self._find_claims(connection, job, (provider, model), rows, after)
             taken = {key for other in others for key in other.rows.values()}

@@ -34,7 +34,7 @@ _PAUSE_SHARE = 1.0
 ANSWERED = (
     "WITH answered AS MATERIALIZED (SELECT job, id, row_digest, max(at) AS at FROM answers"
     " WHERE (job, id) IN (SELECT job, id FROM failures) GROUP BY job, id, row_digest),"
-    # Of each row the last failure, and when it was answered.
+    # The last failure of each row, and when the row was answered.
     " last AS MATERIALIZED (SELECT f.failure, max(answered.at) AS answered_at FROM failures AS f"
     " LEFT JOIN answered ON answered.job = f.job AND answered.id = f.id"
     " AND (answered.row_digest = f.row_digest OR answered.row_digest IS NULL OR f.row_digest IS NULL)"
@@ -60,7 +60,7 @@ def compact(database: Database) -> int:
     with database.read() as connection:
         answers = connection.execute(_DROPPED_ANSWERS).fetchall()
         failures = connection.execute(_DROPPED_FAILURES).fetchall()
-    # With its time, since the number of the last failure is given to the next one once it is dropped.
+    # Identified by its time as well, because once the last failure is dropped, the next one gets its number.
     dropped = _drop(database, "DELETE FROM answers WHERE answer = ? AND at = ?", answers)
     dropped += _drop(database, "DELETE FROM failures WHERE failure = ? AND at = ?", failures)
     while database.shrink(_PAGES):
@@ -79,5 +79,5 @@ def _drop(database: Database, statement: str, entries: Sequence[tuple[int, float
 
 
 def _execute_many(connection: sqlite3.Connection, statement: str, entries: Sequence[tuple[int, float]]) -> int:
-    # Somebody else may have dropped some of them meanwhile, so those that are there are counted.
+    # Another process may have dropped some of them in the meantime, so only those that remain are counted.
     return connection.executemany(statement, entries).rowcount

@@ -29,12 +29,12 @@ _SHORTEST = 12
 """A shorter value isn't a key, such as the dummy for a server that needs none, and may occur as a word in any text."""
 
 _MOST_LEVELS = 100
-_TOO_DEEP = "… (nested too deep)"
+_TOO_DEEP = "… (nested too deeply)"
 
 _SHAPES = (
     # Each starts with distinctive characters, so most places of a text are rejected at once.
     r"\b(?:(?:sk|rk|gsk|xai|pplx|csk|nvapi|vck|tvly|glpat|lsv2|pypi|pylf|whsec)[-_][\w-]{16,}"
-    # Names in a program may have these prefixes, too, so a digit is required.
+    # Names in a program may have these prefixes as well, so a digit is required.
     r"|(?:fw_|r8_|npm_|tgp_|jina_|pa-|dapi)(?=[\w-]{0,40}\d)[\w-]{20,}"
     r"|AIza[\w-]{30,}|AQ\.[\w-]{30,}|ya29\.[\w-]{20,}"  # Google
     r"|hf_\w{30,}"  # Hugging Face
@@ -49,7 +49,7 @@ _SHAPES = (
     r"|[sS](?i:ecret[-_]?key)|[cC](?i:lient[-_]?secret))[\\\"']{0,4}\s{0,3}[:=]\s{0,3}[\\\"']{0,4}(?i:basic )?)"
     r"(?=[^\s\"'&]{0,60}\d)[^\s\"'&,;<>\\]{12,}"
     r"|(?P<query>[?&][\w.-]{0,30}(?i:key|token|secret|sig|signature|password|auth)=)[^\s&#\"'<>]{6,}"
-    r"|(?P<user>://)[^\s/@:]{0,100}:[^\s/@]{1,300}(?=@)"  # in an address, with a password
+    r"|(?P<user>://)[^\s/@:]{0,100}:[^\s/@]{1,300}(?=@)"  # a URL with a password
     r"|-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
 )
 """What keys of common services look like, and fields that contain some. Every repetition before something else is

@@ -70,7 +70,7 @@ class Message:
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "blocks", blocks)
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, MESSAGE_WAYS)
@@ -107,7 +107,7 @@ class Message:
         """Return a copy with each text in it changed: see `Request.change_texts`.
 
         Args:
-            change: given a text, returns what is in its place.
+            change: takes a text and returns its replacement.
         """
         return Message(self.role, [_change_block(block, change) for block in self.blocks])
 
@@ -223,7 +223,7 @@ def _as_block(piece: Any) -> Block | None:
         return CBlock(piece) if piece else None
     if isinstance(piece, _BLOCKS):
         return cast(Block, piece)
-    if hasattr(piece, "avalue"):  # a thunk; the call that sends the message replaces it by its text
+    if hasattr(piece, "avalue"):  # a thunk; the call that sends the message replaces it with its text
         return cast(Block, piece)
     raise UsageError(
         f"a message's content is text, blocks or thunks, not {piece!r}; convert other values with str() first, and put "

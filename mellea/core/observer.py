@@ -69,15 +69,15 @@ class Observer:
 
     An observer may have more methods, each on its own:
 
-    - `before_request(request)` is a hook: given each `Request` before it is sent, for whatever purpose, it returns
-      the request to send in its place, or `None` to leave it unchanged; it raises to reject it.
-    - `after_response(events)` is a hook: given the events of each complete answer, adjacent deltas joined, it
-      returns those that readers get, or `None` to leave them unchanged; it raises to reject the answer. The answer
-      is held back until then, so nothing of it is streamed.
-    - `choose_backend(backend, request)` is a hook: given each request for text and its backend, it returns the
-      backend to use in its place, such as a recording, or `None`; it raises to reject the request.
-    - `enter(span)` and `leave(span, token)` are called where a span becomes the current one of the running code, and
-      where it stops being current; `token` is what `enter` returned.
+    - `before_request(request)` is a hook: given each `Request` before it is sent, for whatever purpose, it returns the
+      request to send instead, or `None` to leave it unchanged; it raises to reject it.
+    - `after_response(events)` is a hook: given the events of each complete answer, adjacent deltas joined, it returns
+      the events for readers, or `None` to leave them unchanged; it raises to reject the answer. The answer is held back
+      until then, so nothing of it is streamed.
+    - `choose_backend(backend, request)` is a hook: given each request for text and its backend, it returns the backend
+      to use instead, such as a recording, or `None`; it raises to reject the request.
+    - `enter(span)` and `leave(span, token)` are called when a span becomes the current one of the running code, and
+      when it stops being current; `token` is what `enter` returned.
 
     Hooks are plain functions, which run in worker threads, or async. The observer that was registered first sees a
     request first and an answer last.
@@ -89,7 +89,7 @@ class Observer:
     wants_events = False
 
     def begin(self, span: Span) -> None:
-        """Handle the begin of a span. Its parent, kind, name and subject are known, its outcome isn't."""
+        """Handle the beginning of a span. Its parent, kind, name and subject are known, its outcome isn't."""
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Handle events in a span.
@@ -146,18 +146,19 @@ class SpanFields(TypedDict, total=False):
 
 
 class Span:
-    """One call, attempt, check, tool, step or agent, from its begin to its end.
+    """One call, attempt, check, tool, step or agent, from its beginning to its end.
 
     Attributes:
-        id: a number of its own in this process.
+        id: a number, unique in this process.
         parent: the span that was current where this one began, `None` at the top.
-        kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"work"` (such as a compactor, or the
-            body of a prompt function), `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
+        kind: `"call"`, `"attempt"`, `"check"`, `"tool"`, `"step"`, `"agent"`, `"wait"` (a call of a
+            tool that a person has to answer), `"work"` (such as a compactor, or the body of a prompt function),
+            `"image"`, `"video"`, `"embedding"`, `"function"` (decorated with `trace`),
             `"trace"` (the block of `traces.start`), or any other word.
-        name: the call's `name=`, else a word or two about its subject.
+        name: the call's `name=`, or else a word or two about its subject.
         started: when it began, in seconds since the epoch.
-        began: when it began, as `time.monotonic()` tells.
-        ended: when it ended, as `time.monotonic()` tells; `None` while it runs.
+        began: when it began, by `time.monotonic()`.
+        ended: when it ended, by `time.monotonic()`; `None` while it runs.
         error: why it failed or was cancelled.
         links: the spans of the thunks that a call depends on.
         backend: name of the backend that a call goes to.
@@ -165,19 +166,19 @@ class Span:
         server: host and port that a call goes to; `None` for a model in this process.
         session: id of the session that it belongs to, if there is one.
         is_request: whether a call is one request to a model. If not, the requests are further down.
-        is_batched: whether it is a request in a provider's batch, which costs less and takes long.
-        component: what a call says to the model.
+        is_batched: whether it is a request in a provider's batch, which costs less and takes longer.
+        component: the component that a call sends.
         request: what was sent, without keys; `None` before that.
-        generation: the outcome of a request, even if it failed: text, usage, finish reason; afterwards.
-        time_to_first_token: seconds from the request to the first piece of the answer; afterwards.
-        chunk_count: how many deltas the answer came in; afterwards.
+        generation: the outcome of a request, even a failed one: text, usage, finish reason; set at the end.
+        time_to_first_token: seconds from the request to the first piece of the answer; set at the end.
+        chunk_count: the number of deltas in the answer; set at the end.
         number: of an attempt or a step, from 1.
-        attempt: the `Attempt` with its output, requirements and their reasons; afterwards.
+        attempt: the `Attempt` with its output, requirements and their reasons; set at the end.
         requirement: the `Requirement` that a check is about.
-        outcome: the `ValidationResult` of a check; afterwards.
-        tool_call: what the model asks a tool to do.
-        result: a tool's result, as the model sees it; afterwards.
-        data: for more values of its creator, and of observers.
+        outcome: the `ValidationResult` of a check; set at the end.
+        tool_call: the model's call of a tool.
+        result: a tool's result, as the model sees it; set at the end.
+        data: further values, for its creator and for observers.
         observers: those that are notified of it.
     """
 
@@ -253,7 +254,7 @@ class Span:
         return (time.monotonic() if self.ended is None else self.ended) - self.began
 
     def begin(self) -> None:
-        """Notify the observers that it begins; its known attributes are set by now."""
+        """Notify the observers that it begins; attributes that are known by now have to be set."""
         # Weak: the list of open spans must not keep a span alive whose run was dropped.
         listening[self.id] = weakref.ref(self)
         try:
@@ -279,7 +280,7 @@ class Span:
             current_span.reset(token)
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Send events in it to the observers that want them."""
+        """Send its events to the observers that want them."""
         _call_all(self.observers.events, "event", self, events)
 
     def tell_retry(self, event: Event, *, is_for_all: bool) -> None:
@@ -290,7 +291,7 @@ class Span:
                 _call(each, "event", self, [event])
 
     def end(self, error: BaseException | None = None, *, is_cancelled: bool = False) -> None:
-        """End it, and notify the observers; a second time does nothing.
+        """End it, and notify the observers; a second call does nothing.
 
         Args:
             error: why it failed.
@@ -304,7 +305,9 @@ class Span:
         _call_all(self.observers, "end", self)
 
     def __repr__(self) -> str:
-        return f"<Span {self.id} {self.kind} {self.name!r} {self.status}>"
+        # A check is called by its requirement, which may hold a key or a prompt.
+        name = "" if self.kind == "check" else f" {self.name!r}"
+        return f"<Span {self.id} {self.kind}{name} {self.status}>"
 
 
 class _Listening(dict[object, Any]):
@@ -335,13 +338,13 @@ _everywhere = _Observers()
 
 
 def add_observer(observer: Any) -> None:
-    """Notify an observer of every span in this process that begins from now on; a second time does nothing.
+    """Notify an observer of every span in this process that begins from now on; a second call does nothing.
 
     Args:
         observer: an object with the methods of `Observer`.
 
     Raises:
-        UsageError: it is no such object.
+        UsageError: it isn't such an object.
     """
     global _everywhere
     _check_observer("add_observer", observer)
@@ -369,7 +372,7 @@ def observe(observer: T) -> AbstractContextManager[T]:
         observer: an object with the methods of `Observer`.
 
     Raises:
-        UsageError: it is no such object.
+        UsageError: it isn't such an object.
     """
     _check_observer("observe", observer)
     return _observing(observer)
@@ -470,7 +473,7 @@ class span_around:
         span = self._span
         if span is not None:
             span.leave(self._entered)
-            # What isn't an Exception is a cancellation, Ctrl-C or the end of a generator.
+            # Anything that isn't an `Exception` is a cancellation, Ctrl-C or the end of a generator.
             span.end(error, is_cancelled=error is not None and not isinstance(error, Exception))
 
 

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ModelOption(StrEnum):
-    """The names of all model options; plain strings work, too.
+    """The names of all model options; plain strings work as well.
 
     `CONTEXT_WINDOW` is in tokens, `TIMEOUT` in seconds (in total; silence may last as long) or a `Deadlines`.
     `STREAM: False` asks the provider for one plain response; otherwise every response is streamed.
@@ -57,7 +57,7 @@ class ModelOption(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long to wait for a provider, in seconds; `None` is forever.
+    """How long to wait for a provider, in seconds; `None` means forever.
 
     Args:
         connect: until the connection is open.
@@ -138,11 +138,11 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.TOP_K: ("a whole number from 0", _is_int(0)),
     ModelOption.MIN_P: ("a number from 0 to 1", _is_number(0, 1)),
     ModelOption.SEED: ("a whole number from 0", _is_int(0)),
-    ModelOption.STOP_SEQUENCES: ("a text or a list of texts", _is_stop),
+    ModelOption.STOP_SEQUENCES: ("a string or a list of strings", _is_stop),
     ModelOption.FREQUENCY_PENALTY: ("a number from -2 to 2", _is_number(-2, 2)),
     ModelOption.PRESENCE_PENALTY: ("a number from -2 to 2", _is_number(-2, 2)),
     ModelOption.REPEAT_PENALTY: ("a number from 0", _is_number(0)),
-    ModelOption.SYSTEM_PROMPT: ("a text", _is_a(str)),
+    ModelOption.SYSTEM_PROMPT: ("a string", _is_a(str)),
     ModelOption.THINKING: ("True, False, or an effort such as 'low'", _is_a(bool, str, int)),
     ModelOption.TOOLS: ("a list of tools", _is_a(list, tuple)),
     ModelOption.TOOL_CHOICE: ("'auto', 'required', 'none', the name of a tool, or a list of names", _is_choice),
@@ -217,14 +217,14 @@ def options(model_options: Mapping[str, Any] | None = None, /, **more: Unpack[Op
     nest, and each task and thread has its own. Options are looked up when a verb is called.
 
     Args:
-        model_options: options by name, where a name is not a Python word.
-        more: options by name, which are those of `ModelOption`.
+        model_options: options by name, for names that aren't Python identifiers.
+        more: options by name, as in `ModelOption`.
 
     Raises:
         UsageError: an option is unknown or has a bad value.
     """
     if "model_options" in more:
-        raise UsageError("options takes model options by name, as in options(temperature=0), or a dict of them alone")
+        raise UsageError("options takes model options by name, as in options(temperature=0), or a single dict of them")
     # A new dict each time: tasks that were started before keep theirs.
     token = scoped_options.set({**scoped_options.get(), **check_options(model_options), **check_options(more)})
     try:
@@ -379,5 +379,15 @@ def find_nearest_option(name: Any, cutoff: float) -> str | None:
 
 
 def _advice(name: Any) -> str:
-    near = find_nearest_option(name, 0.5)
-    return f"did you mean {near!r}?" if near else f"known are {', '.join(map(str, ModelOption))}"
+    from mellea.core.argument_names import ELSEWHERE, FOREIGN  # lazy: only for mistakes
+
+    if (exact := find_nearest_option(name, 1)) is not None:
+        return f"did you mean {exact!r}?"
+    ours = FOREIGN.get(name, name)
+    if ours in ELSEWHERE:
+        return ELSEWHERE[ours] if ours == name else f"it is {ours!r} here: {ELSEWHERE[ours]}"
+    if ours in FOREIGN.values():
+        return f"it is an argument of a call, not an option of the model: {ours}=…"
+    if (near := find_nearest_option(name, 0.75)) is not None:
+        return f"did you mean {near!r}?"
+    return f"known are {', '.join(map(str, ModelOption))}; what only one provider has goes into 'extra_body'"

@@ -5,6 +5,8 @@ Rules:
 - A price that no source states isn't in the table, and costs that need it are `None`: nothing is estimated.
 - `"provider/model"` is looked up as it is, then without a date or version at its end (`-2024-08-06`, `-20250929`,
   `@20250929`, `-001`), then as `"provider/*"`. Other names are other models: `gpt-4o-mini` isn't `gpt-4o`.
+- A price that the program set counts also for the model that it asked for, whatever the server calls the one that
+  answered; and one for `"openai/model"` also at an address of the program's own, where list prices don't hold.
 - A model that runs on the user's own machine costs nothing per token: `llama_cpp`, `ollama` and `lmstudio` are 0.0.
   Ollama's cloud models (`…-cloud`, `…:cloud`) aren't local and aren't in the table.
 - Prices are for text and what is billed like it; audio costs more with some models, and a usage doesn't distinguish it.
@@ -27,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mellea.core.entrance import short_errors
 from mellea.core.events import (
     AttemptStart,
     BuiltinToolEnd,
@@ -59,21 +62,21 @@ _LARGEST_FILE = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """List prices of one model, in US dollars for a million tokens; `None` where no source states one.
+    """List prices of one model, in US dollars per million tokens; `None` if no source states one.
 
     Args:
-        input: of the prompt.
-        output: of the answer, reasoning included.
-        cached: of the prompt that was read from a cache.
-        cache_write: of the prompt that was written to a cache; the price of `input` where the provider bills nothing
-            extra.
-        reasoning: of reasoning, if it is billed apart from the answer.
+        input: for the prompt.
+        output: for the answer, including reasoning.
+        cached: for the part of the prompt that was read from a cache.
+        cache_write: for the part of the prompt that was written to a cache; the price of `input` if the provider
+            charges nothing extra.
+        reasoning: for reasoning, if it is billed separately from the answer.
         batch: what a batch costs, as a fraction of these prices, such as 0.5.
-        batch_cached: the same fraction for tokens of a cache.
-        up_to: the longest prompt, in tokens, for which these prices hold; `None` if for all.
+        batch_cached: the same fraction for cached tokens.
+        up_to: the longest prompt, in tokens, for which these prices apply; `None` if they always do.
         above: the prices of longer prompts; without them their cost is unknown.
         as_of: when the source stated them, as an ISO date or month.
-        second: US dollars for a second of video, which is the only price of video then.
+        second: US dollars per second of video; then the only price.
     """
 
     input: float | None = None
@@ -97,7 +100,7 @@ class Price:
                 raise UsageError(f"{name}= of a Price takes a number from 0, or None, not {value!r}")
 
     def cost(self, usage: Usage, *, batch: bool = False) -> float | None:
-        """Return what a request with this usage costs in US dollars, or `None` if a part of it is unknown.
+        """Return the cost of a request with this usage in US dollars, or `None` if a part of it is unknown.
 
         Tokens that the provider doesn't report separately (cached, reasoning) are billed as ordinary ones.
         """
@@ -166,7 +169,7 @@ _LIST: Mapping[str, Price] = {
     "anthropic/claude-opus-4": _claude(15, 75, 18.75, 1.5),
     "anthropic/claude-opus-4-0": _claude(15, 75, 18.75, 1.5),
     "anthropic/claude-sonnet-5": _claude(2, 10, 2.5, 0.2),
-    # The sources don't agree on whether prompts above 200,000 tokens cost more with these three.
+    # The sources disagree on whether prompts above 200,000 tokens cost more with these three.
     "anthropic/claude-sonnet-4-6": _claude(3, 15, 3.75, 0.3, up_to=200_000),
     "anthropic/claude-sonnet-4-5": _claude(3, 15, 3.75, 0.3, up_to=200_000),
     "anthropic/claude-sonnet-4": _claude(3, 15, 3.75, 0.3, up_to=200_000),
@@ -205,12 +208,16 @@ _LIST: Mapping[str, Price] = {
     "ollama/*": _FREE,
 }
 
+_WRITTEN = {"compatible": "openai"}
+"""How a program names a provider that has another name in the record: a server at an address that no table has."""
+
 _MOST_NAMES = 1000
 """How many names are cached with their prices."""
 
-_Lookup = tuple[Mapping[str, Price], dict[str, Price | None]]
-_lookup: _Lookup = (MappingProxyType(dict(_LIST)), {})
-"""The table and the cache of look-ups; replaced together, so that readers need no lock."""
+_Lookup = tuple[Mapping[str, Price], dict[str, Price], dict[str, Price | None]]
+_lookup: _Lookup = (MappingProxyType(dict(_LIST)), {}, {})
+"""The table, the part of it that the program set, and the cache of look-ups; replaced together, so that readers need
+no lock."""
 _lock = threading.Lock()
 
 _VERSION = re.compile(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-0\d\d)\Z")
@@ -222,6 +229,7 @@ def list_prices() -> Mapping[str, Price]:
     return _lookup[0]
 
 
+@short_errors
 def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, replace: bool = False) -> None:
     """Add prices to the table or replace them, for the whole process.
 
@@ -231,56 +239,85 @@ def set_prices(table: Mapping[str, Price | Mapping[str, Any]] | str | Path, *, r
         replace: drop all other prices.
 
     Raises:
-        UsageError: a name or a price is wrong, or there is no such file, or it isn't such JSON.
+        UsageError: a name or a price is wrong, the file doesn't exist, or its JSON isn't such an object.
         ConfigurationError: the file can't be read.
     """
     global _lookup
     added = {_check_name(name): _as_price(name, price) for name, price in _entries(table).items()}
     with _lock:
         # Locked, because it is read and written; cached look-ups are dropped with it.
-        _lookup = (MappingProxyType(added if replace else {**_lookup[0], **added}), {})
+        table, own, _ = _lookup
+        _lookup = (MappingProxyType(added if replace else {**table, **added}), added if replace else own | added, {})
 
 
 def reset_prices() -> None:
     """Restore the list prices that come with the library."""
-    set_prices(_LIST, replace=True)
+    global _lookup
+    with _lock:
+        _lookup = (MappingProxyType(dict(_LIST)), {}, {})
 
 
-def find_price(provider: str, model: str) -> Price | None:
-    """Return the price of a model, `None` if the table has none; the rule for names is at the top of this file."""
-    table, known = _lookup
+def find_price(provider: str, model: str, asked: str | None = None) -> Price | None:
+    """Return the price of a model, `None` if the table has none; the rule for names is at the top of this file.
+
+    Args:
+        provider: the backend's name.
+        model: the model that answered, or will be asked.
+        asked: the model that was asked for, if another one answered.
+    """
+    table, own, known = _lookup
     whole = f"{provider}/{model}"
     if whole in known:
-        return known[whole]
+        found = known[whole]
+    else:
+        found = _look_up(table, provider, model)
+        if found is None and provider in _WRITTEN:
+            found = _look_up(own, _WRITTEN[provider], model)
+        if len(known) < _MOST_NAMES:  # a server may name its model as it likes
+            known[whole] = found
+    if found is None and own and asked and asked != model:
+        names = (provider, _WRITTEN[provider]) if provider in _WRITTEN else (provider,)
+        found = next((price for name in names if (price := _look_up(own, name, asked)) is not None), None)
+    return found
+
+
+def _look_up(table: Mapping[str, Price], provider: str, model: str) -> Price | None:
+    whole = f"{provider}/{model}"
     # A dated version costs what its family costs.
     found = table.get(whole) or table.get(_VERSION.sub("", whole))
     if found is None and not model.endswith(_CLOUD):
         found = table.get(f"{provider}/*")
-    if len(known) < _MOST_NAMES:  # a server may name its model as it likes
-        known[whole] = found
     return found
 
 
-def compute_cost(usage: Usage | None, provider: str, model: str, *, batch: bool = False) -> float | None:
+def write_model(provider: str, model: str) -> str:
+    """Return a model's name as a program writes it."""
+    return f"{_WRITTEN.get(provider, provider)}/{model}"
+
+
+def compute_cost(
+    usage: Usage | None, provider: str, model: str, *, batch: bool = False, asked: str | None = None
+) -> float | None:
     """Return what one request costs in US dollars, by list prices, or `None` if any part of it is unknown.
 
-    Prices may depend on the length of the prompt: give it the usage of one request, not the sum of several.
+    Prices may depend on the length of the prompt, so pass the usage of one request, not the sum of several.
 
     Args:
         usage: the tokens that it used.
         provider: the backend's name, such as `"anthropic"`.
         model: the model that answered.
         batch: whether it was sent in a batch.
+        asked: the model that was asked for, if another one answered.
     """
-    price = find_price(provider, model)
+    price = find_price(provider, model, asked)
     return None if usage is None or price is None else price.cost(usage, batch=batch)
 
 
 def compute_thunk_cost(thunk: Any) -> float | None:
-    """Return what a computed thunk's requests cost together in US dollars, or `None` if that of any is unknown.
+    """Return the total cost of a computed thunk's requests in US dollars, or `None` if the cost of any is unknown.
 
-    Under a strategy that is all attempts, of all models. Requests of judges and compactors aren't included. A
-    thunk that isn't computed yet costs `None`, and so does one that was pickled, which doesn't know its provider.
+    Under a strategy, this includes all attempts of all models. Requests of judges and compactors aren't included. The
+    result is `None` for a thunk that isn't computed yet, and for one that was pickled, which doesn't know its provider.
     """
     if not thunk.is_computed():
         return None
@@ -290,16 +327,18 @@ def compute_thunk_cost(thunk: Any) -> float | None:
     request = thunk.request
     if request is None:
         return None
-    return compute_events_cost(thunk._run.events, request.backend, thunk.model or request.model)
+    return compute_events_cost(thunk._run.events, request.backend, thunk.model or request.model, asked=request.model)
 
 
-def compute_events_cost(events: Iterable[Event], provider: str, model: str) -> float | None:
-    """Return what the requests of a run cost together in US dollars, or `None` if that of any is unknown.
+def compute_events_cost(
+    events: Iterable[Event], provider: str, model: str, *, asked: str | None = None
+) -> float | None:
+    """Return the total cost of a run's requests in US dollars, or `None` if the cost of any is unknown.
 
     Each attempt of a strategy and each step of a tool loop is priced as a separate request. The cost of one that
     was stopped before its usage arrived, such as a rejected attempt, is unknown.
     """
-    return _sum(compute_cost(usage, provider, model) for usage in _usages(events))
+    return _sum(compute_cost(usage, provider, model, asked=asked) for usage in _usages(events))
 
 
 def _sum(costs: Iterable[float | None]) -> float | None:

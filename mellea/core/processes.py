@@ -12,18 +12,19 @@ __all__ = ["has_ended", "name_process"]
 
 def has_ended(host: str, pid: int) -> bool:
     """Whether a process has ended, as far as that can be told: of other machines, and on Windows, it can't."""
-    # The process table of another machine isn't here; a wrong "ended" would give up what still goes on.
+    # Another machine's process table isn't available here, and a wrong "ended" would abandon work that is still
+    # running.
     if host != socket.gethostname() or sys.platform == "win32":
         return False
     try:
-        # Signal 0 only asks whether the process is there.
+        # Signal 0 only checks whether the process exists.
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        # It is there, and somebody else's.
+        # It exists, but belongs to another user.
         return False
-    # One that was killed is there until its parent asks what became of it, which some parents never do.
+    # A killed process remains until its parent waits for it, which some parents never do.
     return _read_stat(pid)[0] in ("Z", "X")
 
 
@@ -42,7 +43,7 @@ def _read_stat(pid: int) -> tuple[str, str]:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "", ""
-    # The name stands in brackets and may hold spaces and brackets; the state is field 3, the start field 22 (Linux,
-    # proc_pid_stat(5)).
+    # The name is in brackets and may contain spaces and brackets; field 3 is the state and field 22 the start time
+    # (Linux, proc_pid_stat(5)).
     fields = stat.rpartition(")")[2].split()
     return fields[0], fields[19]

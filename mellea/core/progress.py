@@ -103,7 +103,7 @@ class TerminalLine:
         """Replace the text of the line."""
         # The terminal would wrap a longer line, and a carriage return only goes back to the wrap.
         text = text[: self._columns()]
-        # A carriage return works everywhere, also in terminals that know no escape sequences.
+        # A carriage return works everywhere, even in terminals that know no escape sequences.
         self._write("\r" + text.ljust(self._width))
         self._width, self._drawn = len(text), time.monotonic()
 

@@ -93,7 +93,8 @@ class Requirement:
             can't decide yet; otherwise like `validation_fn`. The first no stops the generation. Without a
             `validation_fn`, an output whose chunks were all accepted meets the requirement. No chunk is blank, and
             joined they are the text; trailing white space belongs to the last chunk if it arrives at once.
-        scope: the unit of a chunk: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"` (of a JSON list).
+        scope: the unit of a chunk: `"word"`, `"sentence"`, `"paragraph"`, `"line"` or `"item"`. An item is an element
+            of the list that `format=` asks for: `chunk.parsed` is its value, and the function is called once for each.
 
     A subclass may define `validate` and `stream_validate` as methods instead of passing functions.
     """
@@ -107,7 +108,7 @@ class Requirement:
     def __post_init__(self) -> None:
         if self.description is not None and not isinstance(self.description, str):
             hint = "; validation_fn=… takes the function that checks" if callable(self.description) else ""
-            raise UsageError(f"a Requirement's description is a text, not {self.description!r}{hint}")
+            raise UsageError(f"a Requirement's description is a string, not {self.description!r}{hint}")
         if self.description is None and not self.has_function and not self.is_streaming:
             raise UsageError("a Requirement takes a description, a validation_fn, or both")
         for name, argument in (("validation_fn", "the context"), ("stream_validation_fn", "a chunk")):
@@ -203,7 +204,7 @@ def _advise(error: Exception, about: object) -> str:
         return _TEXT_WANTED
     if isinstance(error, AttributeError) and isinstance(error.obj, str) and hasattr(Context, error.name or ""):
         if isinstance(about, Chunk):
-            return "a stream_validation_fn is given a chunk of the output, which is a text"
+            return "a stream_validation_fn is given a chunk of the output, which is a string"
         return "simple_validate gives a function the text of the output; a validation_fn without it gets the context"
     return ""
 
@@ -246,7 +247,7 @@ def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
         case (bool() as result, (str() | None) as reason):
             return ValidationResult(result, reason)
         case _:
-            advice = _TEXT_WANTED if isinstance(outcome, Context) else "bool(…) makes one of what is true or false"
+            advice = _TEXT_WANTED if isinstance(outcome, Context) else "bool(…) converts a value that is true or false"
             raise UsageError(
                 f"the validation of {str(requirement)!r} returns a ValidationResult, a bool or (bool, reason), "
                 f"not {outcome!r}; {advice}"

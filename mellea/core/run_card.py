@@ -62,7 +62,7 @@ class RunCard:
         asked = self._run.format
         if asked is None:
             return "Tool calls" if so_far.tool_calls and not so_far.text else "Text"
-        from mellea.core.structured.kinds import format_type  # lazy: plain text needs none of it
+        from mellea.core.structured.kinds import format_type  # lazy: plain text doesn't need it
 
         return asked.schema.name if isinstance(asked.kind, Mapping) else format_type(asked.kind)
 
@@ -88,7 +88,7 @@ class RunCard:
         return self._show_partial(so_far.text)
 
     def _show_partial(self, text: str) -> Part:
-        from mellea.core.structured.partials import PartialDecoder  # lazy: plain text needs none of it
+        from mellea.core.structured.partials import PartialDecoder  # lazy: plain text doesn't need it
 
         decoder = self._decoder = self._decoder or PartialDecoder(self._run.format)
         decoder.feed(text[self._read :])

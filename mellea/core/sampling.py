@@ -30,7 +30,8 @@ class Attempt:
         number: its number, the first one is 1.
         output: the model's answer, as far as it was written if a requirement stopped it.
         context: the context after it.
-        validations: the result of each requirement; for a stopped attempt, of those that failed.
+        validations: the result of each requirement; for an attempt that was stopped while it was written, or isn't a
+            value of the requested type, only the result that says so: the others would judge half a text.
         component: the input to the model.
         error: why the answer isn't a value of the requested type, or why there is none.
         is_complete: whether the model finished, rather than being stopped by a requirement.
@@ -124,7 +125,7 @@ class SamplingResult(Displayed):
 
     def _card_(self) -> Card:
         from mellea.core.card import Card, Grid  # lazy: only a frontend needs it
-        from mellea.core.run_card import say_tokens  # lazy, too
+        from mellea.core.run_card import say_tokens  # lazy as well
 
         rows = [
             (str(attempt.number), "yes" if attempt.success else "no", attempt.output.value, attempt.explain())

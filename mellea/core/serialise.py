@@ -4,7 +4,7 @@ A document is `{"format": "mellea", "version": 1, "value": …}`. Each value in 
 kind and whose other fields are those of the class; a field that has its default is left out. Bytes are base64, free
 values (the result of a tool) are JSON. Anything unknown (a version, a kind, a field, a value of the wrong type) is
 rejected when it is read: nothing is guessed, and no class is looked up by a name from outside. `docs/saved_state.md`
-has the schema.
+has the schema. The context of a conversation is in a higher layer, whose module is loaded for a value of its kind.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import importlib
 import json
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,7 @@ from mellea.core import events
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema, ToolExample, ToolSpec
 from mellea.core.blocks import Block, CBlock, FileBlock, ImageBlock, Source, ThinkingBlock, ToolCall, ToolOutput
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
 from mellea.errors import StateError, UsageError
@@ -92,6 +94,10 @@ A provider's own tool isn't among them: its declaration may hold a key."""
 
 _NAMES = {cls: name for name, cls in KINDS.items()}
 
+_HIGHER = {"chat_context": "mellea.stdlib.components.saved_context"}
+"""Kinds of higher layers, each with the module whose `dump` and `load` know its fields; the class names its kind as
+`saved_kind`."""
+
 _DEEPEST = 100
 """Levels of nesting in a free value, far below where Python's own recursion ends."""
 
@@ -99,15 +105,19 @@ _DEEPEST_DOCUMENT = 500
 """Levels of nesting in a document: a free value takes two for each of its own, and is in a few others."""
 
 
+@short_errors
 def to_json(value: Any, *, limit: int = LARGEST) -> str:
     """Return a value of one of the kinds, or a list of them, as a JSON document.
+
+    A computed thunk is saved as the messages of its answer: the assistant's, and calls and results of tools before it.
 
     Lone surrogates become U+FFFD. A free value (a tool's result, its progress) is written as JSON: a dataclass
     or a pydantic model comes back as a dict, a tuple as a list, NaN as the text "NaN". A `value` that is only meant
     for the program and has no JSON form comes back as `None`.
 
     Args:
-        value: a message, block, event, usage, generation, tool's or output's schema, or a list of such values.
+        value: a `ChatContext`, message, computed thunk, block, event, usage, generation, tool's or output's schema, or
+            a list of such values.
         limit: the most characters that the document may have.
 
     Raises:
@@ -135,6 +145,7 @@ def write_document(value: Any, *, format: str = _FORMAT, version: int = VERSION,
     return text
 
 
+@short_errors
 def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LARGEST) -> Any:
     """Return the value, or the list of values, that `to_json` wrote.
 
@@ -151,10 +162,10 @@ def from_json(text: str | bytes, kind: type[T] | None = None, *, limit: int = LA
     try:
         value = from_jsonable(read_document(text, limit=limit))
     except RecursionError:
-        raise StateError("the saved state is nested too deep") from None
+        raise StateError("the saved state is nested too deeply") from None
     for one in value if isinstance(value, list) else [value]:
         if kind is not None and not isinstance(one, kind):
-            raise StateError(f"the saved state holds a {_NAMES[type(one)]!r}, not a {_name_of(kind)}")
+            raise StateError(f"the saved state holds a {_name_kind(one)!r}, not a {_name_of(kind)}")
     return value
 
 
@@ -165,17 +176,46 @@ def to_jsonable(value: Any) -> Any:
         UsageError: see `to_json`.
     """
     if isinstance(value, (list, tuple)):
-        return [to_jsonable(item) for item in value]
-    if hasattr(value, "avalue"):  # a thunk among a message's blocks
-        if not value.is_computed():
-            raise UsageError("a message with a thunk that isn't computed yet can't be saved; await the thunk first")
-        # A computed thunk becomes its text; its run can't be saved.
-        value = CBlock(value.value)
-    name = _NAMES.get(type(value))
-    if name is None:
-        raise UsageError(f"{value!r} can't be saved; to_json takes {', '.join(_list_classes())}, or lists of them")
-    data: dict[str, Any] = {"type": name}
+        return [to_jsonable(item) for each in value for item in _take_messages(each)]
+    messages = _take_messages(value)
+    return to_jsonable(messages) if len(messages) > 1 else _dump_one(messages[0])
+
+
+def _take_messages(value: Any) -> Sequence[Any]:
+    """Return the messages of a thunk's answer, which have its role and its tool calls; and any other value alone."""
+    if not _is_thunk(value):
+        return (value,)
+    generation = _check_computed(value)
+    return generation.messages or (generation.message,)
+
+
+def _is_thunk(value: Any) -> bool:
+    return hasattr(type(value), "avalue")
+
+
+def _check_computed(thunk: Any) -> Generation:
+    # By its run: a stream computes a thunk that nobody awaits.
+    if not thunk.record.has_succeeded:
+        why = "has failed" if thunk.has_failed() else "isn't computed yet; await it first"
+        raise UsageError(f"a thunk, or a message with one, can't be saved if the thunk {why}")
+    generation: Generation = thunk.so_far()
+    return generation
+
+
+def _dump_one(value: Any) -> Any:
+    if _is_thunk(value):  # among a message's blocks: it becomes its text, which is what the model was shown
+        value = CBlock(_check_computed(value).text)
     cls: type = type(value)
+    name = _NAMES.get(cls)
+    # In the class itself: a subclass has state of its own, which would be lost.
+    kind = vars(cls).get("saved_kind")
+    if name is None and kind in _HIGHER:
+        return {"type": kind, **importlib.import_module(_HIGHER[kind]).dump(value)}
+    if name is None:
+        raise UsageError(
+            f"{value!r} can't be saved; to_json takes {', '.join(_list_classes())}, or lists of them{_advise(value)}"
+        )
+    data: dict[str, Any] = {"type": name}
     for field in _read_schema(cls).values():
         item = getattr(value, field.name)
         # Defaults are left out, so documents stay short, and a field that is added later doesn't change old ones.
@@ -199,6 +239,8 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
         raise StateError(f"{path} is not an object with a 'type': {_shorten(data)}")
     cls = KINDS.get(data["type"])
+    if data["type"] in _HIGHER:
+        return importlib.import_module(_HIGHER[data["type"]]).load(data, path)
     if cls is None:
         raise StateError(f"{path} is of the unknown kind {data['type']!r}; a newer version of mellea may have saved it")
     return _make(cls, data, path)
@@ -248,7 +290,7 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
         document = json.loads(whole, parse_constant=_refuse_constant)
         _check_depth(document)
     except RecursionError:
-        raise StateError("the saved state is nested too deep") from None
+        raise StateError("the saved state is nested too deeply") from None
     except ValueError as error:
         raise StateError(f"the saved state isn't JSON: {type(error).__name__}: {str(error)[:200]}") from None
     if not isinstance(document, dict) or document.get("format") != format:
@@ -311,7 +353,7 @@ def _find_form(hint: Any) -> _Form:
     if hint is bytes:
         return _Form(lambda data: base64.b64encode(data).decode("ascii"), _load_bytes)
     if hint in _NAMES or hint is events.Event:
-        return _Form(to_jsonable, functools.partial(_load_kind, (hint,)))
+        return _Form(_dump_one, functools.partial(_load_kind, (hint,)))
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
         return _Form(lambda value: value, functools.partial(_load_choice, args))
@@ -324,7 +366,7 @@ def _find_form(hint: Any) -> _Form:
 
 def _make_union_form(args: tuple[Any, ...]) -> _Form:
     kinds = tuple(arg for arg in args if arg is not type(None))
-    form = _find_form(kinds[0]) if len(kinds) == 1 else _Form(to_jsonable, functools.partial(_load_kind, kinds))
+    form = _find_form(kinds[0]) if len(kinds) == 1 else _Form(_dump_one, functools.partial(_load_kind, kinds))
     if len(kinds) == len(args):
         return form
     return _Form(
@@ -366,7 +408,7 @@ def _load_bytes(data: Any, path: str) -> bytes:
 def _load_kind(classes: tuple[Any, ...], data: Any, path: str) -> Any:
     value = from_jsonable(data, path)
     if not isinstance(value, classes):
-        given = "a list" if isinstance(value, list) else f"a {_NAMES[type(value)]!r}"
+        given = "a list" if isinstance(value, list) else f"a {_name_kind(value)!r}"
         raise StateError(f"{path} takes {' or '.join(map(_name_of, classes))}, not {given}")
     return value
 
@@ -389,7 +431,7 @@ def _load_object(data: Any, path: str) -> Any:
 def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
     """Write blocks as blocks, lists containing blocks as lists, and the rest as JSON, each with a label."""
     if depth > _DEEPEST:
-        raise UsageError("a tool's result is nested too deep to be saved")
+        raise UsageError("a tool's result is nested too deeply to be saved")
     if isinstance(value, Block):
         return {"block": to_jsonable(value)}
     # Only lists that may hold blocks; a thousand numbers would otherwise get a thousand labels.
@@ -400,7 +442,7 @@ def _dump_free(value: Any, depth: int = 0) -> dict[str, Any]:
 
 def _load_free(data: Any, path: str) -> Any:
     match data:
-        # Exactly one key: with more of them it would depend on the order of these lines what is read.
+        # Exactly one key: with more, the result would depend on the order of these lines.
         case {"json": value, **rest} if not rest:
             return value
         case {"block": block, **rest} if not rest:
@@ -439,7 +481,7 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
     try:
         try:
             text = write(value)
-        except ValueError:  # pydantic's own error is one; it refuses halves of characters, too
+        except ValueError:  # pydantic's own error is one; it also rejects lone surrogates
             text = write(replace_surrogates_in(value))
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -447,7 +489,22 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
 
 
 def _list_classes() -> list[str]:
-    return ["Message", "blocks", "events", "Usage", "Generation", "ToolSpec", "OutputSchema"]
+    return ["ChatContext", "Message", "thunks", "blocks", "events", "Usage", "Generation", "ToolSpec", "OutputSchema"]
+
+
+def _advise(value: Any) -> str:
+    """Return what to save in place of what holds a conversation."""
+    if hasattr(value, "ctx"):  # a session
+        return "; the conversation of a session m is m.ctx"
+    if hasattr(value, "view_for_generation"):
+        return "; of the contexts only a ChatContext remembers a conversation"
+    # A turn, or a component in a list of what a context has.
+    is_of_a_context = hasattr(value, "is_sound") or hasattr(value, "format_for_llm")
+    return "; save the whole context, m.ctx" if is_of_a_context else ""
+
+
+def _name_kind(value: Any) -> str:
+    return _NAMES.get(type(value)) or str(vars(type(value)).get("saved_kind", type(value).__name__))
 
 
 def _name_of(cls: type) -> str:

@@ -77,7 +77,7 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
     if isinstance(name := getattr(span.component, "name", None), str) and name:
         data["given_name"] = name
     if span.tool_call is not None:
-        # Not the name in the call: a model may ask for a tool that doesn't exist, and then it is what the model wrote.
+        # Not the name in the call: a model may call a tool that doesn't exist, and then the name is the model's text.
         data["tool"], data["tool_call_id"] = span.name, span.tool_call.tool_call_id
     return data
 
@@ -88,7 +88,7 @@ def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {"status": status, "seconds": span.seconds}
     if span.error is not None or status == "cancelled":
         data["error_type"] = describe_error_type(span)
-    # Only requests have tokens and a cost: told of the calls around them, sums would count them twice.
+    # Only requests have tokens and a cost; if the calls around them had them as well, sums would count them twice.
     if span.is_request:
         _describe_request(span, data)
     if span.attempt is not None:
@@ -129,11 +129,12 @@ def _cost(span: Span, provider: str | None, model: str | None) -> float | None:
     # An error status before the answer: providers charge nothing for it.
     if said.usage is None and was_refused(span.error):
         return 0.0
-    return compute_cost(said.usage, provider or "", said.model or model or "", batch=span.is_batched)
+    named = said.model or model or ""
+    return compute_cost(said.usage, provider or "", named, batch=span.is_batched, asked=model)
 
 
 def _describe_request(span: Span, data: dict[str, Any]) -> None:
-    # Field by field, since this is done for each request: dicts of what may be known take twice as long.
+    # Field by field, because this runs for each request, and building dicts of the known values takes twice as long.
     sent, said = span.request, span.generation
     provider, model = span.backend, span.model
     if span.kind in ("image", "video"):

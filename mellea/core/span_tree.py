@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.observer import Span
 from mellea.core.span_data import find_span_cost
 from mellea.core.terminal import make_visible
@@ -23,7 +24,9 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
         figures: whether a line shows seconds, tokens and cost, where they are known.
     """
     known = walk([_outline(span) for span in spans])
-    return "\n".join(["  " * level + format_line(data, figures=figures) for level, data in known])
+    text = "\n".join(["  " * level + format_line(data, figures=figures) for level, data in known])
+    # A check is called by its requirement, which may hold a key, as may a reason.
+    return scrub_text(text, list_known_secrets())
 
 
 def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -36,9 +39,9 @@ def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str,
     children: dict[int | None, list[Mapping[str, Any]]] = {}
     for data in spans:
         parent = data.get("parent")
-        # A parent that isn't among the spans was deleted, or is outside of what is shown.
+        # A parent that isn't among the spans was deleted or isn't part of what is shown.
         children.setdefault(parent if parent in known else None, []).append(data)
-    # A stack and not recursion: a tool loop in a tool loop may be nested deeper than Python's stack.
+    # A stack instead of recursion: nested tool loops may be deeper than Python's stack.
     waiting = [(0, data) for data in reversed(children.get(None, []))]
     while waiting:
         level, data = waiting.pop()
@@ -62,8 +65,10 @@ def format_line(data: Mapping[str, Any], *, figures: bool) -> str:
     if kind == "check" and "is_met" in data:
         reason = data.get("reason")
         said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
-    # A span is one line, and neither a name nor a reason commands the terminal.
-    return f"{make_visible(data['name'])} ({make_visible(said)})"
+    # A span is one line, and no name or reason may send control sequences to the terminal.
+    # Without content a check has no words of its own, but the function or the class that checks has a name.
+    name = data.get("check", data["name"]) if data["name"] == "check" else data["name"]
+    return f"{make_visible(name)} ({make_visible(said)})"
 
 
 def sum_costs(spans: Sequence[Span]) -> float | None:
@@ -73,7 +78,7 @@ def sum_costs(spans: Sequence[Span]) -> float | None:
         if span.is_request:
             dollars = find_span_cost(span)
             if dollars is None:
-                # A sum of what is known would look like the whole.
+                # A sum of the known values would look like the total.
                 return None
             total += dollars
     return total

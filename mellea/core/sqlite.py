@@ -7,6 +7,7 @@ Rules:
 - Whoever writes holds the file's lock for the whole transaction (`BEGIN IMMEDIATE`), so that nobody reads what somebody
   else is about to change. Readers see what was committed, and wait for nobody (write-ahead log).
 - There is one connection for each `Database` and process; threads take turns. A forked child opens its own.
+- A file that can't be written (its rights, those of its folder, a full disk) can still be read.
 - The calls block: async code makes them in a worker thread.
 
 Source: SQLite's documentation (https://www.sqlite.org/wal.html, pragma.html, howtocorrupt.html, 2026-11).
@@ -14,6 +15,7 @@ Source: SQLite's documentation (https://www.sqlite.org/wal.html, pragma.html, ho
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -34,6 +36,15 @@ _WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
 """How often the switch to the write-ahead log is tried again, which SQLite doesn't wait for by itself."""
 
+_UNWRITABLE = (
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+)
+"""The errors of SQLite where it can't write, also on a full disk."""
+
 _left_behind: list[sqlite3.Connection] = []  # the parent's; closing one in a forked child could harm the parent's
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _making = threading.Lock()
@@ -47,9 +58,11 @@ class UnusableFileError(StateError, sqlite3.OperationalError):
 
     Attributes:
         is_locked: whether somebody else held the file's lock for too long.
+        why: what is wrong with the file, and what to do about it.
     """
 
     is_locked = False
+    why = ""
 
 
 class Database:
@@ -85,6 +98,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self._is_reader = False  # whether the connection is one that can't write
         self._identity: tuple[int, int] | None = None
         _databases.add(self)
 
@@ -97,6 +111,8 @@ class Database:
             UnusableFileError: it can't be opened or written, or its lock wasn't free for too long.
         """
         with self._lock, self._explaining():
+            if self._is_reader:
+                self.close()
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -115,7 +131,7 @@ class Database:
             StateError: see `write`.
         """
         with self._lock, self._explaining():
-            connection = self._open()
+            connection = self._open_to_read()
             connection.execute("BEGIN")
             try:
                 yield connection
@@ -172,8 +188,8 @@ class Database:
             free = _count_free(connection)
             if not free:
                 return False
-            # `execute` would free a single page.
-            connection.executescript(f"PRAGMA incremental_vacuum({pages or 0})")  # 0 is all of them
+            # `execute` would free only a single page.
+            connection.executescript(f"PRAGMA incremental_vacuum({pages or 0})")  # 0 means all
             # None was freed in a file that SQLite made without this; another try would free none either.
             return 0 < _count_free(connection) < free
 
@@ -194,10 +210,11 @@ class Database:
         with self._lock:
             if self._connection is not None and self._process == os.getpid():
                 self._connection.close()
-            self._connection = None
+            self._connection, self._is_reader = None, False
 
     def __del__(self) -> None:
-        # Dropped instead of closed, nothing is lost: what was committed is in the file. Python 3.13 would warn.
+        # Nothing is lost if a connection is dropped instead of closed: committed data is in the file. But Python 3.13
+        # would warn.
         connection = getattr(self, "_connection", None)
         if connection is not None and self._process == os.getpid():
             connection.close()
@@ -209,8 +226,9 @@ class Database:
         except StateError:
             raise
         except (sqlite3.OperationalError, OSError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
+            why = _explain(error)
             found = UnusableFileError(f"the file {self.path!r} can't be used: {why}")
+            found.why = why
             if isinstance(error, sqlite3.Error):
                 found.sqlite_errorcode, found.sqlite_errorname = error.sqlite_errorcode, error.sqlite_errorname
                 found.is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
@@ -218,7 +236,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)):
                 raise
-            raise StateError(f"the file {self.path!r} is not a sound SQLite database: {error}") from error
+            raise StateError(f"the file {self.path!r} is not a valid SQLite database: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         process = os.getpid()
@@ -231,6 +249,45 @@ class Database:
             self._connection, self._process = self._connect(), process
             self._identity = _identify(self.path)
         return self._connection
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _UNWRITABLE or not os.path.isfile(self.path):
+                raise
+            connection = self._connect_reader()
+            self._connection, self._process, self._is_reader = connection, os.getpid(), True
+            return connection
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        """Return a connection to a file that can't be written.
+
+        Raises:
+            UnusableFileError: it is of an earlier version.
+        """
+        # SQLite has to make the file beside a log if it isn't there, and fails where it may not. Without a log, all
+        # that was committed is in the file itself, and nobody writes it now.
+        is_whole = not os.path.exists(f"{self.path}-wal")
+        way = "immutable=1" if is_whole else "mode=ro"
+        connection = sqlite3.connect(
+            f"{Path(self.path).absolute().as_uri()}?{way}",
+            timeout=self._wait,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,
+        )
+        try:
+            version = self._read_version(connection)
+            if version < len(self._schema):
+                raise UnusableFileError(
+                    f"the file {self.path!r} has the earlier version {version} of {self.kind!r}, and may not be "
+                    "written, so it can't be brought up to date; make it writable, or copy it"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         if self.path != ":memory:" and not self._is_fixed:
@@ -247,7 +304,7 @@ class Database:
             self._read_version(connection)  # before anything is changed
             if self._is_fixed:
                 return connection
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file; pages can be given back later
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # only for a new file; lets pages be returned later
             self._use_log(connection)
             connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
             connection.execute("PRAGMA foreign_keys=ON")
@@ -264,7 +321,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 return
             except sqlite3.OperationalError as error:
-                # Switching to the log takes a lock for which SQLite doesn't wait, whatever its time-out.
+                # Switching to the write-ahead log takes a lock for which SQLite doesn't wait, whatever its time-out.
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
                 time.sleep(_LOOK_SECONDS)
@@ -274,7 +331,7 @@ class Database:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Another process may have done it while this one waited.
+            # Another process may have done this while this one waited.
             for version in range(self._read_version(connection), len(self._schema)):
                 for statement in self._schema[version]:
                     connection.execute(statement)
@@ -291,14 +348,15 @@ class Database:
         return zlib.crc32(self.kind.encode()) & 0x7FFFFFFF
 
     def _read_version(self, connection: sqlite3.Connection) -> int:
-        # In one statement, so that another process that makes the tables just now is seen whole or not at all.
+        # In one statement, so that tables that another process is creating at this moment are seen completely or not at
+        # all.
         (tables, found, version) = connection.execute(
             "SELECT count(*), (SELECT application_id FROM pragma_application_id),"
             " (SELECT user_version FROM pragma_user_version) FROM sqlite_master"
         ).fetchone()
-        # An empty file is taken for a new one; anything else belongs to another program.
+        # An empty file is treated as new; anything else belongs to another program.
         if found != self._application_id and (found or version or tables):
-            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; take another file")
+            raise StateError(f"the database {self.path!r} wasn't made for {self.kind!r}; use another file")
         if version > len(self._schema):
             raise StateError(
                 f"the database {self.path!r} has version {version}, and this version of mellea knows {self.kind!r} up "
@@ -308,6 +366,31 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self.path!r} of {self.kind!r}>"
+
+
+_MAKE_WRITABLE = "make the file and its folder writable for this user, or take another file"
+_MAKE_ROOM = "make room on the disk, or take another file"
+
+_CURES = {
+    sqlite3.SQLITE_BUSY: "end the program that holds its lock",
+    sqlite3.SQLITE_CANTOPEN: _MAKE_WRITABLE,
+    sqlite3.SQLITE_FULL: _MAKE_ROOM,
+    sqlite3.SQLITE_IOERR: _MAKE_ROOM,
+    sqlite3.SQLITE_PERM: _MAKE_WRITABLE,
+    sqlite3.SQLITE_READONLY: _MAKE_WRITABLE,
+}
+"""What to do about the errors of SQLite that may pass."""
+
+
+def _explain(error: sqlite3.OperationalError | OSError) -> str:
+    """Return what is wrong with a file, and what to do about it."""
+    if isinstance(error, OSError):
+        return f"{error.strerror}; {_MAKE_ROOM if error.errno in _NO_ROOM else _MAKE_WRITABLE}"
+    cure = _CURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    return f"{error}; {cure}" if cure else str(error)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _count_free(connection: sqlite3.Connection) -> int:

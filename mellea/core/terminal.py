@@ -8,7 +8,7 @@ from mellea.core.surrogates import replace_surrogates
 
 __all__ = ["make_layout_visible", "make_lines_visible", "make_visible"]
 
-# No search runs past the next introducer, so that all of them together are linear.
+# No search runs past the next introducer, so all searches together are linear.
 _ESCAPE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b\]|\x9d)(?:[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c))?"

@@ -61,7 +61,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     Args:
         run: the generation.
-        value: a text that is known, in its place; makes a `ComputedModelOutputThunk`.
+        value: a known text, instead of a run; makes a `ComputedModelOutputThunk`.
     """
 
     __slots__ = ("__weakref__", "_poll", "_run")
@@ -103,10 +103,10 @@ class ModelOutputThunk(Displayed, Generic[T]):
         return self.deliver()
 
     def deliver(self) -> ComputedModelOutputThunk[T]:
-        """Make the thunk computed, as a reader does that has reached the end.
+        """Make the thunk computed, like a reader that has reached the end.
 
         Raises:
-            MelleaError: what the generation failed with.
+            MelleaError: the error of the generation.
         """
         if self._run.error is not None:
             try:
@@ -167,28 +167,30 @@ class ModelOutputThunk(Displayed, Generic[T]):
     @overload
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemIterator[Any]:
-        """Read the items of a sequence, whole and validated, each as soon as its last character is there.
+        """Read the items of a sequence, whole and validated, each as soon as its last character has arrived.
 
         For `format=list[T]`, `Sequence[T]`, `Iterable[T]` and similar, and for an object with exactly one such field. A
-        number is there with the character after it. Under a strategy they are the items of the accepted attempt.
+        number is complete when the character after it has arrived. Under a strategy, these are the items of the
+        accepted attempt.
 
         Args:
-            on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may give another
-                result; `"skip"` goes on with the next one. A result with a bad item is a `ParseError` in both cases.
+            on_error: at a bad item, `"raise"` raises, and cancels the generation unless a later step may produce
+                another result; `"skip"` continues with the next one. A result with a bad item is a `ParseError` in both
+                cases.
 
         Raises:
             UsageError: the format has no items.
-            ParseError: while reading: an item is none; `.index`, `.raw` and `.items` say which, its text, and the
-                good ones before it.
+            ParseError: while reading: an item isn't valid; `.index`, `.raw` and `.items` are its index, its text, and
+                the valid items before it.
         """
         return self.read_items(on_error)
 
     def read_items(self, on_error: OnError, *, by_step: bool = False) -> ItemIterator[Any]:
         """Read the items like `items`; with `by_step` only at the end of a step, so that none is superseded."""
-        from mellea.core.structured.iterators import ItemIterator  # lazy: plain text needs none of it
+        from mellea.core.structured.iterators import ItemIterator  # lazy: plain text doesn't need it
 
         text = TextIterator(self, _nothing, text_of=make_piece_filter(self._run))
-        return ItemIterator(self, text, on_error, by_step=by_step or self.is_computed())  # no step can come any more
+        return ItemIterator(self, text, on_error, by_step=by_step or self.is_computed())  # no further step can follow
 
     def partials(self) -> PartialIterator[T]:
         """Read what is known of the result while it is being written, from the beginning.
@@ -201,7 +203,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     def read_partials(self, *, by_step: bool = False) -> PartialIterator[T]:
         """Read partial objects like `partials`; with `by_step` only at the end of a step."""
-        from mellea.core.structured.iterators import PartialIterator  # lazy: plain text needs none of it
+        from mellea.core.structured.iterators import PartialIterator  # lazy: plain text doesn't need it
 
         text = TextIterator(self, _nothing, text_of=make_piece_filter(self._run))
         return PartialIterator(self, text, by_step=by_step or self.is_computed())
@@ -212,12 +214,12 @@ class ModelOutputThunk(Displayed, Generic[T]):
         return self._run
 
     def so_far(self) -> Generation:
-        """Return all that has arrived so far: text, message, usage; after the end, what the generation came to."""
+        """Return everything that has arrived so far: text, message, usage; after the end, the complete result."""
         return self._run.so_far()
 
     @property
     def partial(self) -> str:
-        """The text that has arrived so far; all of it that ever will, after a failure."""
+        """The text that has arrived so far; after a failure, that is all there will be."""
         return self._run.text()
 
     # -- ending ---------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._run.cancel_and_wait()  # of a run that has ended it waits for the close only
+        await self._run.cancel_and_wait()  # for a run that has ended, it only waits for the close
 
     def __del__(self) -> None:
         run = getattr(self, "_run", None)  # not there if the constructor refused its argument
@@ -249,11 +251,11 @@ class ModelOutputThunk(Displayed, Generic[T]):
     # -- what it came to ------------------------------------------------------------------------------
 
     def is_computed(self) -> bool:
-        """Whether a reader has reached the end, so that `value` and `parsed` are there."""
+        """Whether a reader has reached the end, so that `value` and `parsed` are available."""
         return False
 
     def has_failed(self) -> bool:
-        """Whether the generation has failed or was cancelled, whether or not a reader knows yet."""
+        """Whether the generation has failed or was cancelled, even if no reader has noticed yet."""
         return self._run.error is not None
 
     @property
@@ -287,16 +289,16 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens taken; `None` until the thunk is computed, and where the provider doesn't say."""
+        """The tokens used; `None` until the thunk is computed, and if the provider doesn't report them."""
         return done.usage if (done := self._done) else None
 
     @property
     def cost(self) -> float | None:
         """What its requests cost in US dollars, by the list prices of `mellea.prices`; `None` if any of it is unknown.
 
-        Under a strategy that is every attempt. It is `None` until the thunk is computed.
+        Under a strategy, this includes every attempt. It is `None` until the thunk is computed.
         """
-        from mellea.core.prices import compute_thunk_cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_thunk_cost  # lazy: most programs never need it
 
         return compute_thunk_cost(self)
 
@@ -317,9 +319,9 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def request(self) -> SentRequest | None:
-        """What was sent for the answer, without keys: messages, tools, options, and `payload`, the provider's own JSON.
+        """The request that was sent, without keys: messages, tools, options, and `payload`, the provider's own JSON.
 
-        Under a strategy it is the request of the chosen attempt, and where tools are run that of the last step. It is
+        Under a strategy it is the request of the chosen attempt, and if tools are run, that of the last step. It is
         `None` before anything is sent, and isn't pickled.
         """
         return sent_request(self._run)
@@ -333,7 +335,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls of your own tools that the model asks for."""
         calls = done.tool_calls if (done := self._done) else ()
-        # Here, and not where they were decoded: a codec knows what was said, and not whose function it is.
+        # Done here and not when the calls are decoded: a codec knows the call, but not whose function it is.
         if calls and self._run.sent is not None:
             known = {tool.name: tool.function for tool in self._run.sent.tools if isinstance(tool, Bound)}
             for call in calls:
@@ -343,34 +345,34 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     @property
     def thinking(self) -> str:
-        """What the model thought before it answered."""
+        """The model's reasoning before the answer."""
         return done.thinking if (done := self._done) else ""
 
     @property
     def files(self) -> tuple[FileBlock, ...]:
-        """The files that the model made."""
+        """The files that the model generated."""
         return done.files if (done := self._done) else ()
 
     @property
     def success(self) -> bool:
-        """Whether there is a result, and it meets the requirements, as far as any were checked."""
+        """Whether there is a result that meets all requirements that were checked."""
         return self._run.is_met
 
     @property
     def sampling(self) -> Any:
-        """The `SamplingResult` with every attempt, `None` if no strategy was at work."""
+        """The `SamplingResult` with every attempt, `None` without a strategy."""
         return self._run.sampling
 
     # -- as a Python value ----------------------------------------------------------------------------
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, THUNK_WAYS)
 
         @short_errors
-        def __getitem__(self, index: object) -> Any:  # what `for` and `in` try, too
+        def __getitem__(self, index: object) -> Any:  # `for` and `in` also try this
             raise UsageTypeError(_NO_TEXT)
 
         @short_errors
@@ -393,8 +395,8 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
     def __str__(self) -> str:
         raise UsageError(
-            "a thunk that isn't computed yet was turned into text, where it would end up in a prompt as an object; "
-            "await it first, or hand over the thunk itself as a user variable or in grounding_context"
+            "a thunk that isn't computed yet was converted to text, so its repr would end up in a prompt; await it "
+            "first, or pass the thunk itself as a user variable or in grounding_context"
         )
 
     def __format__(self, spec: str) -> str:
@@ -404,7 +406,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
         return f"<{type(self).__name__} {self._run.state.value}, {len(self._run.text())} characters so far>"
 
     def _card_(self) -> Card:
-        from mellea.core.run_card import RunCard  # lazy: only a frontend asks
+        from mellea.core.run_card import RunCard  # lazy: only a frontend needs it
 
         return RunCard(self._run).draw()
 
@@ -419,10 +421,10 @@ class ModelOutputThunk(Displayed, Generic[T]):
 
 
 class ComputedModelOutputThunk(ModelOutputThunk[T]):
-    """A thunk whose result has been delivered: read-only, to be copied, pickled and read again.
+    """A thunk whose result has been delivered: read-only, and can be copied, pickled and read again.
 
     Args:
-        value: the text, to make a computed thunk of a value that is known.
+        value: the text, to make a computed thunk for a known value.
         parsed: the typed result; the text itself if left out.
     """
 
@@ -476,6 +478,12 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     __hash__ = object.__hash__
 
+    if not TYPE_CHECKING:  # a checker refuses what isn't there
+
+        @short_errors
+        def __len__(self) -> int:
+            raise UsageTypeError(_NO_TEXT)
+
     @short_errors
     def __bool__(self) -> bool:
         if isinstance(self._run.parsed, bool):
@@ -496,13 +504,13 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
         return cast("Self", twin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.__copy__()  # all that it holds is immutable, or the user's own result
+        return self.__copy__()  # everything in it is immutable or the user's own result
 
     def __reduce__(self) -> Any:
         return _rebuild, self._state()
 
     def without_sampling(self) -> Self:
-        """Return a copy that knows nothing of the other attempts."""
+        """Return a copy without the other attempts."""
         return cast("Self", copy_outcome(self._run))
 
     def _state(self) -> tuple[Generation, Any, list[Event], float | None, Any, Any]:
@@ -558,6 +566,12 @@ def make_computed(
     thunk = _rebuild(generation, None, joined, like.time_to_first_token, like.format, None)
     thunk._run.sent = like.sent
     return thunk
+
+
+def make_known(generation: Generation) -> ComputedModelOutputThunk[str]:
+    """Return a computed thunk of a generation that is known, such as a saved one."""
+    events: list[Event] = [TextDelta(generation.text)] if generation.text else []
+    return _rebuild(generation, generation.text, events, None, None, None)
 
 
 def _rebuild(

@@ -61,7 +61,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
     """
     _set_frames(error)
     first = _next(error)
-    # Causes may lead in a circle, where a program has set them itself.
+    # Causes may form a cycle if a program has set them itself.
     link, seen = first, {id(error)}
     while link is not None and id(link) not in seen:
         seen.add(id(link))
@@ -77,7 +77,7 @@ def _shorten(error: BaseException, *, may_be_bare: bool) -> None:
     if link is not first:
         _set(error, "__cause__", link)
     _drop_repeated_notes(link, error)
-    # Only the nearest cause may be shown without a frame; a chain of bare ones would be hard to read.
+    # Only the nearest cause may be shown without a frame; a chain of bare causes would be hard to read.
     _shorten(link, may_be_bare=False)
 
 
@@ -142,5 +142,5 @@ def _is_inside(frame: FrameType, is_inside: bool) -> bool:
     """Whether a frame belongs to this package or its libraries, and not to code of the program that was called back."""
     names = frame.f_globals
     package = str(names.get("__name__", "")).partition(".")[0]
-    # A template's frame has the name of its file, or none.
+    # A template's frame has the name of its file or no name.
     return package == _OURS or (is_inside and (package in _LIBRARIES or "__jinja_exception__" in names))

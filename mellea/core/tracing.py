@@ -9,6 +9,9 @@ Rules:
 - A function that returns a coroutine or a generator, such as one that another decorator has wrapped, is a span until
   that has ended. The same applies to a function that returns a stream, a thunk, or anything else that may continue
   (`held_span.py`).
+- A function object that is more than a call, such as a prompt function with its streams, makes a traced copy of
+  itself by `_traced_(trace)`, which it passes everything to that it can be asked; another object stands behind one
+  that only adds the span of its call.
 - A generator that is left early, closed or dropped ends as cancelled, even where its code can't run any more
   because its loop has gone.
 """
@@ -18,10 +21,19 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    TracebackType,
+)
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mellea.core.displayed import Displayed
+from mellea.core.entrance import entrance
 from mellea.core.held_span import SpanHold, end_with
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening
 from mellea.errors import UsageError
@@ -29,7 +41,7 @@ from mellea.errors import UsageError
 if TYPE_CHECKING:
     from mellea.core.card import Card
 
-__all__ = ["Trace", "Tree", "start", "trace", "wrap_generator"]
+__all__ = ["Trace", "Tree", "start", "trace", "trace_like", "wrap_generator"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,7 +69,7 @@ class Tree(Displayed):
         return str(self)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         return Card("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
 
@@ -71,7 +83,7 @@ class Tree(Displayed):
 class Trace(Observer, Displayed):
     """What happens in a `with` block, collected in memory; `start` makes it.
 
-    What was launched in the block is part of it, also if it goes on after its end.
+    What was launched in the block is part of it, even if it continues after the end of the block.
 
     Args:
         name: what to call it.
@@ -79,7 +91,7 @@ class Trace(Observer, Displayed):
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"a trace's name is a text, not {name!r}")
+            raise UsageError(f"a trace's name is a string, not {name!r}")
         self.name = name
         self._spans: list[Span] = []
         self._root: Span | None = None
@@ -92,17 +104,25 @@ class Trace(Observer, Displayed):
 
     @property
     def cost(self) -> float | None:
-        """What its requests cost in US dollars, judges included; `None` if any is unknown, or runs still."""
+        """The cost of its requests in US dollars, including judges; `None` if any is unknown or still running."""
         from mellea.core.span_tree import sum_costs  # lazy: it needs the table of prices
 
         return sum_costs(self.spans)
 
     def tree(self, *, figures: bool = True) -> Tree:
-        """Return what has happened so far; print it.
+        """Return a tree of everything so far, for printing.
 
         Args:
-            figures: whether to show seconds, tokens and cost, too.
+            figures: whether to show seconds, tokens and cost as well.
+
+        Raises:
+            UsageError: it wasn't started, so nothing is in it.
         """
+        if not self._spans and self._root is None:
+            raise UsageError(
+                f"the trace {self.name!r} was never entered: with mellea.traces.start({self.name!r}) as t: …, and then "
+                "print(t.tree())"
+            )
         return Tree(self.spans, figures=figures)
 
     def begin(self, span: Span) -> None:
@@ -133,16 +153,17 @@ class Trace(Observer, Displayed):
         self.__exit__(kind, error, traceback)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend asks
+        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
 
         is_open = self._root is not None and self._root.ended is None
-        tree = Code(str(self.tree(figures=not is_open)))
+        tree = Code(str(Tree(self.spans, figures=not is_open)))
         return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
 
     def __repr__(self) -> str:
         return f"<Trace {self.name!r}, {len(self.spans)} spans>"
 
 
+@entrance("start")
 def start(name: str) -> Trace:
     """Start a trace: `with start("name") as t`, or `async with`; `print(t.tree())` shows what happened.
 
@@ -150,7 +171,7 @@ def start(name: str) -> Trace:
         name: what to call it.
 
     Raises:
-        UsageError: the name isn't a text.
+        UsageError: the name isn't a string.
     """
     return Trace(name)
 
@@ -160,29 +181,84 @@ def trace(function: F, /, *, name: str | None = None) -> F: ...
 @overload
 def trace(*, name: str | None = None) -> Callable[[F], F]: ...
 def trace(function: Any = None, /, *, name: str | None = None) -> Any:
-    """Decorate a function, coroutine function, generator or async generator: each call is a span of the traces around.
+    """Decorate a function or generator, sync or async: each call is a span in the enclosing traces.
 
-    The span of a generator lasts from its first step to its end, so as long as the stream that it is. That of a
-    function which returns a stream, a thunk or the rows of a map, alone or in a list, tuple or dict, lasts until all of
-    these have ended: read to the end, left, closed or dropped.
+    The span of a generator lasts from its first step to its end. If a function returns a stream, a thunk or the rows of
+    a map, alone or in a list, tuple or dict, its span lasts until all of these have ended: read to the end, left,
+    closed or dropped. One that is never read ends as cancelled when it is dropped.
+
+    A prompt function or a tool stays one, with all its methods; each call, each stream and each row of a map is a span.
+    Above or below `@generative` makes no difference. Below `@command` and `@tool` the span is that of the function's
+    body.
 
     Args:
         function: what to decorate.
         name: what to call the span; by default the function's name.
 
     Raises:
-        UsageError: what is decorated isn't a function.
+        UsageError: the decorated object isn't a function.
     """
     if name is not None and (not isinstance(name, str) or not name):
-        raise UsageError(f"the name of a span is a text, not {name!r}")
+        raise UsageError(f"the name of a span is a string, not {name!r}")
     if function is None:
         return functools.partial(trace, name=name)
-    # Under `@staticmethod` the function is inside; the wrapper has to go in there, too.
+    # Under `@staticmethod` the function is inside, so the wrapper has to go inside as well.
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(trace(function.__func__, name=name))
     if not callable(function) or isinstance(function, type):
         raise UsageError(f"@trace is for functions, not for {function!r}")
-    return functools.wraps(function)(_wrap(function, name or _find_name(function)))
+    label = name or _find_name(function)
+    if hasattr(type(function), "_traced_"):
+        return function._traced_(functools.partial(trace, name=label))
+    call = functools.wraps(function)(_wrap(function, label))
+    call._traced_as_ = label  # type: ignore[attr-defined]
+    is_plain = isinstance(function, _PLAIN) or inspect.iscoroutinefunction(function)
+    return call if is_plain else _TracedObject(function, call)
+
+
+def trace_like(function: Callable[..., Any], made: F) -> F:
+    """Return what was made from a function, traced as the function is: for what never runs the function itself.
+
+    Args:
+        function: one that `trace` may have decorated.
+        made: what was made from it.
+    """
+    label = getattr(function, "_traced_as_", None)
+    return trace(made, name=label) if isinstance(label, str) else made
+
+
+_PLAIN = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)
+"""What has nothing besides its call that a program would ask it for."""
+
+
+class _TracedObject:
+    """An object that can be called, with a span around each call; in everything else it is the object.
+
+    Args:
+        function: the object.
+        call: calls it in a span.
+    """
+
+    def __init__(self, function: Any, call: Callable[..., Any]) -> None:
+        self._function, self._call = function, call
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """Bind it as the object itself would be bound, if it can be."""
+        bind = getattr(type(self._function), "__get__", None)
+        bound = self._function if bind is None else bind(self._function, owner, kind)
+        return self if bound is self._function else trace(bound, name=self._traced_as_)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_function", "_call"):  # it is being copied or unpickled
+            raise AttributeError(name)
+        return getattr(self._call if name == "_traced_as_" else self._function, name)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
 
 
 def _find_name(function: Any) -> str:
@@ -192,7 +268,7 @@ def _find_name(function: Any) -> str:
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    # Asked of the function where that can be known: the span of a generator begins with its first step.
+    # Taken from the function where possible, because the span of a generator begins with its first step.
     if inspect.isasyncgenfunction(function):
         return _wrap_async_generator(function, lambda: _Steps(name))
     if inspect.isgeneratorfunction(function):
@@ -211,7 +287,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        # The way without observers: one look at an attribute.
+        # The path without observers costs one attribute look-up.
         if not listening.count:
             return function(*args, **kwargs)
         steps = _Steps(name)
@@ -278,8 +354,8 @@ class _Steps:
 
     def hand_on(self, result: Any) -> Any:
         """Return what a body has returned; it has the span from now on where it goes on, such as a stream."""
-        # Another decorator, or an object that is called, may hide what kind of function it is: then the work is yet
-        # to come, and belongs to the span.
+        # Another decorator or a callable object may hide what kind of function it is; then the work is still to come,
+        # and belongs to the span.
         wrap = _KINDS.get(type(result))
         if wrap is not None:
             return wrap(lambda: result, lambda: self)()

@@ -1,4 +1,4 @@
-"""Evaluation: functions on cases, checked, with intervals, comparisons and a report."""
+"""Evaluation: run functions on cases, check the results, and report rates with intervals and comparisons."""
 
 # May import: everything below it, most of all `mellea.batch`, which runs it. Read `run.py` first, then `findings.py`.
 

@@ -1,6 +1,6 @@
 """The arguments of `evaluate` and `aevaluate`, declared once."""
 
-# The annotations are objects here, not texts: signatures and docstrings are made from them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ __all__ = ["EvaluateArguments"]
 
 
 class EvaluateArguments(RunnerArguments, total=False):
-    """What `evaluate` and `aevaluate` take besides the function and the cases."""
+    """The arguments of `evaluate` and `aevaluate` besides the function and the cases."""
 
     checks: Annotated[
         Iterable[Any] | None,
@@ -19,5 +19,5 @@ class EvaluateArguments(RunnerArguments, total=False):
         "default, whether the value equals what the case expects.",
     ]
     repeat: Annotated[int, "how many samples to take of each case.", 1]
-    confidence: Annotated[float, "that of the intervals; 1 minus it is the level of the comparisons.", 0.95]
-    name: Annotated[str | None, "what the report is called; by default as the function."]
+    confidence: Annotated[float, "the confidence level of the intervals; comparisons are tested at 1 minus this.", 0.95]
+    name: Annotated[str | None, "the name of the report; by default, the function's."]

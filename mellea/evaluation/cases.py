@@ -35,9 +35,9 @@ class Case:
     """One case.
 
     Args:
-        inputs: what the function gets: a dict is its named arguments, a tuple its positional ones, anything else its
+        inputs: the function's input: a dict holds named arguments, a tuple positional ones, and anything else is the
             only argument.
-        expected: what it should return; without it there is nothing to compare with.
+        expected: the value that it should return; without it there is nothing to compare with.
         id: identifies it in reports and in the journal; by default a digest of the inputs, so that cases
             may be added and moved.
         data: other data about it, such as a label given by a person; checks can read it.
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def has_expected(self) -> bool:
-        """Whether it is known what the function should return."""
+        """Whether there is an expected value."""
         return self.expected is not UNKNOWN
 
 
@@ -60,8 +60,8 @@ async def read_cases(source: Any, parameters: frozenset[str] | None) -> list[Cas
     Args:
         source: `Case`s, pairs of inputs and expected value, dicts or dataclasses with a field `expected`, bare inputs;
             or the path of a file with such rows, or a data frame.
-        parameters: the names of the function's parameters, `None` if it takes any. Of a row, they are its inputs;
-            other fields are data of the case.
+        parameters: the names of the function's parameters, `None` if it takes any. Fields of a row with these names are
+            inputs; other fields are data of the case.
 
     Raises:
         UsageError: there are no cases, two have the same id, or something else is given.
@@ -80,7 +80,7 @@ async def read_cases(source: Any, parameters: frozenset[str] | None) -> list[Cas
 def _as_case(row: Any, parameters: frozenset[str] | None) -> Case:
     if isinstance(row, Case):
         return row
-    # A pair, as in a list by hand; a named tuple has fields and is a row.
+    # A pair, as in a hand-written list; a named tuple has fields and is a row.
     if type(row) is tuple:
         if len(row) == 2:
             return Case(row[0], row[1])
@@ -95,7 +95,7 @@ def _list_fields(row: Any) -> dict[str, Any] | None:
         return {str(name): value for name, value in row.items()}
     if hasattr(row, "_asdict"):
         return dict(row._asdict())
-    # A dataclass is one argument of the function, unless it says what is expected.
+    # A dataclass is one argument of the function, unless it has an expected value.
     if dataclasses.is_dataclass(row) and hasattr(row, "expected"):
         return {each.name: getattr(row, each.name) for each in dataclasses.fields(row)}
     return None
@@ -123,7 +123,7 @@ def _identify(cases: list[Case]) -> list[Case]:
     found = []
     for number, case in enumerate(cases):
         if case.id in known:
-            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case has already")
+            raise UsageError(f"case {number} has the id {case.id!r}, which an earlier case already has")
         id = case.id or _make_id(case.inputs, known)
         known.add(id)
         found.append(case if id == case.id else replace(case, id=id))
@@ -132,7 +132,7 @@ def _identify(cases: list[Case]) -> list[Case]:
 
 def _make_id(inputs: Any, known: set[str]) -> str:
     digest = make_digest("case", find_form(inputs)).hex()[:_ID_LENGTH]
-    # The same inputs twice are two cases: the second sample of a stream of requests, say.
+    # Repeated inputs are separate cases, such as two samples from a stream of requests.
     id, times = digest, 1
     while id in known:
         times += 1
@@ -141,7 +141,7 @@ def _make_id(inputs: Any, known: set[str]) -> str:
 
 
 def describe_inputs(case: Case) -> Any:
-    """Return the inputs of a case as JSON values; the only named argument as it is."""
+    """Return the inputs of a case as JSON values; a single named argument unwrapped."""
     inputs = case.inputs
     if isinstance(inputs, Mapping) and len(inputs) == 1:
         inputs = next(iter(inputs.values()))

@@ -1,10 +1,10 @@
-"""Checks: requirements on what a function returns, and functions of it.
+"""Checks of a function's result: requirements, and functions of the value.
 
 Rules:
 
-- A check is a `Requirement`, a text (which a model judges), or a function of the value, or of the value and the case.
+- A check is a `Requirement`, a string (which a model judges), or a function of the value, or of the value and the case.
 - A requirement gets a context whose last output is the value, and whose last input is the case: a `CaseInput`.
-- Without checks, what a case expects has to be equal to what the function returns.
+- Without checks, the function's result has to equal the case's expected value.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class CaseInput:
-    """What a function was asked, as a requirement finds it: `context.last_turn().input`.
+    """A function's input as requirements see it: `context.last_turn().input`.
 
     Args:
         case: the case.
-        expected: what it expects, as a value of the type that the function returns.
+        expected: its expected value, converted to the function's return type.
     """
 
     case: Case
@@ -65,11 +65,11 @@ class CaseInput:
 
 @dataclass(frozen=True, slots=True)
 class NamedCheck:
-    """A requirement under a name of its own.
+    """A requirement with its own name.
 
     Attributes:
-        name: in reports.
-        requirement: what is checked.
+        name: its name in reports.
+        requirement: the requirement.
     """
 
     name: str
@@ -82,10 +82,10 @@ class NamedCheck:
 
 
 def as_checks(checks: Any, cases: Sequence[Case]) -> tuple[NamedCheck, ...]:
-    """Return checks with names; without any, that of the expected value where the cases have one.
+    """Return checks with names; without any, a check of the expected value, if the cases have one.
 
     Raises:
-        UsageError: one of them is no check, or can't be made from these cases.
+        UsageError: one of them isn't a check, or can't be made for these cases.
     """
     if checks is None:
         checks = _default_checks(cases)
@@ -149,7 +149,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 def equals_expected(*, name: str = "equals the expected value") -> Requirement:
-    """Make a check that the value equals what the case expects; of texts, but for white space at their ends."""
+    """Make a check that the value equals the case's expected value; for text, surrounding white space is ignored."""
 
     def validate(context: Context) -> ValidationResult:
         expected, value = _find_expected(context), get_value(context)
@@ -163,11 +163,11 @@ def equals_expected(*, name: str = "equals the expected value") -> Requirement:
 
 
 def includes_expected(*, case_sensitive: bool = False, name: str = "includes the expected text") -> Requirement:
-    """Make a check that the text of the value includes what the case expects: a text, or each of a list of texts.
+    """Make a check that the text of the value includes the case's expected text, or each of a list of them.
 
     Args:
         case_sensitive: distinguish upper and lower case.
-        name: what reports call it.
+        name: its name in reports.
     """
 
     def validate(context: Context) -> ValidationResult:
@@ -198,7 +198,7 @@ def _show(value: Any) -> str:
 
 @dataclass(slots=True)
 class Output:
-    """What a function returned, as an output that requirements can check.
+    """A function's result, as an output that requirements can check.
 
     Attributes:
         thunk: the output.
@@ -222,7 +222,7 @@ def _make_thunk(value: Any) -> ModelOutputThunk[Any]:
 
 
 def get_text(value: Any) -> str:
-    """Return a value as text: of a thunk or a run what was written, of a typed value its JSON."""
+    """Return a value as text: the text of a thunk or a run, the JSON of a typed value."""
     if isinstance(value, (ModelOutputThunk, AgentRun)):
         return value.value or ""
     if isinstance(value, str):
@@ -231,13 +231,13 @@ def get_text(value: Any) -> str:
 
 
 def get_value(context: Context) -> Any:
-    """Return the typed value that a context's last output is."""
+    """Return the typed value of a context's last output."""
     output = context.last_output()
     return None if output is None else output.parsed
 
 
 def plain_value(value: Any) -> Any:
-    """Return what a function returned, unwrapped: the typed result of a thunk, or of a run."""
+    """Return a function's result unwrapped: the typed result of a thunk or of a run."""
     if isinstance(value, ModelOutputThunk):
         return value.parsed
     return value.output if isinstance(value, AgentRun) else value

@@ -4,8 +4,8 @@ Rules:
 
 - A case's difference is its pass rate (or mean score) with one variant minus that with the other. If there were no
   difference between the variants, each would be as likely with the other sign.
-- For pass rates the test flips signs at random, computed exactly over all flips. With one sample for each
-  case it is the exact McNemar test. Its error rate is never above the nominal one.
+- For pass rates, the test flips signs at random, and is computed exactly over all flips. With one sample for each case
+  it is the exact McNemar test. Its error rate is never above the nominal one.
 - For scores it is Student's paired t test.
 - Several comparisons are corrected by Holm's method (Scand. J. Stat. 1979).
 """
@@ -24,15 +24,15 @@ from mellea.evaluation.intervals import Interval, difference_interval, mean_inte
 __all__ = ["Comparison", "compare_rates", "compare_scores", "correct", "flip_test", "format_p", "t_test"]
 
 Paired = Sequence[tuple[tuple[int, int], tuple[int, int]]]
-"""Of each case: how many samples passed, of how many, with one variant and with the other."""
+"""For each case: how many samples passed, of how many, with one variant and with the other."""
 
 _MOST_CASES = 100_000
-"""Numbers of cases beyond this aren't recommended: a difference that small is as good as none."""
+"""Larger numbers of cases aren't recommended: a difference that small is as good as none."""
 
 _POWER = 0.8
 
 _MOST_STEPS = 5_000_000
-"""Steps that the exact distribution may take where cases have several samples: well under a second."""
+"""The maximum number of steps for the exact distribution if cases have several samples; takes well under a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,18 @@ class Comparison:
     Attributes:
         base: the name of the variant that the other is compared with.
         other: the name of the other one.
-        check: the check that it is about, `None` for all of them together.
+        check: the check that is compared, `None` for all of them together.
         kind: `"rate"` of passes, or `"score"`.
         difference: the other's rate or score minus the base's, with its interval.
         p: how probable a difference at least this large would be if there were none, corrected for other comparisons.
-        better: how many cases the other does better.
-        worse: how many cases the other does worse.
+        better: on how many cases the other does better.
+        worse: on how many cases the other does worse.
         cases: how many cases both have.
         base_value: the rate or mean score of the base on these cases.
-        other_value: that of the other.
+        other_value: the other's.
         square: the mean square of the cases' differences, which `needed` uses.
         family: how many comparisons `p` is corrected for.
-        level: the significance level: from this `p` on it isn't called a difference.
+        level: the significance level: with this `p` or more, it isn't called a difference.
     """
 
     base: str
@@ -78,12 +78,12 @@ class Comparison:
 
     @property
     def needed(self) -> int | None:
-        """About how many cases would show a difference of this size four times in five; `None` if too many."""
+        """About how many cases would show a difference of this size four times out of five; `None` if too many."""
         return _find_needed(self.difference.estimate, self.square, self.level / self.family)
 
     @property
     def winner(self) -> str | None:
-        """The name of the better variant, `None` if one can't tell."""
+        """The name of the better variant, `None` if the result isn't clear."""
         if not self.is_clear:
             return None
         return self.other if self.difference.estimate > 0 else self.base
@@ -101,7 +101,7 @@ class Comparison:
         return f"{doubt}: {self._list_figures()}. {self._advise()}"
 
     def _swap(self) -> Comparison:
-        """Return the same comparison from the other side, but for the interval."""
+        """Return the same comparison from the other side, except for the interval."""
         return replace(
             self,
             better=self.worse,
@@ -141,8 +141,8 @@ def compare_rates(
         base: the name of one.
         other: the name of the other.
         pairs: for each case that both have: how many samples passed of how many, with the base, then with the other.
-        check: the check that it is about.
-        confidence: that of the interval; 1 minus it is the level of the test.
+        check: the check that is compared.
+        confidence: the confidence level of the interval; 1 minus it is the level of the test.
     """
     differences = [passed / of - base_passed / base_of for (base_passed, base_of), (passed, of) in pairs]
     repeat = min((min(base_of, of) for (_, base_of), (_, of) in pairs), default=1)
@@ -168,8 +168,8 @@ def compare_scores(
         base: the name of one.
         other: the name of the other.
         pairs: for each case that both have: the mean score with the base, then with the other.
-        check: the check that it is about.
-        confidence: that of the interval; 1 minus it is the level of the test.
+        check: the check that is compared.
+        confidence: the confidence level of the interval; 1 minus it is the level of the test.
     """
     differences = [score - base_score for base_score, score in pairs]
     means = (fmean([each[0] for each in pairs] or [math.nan]), fmean([each[1] for each in pairs] or [math.nan]))
@@ -205,8 +205,8 @@ def _compare(
 
 
 def _find_needed(middle: float, square: float, level: float) -> int | None:
-    """Return how many cases show a difference as large as this one with a power of 80 % (Connor, Biometrics 1987)."""
-    # Not a number where there are no cases.
+    """Return how many cases show a difference of this size with a power of 80 % (Connor, Biometrics 1987)."""
+    # NaN if there are no cases.
     if not abs(middle) > 1e-12:
         return None
     z, power = NormalDist().inv_cdf(1 - level / 2), NormalDist().inv_cdf(_POWER)
@@ -250,12 +250,12 @@ def flip_test(differences: Sequence[int]) -> float:
     unit = math.gcd(*sizes)
     reach = sum(size * count for size, count in sizes.items()) // unit
     if len(sizes) > 1 and reach * sizes.total() > _MOST_STEPS:
-        # With so many, the sum is normal to every digit that is shown.
+        # With this many, the sum is normally distributed to every digit that is shown.
         deviation = math.sqrt(sum(size * size * count for size, count in sizes.items()))
         return min(1.0, 2 * NormalDist().cdf(-abs(sum(differences)) / deviation))
     total = abs(sum(differences)) // unit
     chances = _sum_chances({size // unit: count for size, count in sizes.items()})
-    # The other tail is the same, and the value 0 is in both.
+    # The other tail is the same, and 0 is in both.
     tail = math.fsum(chance for value, chance in chances.items() if value >= total)
     return min(1.0, 2 * tail)
 
@@ -264,7 +264,7 @@ def _sum_chances(sizes: Mapping[int, int]) -> dict[int, float]:
     """Return the distribution of the sum of numbers whose signs are random, so many of each size."""
     chances = {0: 1.0}
     for size, count in sizes.items():
-        # The sum of numbers of one size is binomial; logarithms, as the counts may be in the thousands.
+        # The sum of numbers of equal size is binomial; logarithms, since the counts may be in the thousands.
         whole = math.lgamma(count + 1) - count * math.log(2)
         steps = {
             size * (2 * ups - count): math.exp(whole - math.lgamma(ups + 1) - math.lgamma(count - ups + 1))

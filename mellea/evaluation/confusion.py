@@ -1,4 +1,4 @@
-"""A confusion matrix of expected and returned values, and how far two judges agree."""
+"""A confusion matrix of expected and returned values, and the agreement of two judges."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Confusion:
     counts: tuple[tuple[int, ...], ...]
 
     def count(self, expected: Any, came: Any) -> int:
-        """Return how often one label was returned where another was expected."""
+        """Return how often one label was returned when another was expected."""
         return self.counts[self.labels.index(expected)][self.labels.index(came)]
 
     def recall(self, label: Any) -> float:
-        """Return how often a label was returned where it was expected; NaN if it never was."""
+        """Return how often a label was returned when it was expected; NaN if it never was."""
         place = self.labels.index(label)
         return _divide(self.counts[place][place], sum(self.counts[place]))
 
     def precision(self, label: Any) -> float:
-        """Return how often a label was expected where it was returned; NaN if it never was."""
+        """Return how often a label was expected when it was returned; NaN if it never was."""
         place = self.labels.index(label)
         return _divide(self.counts[place][place], sum(row[place] for row in self.counts))
 
@@ -59,14 +59,14 @@ def count_confusion(pairs: Iterable[tuple[Any, Any]], labels: Sequence[Any]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far two judges of the same things agree.
+    """How well two judges of the same things agree.
 
     Attributes:
         count: how many things both judged.
         observed: how often they agree.
-        expected: how often they would by chance, each with its own frequencies.
-        kappa: Cohen's kappa with its interval: 0 is chance, 1 is complete agreement; NaN if both always say the same
-            one thing.
+        expected: how often they would agree by chance, each with its own frequencies.
+        kappa: Cohen's kappa with its interval: 0 is chance, 1 is complete agreement; NaN if both always give the same
+            single label.
         confusion: the first one's labels as rows, the other's as columns.
     """
 
@@ -78,7 +78,7 @@ class Agreement:
 
     def __str__(self) -> str:
         if math.isnan(self.kappa.estimate):
-            return f"they agree on {self.observed:.0%} of {self.count}, but use one label alone, so kappa says nothing"
+            return f"they agree on {self.observed:.0%} of {self.count}, but use only one label, so kappa says nothing"
         kappa = self.kappa
         return (
             f"they agree on {self.observed:.0%} of {self.count}, Cohen's kappa {kappa.estimate:.2f} "
@@ -87,25 +87,27 @@ class Agreement:
 
 
 def measure_agreement(one: Sequence[Any], other: Sequence[Any], *, confidence: float = 0.95) -> Agreement:
-    """Measure how far two lists of labels of the same things agree, such as a judge's and a person's.
+    """Measure how well two lists of labels for the same things agree, such as a judge's and a person's.
 
-    `None` and NaN are missing labels: what one of the two gave no label doesn't count, neither as agreement nor
-    against it.
+    `None` and NaN are missing labels: a thing that either of the two didn't label isn't counted.
 
     Args:
-        one: the labels that one gave.
-        other: the labels that the other gave, in the same order.
-        confidence: that of the interval, whose error is Fleiss, Cohen & Everitt's (Psychol. Bull. 1969).
+        one: the labels from one judge.
+        other: the labels from the other, in the same order.
+        confidence: the confidence level of the interval, whose error is Fleiss, Cohen & Everitt's (Psychol. Bull.
+            1969).
 
     Raises:
         UsageError: there is nothing that both labelled, the lists have different lengths, or a label isn't hashable.
     """
     check_confidence(confidence)
     if len(one) != len(other) or not len(one):
-        raise UsageError(f"the same things have as many labels from both, not {len(one)} and {len(other)}")
+        raise UsageError(
+            f"both lists label the same things, so they need the same length above 0, not {len(one)} and {len(other)}"
+        )
     pairs = [pair for pair in zip(one, other, strict=True) if not any(map(_is_missing, pair))]
     if not pairs:
-        raise UsageError(f"there is nothing that both labelled: of {len(one)} pairs each has a label missing")
+        raise UsageError(f"there is nothing that both labelled: in each of the {len(one)} pairs a label is missing")
     labels = tuple(dict.fromkeys(label for pair in zip(*pairs, strict=True) for label in pair))
     count = len(pairs)
     confusion = count_confusion(pairs, labels)

@@ -17,7 +17,7 @@ __all__ = ["Evaluation"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What to evaluate, on what, and how good it has to be.
+    """What to evaluate, on which cases, and how good it has to be.
 
     Args:
         function: as in `evaluate`: a function, or several variants.
@@ -25,10 +25,10 @@ class Evaluation:
         checks: as in `evaluate`.
         repeat: how many samples to take of each case.
         at_least: the pass rate that every variant has to reach; `None` if none has to.
-        name: what the report is called.
+        name: the name of the report.
 
     Raises:
-        UsageError: `at_least` is no rate.
+        UsageError: `at_least` isn't a rate.
     """
 
     function: Any
@@ -64,7 +64,7 @@ class Evaluation:
         for variant in report.variants:
             rate = report.rate(variant)
             reached = rate.low if is_sure else rate.estimate
-            # The rate of no samples is NaN, which is never high enough.
+            # The rate of zero samples is NaN, which is never high enough.
             if not reached >= self.at_least:
                 missed.append(f"{variant!r} has {rate}, and at least {self.at_least:.0%} was wanted")
         return missed

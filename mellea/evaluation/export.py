@@ -59,7 +59,7 @@ def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
     """Read the samples of a file of such lines; values are JSON values then.
 
     Raises:
-        StateError: it holds something else, or nothing.
+        StateError: it contains something else, or nothing.
         OSError: it can't be read.
     """
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""What an evaluation found: samples, and their rates, comparisons, cost and time."""
+"""The results of an evaluation: samples, and their rates, comparisons, cost and time."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Sample:
         variant: the name of the variant.
         case: the case.
         number: of the sample, from 1.
-        value: what the function returned, `None` if it failed.
+        value: the function's result, `None` if it failed.
         error: why it failed, `None` if it didn't.
-        verdicts: what the checks said.
-        label: the value that it should have been, if the case knows it.
+        verdicts: the results of the checks.
+        label: the expected value, if the case has one.
         seconds: how long it took, `None` if that is unknown.
-        usage: the tokens that it took.
-        cost: what it cost in US dollars, without judges; `None` if that is unknown.
-        cached: whether the journal had the answer.
+        usage: the tokens that it used.
+        cost: its cost in US dollars, without judges; `None` if unknown.
+        cached: whether the answer came from the journal.
     """
 
     variant: str
@@ -70,11 +70,11 @@ class Sample:
 
     @property
     def passed(self) -> bool | None:
-        """Whether it met all checks; `None` if a check failed to say. A function that failed has not passed."""
+        """Whether it passed all checks; `None` if a check gave no verdict. If the function failed, it hasn't passed."""
         return self.passes(None)
 
     def passes(self, check: str | None) -> bool | None:
-        """Whether it met one check, or all of them (`None`)."""
+        """Whether it passed one check, or all of them (`None`)."""
         if self.error is not None:
             return False
         said = [verdict.passed for verdict in self.verdicts if check in (None, verdict.check)]
@@ -97,17 +97,17 @@ class Timing:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluation found; a `Report` can show it, too.
+    """The results of an evaluation; a `Report` can also show them.
 
     Attributes:
-        name: what was evaluated.
-        variants: the names of the variants; the first is the one that the others are compared with.
+        name: the name of the evaluation.
+        variants: the names of the variants; the others are compared with the first.
         checks: the names of the checks.
         samples: all samples, by case, variant and number.
-        labels: the values that a result can have, if it is one of a few.
-        confidence: that of all intervals.
+        labels: the possible values of a result, if it is a choice among a few.
+        confidence: the confidence level of all intervals.
         stopped: why it ended before all samples were done, `None` if it didn't.
-        judge_cost: what judges cost in US dollars, `None` if that is unknown.
+        judge_cost: the cost of judges in US dollars, `None` if unknown.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Findings:
     # -- samples ------------------------------------------------------------------------------------------
 
     def of(self, variant: str | None = None) -> list[Sample]:
-        """Return the samples of a variant, by default of the only one.
+        """Return the samples of a variant, by default the only one.
 
         Raises:
             UsageError: there is no such variant, or there are several.
@@ -167,7 +167,7 @@ class Findings:
 
         Args:
             variant: by default the only one.
-            check: of which check, by default of all of them together.
+            check: the check, by default all of them together.
         """
         self._find_check(check)
         return rate_interval(list(self._count(variant, check).values()), self.confidence)
@@ -183,14 +183,14 @@ class Findings:
         return mean_interval(list(means.values()), self.confidence) if means else None
 
     def timing(self, variant: str | None = None) -> Timing | None:
-        """Return how long the samples of a variant took, `None` if that is unknown."""
+        """Return how long the samples of a variant took, `None` if unknown."""
         seconds = sorted(sample.seconds for sample in self.of(variant) if sample.seconds is not None)
         if not seconds:
             return None
         return Timing(median(seconds), seconds[math.ceil(0.95 * len(seconds)) - 1])
 
     def cost(self, variant: str | None = None) -> float | None:
-        """Return what the samples of a variant cost in US dollars, without judges; `None` if a part is unknown."""
+        """Return the cost of a variant's samples in US dollars, without judges; `None` if a part is unknown."""
         costs = [sample.cost for sample in self.of(variant)]
         return None if None in costs else math.fsum(cost for cost in costs if cost is not None)
 
@@ -200,7 +200,7 @@ class Findings:
         return sum(known) if known else None
 
     def confusion(self, variant: str | None = None) -> Confusion | None:
-        """Return how often each value came for each that was expected; `None` if results aren't one of a few values."""
+        """Return how often each value was returned for each expected one; `None` unless there are only a few values."""
         if self.labels is None:
             return None
         return count_confusion(
@@ -213,10 +213,10 @@ class Findings:
         """Compare two variants on the cases that both have.
 
         Args:
-            base: the name of one, by default of the first.
-            other: the name of the other, by default of the second.
-            check: of which check, by default of all of them together. `p` isn't corrected for other comparisons; those
-                in `comparisons` are.
+            base: the name of one, by default the first.
+            other: the name of the other, by default the second.
+            check: the check, by default all of them together. `p` isn't corrected for other comparisons; those in
+                `comparisons` are.
 
         Raises:
             UsageError: there is no such variant or check, or only one variant.
@@ -233,8 +233,8 @@ class Findings:
         """Compare the mean scores of two variants; otherwise like `compare`.
 
         Args:
-            base: the name of one, by default of the first.
-            other: the name of the other, by default of the second.
+            base: the name of one, by default the first.
+            other: the name of the other, by default the second.
             check: the check that gives the scores, by default the only one.
 
         Raises:
@@ -259,7 +259,7 @@ class Findings:
 
     @property
     def check_comparisons(self) -> list[Comparison]:
-        """The same for each check, where there are several, and for scores; corrected for their number, too."""
+        """The same for each check, if there are several, and for scores; also corrected for their number."""
         found = []
         for other in self.variants[1:]:
             base = self.variants[0]

@@ -1,11 +1,11 @@
-"""Confidence intervals: of a pass rate, of a mean score, and of the difference between two variants.
+"""Confidence intervals for a pass rate, a mean score, and the difference between two variants.
 
 Rules:
 
-- A case is the unit that counts. Several samples of one case are alike, so more samples of the same cases say less than
-  as many new cases; an interval takes the spread between cases, not between samples.
-- Intervals are two-sided. A rate's is Wilson's (Wilson 1927), with the effective number of samples in place of their
-  number where cases have several (Franco, Little, Louis & Slud, J. Surv. Stat. Methodol. 2019).
+- The case is the unit. Several samples of one case are alike, so more samples of the same cases say less than the same
+  number of new cases; an interval uses the spread between cases, not between samples.
+- Intervals are two-sided. A rate's is Wilson's (Wilson 1927), with the effective number of samples instead of their
+  number if cases have several (Franco, Little, Louis & Slud, J. Surv. Stat. Methodol. 2019).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = [
 ]
 
 Counts = tuple[int, int]
-"""Of a case: how many samples passed, of how many."""
+"""For a case: how many samples passed, of how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate, and the range that the true value lies in with some confidence.
+    """An estimate, and the range in which the true value lies with some confidence.
 
     Attributes:
         estimate: the best guess: a rate, a mean or a difference; NaN without data.
         low: the lower end.
         high: the upper end.
-        confidence: how often such an interval holds the true value, from 0 to 1.
+        confidence: how often such an interval contains the true value, from 0 to 1.
     """
 
     estimate: float
@@ -73,10 +73,10 @@ def rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Interva
 
     Args:
         counts: for each case, how many of its samples passed and how many there are; those without samples don't count.
-        confidence: how often such intervals hold the true rate.
+        confidence: how often such intervals contain the true rate.
 
     Raises:
-        UsageError: a case has more passes than samples, or fewer than none.
+        UsageError: a case has more passes than samples, or a negative number.
     """
     check_confidence(confidence)
     for passed, of in counts:
@@ -96,9 +96,9 @@ def rate_interval(counts: Sequence[Counts], confidence: float = 0.95) -> Interva
 
 
 def _effective_size(counts: Sequence[Counts], rate: float, total: int) -> float:
-    """Return how many independent samples would say as much as these do."""
+    """Return how many independent samples would be as informative as these."""
     cases = len(counts)
-    # Where all samples agree nothing shows how alike those of one case are; then a case counts once.
+    # If all samples agree, nothing shows how similar the samples of one case are; then each case counts once.
     if cases < 2 or rate in (0.0, 1.0):
         return cases
     spread = sum((passed - rate * of) ** 2 for passed, of in counts) * cases / (cases - 1) / total**2
@@ -108,7 +108,7 @@ def _effective_size(counts: Sequence[Counts], rate: float, total: int) -> float:
 def _wilson(rate: float, size: float, z: float, confidence: float) -> Interval:
     middle = (rate + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
-    # The ends are exact where rounding would leave them a hair off.
+    # Set exactly, where rounding would leave them slightly off.
     low = 0.0 if rate == 0.0 else middle - half
     return Interval(rate, low, 1.0 if rate == 1.0 else middle + half, confidence)
 
@@ -128,18 +128,18 @@ def mean_interval(means: Sequence[float], confidence: float = 0.95) -> Interval:
 def difference_interval(differences: Sequence[float], repeat: int = 1, confidence: float = 0.95) -> Interval:
     """Return the mean difference between two pass rates of the same cases, with an interval.
 
-    It is the adjusted Wald interval of Bonett & Price (J. Educ. Behav. Stat. 2012), which adds a case that favours one
-    side and one that favours the other; its coverage holds for few cases, too.
+    It is the adjusted Wald interval of Bonett & Price (J. Educ. Behav. Stat. 2012), which adds one case in favour of
+    each side; its coverage also holds for few cases.
 
     Args:
-        differences: of each case, the rate of one variant minus that of the other, from -1 to 1.
-        repeat: how many samples each rate is of.
-        confidence: how often such intervals hold the true difference.
+        differences: for each case, the rate of one variant minus that of the other, from -1 to 1.
+        repeat: the number of samples behind each rate.
+        confidence: how often such intervals contain the true difference.
     """
     check_confidence(confidence)
     if not differences:
         return Interval(math.nan, -1.0, 1.0, confidence)
-    # Of several samples a case's difference spreads less, and the two that are added have to, too.
+    # With several samples per case, the differences vary less, so the two that are added have to as well.
     added = 1 / math.sqrt(repeat)
     size = len(differences) + 2
     middle = sum(differences) / size

@@ -1,4 +1,4 @@
-"""What a report shows, as tables and sentences; the terminal, the page and notebooks draw them."""
+"""The content of a report as tables and sentences, which the terminal, the page and notebooks draw."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Text:
     """Sentences.
 
     Attributes:
-        lines: one sentence, or a few, each.
-        is_main: whether they are what the report is read for.
+        lines: one or a few sentences each.
+        is_main: whether they are the main result.
     """
 
     lines: tuple[str, ...]
@@ -52,7 +52,7 @@ class FigureTable:
     """A table.
 
     Attributes:
-        title: what it shows; empty if that is plain.
+        title: the title; empty if it needs none.
         head: the names of the columns.
         rows: the cells, as text.
         bars: for each row an interval of rates that can be drawn, in the column `bar`.
@@ -73,11 +73,11 @@ class FigureTable:
 
 
 def lay_out(report: Findings, *, failures: int = _MOST_FAILURES) -> list[Text | FigureTable]:
-    """Return what a report shows, from top to bottom.
+    """Return the parts of a report, from top to bottom.
 
     Args:
         report: the report.
-        failures: how many samples that haven't passed to show, of each variant.
+        failures: how many failed samples of each variant to show.
     """
     parts: list[Text | FigureTable] = [Text((_describe(report),))]
     if report.stopped is not None:
@@ -103,7 +103,7 @@ def lay_out(report: Findings, *, failures: int = _MOST_FAILURES) -> list[Text | 
 
 
 def _describe(report: Findings) -> str:
-    """Return in one line what was evaluated."""
+    """Describe the evaluation in one line."""
     cases = len(report.cases)
     samples = len(report.samples)
     repeat = max((sample.number for sample in report.samples), default=0)
@@ -131,9 +131,11 @@ def _show_rate(interval: Interval) -> str:
 def _lay_out_variants(report: Findings) -> FigureTable:
     percent = f"{report.confidence:.0%}".removesuffix("%")
     rates = [report.rate(variant) for variant in report.variants]
-    head = ("variant", "passed", "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
+    # Without checks nothing was passed: what counts is that there was an answer.
+    passed = "passed" if report.checks else "answered, unchecked"
+    head = ("variant", passed, "rate", f"{percent} % interval", "median", "p95", "tokens", "cost", "errors")
     rows = [_list_figures(report, variant, rate) for variant, rate in zip(report.variants, rates, strict=True)]
-    # A column in which there is nothing only takes room.
+    # An empty column only takes up space.
     shown = [place for place in range(len(head)) if any(row[place] not in (_NOTHING, "0", "$0") for row in rows)]
     return FigureTable(
         "",
@@ -170,7 +172,7 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_cost(cost: float | None) -> str:
-    """Return US dollars, with four digits where there are few."""
+    """Return US dollars, with four decimals for small amounts."""
     if cost is None:
         return _NOTHING
     if not cost:
@@ -185,7 +187,7 @@ def _lay_out_checks(report: Findings) -> list[Text | FigureTable]:
         for place, variant in enumerate(report.variants):
             rate = report.rate(variant, check)
             score = report.score(variant, check) if check in scored else None
-            # The name of a check once, above its variants.
+            # The name of a check appears once, above its variants.
             named = "" if place else check
             shown = _NOTHING if score is None else f"{score.estimate:.3f}"
             rows.append((named, variant, _show_rate(rate), show_percent(rate), shown))

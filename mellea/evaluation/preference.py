@@ -1,7 +1,7 @@
-"""Pairwise judging: a model says which of two variants' values it prefers, asked twice, with the places swapped.
+"""Pairwise judging: a model is asked twice, in both orders, which of two variants' values it prefers.
 
-Models tend to prefer what is first, or what is second. So a preference counts only if it stays the same when
-the two change places; otherwise it is a tie.
+Models tend to prefer the first value, or the second. So a preference only counts if it stays the same when the two are
+swapped; otherwise it is a tie.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Preference:
     """Which of two variants a judge prefers.
 
     Attributes:
-        criterion: what the judge was asked to go by.
+        criterion: the criterion that the judge was given.
         base: the name of one variant.
         other: the name of the other.
-        for_base: how many pairs of values it prefers the base's in, in both orders.
-        for_other: how many it prefers the other's in.
-        ties: how many it prefers neither in, or another one in each order.
-        steady: how many pairs it said the same of in both orders.
-        first: how often it chose the value that was first, of all choices that weren't ties; 0.5 is fair.
-        comparison: the test, by case; a rate is the share of preferences, a tie being half of one.
-        errors: how many pairs the judge failed to say anything of.
-        cost: what the judge cost in US dollars, `None` if that is unknown.
+        for_base: in how many pairs it prefers the base's value, in both orders.
+        for_other: in how many it prefers the other's.
+        ties: in how many it prefers neither, or a different one in each order.
+        steady: in how many pairs it said the same in both orders.
+        first: the share of choices, apart from ties, in which it chose the first value; 0.5 is fair.
+        comparison: the test by case; a rate is the share of preferences, where a tie counts half.
+        errors: for how many pairs the judge gave no verdict.
+        cost: the judge's cost in US dollars, `None` if unknown.
     """
 
     criterion: str
@@ -69,7 +69,7 @@ class Preference:
 
     @property
     def winner(self) -> str | None:
-        """The name of the variant that is preferred, `None` if one can't tell."""
+        """The name of the preferred variant, `None` if the result isn't clear."""
         return self.comparison.winner
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class Preference:
         return f"{said}: {figures}. {steady}{failed}"
 
 
-@verb("aprefer", RunnerArguments)
+@verb("prefer", RunnerArguments)
 async def aprefer(
     report: Findings,
     criterion: str,
@@ -99,13 +99,13 @@ async def aprefer(
     judge: Any = None,
     **arguments: Unpack[RunnerArguments],
 ) -> Preference:
-    """Have a model say which of two variants' values it prefers, for each sample that both have.
+    """Ask a model which of two variants' values it prefers, for each sample that both have.
 
-    It is asked twice, with the two in both orders. It runs on the machine of `map`, as `aevaluate` does.
+    It is asked twice, in both orders. Like `aevaluate`, this runs on `map`.
 
     Args:
-        report: has the values.
-        criterion: what to go by, such as `"The kinder answer is better."`.
+        report: the report with the values.
+        criterion: the criterion, such as `"The kinder answer is better."`.
         base: the name of one variant, by default the first.
         other: the name of the other, by default the second.
         judge: a backend, a session or a `Judge`; by default the current session.
@@ -229,7 +229,8 @@ class _PreferenceWork(Work):
 def _make_form() -> Any:
     from pydantic import Field  # lazy: only judges need it
 
-    # The reason comes first in the schema: the model weighs, then decides; the other way round it justifies.
+    # The reason comes first in the schema, so that the model weighs before it decides; the other way round it would
+    # justify.
     reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
     return make_dataclass("Preferred", [("reason", reason), ("choice", Choice)])
 
@@ -260,7 +261,7 @@ def _count(
             continue
         is_steady = straight == _SWAPPED[swapped]
         steady += is_steady
-        # For the other variant 1, for the base -1.
+        # 1 for the other variant, -1 for the base.
         outcome = {"first": -1, "second": 1, "tie": 0}[straight] if is_steady else 0
         by_case.setdefault(one.case.id, []).append(outcome)
     outcomes = [outcome for case in by_case.values() for outcome in case]

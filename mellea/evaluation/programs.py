@@ -31,7 +31,7 @@ class AnswerRow:
         variant: its name.
         case: the id of the case.
         number: of the sample, from 1.
-        inputs: what the variant gets.
+        inputs: the variant's inputs.
     """
 
     variant: str
@@ -41,13 +41,13 @@ class AnswerRow:
 
     @property
     def id(self) -> str:
-        """Identifies the sample, in the journal, too."""
+        """Identifies the sample, also in the journal."""
         return f"{self.case} {self.variant} {self.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class TimedValue:
-    """What a variant returned, and after how many seconds; `None` if it was asked for in a batch."""
+    """A variant's result, and the seconds that it took; `None` if it was requested in a batch."""
 
     value: Any
     seconds: float | None
@@ -73,6 +73,8 @@ class AnswerProgram(Program):
         program = self._variants[row.variant]
         program.is_keyed = self.is_keyed
         given, named = make_arguments(row.inputs, None, program.parameters)
+        if named:
+            program.check_fields(named)
         return _TimedWork(await program.prepare(given, named))
 
     def backends(self) -> list[Backend]:
@@ -80,7 +82,7 @@ class AnswerProgram(Program):
         return [backend for program in self._variants.values() for backend in program.backends()]
 
     def check(self) -> None:
-        """Refuse a variant whose answers can't be kept."""
+        """Reject a variant whose answers can't be stored."""
         for program in self._variants.values():
             program.check()
 
@@ -133,9 +135,9 @@ class CheckRow:
     Attributes:
         sample: the number of the sample.
         check: the check.
-        output: what is checked.
-        backend: which model a judge without its own asks; `None` for the current session's.
-        id: identifies the check, in the journal, too.
+        output: the output to check.
+        backend: the model for judges without their own; `None` for the current session's.
+        id: identifies the check, also in the journal.
     """
 
     sample: int
@@ -174,7 +176,7 @@ class _CheckWork(Work):
             )  # fmt: skip
 
     def _find_backend(self) -> Backend | None:
-        # A function needs none, and there may be no session at all.
+        # A function needs no backend, and there may be no session at all.
         if not self._row.check.is_judged:
             return None
         judge = getattr(self._row.check.requirement, "judge", None)

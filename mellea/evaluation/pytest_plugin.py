@@ -1,11 +1,12 @@
-"""The plug-in for pytest: tests of generative functions, answered from a journal, that pass at a rate.
+"""The pytest plug-in: tests of generative functions, answered from a journal, which have to pass at a given rate.
 
 Rules:
 
-- A test is generative if it has the mark `generative`, or takes the fixture `mellea_session`. Others aren't changed.
+- A test is generative if it has the mark `generative` or uses the fixture `mellea_session`. Other tests aren't
+  affected.
 - While such a test runs, every request for text is answered from the journal. A missing answer fails the test;
-  `--mellea-record` asks a model for it, `--mellea-live` asks for everything. Without them no model is asked.
-- pytest loads this file wherever mellea is installed, so it imports nothing until a generative test is there.
+  `--mellea-record` requests it from a model, `--mellea-live` requests everything. Without them no model is called.
+- pytest loads this file wherever mellea is installed, so it imports nothing until there is a generative test.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _is_generative(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Refuse a method of a `unittest.TestCase`, which unittest itself runs: it would ask a model."""
+    """Reject a method of a `unittest.TestCase`, which unittest itself would run, with requests to a model."""
     if not _is_generative(item):
         return
     from unittest import TestCase  # lazy: only generative tests load anything
@@ -122,12 +123,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 @contextmanager
 def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], goal: RateGoal) -> Iterator[None]:
-    """Collect the failures that a rate allows: assertions, and answers that don't fit; all else ends the test."""
+    """Collect the failures that a rate allows: assertions and invalid answers; everything else ends the test."""
     from mellea.errors import OutputError  # lazy: only generative tests load the library
 
     try:
         yield
-    except pytest.xfail.Exception:  # a kind of fail, but it says that the test ends here
+    except pytest.xfail.Exception:  # a kind of failure, but one that ends the test here
         raise
     except (AssertionError, OutputError, pytest.fail.Exception):
         # A single failure is shown like that of any test.
@@ -137,7 +138,7 @@ def _collecting(failures: list[pytest.ExceptionInfo[BaseException]], goal: RateG
 
 
 class RateGoal:
-    """What a mark asks for."""
+    """The settings of a mark."""
 
     def __init__(self, repeat: int = 1, at_least: float = 1.0, confidence: float | None = None) -> None:
         if type(repeat) is not int or repeat < 1:
@@ -162,10 +163,10 @@ class RateGoal:
             )
 
     def is_met(self, passed: int) -> bool:
-        """Whether so many runs that passed are enough."""
+        """Whether this number of passed runs is enough."""
         if self.confidence is None:
             return passed >= self.at_least * self.repeat - 1e-9
-        # The chance of that many if the rate were just below the wanted one.
+        # The probability of that many passes if the rate were just below the required one.
         chance = sum(
             math.comb(self.repeat, count) * self.at_least**count * (1 - self.at_least) ** (self.repeat - count)
             for count in range(passed, self.repeat + 1)
@@ -221,7 +222,7 @@ def _judge(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say at which rates tests passed, and how many answers were asked for."""
+    """Report the rates at which tests passed, and how many answers were requested."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
     known = [(report.nodeid, dict(report.user_properties)) for report in reports if report.when == "call"]
     known = [(nodeid, properties) for nodeid, properties in known if _GIVEN in properties]
@@ -236,7 +237,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Close the journal, so that all of it is in one file."""
+    """Close the journal, so that it is complete in one file."""
     answers = config.stash.get(_answers_key, None)
     if answers is not None:
         answers.journal.close()

@@ -1,4 +1,4 @@
-"""Recorded answers: what models answered in an earlier test run, returned again for the same requests."""
+"""Recorded answers: models' answers from an earlier test run, returned again for the same requests."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LONGEST_PROMPT = 200
 
 
 class Answers(Observer):
-    """Answers every request in this process from a journal, while it is entered.
+    """Answers every request in this process from a journal, inside its `with` block.
 
     Args:
         journal: the SQLite file.
-        is_live: ask models for everything, and look nothing up.
-        is_recording: keep what models answer; without `is_live`, ask them for what isn't there.
+        is_live: request everything from models, and look nothing up.
+        is_recording: store models' answers; without `is_live`, only missing answers are requested.
 
     Attributes:
         given: how many answers came from the journal.
-        asked: how many models gave.
+        asked: how many came from models.
     """
 
     def __init__(self, journal: Journal, *, is_live: bool = False, is_recording: bool = False) -> None:
@@ -55,7 +55,7 @@ class Answers(Observer):
         remove_observer(self)
 
     async def before_request(self, request: Request) -> None:
-        """Refuse what can't be recorded."""
+        """Reject requests that can't be recorded."""
         span = current_span.get()
         if not self.is_live and span is not None and span.kind in ("image", "embedding"):
             raise ConfigurationError(
@@ -63,7 +63,7 @@ class Answers(Observer):
             )
 
     async def choose_backend(self, backend: Backend, request: Request) -> Backend | None:
-        """Return what gives the recorded answer."""
+        """Return a backend that returns the recorded answer."""
         if self.is_live and not self.is_recording:
             with self._lock:
                 self.asked += 1
@@ -71,7 +71,7 @@ class Answers(Observer):
         return _RecordedBackend(backend, self)
 
     def make_key(self, fingerprint: str) -> str:
-        """Return the key of a request: the same request is asked for the first, the second, the third time."""
+        """Return the key of a request, which counts how often the same request has been made."""
         with self._lock:
             self._times[fingerprint] += 1
             return f"test:{fingerprint}:{self._sample}:{self._times[fingerprint]}"
@@ -115,7 +115,7 @@ class _RecordedBackend(CachedBackend):
         if not self._answers.is_recording:
             raise ConfigurationError(
                 f"there is no recorded answer of {self.name}/{self.model_id} in {self.journal.path!r} for the request "
-                f"that ends with {_end_of(request)!r}; run pytest --mellea-record to ask for what is missing"
+                f"that ends with {_end_of(request)!r}; run pytest --mellea-record to record what is missing"
             )
         self._answers.count(is_asked=True)
         async for event in super()._ask(request, key):

@@ -1,4 +1,4 @@
-"""The report of an evaluation: what was found, as text, as a page, and as JSON."""
+"""The report of an evaluation: its results as text, as a page, and as JSON."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Report(Findings, Displayed):
 
 
 def read_report(path: str | os.PathLike[str], *, name: str | None = None, confidence: float = 0.95) -> Report:
-    """Read the samples that `Report.write_jsonl` has written; values are JSON values then.
+    """Read samples that `Report.write_jsonl` wrote; their values are JSON values.
 
     Args:
         path: the file.
-        name: what to call the report; by default as the file.
-        confidence: that of its intervals.
+        name: the name of the report; by default that of the file.
+        confidence: the confidence level of its intervals.
 
     Raises:
-        StateError: it holds something else, or nothing.
+        StateError: it contains something else, or nothing.
         OSError: it can't be read.
     """
     samples = read_samples(path)
@@ -61,7 +61,7 @@ def read_report(path: str | os.PathLike[str], *, name: str | None = None, confid
     checks = tuple(dict.fromkeys(verdict.check for sample in samples for verdict in sample.verdicts))
     expected = [sample.case.expected for sample in samples if sample.case.has_expected]
     labels = None
-    # The file has no types: a few texts that are expected repeatedly are taken for labels.
+    # The file has no types, so a small number of repeated expected texts is taken as labels.
     if expected and all(isinstance(each, (str, bool)) for each in expected):
         known = tuple(dict.fromkeys(expected))
         labels = known if 1 < len(known) <= min(_MOST_LABELS, len(expected) // 2) else None

@@ -1,4 +1,4 @@
-"""`evaluate`: functions on cases, checked, run by `mellea.map`.
+"""`evaluate`: runs functions on cases with `mellea.map`, and checks the results.
 
 An evaluation is up to three maps: the variants over all samples, checks by functions, checks by models. Answers and
 verdicts of models are committed to the journal; a changed check doesn't run any variant again.
@@ -28,18 +28,27 @@ from mellea.stdlib.verb import verb
 
 __all__ = ["aevaluate", "evaluate"]
 
+_WAYS = {
+    **dict.fromkeys(
+        ("metrics", "scorers", "evaluators", "graders", "scores", "assertions", "judges", "requirements"),
+        "it is 'checks' here: checks=[…] takes requirements, functions and texts that a model judges",
+    ),
+    **dict.fromkeys(("data", "dataset", "examples", "rows", "icl_examples"), "the cases are the second argument"),
+    **dict.fromkeys(("prompts", "prompt"), "what is evaluated is the first argument, such as a @generative function"),
+}
 
-@verb("aevaluate", EvaluateArguments)
+
+@verb("evaluate", EvaluateArguments, **_WAYS)
 async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArguments]) -> Report:
-    """Try a function, or several variants of it, on cases, check what they return, and report.
+    """Run a function, or several variants of it, on cases, check the results, and report.
 
-    It runs on the machine of `map`: many samples at once, within budget and rate limits, and with a journal it goes on
-    where it ended, whatever ended it. A function or a check that fails is noted and stops nothing. If a budget is used
-    up, the report is of what was done, and says so.
+    It runs on `map`: many samples at once, within budget and rate limits, and with a journal it continues where it
+    ended, whatever ended it. A function or a check that fails is recorded and stops nothing. If a budget is used up,
+    the report covers the samples so far, and says so.
 
     Args:
-        function: what to evaluate: whatever `map` takes. Several variants are a dict by name, or a list; the first is
-            the one that the others are compared with.
+        function: the function: anything that `map` accepts. Several variants are a dict by name, or a list; the others
+            are compared with the first.
         cases: `Case`s, pairs of inputs and expected value, dicts or dataclasses with a field `expected`, bare inputs;
             the path of a `.csv`, `.jsonl` or `.parquet` file of them, or a data frame.
 
@@ -47,14 +56,14 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
         UsageError: an argument is wrong, there are no cases, or an expected value isn't of the function's type.
         ConfigurationError: there is a budget for the cost, and the price of a model is unknown.
         StateError: the journal can't be read.
-        AuthError: a key is refused.
+        AuthError: a key is rejected.
     """
     variants = _name_variants(function)
     repeat = arguments.get("repeat", 1)
     if type(repeat) is not int or repeat < 1:
         raise UsageError(f"repeat= takes a whole number from 1, not {repeat!r}")
     version = arguments.get("version")
-    programs = {name: as_program(each, version) for name, each in variants.items()}
+    programs = {name: as_program(each, version, "evaluate") for name, each in variants.items()}
     found = await read_cases(cases, _join_parameters(programs))
     plan = _Plan(
         programs,
@@ -67,7 +76,7 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
     confidence = check_confidence(arguments.get("confidence", 0.95))
     name = arguments.get("name") or " and ".join(dict.fromkeys(variants))
     if not isinstance(name, str):
-        raise UsageError(f"name= takes a text, or None, not {name!r}")
+        raise UsageError(f"name= takes a string, or None, not {name!r}")
     report = await _Run(plan, arguments).finish()
     return replace(report, name=name, confidence=confidence)
 
@@ -107,7 +116,7 @@ def _join_parameters(programs: Mapping[str, Program]) -> frozenset[str] | None:
 
 @dataclass(slots=True)
 class _Plan:
-    """What is to be done."""
+    """The work to do."""
 
     programs: dict[str, Program]
     types: dict[str, FunctionTypes]
@@ -123,14 +132,14 @@ class _Plan:
 
     @property
     def labels(self) -> tuple[Any, ...] | None:
-        """The values that results can have, if all variants choose among the same few and cases expect some."""
+        """The possible values of results, if all variants choose among the same few and cases have expected ones."""
         known = [types.labels for types in self.types.values()]
         if not known[0] or any(each != known[0] for each in known) or not any(map(_has_expected, self.cases)):
             return None
         return tuple(known[0])
 
     def list_samples(self) -> list[tuple[Sample, AnswerRow]]:
-        """List all samples in their order, and what is asked for them: all variants of a case one after the other."""
+        """List all samples in order, with their rows: all variants of a case one after the other."""
         return [
             (
                 Sample(name, case, number, label=types.read_expected(case) if case.has_expected else None),
@@ -150,19 +159,19 @@ class _Run:
     """A running evaluation.
 
     Args:
-        plan: what is to be done.
+        plan: the work to do.
         arguments: those of `evaluate`.
     """
 
     def __init__(self, plan: _Plan, arguments: EvaluateArguments) -> None:
         self._plan = plan
         self._arguments = arguments
-        self._cost: float | None = 0.0  # of what was asked in this run
+        self._cost: float | None = 0.0  # of the requests in this run
         self._tokens = 0
         self._stopped: str | None = None
 
     async def finish(self) -> Report:
-        """Do it all, and return the report."""
+        """Run everything, and return the report."""
         plan = self._plan
         planned = plan.list_samples()
         samples: dict[int, Sample] = {}
@@ -183,7 +192,7 @@ class _Run:
         )
 
     async def _check(self, samples: dict[int, Sample]) -> float | None:
-        """Check all samples, and return what judges have cost."""
+        """Check all samples, and return the cost of judges."""
         outputs = {
             place: self._make_output(sample) for place, sample in sorted(samples.items()) if sample.error is None
         }  # fmt: skip
@@ -236,7 +245,7 @@ class _Run:
     def _budget_left(self) -> Budget | None:
         """Return the remaining budget, `None` if it is used up, or if there is none."""
         whole = self._arguments.get("budget")
-        if not isinstance(whole, Budget):  # `map` says what is wrong with anything but `None`
+        if not isinstance(whole, Budget):  # `map` reports what is wrong with anything but `None`
             return whole
         cost = None if whole.cost is None or self._cost is None else whole.cost - self._cost
         tokens = None if whole.tokens is None else whole.tokens - self._tokens
@@ -245,7 +254,7 @@ class _Run:
         return replace(whole, cost=cost, tokens=tokens)
 
     async def _until_spent(self, rows: AsyncRows[Any] | None) -> Any:
-        """Yield rows until there are no more, or the budget is used up; both count what they took."""
+        """Yield rows until there are no more, or the budget is used up, and count their cost."""
         if rows is None:
             self._stopped = self._stopped or "the budget is used up"
             return

@@ -55,8 +55,8 @@ def draw_rich(report: Findings) -> list[Any]:
         ImportError: rich isn't installed.
     """
     from rich.box import SIMPLE_HEAD  # lazy: an extra
-    from rich.table import Table as RichTable  # lazy, too
-    from rich.text import Text as RichText  # lazy, too
+    from rich.table import Table as RichTable  # lazy as well
+    from rich.text import Text as RichText  # lazy as well
 
     drawn: list[Any] = [RichText(make_lines_visible(report.name), style="bold")]
     for part in lay_out(report):
@@ -78,7 +78,7 @@ def draw_rich(report: Findings) -> list[Any]:
 
 
 def make_card(report: Findings) -> Card:
-    """Return what a notebook shows of a report."""
+    """Return a report as a notebook shows it."""
     parts: list[Part] = []
     for part in lay_out(report):
         if isinstance(part, Text):

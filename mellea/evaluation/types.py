@@ -1,4 +1,4 @@
-"""The types of a function: of what it takes and returns, to read cases by them."""
+"""The types of a function's parameters and result, with which cases are read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["FunctionTypes", "read_types"]
 
 
 class FunctionTypes:
-    """What a function takes and returns.
+    """The types of a function's parameters and result.
 
     Args:
-        parameters: the types of its parameters, by name, as far as they are known.
-        result: that of its result, `None` if it isn't known.
+        parameters: the types of its parameters by name, if known.
+        result: the type of its result, `None` if unknown.
     """
 
     def __init__(self, parameters: Mapping[str, Any], result: Any) -> None:
@@ -41,7 +41,7 @@ class FunctionTypes:
         return list(kind) if isinstance(kind, type) and issubclass(kind, Enum) else None
 
     def read_expected(self, case: Case) -> Any:
-        """Return what a case expects as a value of the result's type, such as an enum's member for its text in a file.
+        """Return a case's expected value as a value of the result's type, such as an enum member for text from a file.
 
         Raises:
             UsageError: it isn't one.
@@ -62,7 +62,7 @@ class FunctionTypes:
                 ) from None
 
     def read_inputs(self, case: Case) -> Any:
-        """Return the inputs of a case with its named arguments as values of the parameters' types, where they fit."""
+        """Return the inputs of a case, with named arguments converted to the parameters' types where they fit."""
         if not isinstance(case.inputs, Mapping):
             return case.inputs
         return {name: self._read_input(name, value) for name, value in case.inputs.items()}
@@ -73,11 +73,11 @@ class FunctionTypes:
             return value
         try:
             return self._adapter(wanted).validate_python(value)
-        except ValueError:  # the function itself says what it takes
+        except ValueError:  # the function itself declares what it takes
             return value
 
     def _adapter(self, kind: Any) -> Any:
-        from pydantic import TypeAdapter  # lazy: cases of texts need none of it
+        from pydantic import TypeAdapter  # lazy: cases of text don't need it
 
         found = self._adapters.get(id(kind))
         if found is None:
@@ -86,7 +86,7 @@ class FunctionTypes:
 
 
 def read_types(function: Any) -> FunctionTypes:
-    """Return the types of what is evaluated: a function, a session's verb, an agent, or a partial of one."""
+    """Return the types of an evaluated object: a function, a session's verb, an agent, or a partial of one."""
     if isinstance(function, Agent):
         return FunctionTypes({}, None if function.format is None else function.format.kind)
     given = function.keywords if isinstance(function, functools.partial) else {}
@@ -104,5 +104,5 @@ def read_types(function: Any) -> FunctionTypes:
 def _find_hint(function: Any, name: str, of: str) -> Any:
     try:
         return resolve_type_hints(function, name, of=(of,)).get(of)
-    except UsageError:  # a name that isn't known here: then it isn't converted
+    except UsageError:  # a name that isn't known here; then the value isn't converted
         return None

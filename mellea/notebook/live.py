@@ -61,7 +61,7 @@ def show(value: Any) -> None:
                 for _ in value:
                     pass
             finally:
-                value.close()  # of a stream that was left early: its end is what the follower waits for
+                value.close()  # for a stream that was left early: the follower waits for its end
                 follower.join()
     elif isinstance(value, ModelOutputThunk):
         _follow_thunk(value)
@@ -145,7 +145,7 @@ class _Follower:
 
     def start(self) -> threading.Thread:
         """Draw once, and have a thread do the rest; return that."""
-        # Here and not in the thread, so that the output appears where the program is.
+        # Here and not in the thread, so that the output appears in the program's own cell.
         self._look()
         thread = self._screen.make_thread(self._follow)
         thread.start()

@@ -98,7 +98,7 @@ class Terminal(Screen):
         lines = [piece for line in draw_text(card).split("\n") for piece in _wrap(line, size.columns - 1)]
         if not is_final:
             lines = lines[-(size.lines - 1) :]
-        # Up to the first line of what was drawn before, and away with all below it.
+        # Move to the first line of the previous drawing and erase everything below it.
         back = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
         self._stream.write(back + "".join(f"{line}\n" for line in lines))
         self._stream.flush()
@@ -137,5 +137,5 @@ def find_screen() -> Screen:
 
 
 def _wrap(line: str, width: int) -> list[str]:
-    # By characters: words would move while they are being written.
+    # Wrapped by characters: with words, the text would move while it is being written.
     return [line[start : start + width] for start in range(0, len(line), width)] or [""]

@@ -1,4 +1,4 @@
-"""Programs for others: what is written with mellea, served over protocols that other programs speak."""
+"""Serve programs written with mellea over protocols that other programs speak."""
 
 # May import: everything below it. Read `response.py` first, then `application.py`; `mcp_server.py` is separate.
 

@@ -3,10 +3,10 @@
 Rules:
 
 - Every request is checked by the guard before its body is read, and its body before anything is launched.
-- A client learns what is wrong with its request, but of internal failures only that they happened. The log has no
+- A client learns what is wrong with its request, but about internal failures only that they happened. The log has no
   content.
 - The number of concurrent requests is limited; further ones are immediately told to try again.
-- At shutdown, uvicorn lets running answers go on for a moment, and then cancels them: their models are stopped, and
+- At shutdown, uvicorn lets running answers continue for a moment, and then cancels them: their models are stopped, and
   their clients are notified.
 """
 
@@ -172,7 +172,7 @@ class Application:
         self, request: ClientRequest, ask: Callable[[Any], Awaitable[FixedResponse | StreamResponse]]
     ) -> FixedResponse | StreamResponse:
         body = await self.guard.read_json(request)
-        # An unstreamed answer sends nothing meanwhile, so nothing else would notice that the client is gone.
+        # An unstreamed answer sends nothing until its end, so nothing else would notice that the client has gone.
         answer = await unless_left(request.receive, functools.partial(ask, body))
         if answer is None:
             # 499 is nginx's code for this; the client is gone, but the log has it.
@@ -194,23 +194,24 @@ def app(
     """Serve sessions, agents and functions: as the models of an OpenAI-compatible server, and on a chat page.
 
     It is an ASGI application: `uvicorn.run(mellea.serve.app(m, agent))`. Chat completions, responses and the list of
-    models are under `/v1`, and a chat page is at `/`. `/api/chat` is the page's `Chat`, of version 7, for clients of
-    the AI SDK, too; `/api/v6/chat` and `/api/v5/chat` are for those of earlier versions.
+    models are under `/v1`, and a chat page is at `/`. `/api/chat` is the page's `Chat`, in version 7, which clients of
+    the AI SDK can use as well; `/api/v6/chat` and `/api/v5/chat` are for clients of earlier versions.
 
-    A model's id is the function's or the agent's name, and of a session that of its model; `{"id": program}` gives
-    another one. A function with one text gets the last message of the user, one with a `list[Message]` all messages,
-    and one with several arguments a JSON object that is the last message. Typed answers are JSON. Of a session,
-    nothing but its model and options is used.
+    A model's id is the name of the function or agent, or of a session's model; `{"id": program}` sets another one. A
+    function with one string parameter gets the user's last message, one with a `list[Message]` gets all messages, and
+    for one with several arguments the last message has to be a JSON object with them. Typed answers are JSON. Only the
+    model and the options of a session are used.
 
     Args:
-        programs: sessions, agents, prompt functions and functions of your own, or dicts of such by id.
-        key: what clients have to send as their API key; without one everybody who reaches the server is answered.
-        store: an SQLite file for what later requests go on with, for several workers; by default it is in memory.
-        secret: signs questions about approvals, as in `Chat`; by default `MELLEA_SECRET` of the environment.
-        title: is at the top of the chat page.
+        programs: sessions, agents, prompt functions and your own functions, or dicts of these by id.
+        key: what clients have to send as their API key; without one, everybody who can reach the server gets answers.
+        store: an SQLite file for the state that later requests continue from, for several workers; by default it is in
+            memory.
+        secret: signs questions about approvals, as in `Chat`; by default `MELLEA_SECRET` from the environment.
+        title: the title at the top of the chat page.
         allowed_hosts: names of the server besides `localhost` and IP addresses; `"*"` allows all.
-        max_body: bytes of a request.
-        max_requests: how many requests are answered at once.
+        max_body: the maximum size of a request in bytes.
+        max_requests: the maximum number of concurrent requests.
 
     Raises:
         UsageError: an argument is wrong, or one of the programs can't be served.

@@ -106,7 +106,7 @@ class Guard:
 
     def __init__(self, *, key: str | None, allowed_hosts: Iterable[str], max_body: int) -> None:
         if key is not None and (not isinstance(key, str) or not key.strip()):
-            raise UsageError("key takes a text that isn't empty")
+            raise UsageError("key takes a non-empty string")
         if isinstance(allowed_hosts, str):
             raise UsageError(f"allowed_hosts takes a list of names, not {allowed_hosts!r}")
         if isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 1:

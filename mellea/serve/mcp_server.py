@@ -36,14 +36,14 @@ _PAUSE_SECONDS = 0.05
 """The shortest time between two progress notifications; values in between go into the next one."""
 
 _GRACE_SECONDS = 5
-"""How long calls over HTTP may go on when the server is stopped; a client's open stream would never end by itself."""
+"""How long calls over HTTP may continue when the server is stopped; an open stream would never end by itself."""
 
 _LONGEST_MESSAGE = 4_000
 """Characters of one notification of progress."""
 
 
 class McpServer:
-    """Programs as the tools of an MCP server; `mcp(…)` makes it.
+    """An MCP server with programs as its tools; made by `mcp(…)`.
 
     Attributes:
         name: its name.
@@ -102,7 +102,7 @@ class McpServer:
     async def _serve_http(self, host: str, port: int) -> None:
         if not _is_loopback(host):
             raise UsageError(
-                f"host={host!r} isn't a loopback address; whoever reaches the server can run its programs, so put "
+                f"host={host!r} isn't a loopback address; anyone who can reach the server can run its programs, so put "
                 ".asgi() behind a server that authenticates its callers"
             )
         import uvicorn  # optional: it comes with the extra `mcp`
@@ -140,7 +140,7 @@ class McpServer:
         return ListToolsResult(tools=[_describe(tool) for tool in self.tools])
 
     async def _call_tool(self, context: Any, params: Any) -> Any:
-        """Run a tool. The client learns what is wrong with a call, but of a crash only that it happened."""
+        """Run a tool. The client learns what is wrong with a call, but about a crash only that it happened."""
         tool = self._by_name.get(params.name)
         if tool is None:
             known = ", ".join(map(repr, self._by_name))
@@ -195,7 +195,7 @@ class _Progress:
         """Send progress until the tool has ended."""
         while (values := await self.queue.take()) is not None:
             *_, last = values
-            if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers say it
+            if isinstance(last, Mapping) and isinstance(last.get("progress"), (int, float)):  # as other servers do
                 await self._send(last["progress"], last.get("total"), last.get("message"))
             else:
                 message = "".join(map(_describe_progress, values))

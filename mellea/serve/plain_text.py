@@ -67,15 +67,15 @@ def text(
     """Make a response from the plain text of an answer, sent as it is written.
 
     It is a Starlette response, also for FastAPI, if Starlette is installed, and always an ASGI application. When the
-    client leaves, the model is stopped. A text that ends too early cuts the connection; if there was none yet, the
+    client leaves, the model is stopped. If the text ends early, the connection is cut; if there was no text yet, the
     status is 502.
 
     Args:
-        stream: a thunk, a stream of a session, a function or an agent, or an iterator of texts; for an agent the
-            answer is sent, under a strategy the accepted text.
+        stream: a thunk, a stream of a session, a function or an agent, or an iterator of strings. For an agent, the
+            answer is sent; under a strategy, the accepted text.
         headers: additional headers.
-        error_text: makes the text of an error; by default it says no more than that there was one.
-        stall: seconds that a client may take nothing before it counts as gone.
+        error_text: makes the text of an error; by default it only says that there was one.
+        stall: seconds without reading after which a client counts as gone.
 
     Raises:
         UsageError: an argument is wrong.

@@ -17,7 +17,7 @@ Program = Callable[..., Any] | Tool[..., Any]
 
 
 def as_served_tools(programs: Iterable[Program]) -> tuple[Tool[..., Any], ...]:
-    """Return programs as tools; those that a model answers report what it writes, as it comes.
+    """Return programs as tools; those that a model answers report its text as it arrives.
 
     Raises:
         UsageError: one of them can't be served, or two have one name.
@@ -26,13 +26,13 @@ def as_served_tools(programs: Iterable[Program]) -> tuple[Tool[..., Any], ...]:
     if not tools:
         raise UsageError("there is nothing to serve; give at least one function")
     names = [tool.name for tool in tools]
-    # MCP knows tools by their name alone.
+    # MCP identifies tools only by name.
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two programs have the name {twice!r}; mellea.tool(name=…) gives one of them another")
     if outside := next((tool for tool in tools if tool.runs == "outside"), None):
         raise UsageError(f"the tool {outside.name!r} runs outside this program, which can't serve it")
     for tool in tools:
-        _ = tool.spec  # a type without a JSON form is told now, not to the first client
+        _ = tool.spec  # a type without a JSON form is reported now, not to the first client
     return tools
 
 
@@ -56,7 +56,7 @@ def _stream_answer(function: Any) -> Callable[..., AsyncGenerator[Any, None]]:
         async with function.astream(*args, **kwargs) as answer:
             async for piece in answer:
                 yield piece
-            # Read inside the block: a value that isn't valid raises here, as the tool's error.
+            # Read inside the block, so that an invalid value raises here, as the tool's error.
             output = answer.output
         yield ToolReturn(output, output)
 

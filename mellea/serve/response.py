@@ -100,7 +100,7 @@ class Ending:
     """How a stream has ended.
 
     Attributes:
-        error: what it failed with.
+        error: the error.
         is_stopped: whether the generation was stopped while the client is still connected.
         pending: the questions of a suspended agent run.
         usage: the tokens that it used, if known.
@@ -114,7 +114,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A complete response in place of a stream, for failures before anything was sent."""
+    """A complete response instead of a stream, for failures before anything was sent."""
 
     status: int
     body: bytes
@@ -129,7 +129,7 @@ class Encoder(ABC):
         media_type: the response's content type.
         headers: further headers.
         opening: sent together with the headers.
-        keep_alive: what is sent while there is nothing new; `None` if the format has no keep-alive.
+        keep_alive: the bytes that are sent while there is nothing new; `None` if the format has no keep-alive.
         begins_at_once: whether headers and opening are sent immediately; if not, an early failure has its own status.
     """
 
@@ -148,7 +148,7 @@ class Encoder(ABC):
         """Encode the next value, `b""` for nothing."""
 
     async def settle(self, ending: Ending) -> None:
-        """Do what has to be done before the end is sent, such as saving a suspended run."""
+        """Do any work that has to be done before the end is sent, such as saving a suspended run."""
         return
 
     @abstractmethod
@@ -176,7 +176,7 @@ if TYPE_CHECKING:
 
 else:
     try:
-        from starlette.responses import Response as _Response  # optional: then this is one of its responses
+        from starlette.responses import Response as _Response  # optional: if it is installed, subclass it
     except ImportError:
 
         class _Response:
@@ -192,7 +192,7 @@ class StreamResponse(_Response):
     """An ASGI application that answers one request with a model's output.
 
     Args:
-        stream: a thunk, a stream of a session, a function or an agent, sync or async, or an iterator of texts or
+        stream: a thunk, a stream of a session, a function or an agent, sync or async, or an iterator of strings or
             events. The response owns it: it is stopped when the client leaves.
         encoder: encodes it as bytes.
         headers: additional headers, replacing those with the same name.
@@ -406,7 +406,7 @@ class _Output:
                 await self._send(message)
         except (OSError, TimeoutError):  # by the specification, servers raise an OSError when a client is gone
             self.leave()
-            await anyio.lowlevel.checkpoint()  # where this task is cancelled
+            await anyio.lowlevel.checkpoint()  # this task is cancelled here
         self._sent_at = anyio.current_time()
 
 

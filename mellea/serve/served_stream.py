@@ -13,7 +13,7 @@ from typing import Any
 
 from mellea.core.events import AttemptRejected, AttemptStart, Event, FileEvent, SourceEvent, TextDelta, Usage
 from mellea.core.held_span import SpanHold, hold_with
-from mellea.core.runtime.tasks import ThreadCall, run_in_thread
+from mellea.core.runtime.tasks import Caller, run_in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracing import wrap_generator
 from mellea.errors import UsageError, UsageTypeError
@@ -63,7 +63,7 @@ class ServedStream:
         if isinstance(self._given, (AsyncGeneratorType, GeneratorType)):
             self._pieces = _Pieces(wrap_generator(self._given, hold))
         else:
-            hold_with(self._given, hold)  # an iterator of some other kind doesn't say when it has ended
+            hold_with(self._given, hold)  # other kinds of iterators don't report their end
 
     async def open(self) -> None:
         """Launch what isn't running yet.
@@ -117,7 +117,7 @@ class ServedStream:
 
     @property
     def is_text(self) -> bool:
-        """Whether the result is a text, not a value of some type."""
+        """Whether the result is a string, not a value of some type."""
         if self._pieces is not None:
             return True
         read = self._get_read
@@ -220,14 +220,14 @@ class _Pieces(AsyncIterator[Any]):
                 f"a response is made from a stream, a thunk or an iterator, not {given!r:.100}; "
                 "m.astream(…) makes a stream"
             )
-        self._call = ThreadCall()  # for everything that a plain iterator does
+        self._call = Caller()  # for everything that a sync iterator does
         self._source: AsyncIterator[Any] | _Plain = aiter(given) if hasattr(given, "__aiter__") else _Plain(iter(given))
 
     async def __anext__(self) -> Any:
         source = self._source
         if not isinstance(source, _Plain):
             return await anext(source)
-        # In a thread: a plain iterator may block for as long as it likes.
+        # In a thread: a sync iterator may block for any length of time.
         if (piece := await run_in_thread(source.next, call=self._call)) is _END:
             raise StopAsyncIteration
         return piece

@@ -67,6 +67,6 @@ def claim_stdin() -> Iterator[StdinLines]:
     try:
         yield StdinLines(own)
     finally:
-        # The copy and the pipe stay open: the thread may be about to use them, and their numbers must not be
-        # reused before. They are few: one set for each server.
+        # The copy and the pipe stay open: the thread may be about to use them, and their numbers must not be reused
+        # before that. There is only one set per server.
         os.dup2(own, _STDIN)

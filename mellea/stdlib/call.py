@@ -255,14 +255,13 @@ class Call:
             tool_room.check_choice(self.options.get(ModelOption.TOOL_CHOICE), self.tools)
         if self.prefix is not None and self.loop is not None:
             raise UsageError(
-                f"output_prefix={self.prefix!r} can't go with tool_calls='run', where the answer is made of several; "
-                "leave one of them out"
+                f"output_prefix={self.prefix!r} can't be combined with tool_calls='run', where the answer consists of "
+                f"several; leave one of them out"
             )
         can = self.backend.capabilities
         if self.prefix is not None and not can.prefill:
             raise UnsupportedError(
-                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix= "
-                "and release=",
+                f"the backend {self.backend.name!r} can't begin an answer with a given text; leave out output_prefix=",
                 backend=self.backend.name,
                 model=self.backend.model_id,
             )
@@ -511,7 +510,7 @@ class Answering:
 
 
 def _specs(tools: Iterable[Any]) -> tuple[ToolSpec | BuiltinTool, ...]:
-    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # sets are here only while a call is checked
+    known = [tool for tool in tools if not isinstance(tool, ToolSet)]  # only has sets while a call is checked
     return tuple([tool.spec if isinstance(tool, Tool) else tool for tool in known])
 
 
@@ -578,7 +577,7 @@ def _records(parts: Iterable[Any]) -> list[Record]:
 def _format(format: Any) -> OutputFormat[Any] | None:
     if format is None or format is str:
         return None
-    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text doesn't need it
 
     return make_output_format(format)
 

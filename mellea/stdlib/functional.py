@@ -45,7 +45,7 @@ from mellea.stdlib.verb import (
     take_parts,
     verb,
 )
-from mellea.templates import fill_text
+from mellea.templates import fill_text, warn_of_placeholder
 
 __all__ = [
     "DEFAULT_STRATEGY",
@@ -198,12 +198,12 @@ def prepare(
         checks = add_own_requirements(component, asked)
     is_checked = strategy is not None and (strategy is not DEFAULT_STRATEGY or bool(checks))
     if return_sampling_results and not is_checked:
-        raise UsageError("return_sampling_results=True takes a strategy, and requirements for it to check")
+        raise UsageError("return_sampling_results=True needs a strategy, and requirements for it to check")
     # Before anything is launched: a rejected verb costs nothing.
     if is_checked and not await_result:
         raise _strategy_guard(strategy)
     if release is not None and not is_checked:
-        raise UsageError(f"release={release!r} takes a strategy, and requirements that look at such chunks")
+        raise UsageError(f"release={release!r} needs a strategy, and requirements that check such chunks")
     call = Call.make(component, host.backend, arguments, format=format, defaults=host.model_options)
     # A stream has already shown the first answer when it turns out to be invalid.
     corrects = call.format is not None and strategy is not None and await_result and not is_stream
@@ -211,7 +211,8 @@ def prepare(
     if chosen is None:
         return Verb(call, None, (), strict, None)
     check_watchable(checks, call.format)
-    # The strategy may use another model; what that can't do is an error now, not after the first attempts.
+    # The strategy may use another model; anything that this model doesn't support is an error now, not after the first
+    # attempts.
     for other in getattr(chosen, "backends", ()):
         call.vary(backend=other)
     if release is not None:
@@ -284,24 +285,25 @@ async def aact(
     """Send a component to a model; return the thunk of its answer, and the context with this turn.
 
     Args:
-        component: a text, a message or a component.
+        component: a string, a message or a component.
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        await_result: whether to wait for the end; if not (only in async code), return once the generation is launched.
         return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions work, too.
-        max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        tools: tools that the model may call; plain functions work as well.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+        RequirementError: with `strict`, no attempt met the requirements; `.results` has the results of the checks.
         MelleaError: an argument is wrong, or the generation failed.
     """
     host = Alone(context, backend)
@@ -334,9 +336,9 @@ async def ainstruct(
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        await_result: whether to wait for the end; if not (only in async code), return once the generation is launched.
         return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
-        input: a value that the task is about; anything but a text goes into the prompt as JSON.
+        input: a value that the task is about; anything but a string goes into the prompt as JSON.
         name: a name for the task, which observers see.
         images: images that go with the text.
         icl_examples: examples of good answers.
@@ -345,17 +347,18 @@ async def ainstruct(
         prefix: text in the prompt before the description.
         output_prefix: text that the answer begins with.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions work, too.
-        max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        tools: tools that the model may call; plain functions work as well.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         strict: raise a `RequirementError` if no attempt meets the requirements.
 
     Raises:
         StreamingError: `await_result=False` under a strategy, which validates complete outputs.
-        RequirementError: with `strict`, no attempt met the requirements; `.results` has what they said.
+        RequirementError: with `strict`, no attempt met the requirements; `.results` has the results of the checks.
         MelleaError: an argument is wrong, or the generation failed.
     """
     host = Alone(context, backend)
@@ -387,12 +390,13 @@ async def achat(
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        await_result: whether to wait for the end; if not (only in async code), return once the generation is launched.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions work, too.
-        max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        tools: tools that the model may call; plain functions work as well.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
         role: the speaker: `user`, `system` or `assistant`.
         images: images that go with the text.
         user_variables: values for the `{{placeholders}}` in a text, by name.
@@ -424,12 +428,13 @@ async def aquery(
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-        await_result: whether to wait for the end; if not (in async code alone), return once the generation is launched.
+        await_result: whether to wait for the end; if not (only in async code), return once the generation is launched.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions work, too.
-        max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
+        tools: tools that the model may call; plain functions work as well.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
 
     Raises:
         MelleaError: an argument is wrong, or the generation failed.
@@ -453,13 +458,13 @@ async def atransform(
 ) -> tuple[Any, C]:
     """Let a model change an object, by one of the object's documented methods or by writing the changed version.
 
-    If the model calls a method, it is run and its result is returned in place of the thunk; of several calls
-    the first is run. A backend without tools, or a call with a `format`, gets the changed version as text.
+    If the model calls a method, it is run and its result is returned instead of the thunk; of several calls, only the
+    first is run. A backend without tools, or a call with a `format`, gets the changed version as text.
 
     Args:
         obj: any object; `mify` decides what the model sees of it, and which methods it may call.
         transformation: what to change.
-        context: the earlier turns that the model sees; the method's result is added, too.
+        context: the earlier turns that the model sees; the method's result is added as well.
         await_result: whether to wait for the end; if not, the thunk has `tool_calls`, and none is run.
         backend: which model to ask, and how.
         format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
@@ -478,10 +483,10 @@ async def atransform(
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:
-    """Check the last output of a context against requirements; the results are in their order.
+    """Check the last output of a context against requirements; returns the results in the same order.
 
     Args:
-        requirements: what to check, as texts or `Requirement`s.
+        requirements: what to check, as strings or `Requirement`s.
         context: the earlier turns that the model sees.
         backend: which model to ask, and how.
 
@@ -508,11 +513,14 @@ def instruction(description: Any, arguments: InstructArguments) -> Instruction:
     Raises:
         UsageError: an argument is of a wrong type.
     """
+    # It may be meant as text, and a text from outside must not be an error; but usually a variable was forgotten.
+    if type(description) is str and "{{" in description and not arguments.get("user_variables"):
+        warn_of_placeholder(description)
     # The fast path of the simplest call.
     if not arguments:
         return Instruction(description)
     parts: Any = take_parts(arguments)  # any sequence; the instruction makes tuples of them
-    # They belong to the instruction, which checks them; left in, they would be checked twice.
+    # They belong to the instruction, which checks them; otherwise they would be checked twice.
     requirements = arguments.pop("requirements", None)
     return Instruction(description, as_requirements(requirements), **parts)
 
@@ -537,7 +545,7 @@ def _check_flags(flags: Mapping[str, object]) -> None:
 def _strategy_guard(strategy: Any) -> StreamingError:
     why = f"strategy={strategy!r}" if strategy is not DEFAULT_STRATEGY else "requirements and the default strategy"
     return StreamingError(
-        f"await_result=False can't go with {why}: a strategy validates complete outputs; give strategy=None "
+        f"await_result=False can't be combined with {why}: a strategy validates complete outputs; give strategy=None "
         "(requirements go into the prompt, unchecked), leave await_result=True, or use m.astream(…), which streams "
         "under a strategy"
     )

@@ -60,7 +60,7 @@ async def request_once(
             # As an event, so that observers and prices find it where they look for every other request.
             run.emit([UsageEvent(result.usage)])
         if (ledger := current_ledger.get()) is not None:
-            ledger.add(backend.name, result.model or backend.model_id, result.usage)
+            ledger.add(backend.name, result.model or backend.model_id, result.usage, asked=backend.model_id)
         return result
 
     run = launch(
@@ -73,10 +73,10 @@ async def request_once(
 
 @verb("embed")
 async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResult:
-    """Make a vector for each text, in their order.
+    """Make a vector for each text, in order.
 
     Args:
-        texts: a text, or several.
+        texts: one text, or several.
         backend: which model to ask, and how.
 
     Raises:
@@ -85,7 +85,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
     """
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
-        raise UsageError(f"embed takes a text or a list of texts, none of them empty, not {texts!r}")
+        raise UsageError(f"embed takes a non-empty string or a list of such strings, not {texts!r}")
     # As messages, so that hooks and observers see them like every other request.
     said = [Message("user", text) for text in found]
     return await request_once(
@@ -103,7 +103,7 @@ async def agenerate_image(
         prompt: text, blocks, a `Message`, or a list of messages.
         backend: which model to ask, and how.
         n: how many images.
-        aspect_ratio: width to height, such as `"16:9"`.
+        aspect_ratio: the ratio of width to height, such as `"16:9"`.
         options: further options, by the provider's own names.
 
     Raises:
@@ -142,13 +142,12 @@ async def agenerate_video(
     Args:
         prompt: text, blocks, a `Message`, or a list of messages; images in it are the start of the video.
         backend: which model to ask, and how.
-        seconds: how long the video is to be; the provider's own default otherwise.
-        aspect_ratio: width to height, such as `"16:9"`.
+        seconds: the length of the video; by default, the provider's default.
+        aspect_ratio: the ratio of width to height, such as `"16:9"`.
         to: a file, or a folder, that the video is streamed into; otherwise it is held in memory.
-        job_id: a job that was started earlier, to go on waiting for it or to download it again; leave out the prompt
-            then.
+        job_id: a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.
         timeout: seconds until the job is cancelled; `None` waits forever.
-        max_bytes: how large the video may be.
+        max_bytes: the largest size that the video may have.
         progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
         options: further options, by the provider's own names.
 
@@ -185,7 +184,7 @@ generate_video = blocking(agenerate_video)
 
 def _check_aspect_ratio(aspect_ratio: Any) -> None:
     if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
-        raise UsageError(f"aspect_ratio takes a text such as '16:9', not {aspect_ratio!r}")
+        raise UsageError(f"aspect_ratio takes a string such as '16:9', not {aspect_ratio!r}")
 
 
 def _check_video(seconds: Any, timeout: Any, max_bytes: Any) -> None:

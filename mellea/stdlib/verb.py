@@ -10,7 +10,7 @@ Rules:
   `Parameters`, with those of other parameters that several verbs have.
 """
 
-# The annotations are objects here, not texts: signatures and docstrings are made of them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -66,15 +66,17 @@ class OptionArguments(TypedDict, total=False):
 class ToolArguments(TypedDict, total=False):
     """What everything with tools takes."""
 
-    tools: Annotated[Iterable["AnyTool"] | ToolSet | None, "tools that the model may call; plain functions work, too."]
-    max_turns: Annotated[int, "if tools are run, the most requests to the model.", MAX_TURNS]
+    tools: Annotated[
+        Iterable["AnyTool"] | ToolSet | None, "tools that the model may call; plain functions work as well."
+    ]
+    max_turns: Annotated[int, "if tools are run, the maximum number of requests to the model.", MAX_TURNS]
 
 
 class CheckArguments(TypedDict, total=False):
     """What everything that checks answers takes."""
 
     requirements: Annotated[
-        Iterable[str | Requirement] | None, "what the answer has to meet; checked, unless `strategy=None`."
+        Iterable[str | Requirement] | None, "what the answer has to meet; checked unless `strategy=None`."
     ]
     strategy: Annotated[
         SamplingStrategy | None,
@@ -88,12 +90,13 @@ class CallArguments(OptionArguments, ToolArguments, total=False):
 
     tool_calls: Annotated[
         ToolCalls,
-        '`"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.',
+        '`"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and asks '
+        "again until there are none.",
         "show",
     ]
     loop: Annotated[
         "ToolLoop | None",
-        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.",
+        "how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.",
     ]
 
 
@@ -114,7 +117,7 @@ class ActArguments(CallArguments, CheckArguments, total=False):
 class PartArguments(TypedDict, total=False):
     """The parts of an `Instruction` that are arguments, under the same names."""
 
-    input: Annotated[Any, "a value that the task is about; anything but a text goes into the prompt as JSON."]
+    input: Annotated[Any, "a value that the task is about; anything but a string goes into the prompt as JSON."]
     name: Annotated[str | None, "a name for the task, which observers see."]
     images: Images
     icl_examples: Annotated[Iterable[Any] | None, "examples of good answers."]
@@ -134,7 +137,7 @@ class StreamArguments(InstructArguments, total=False):
     """What the streams take."""
 
     live: Annotated[
-        bool, "under a strategy, iterate the text of every attempt as it is written, also of rejected ones.", False
+        bool, "under a strategy, yield the text of every attempt as it is written, including rejected ones.", False
     ]
     release: Annotated[
         Scope | Literal["step"] | None,
@@ -161,22 +164,22 @@ class Parameters(TypedDict, total=False):
     backend: Annotated[Backend, "which model to ask, and how."]
     format: Annotated[Any, "the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it."]
     await_result: Annotated[
-        bool, "whether to wait for the end; if not (in async code alone), return once the generation is launched."
+        bool, "whether to wait for the end; if not (only in async code), return once the generation is launched."
     ]
     return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
     session: Annotated[Any, "the session to use; the current one by default."]
     n: Annotated[int, "how many images."]
-    aspect_ratio: Annotated[str | None, 'width to height, such as `"16:9"`.']
-    seconds: Annotated[int | None, "how long the video is to be; the provider's own default otherwise."]
+    aspect_ratio: Annotated[str | None, 'the ratio of width to height, such as `"16:9"`.']
+    seconds: Annotated[int | None, "the length of the video; by default, the provider's default."]
     to: Annotated[
         str | Path | None, "a file, or a folder, that the video is streamed into; otherwise it is held in memory."
     ]
     job_id: Annotated[
         str | None,
-        "a job that was started earlier, to go on waiting for it or to download it again; leave out the prompt then.",
+        "a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.",
     ]
     timeout: Annotated[float | None, "seconds until the job is cancelled; `None` waits forever."]
-    max_bytes: Annotated[int, "how large the video may be."]
+    max_bytes: Annotated[int, "the largest size that the video may have."]
     options: Annotated[Any, "further options, by the provider's own names."]
     progress: Annotated[
         "bool | Callable[[Progress], object]",

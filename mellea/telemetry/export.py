@@ -67,7 +67,9 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
             for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
                 spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
                 if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
-                    raise BackendError(f"the receiver at {scrub_text(endpoint)} didn't take run {id}; the log says why")
+                    raise BackendError(
+                        f"the receiver at {scrub_text(endpoint)} didn't accept run {id}; the log says why"
+                    )
                 sent += len(spans)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
@@ -105,7 +107,7 @@ def _make_span(data: Mapping[str, Any], ids: _Ids) -> ReadableSpan:
     if data["kind"] == "check":
         data["name"] = "check"  # the record has the requirement's words
     if "output_tokens" not in data and not data.get("cost"):
-        data.pop("cost", None)  # a request that was refused, which a run's sum needs
+        data.pop("cost", None)  # a rejected request, which a run's total needs
     is_lost = data["status"] == "lost"
     error = "lost" if is_lost else data.get("error_type")
     begin, end = round(data["started"] * 1e9), round((data["started"] + data.get("seconds", 0)) * 1e9)

@@ -4,7 +4,7 @@ Rules:
 
 - A prompt is its last message and the prompt before that, so the calls of a conversation share all but the new
   messages, and storage grows linearly with a conversation's length, not with its square.
-- A prompt is found by the hash of all its messages, a message by its own.
+- A prompt is found by the hash of all its messages, a message by its own hash.
 - Prompts that no span refers to are deleted with the runs.
 """
 
@@ -28,7 +28,7 @@ PROMPT_TABLES = (
 """The statements that make the tables."""
 
 _SIZE = 16
-"""Bytes of a hash: two messages with the same one won't be met."""
+"""The length of a hash in bytes; a collision is practically impossible."""
 
 _MOST_IDS = 500
 
@@ -38,7 +38,7 @@ _ALL_BEFORE = (
 
 
 def write_prompt(connection: sqlite3.Connection, messages: Sequence[str]) -> int | None:
-    """Store a prompt, unless it is there, and return its id; `None` for one without messages.
+    """Store a prompt, unless it is already there, and return its id; `None` for one without messages.
 
     Args:
         connection: in a transaction.
@@ -49,7 +49,7 @@ def write_prompt(connection: sqlite3.Connection, messages: Sequence[str]) -> int
         before = hashes[-1] if hashes else b""
         hashes.append(hashlib.blake2b(before + message.encode(), digest_size=_SIZE).digest())
     found, known = None, len(messages)
-    # From the end: most of a conversation is stored already.
+    # From the end, because most of a conversation is already stored.
     while known:
         row = connection.execute("SELECT id FROM prompts WHERE hash = ?", (hashes[known - 1],)).fetchone()
         if row is not None:
@@ -75,7 +75,7 @@ def read_prompts(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int
     wanted = sorted(set(ids))
     parts: dict[int, tuple[int | None, Any]] = {}
     for first in range(0, len(wanted), _MOST_IDS):
-        # As one value: a list of values would be a compound of as many terms, and SQLite takes 500.
+        # Passed as one value: a list of values would become a compound of as many terms, and SQLite allows 500.
         some = json.dumps(wanted[first : first + _MOST_IDS])
         used = _ALL_BEFORE.format(first="SELECT value FROM json_each(?)")
         rows = connection.execute(
@@ -96,7 +96,7 @@ def _join(parts: dict[int, tuple[int | None, Any]], id: int | None) -> list[Any]
 
 
 def delete_unused_prompts(connection: sqlite3.Connection) -> None:
-    """Delete the prompts and messages that no span has any more."""
+    """Delete the prompts and messages that no span refers to any more."""
     used = _ALL_BEFORE.format(first="SELECT prompt FROM spans WHERE prompt NOTNULL")
     connection.execute(f"{used} DELETE FROM prompts WHERE id NOT IN (SELECT id FROM used)")
     connection.execute("DELETE FROM messages WHERE id NOT IN (SELECT message FROM prompts)")

@@ -1,4 +1,4 @@
-"""The record: everything that a program does, kept in an SQLite file as it happens, by `mellea.traces.record`.
+"""The record: everything that a program does, stored in an SQLite file as it happens, by `mellea.traces.record`.
 
 How a run is read back as JSON (`run_file.py` has the schema, and what each dict holds):
 
@@ -7,24 +7,26 @@ How a run is read back as JSON (`run_file.py` has the schema, and what each dict
     read_runs("runs.db")          # a dict for each run, the newest first; its "id" is what read_run takes
     read_run("runs.db", 12)       # a dict for each span of the run, in the order in which they began
 
-Both read what was committed, also while programs write (a tenth of a second behind them).
+Both read committed data, even while programs are writing (a tenth of a second behind them).
 
 Rules:
 
-- The calling side notes a span in a queue and does nothing else: neither at its begin nor at its end, which may be in
-  a finaliser, does it take a lock that the same thread could hold already. `SimpleQueue.put` is made for that.
-- One thread turns spans into rows and writes them, many in one transaction. It begins with the first span, and again
-  in a forked child, whose spans have a writer of their own.
-- A span that has ended by the time that it is written is written once.
-- What can't be written now (a full disk, a file that somebody else locks) waits, and is written later. What can't be
-  written at all (a damaged file, or more than may wait) is lost; that is logged once, and no call notices.
-- Where the file is deleted or replaced while it is written, that is logged, and the record goes on in the new file.
-- What was said is kept only on request. With it, the times at which text came are noted for each read of the
-  connection, so that neither is anything done for a delta.
-- A text that grows for long is written while it grows, with content: at most some times a second, the less often the
-  longer it is, by the same thread. What may be the beginning of a secret is held back until it is known whether it is.
-- The record of one file is shared by all who ask for it in a process. When the last of them has closed it, it takes no
-  new trees, and ends with the last span that it has begun.
+- The calling side only puts a span into a queue: neither at the span's beginning nor at its end, which may be in a
+  finaliser, does it take a lock that the same thread could already hold. `SimpleQueue.put` is made for that.
+- One thread turns spans into rows and writes them, many in one transaction. It starts with the first span, and again in
+  a forked child, whose spans have their own writer.
+- A span that has already ended when it is written is written once.
+- Spans that can't be written now (a full disk, a file locked by another program) wait, and are written later. Spans
+  that can't be written at all (a damaged file, or a full queue) are lost; that is logged once, and doesn't affect any
+  call.
+- If the file is deleted or replaced while it is written, that is logged, and the record continues in the new file.
+- Content is only recorded on request. Then the times at which text arrived are recorded for each read of the
+  connection, so even this adds no work per delta.
+- With content, a text that grows for a long time is written while it grows, by the same thread: at most a few times a
+  second, and less often the longer it is. Anything that may be the beginning of a secret is held back until that is
+  certain.
+- All parts of a process that record into one file share the recorder. When the last of them has closed it, it accepts
+  no new trees, and ends with the last open span.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from mellea.core.entrance import entrance
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
 from mellea.core.masking import hold_back, list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
@@ -61,31 +64,31 @@ __all__ = ["Recording", "record", "record_from_environment"]
 _SWITCH = "MELLEA_TRACES"
 
 _GATHER_SECONDS = 0.1
-"""How long spans are gathered before they are written, so that one transaction takes many."""
+"""How long spans are collected before they are written, so that one transaction writes many."""
 
 _GROW_SECONDS = 0.3
-"""How long after its begin, and after it was written last, a text that grows is written again at the earliest."""
+"""The minimum time before a growing text is written, after its beginning and after it was last written."""
 
 _GROW_RATE = 100_000
-"""How many characters of a text that grows are written a second at most, on average: one of a million every 10 s."""
+"""The maximum average number of characters of a growing text written per second: a text of a million every 10 s."""
 
 _MOST_WAITING = 20_000
-"""How many begins and ends of spans may wait for the writer; what comes while so many wait is lost."""
+"""How many beginnings and ends of spans may wait for the writer; further ones are lost."""
 
 _MOST_AT_ONCE = 1_000
-"""How many begins and ends of spans one transaction takes."""
+"""How many beginnings and ends of spans are written in one transaction."""
 
 _AGAIN_SECONDS = 0.5
-"""How long after what couldn't be written it is tried again."""
+"""How long to wait before a failed write is retried."""
 
-_LOCK_SECONDS = 1.0
-"""How long one attempt to write waits for a file that somebody else locks."""
+_LOCK_SECONDS = 0.5
+"""How long one attempt to write waits for a file that another program locks."""
 
 _PATIENCE_SECONDS = 5.0
-"""How long somebody else may lock the file before that is logged."""
+"""How long another program may lock the file before that is logged."""
 
-_END_SECONDS = 2.0
-"""How long closing waits for a file that somebody else locks."""
+_END_SECONDS = 0.8
+"""How long closing keeps trying to write to a file that another program locks; the last attempt may take longer."""
 
 _MAX_BYTES = 500_000_000
 _MAX_AGE = 30 * 86_400.0
@@ -96,14 +99,14 @@ _log = logging.getLogger("mellea")
 
 
 class _Note(StoredAt):
-    """What is noted with a span: where it is in the file, and what it was told meanwhile.
+    """Data kept with a span: its position in the file, and the events that it has received.
 
     Args:
-        due: when it is to be written, should its text grow until then; as `time.monotonic` tells.
+        due: when it should be written if its text has grown by then; by `time.monotonic`.
 
     Attributes:
-        told: when events came, and the events; the thread that writes looks into them.
-        came: what of them has been looked at.
+        told: events, with their times of arrival; the writing thread reads them.
+        came: the part of them that has been read.
     """
 
     __slots__ = ("came", "due", "told")
@@ -115,18 +118,18 @@ class _Note(StoredAt):
         self.due = due
 
     def has_grown(self, now: float) -> bool:
-        """Whether more was told since it was written last, and that is long enough ago."""
+        """Whether events have arrived since it was last written, and that was long enough ago."""
         return now > self.due and len(self.told) > self.came.looked
 
 
 class _Came:
-    """What came of a request's answer, folded from what was told.
+    """The part of a request's answer that has arrived, folded from its events.
 
     Attributes:
         retries: how often the request was sent again.
-        chunks: when text came, in milliseconds since the begin, and how long it was. What came in one millisecond is
-            one entry.
-        looked: how much of what was told has been looked at.
+        chunks: when text arrived, in milliseconds since the beginning, and its length. Text from the same millisecond
+            is one entry.
+        looked: how many of the events have been read.
     """
 
     __slots__ = ("_text", "_thoughts", "chunks", "looked", "retries")
@@ -138,7 +141,7 @@ class _Came:
         self._thoughts: list[str] = []
 
     def fold(self, told: Sequence[tuple[float, Sequence[Event]]], began: float) -> None:
-        """Look at what has been told since the last time."""
+        """Read the events since the last time."""
         for at, events in told[self.looked :]:
             self.looked += 1
             pieces = [event.chunk for event in events if type(event) is TextDelta]
@@ -152,13 +155,13 @@ class _Came:
                 self.chunks.append([milliseconds, length])
 
     def forget_text(self) -> None:
-        """Let go of all that was told, but for what there is to count."""
+        """Release all events except for the counts."""
         self.looked = 0
         self._text, self._thoughts = [], []
 
     @property
     def length(self) -> int:
-        """How many characters of text have come."""
+        """How many characters of text have arrived."""
         return sum([length for _, length in self.chunks])
 
     def message(self, secrets: Iterable[str]) -> dict[str, Any]:
@@ -169,11 +172,11 @@ class _Came:
 
 
 class _Recorder(Observer):
-    """Records all spans that it is notified of in one file; the holders of its `Recording`s share it.
+    """Records all spans that it is notified of in one file; the owners of its `Recording`s share it.
 
     Args:
-        file: where to.
-        content: whether what was said is recorded, and when it came.
+        file: the file.
+        content: whether content is recorded, and when it arrived.
     """
 
     def __init__(self, file: RunFile, *, content: bool) -> None:
@@ -187,7 +190,7 @@ class _Recorder(Observer):
         self.renew()
 
     def renew(self) -> None:
-        """Begin with nothing noted and no thread; in a forked child, where the parent writes what was noted before."""
+        """Start with an empty queue and no thread; in a forked child, whose parent writes the earlier entries."""
         self._spans: deque[Span] = deque()
         self._open: dict[int, None] = {}  # ids of spans; a dict takes and gives up an entry in one step each
         # Those with text to come. Weakly, as a span must not be what keeps its run alive.
@@ -202,7 +205,7 @@ class _Recorder(Observer):
     # -- the calling side -----------------------------------------------------------------------------
 
     def begin(self, span: Span) -> None:
-        """Note that a span has begun."""
+        """Record that a span has begun."""
         if self._is_closed:
             return
         self._open[span.id] = None
@@ -212,7 +215,7 @@ class _Recorder(Observer):
             self._start()
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
-        """Note when text came, and that a request is sent again."""
+        """Record when text arrived, and that a request is sent again."""
         note: _Note | None = span.data.get(self._key)
         if note is None:
             return
@@ -222,7 +225,7 @@ class _Recorder(Observer):
             self._call_writer()
 
     def end(self, span: Span) -> None:
-        """Note that a span has ended; safe in a finaliser."""
+        """Record that a span has ended; safe in a finaliser."""
         self._open.pop(span.id, None)
         self._growing.pop(span.id, None)
         if not self._is_closed and self._key in span.data:
@@ -244,7 +247,7 @@ class _Recorder(Observer):
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
-            return  # somebody else does it
+            return  # another thread does it
         try:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="mellea-record", daemon=True)
@@ -260,20 +263,20 @@ class _Recorder(Observer):
     def _work(self) -> None:
         while not self._is_closed:
             with suppress(queue.Empty):
-                # What is left couldn't be written.
+                # The remaining entries couldn't be written.
                 wait = _AGAIN_SECONDS if self._spans and not self._is_awake else None
                 self._wake.get(timeout=_GROW_SECONDS if self._growing else wait)
             self._hurry.wait(_GATHER_SECONDS)
-            self._is_awake = False  # before it is looked for what waits: what comes later wakes it again
+            self._is_awake = False  # before the queue is read: later entries wake it again
             self._write_waiting(time.monotonic())
             _finish(self)
 
     def flush(self) -> None:
-        """Write what has been noted so far, and the texts that grow as far as they have come."""
+        """Write everything queued so far, and growing texts up to their current end."""
         self._write_waiting(math.inf)
 
     def _write_waiting(self, now: float) -> bool:
-        """Write what waits, and return whether that was possible."""
+        """Write the queue, and return whether that was possible."""
         with self._writing:
             for held in list(self._growing.values()):
                 span = held()
@@ -289,18 +292,18 @@ class _Recorder(Observer):
 
     @property
     def is_done(self) -> bool:
-        """Whether everybody has closed it, and everything that it has begun has ended."""
+        """Whether everybody has closed it, and all its spans have ended."""
         return not self.holders and not self._open
 
     def close(self) -> None:
-        """Write what waits, and close the file; nothing more is recorded."""
+        """Write the queue, and close the file; nothing more is recorded."""
         until = time.monotonic() + _END_SECONDS
         while not self._write_waiting(math.inf) and self._locked_since is not None and time.monotonic() < until:
             pass  # each time it has waited for the lock
         with self._writing:
             self._is_closed = True
             if self._spans:
-                self._log("the file was locked until the end")
+                self._log("the file was locked until the end; end the program that holds its lock")
             else:
                 self._guard(self.file.close)
             self.file.database.close()
@@ -320,7 +323,7 @@ class _Recorder(Observer):
                 self.file.database.path,
             )
         if self._lost:
-            self._log("spans arrive faster than they can be written")
+            self._log("spans arrive faster than they can be written; a faster disk, or content=False, helps")
         if self.file.is_full:
             self._log(
                 "runs that go on fill max_bytes; until they end, only the first spans of further runs are recorded"
@@ -328,7 +331,7 @@ class _Recorder(Observer):
         return True
 
     def _guard(self, write: Callable[[], None]) -> bool:
-        """Do something with the file; returns false if that has to be tried again later."""
+        """Run an operation on the file; returns false if it has to be retried later."""
         try:
             write()
             self._locked_since = None
@@ -336,10 +339,10 @@ class _Recorder(Observer):
             now = time.monotonic()
             self._locked_since = (self._locked_since or now) if error.is_locked else None
             if self._locked_since is None or now > self._locked_since + _PATIENCE_SECONDS:
-                self._log(f"{type(error).__name__}: {error}")
+                self._log(f"{error.why or error}; until then, what they do waits to be written, up to a limit")
             return False
         except (sqlite3.Error, OSError, MelleaError) as error:
-            self._log(f"{type(error).__name__}: {error}")
+            self._log(f"{error}; move the file away, and a new one is made, or record in another one")
         return True
 
     def _log(self, why: str) -> None:
@@ -381,8 +384,8 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     else:
         if span.is_request and "cost" not in data:
             data["cost"] = find_span_cost(span)
-        # The span may be the parent of others, and live on. What is written stays known: where its begin is written
-        # after it has ended, it is written once more.
+        # The span may be the parent of others and live on. Written spans stay known, so one whose beginning is written
+        # after it has ended is written once more.
         note.told = []
         came.forget_text()
     if content:
@@ -408,7 +411,7 @@ def _to_json(data: Mapping[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a JSON value with texts for the numbers that JSON doesn't have."""
+    """Return a JSON value, with strings for numbers that JSON doesn't have."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -419,7 +422,7 @@ def _finite(value: Any) -> Any:
 class Recording:
     """A record that is being written; `record` makes it. `close` it, or use it in a `with` block.
 
-    What still runs when it is closed is recorded to its end.
+    Spans that are still running when it is closed are recorded to their end.
 
     Attributes:
         path: the file.
@@ -430,12 +433,12 @@ class Recording:
         self._recorder: _Recorder | None = recorder
 
     def flush(self) -> None:
-        """Write what has happened so far; without it that is done a tenth of a second later."""
+        """Write everything so far; otherwise this happens a tenth of a second later."""
         if self._recorder is not None:
             self._recorder.flush()
 
     def close(self) -> None:
-        """Stop recording, unless somebody else in this process records in the same file; closing twice is fine."""
+        """Stop recording, unless another part of this process records in the same file; closing twice is fine."""
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
             _release(recorder)
@@ -459,6 +462,7 @@ _recorders: dict[str, _Recorder] = {}
 _is_registered = False
 
 
+@entrance("record")
 def record(
     path: str | os.PathLike[str],
     *,
@@ -466,22 +470,23 @@ def record(
     max_bytes: int | None = _MAX_BYTES,
     max_age: float | None = _MAX_AGE,
 ) -> Recording:
-    """Keep everything that the program does from now on in an SQLite file, which `mellea traces` shows.
+    """Record everything that the program does from now on in an SQLite file, which `mellea traces` shows.
 
-    Several programs may use one file at the same time, and a program several files. A file that this process records
-    in already is shared: it goes on until everybody has closed it.
+    Several programs may use one file at the same time, and a program may use several files. A file that this process is
+    already recording in is shared: recording continues until everybody has closed it.
 
     Args:
-        path: the file, made if it isn't there, readable for this user alone.
-        content: whether prompts, answers, arguments and results of tools, and reasons of checks are kept. By default
-            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        max_bytes: how large the file may become; then the oldest runs are deleted, but neither the newest one nor
-            what still runs. `None` for no limit.
-        max_age: how many seconds a run is kept. `None` for no limit.
+        path: the file, created if it doesn't exist and readable only by the current user.
+        content: whether to record prompts, answers, arguments and results of tools, and reasons of checks. By default
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides; if it isn't set, they aren't recorded. Keys
+            never are.
+        max_bytes: the maximum size of the file; beyond it, the oldest runs are deleted, except for the newest run and
+            running ones. `None` means no limit.
+        max_age: for how many seconds a run is kept. `None` means no limit.
 
     Raises:
         UsageError: an argument is wrong, or the file is being recorded with another choice of `content`.
-        StateError: the file is something else.
+        StateError: the file isn't a record.
         ConfigurationError: the file can't be written.
     """
     _check(path, content, max_bytes, max_age)
@@ -491,7 +496,7 @@ def record(
 def _hold(
     path: str | os.PathLike[str], content: bool | None, max_bytes: int | None, max_age: float | None, *, is_opened: bool
 ) -> _Recorder:
-    """Return the recorder of a file, which has one holder more; if it is opened now, errors are raised now."""
+    """Return the recorder of a file, with one more owner; if it is opened now, errors are raised now."""
     global _is_registered
     wanted = read_content_switch() != "none" if content is None else content
     key = os.path.realpath(path)
@@ -506,9 +511,9 @@ def _hold(
         elif content not in (None, recorder.has_content):
             raise UsageError(
                 f"{os.fspath(path)!r} is being recorded with content={recorder.has_content}; close that recording "
-                "first, or take another file"
+                "first, or use another file"
             )
-        elif not recorder.holders:  # somebody had closed it
+        elif not recorder.holders:  # another thread had closed it
             add_observer(recorder)
         recorder.holders += 1
         if not _is_registered:
@@ -520,7 +525,7 @@ def _hold(
 def record_from_environment() -> None:
     """Record in the file that `MELLEA_TRACES` names.
 
-    It is opened when something happens, so that a program that does nothing leaves no file.
+    It is opened at the first span, so that a program that does nothing leaves no file.
     """
     _hold(os.environ[_SWITCH].strip(), None, _MAX_BYTES, _MAX_AGE, is_opened=False)
 
@@ -553,7 +558,8 @@ def _release(recorder: _Recorder) -> None:
         recorder.holders -= 1
         if not recorder.holders:
             remove_observer(recorder)
-    recorder.flush()
+    if not recorder.is_done:  # closing it writes what waits
+        recorder.flush()
     _finish(recorder)
 
 
@@ -568,7 +574,7 @@ def _finish(recorder: _Recorder, *, is_end: bool = False) -> None:
 
 
 def _leave() -> None:
-    """At the end of the program, end what still runs, and write it."""
+    """At the end of the program, end running spans, and write them."""
     if not _recorders:
         return
     end_what_runs()

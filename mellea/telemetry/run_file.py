@@ -1,15 +1,16 @@
-"""The file of a record: spans in SQLite, grouped into runs. Whoever wants to know what is in it starts here.
+"""The file of a record: spans in SQLite, grouped into runs. Start here to learn what is in it.
 
 Rules:
 
 - A run is a span without a parent and everything below it. The run's id is the id of that span.
-- Ids are numbers that the file gives out, in the order in which spans were written; none is given out twice.
-- A span that is running stands in the file, too, and is written again when it has ended.
-- A process that writes is a row of `writers`. What stands as running there after its writer has ended, or was killed,
-  is `"lost"`: nobody can say how it ended.
-- Where the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run is kept, and so is
-  what still runs: while that alone is too much, only the first spans of further runs are written (`is_full`).
-- A prompt is stored apart, each message once (`prompts.py`): the calls of a conversation share what was said before.
+- Ids are numbers assigned by the file in the order in which spans were written; none is used twice.
+- A running span is in the file as well, and is written again when it has ended.
+- A process that writes is a row in `writers`. A span that is still marked as running after its writer has ended, or was
+  killed, is `"lost"`: nobody can say how it ended.
+- If the file is larger than allowed, the oldest runs are deleted, each as a whole. The newest run and running ones are
+  kept: while these alone are too large, only the first spans of further runs are written (`is_full`).
+- Prompts are stored separately, each message once (`prompts.py`), so the calls of a conversation share earlier
+  messages.
 
 The schema is version 3 (`PRAGMA user_version`). It may be read by any program that knows SQLite:
 
@@ -63,7 +64,7 @@ COLUMNS = (
     "output_tokens",
     "cost",
 )
-"""What of a span's data has a column of its own, for queries; the rest is JSON in the column `data`."""
+"""The parts of a span's data that have their own column, for queries; the rest is JSON in the column `data`."""
 
 
 def _make_view(models: str) -> str:
@@ -96,31 +97,30 @@ _SCHEMA: Sequence[Sequence[str]] = (
         _make_view("group_concat(DISTINCT model)"),
     ),
     PROMPT_TABLES,
-    # As JSON, since the name of a model may have commas in it.
+    # As JSON, since a model's name may contain commas.
     ("DROP VIEW runs", _make_view("json_group_array(DISTINCT model) FILTER (WHERE model NOTNULL)")),
 )
 
 _ROWS = 50
-"""How many rows one statement writes: each statement has to wait for the interpreter's lock, and SQLite once allowed
-999 parameters."""
+"""Rows per statement: each one waits for the interpreter's lock, and SQLite once allowed only 999 parameters."""
 
 _KEPT = 0.9
-"""What part of the allowed size is kept when the oldest runs are deleted, so that it isn't done at each write."""
+"""The share of the allowed size that is left after deleting old runs, so that this isn't done at each write."""
 
 _SLACK = 1.02
-"""How much larger than allowed the file may be before free pages are given back: usually they are used again."""
+"""How much larger than allowed the file may be before free pages are released: usually they are used again."""
 
 _AGE_SECONDS = 60.0
-"""How often is looked for runs that are too old, in seconds."""
+"""How often to look for runs that are too old, in seconds."""
 
 
 class StoredAt:
-    """Where a span is in the file: 0 and 0 until it was written.
+    """A span's position in the file: 0 and 0 until it has been written.
 
     Attributes:
         id: its id.
-        run: that of its run.
-        file: which file that is, should one be put in place of another.
+        run: the id of its run.
+        file: identifies the file, in case it is replaced by another.
     """
 
     __slots__ = ("file", "id", "run")
@@ -134,12 +134,12 @@ class Entry:
     """A span to be written.
 
     Attributes:
-        place: where it stands; filled when it was written.
-        parent: where its parent stands, `None` without one in this record.
-        links: where the spans stand that it is linked to.
+        place: its position; filled in when it has been written.
+        parent: its parent's position, `None` without one in this record.
+        links: the positions of the spans that it is linked to.
         columns: the values of `COLUMNS`.
         data: everything else, as JSON.
-        messages: what was sent, each message as JSON.
+        messages: the messages that were sent, each as JSON.
     """
 
     place: StoredAt
@@ -154,14 +154,14 @@ class RunFile:
     """A file with the spans of runs, which several processes may write at once.
 
     Args:
-        path: the file, made if it isn't there.
-        content: whether this process writes what was said.
+        path: the file, created if it doesn't exist.
+        content: whether this process writes content.
         max_bytes: how large it may become.
         max_age: how old a run may become, in seconds; `None` for any age.
-        wait: seconds to wait for the lock of somebody else.
+        wait: seconds to wait for another program's lock.
 
     Attributes:
-        is_full: whether what still runs fills the allowed size alone.
+        is_full: whether running spans alone fill the allowed size.
         times_lost: how often the file was deleted or replaced by another one while it was written.
     """
 
@@ -184,14 +184,14 @@ class RunFile:
         self.times_lost = 0
 
     def write(self, entries: Sequence[Entry] = ()) -> None:
-        """Write spans, parents before their children, in one transaction; delete what is too much.
+        """Write spans, parents before their children, in one transaction; delete runs beyond the limits.
 
-        A span whose run was deleted meanwhile is left out, or, if it is a new one, is a run of its own. While the file
-        `is_full`, new spans are left out, but for the first one of a run. Where the file itself was deleted or
-        replaced, what is written now begins a new one, or goes on in the other.
+        A span whose run has been deleted is left out, or, if it is a new one, becomes a run of its own. While the file
+        `is_full`, new spans are left out, except for the first of a run. If the file itself was deleted or replaced,
+        the spans go into a new file, or into the replacement.
 
         Raises:
-            StateError: the file is no such file, or damaged.
+            StateError: the file isn't such a file, or is damaged.
             UnusableFileError: it can't be opened or written.
         """
         process = os.getpid()
@@ -207,20 +207,20 @@ class RunFile:
             for first in range(0, len(rows), _ROWS):
                 part = rows[first : first + _ROWS]
                 places = ", ".join([_PLACES] * len(part))
-                # REPLACE, as a span that was written while it ran is written again at its end.
+                # REPLACE, because a span that was written while it ran is written again at its end.
                 connection.execute(f"REPLACE INTO spans VALUES {places}", [value for row in part for value in row])
             self.is_full = not self._prune(connection)
-            # Measured inside the transaction, but given back after it: `executescript` would end it.
+            # Measured inside the transaction but released after it, because `executescript` would end the transaction.
             is_too_large = self._max_bytes is not None and _bytes(connection) > self._max_bytes * _SLACK
         if is_too_large:
             self.database.shrink()
         self._writer, self._process = writer, process  # now that it is committed
-        # Only now: a transaction that failed leaves the places empty, so that the same entries can be written again.
+        # Only now: a failed transaction leaves the fields empty, so that the same entries can be written again.
         placed.keep()
 
     def close(self) -> None:
-        """Note that this process writes no more, and close the file."""
-        # A forked child must not end its parent's recording; and in a file that was deleted nobody reads when it ended.
+        """Record that this process has stopped writing, and close the file."""
+        # A forked child must not end its parent's recording, and nobody reads the end time in a deleted file.
         if self._process == os.getpid() and not self.database.has_moved():
             with self.database.write() as connection:
                 connection.execute("UPDATE writers SET ended = ? WHERE id = ?", (time.time(), self._writer))
@@ -229,18 +229,18 @@ class RunFile:
 
     def _begin_writer(self, connection: sqlite3.Connection) -> int:
         here, now = (socket.gethostname(), os.getpid()), time.time()
-        # One with the number of this process is of an earlier one.
+        # A writer with this process's number belongs to an earlier process.
         connection.execute("UPDATE writers SET ended = ? WHERE ended IS NULL AND host = ? AND pid = ?", (now, *here))
         _end_gone_writers(connection)
         insert = "INSERT INTO writers (host, pid, version, content, started) VALUES (?, ?, ?, ?, ?)"
         return connection.execute(insert, (*here, __version__, self._content, now)).lastrowid or 0
 
     def _prune(self, connection: sqlite3.Connection) -> bool:
-        """Delete what is too old or too much; returns whether that was enough."""
+        """Delete runs beyond the limits; returns whether that was enough."""
         now = time.monotonic()
         if self._max_age is not None and now > self._looked + _AGE_SECONDS:
             self._looked = now
-            # Running ones stay: they aren't old but long.
+            # Running ones stay: they are long, not old.
             _delete_runs(connection, "started < ? AND status <> 'running'", (time.time() - self._max_age,))
         if self._max_bytes is None or _bytes(connection, is_free=False) <= self._max_bytes:
             return True
@@ -259,7 +259,7 @@ _DELETABLE = (
     "parent IS NULL AND id <> (SELECT max(id) FROM spans WHERE parent IS NULL)"
     " AND (status <> 'running' OR writer IN (SELECT id FROM writers WHERE ended NOTNULL))"
 )
-"""The first spans of runs that may be deleted. The newest run stays: a large one would else vanish as it ends."""
+"""The first spans of runs that may be deleted. The newest run stays: otherwise a large one would vanish as it ends."""
 
 
 def _end_gone_writers(connection: sqlite3.Connection) -> None:
@@ -285,11 +285,11 @@ def _rows(
     for entry in entries:
         parent = placed.find(entry.parent)
         if parent is not None and parent[1] not in kept:
-            # Its run was deleted; the span begins a run of its own rather than hanging on nothing.
+            # Its run was deleted, so the span starts a run of its own.
             parent = None
         if (known := placed.find(entry.place)) is not None:
             if known[1] not in kept:
-                # The rest of a deleted run isn't brought back piece by piece.
+                # The rest of a deleted run isn't restored piece by piece.
                 continue
             found = known
         elif is_full and entry.parent is not None:
@@ -307,10 +307,10 @@ def _rows(
 
 
 class _Places:
-    """Where spans stand in a file: what is known, and what a transaction adds.
+    """The positions of spans in a file: known ones, and those added by a transaction.
 
     Args:
-        file: which file it is.
+        file: identifies the file.
     """
 
     def __init__(self, file: int) -> None:
@@ -318,23 +318,23 @@ class _Places:
         self._new: dict[StoredAt, tuple[int, int]] = {}
 
     def note(self, place: StoredAt, found: tuple[int, int]) -> None:
-        """Note the ids of a span and of its run, for as long as the transaction isn't committed."""
+        """Remember the ids of a span and of its run, until the transaction is committed."""
         self._new[place] = found
 
     def find(self, place: StoredAt | None) -> tuple[int, int] | None:
-        """Return the ids of a span and of its run, `None` if it doesn't stand in this file."""
+        """Return the ids of a span and of its run, `None` if it isn't in this file."""
         if place is None:
             return None
         return self._new.get(place) or ((place.id, place.run) if place.id and place.file == self._file else None)
 
     def keep(self) -> None:
-        """Keep what was noted, after the commit."""
+        """Keep the remembered ids, after the commit."""
         for place, (id, run) in self._new.items():
             place.id, place.run, place.file = id, run, self._file
 
 
 def _existing_runs(connection: sqlite3.Connection, entries: Sequence[Entry], placed: _Places) -> set[int]:
-    """Return which of the runs that entries belong to haven't been deleted meanwhile."""
+    """Return the runs of entries that haven't been deleted in the meantime."""
     places = [placed.find(place) for entry in entries for place in (entry.place, entry.parent)]
     asked = list({place[1] for place in places if place is not None})
     found: set[int] = set()
@@ -353,9 +353,9 @@ def _delete_runs(connection: sqlite3.Connection, which: str, arguments: Sequence
 
 
 def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
-    """Return how large the file is, with or without the pages that are free in it."""
+    """Return the size of the file, with or without its free pages."""
     size, pages, free = [
-        # Counts of pages, which SQLite keeps in its header, so asking is cheap enough for every write.
+        # SQLite keeps page counts in its header, so reading them is cheap enough for every write.
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_size", "page_count", "freelist_count")
     ]
@@ -363,18 +363,18 @@ def _bytes(connection: sqlite3.Connection, *, is_free: bool = True) -> int:
 
 
 def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return what stands in a record, a dict of JSON values for each run, the newest first.
+    """Return the runs in a record, each as a dict of JSON values, the newest first.
 
     Each has `id`, `name`, `kind`, `status`, `started` (seconds since the epoch), `spans` and `requests` (how many),
-    `content` (whether it was recorded what was said), and, where they are known, `seconds`, `session`, `error_type`,
-    `models`, `input_tokens`, `output_tokens` and `cost` (in US dollars).
+    `content` (whether content was recorded), and, if known, `seconds`, `session`, `error_type`, `models`,
+    `input_tokens`, `output_tokens` and `cost` (in US dollars).
 
     Args:
         path: the file.
-        limit: how many at most, `None` for all.
+        limit: the maximum number, `None` for all.
 
     Raises:
-        UsageError: there is no such file, or the limit is no number.
+        UsageError: there is no such file, or the limit isn't a number.
         StateError: it isn't a record.
     """
     if limit is not None and (type(limit) is not int or limit < 0):
@@ -395,18 +395,18 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
 def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
     """Return the spans of a run, a dict of JSON values for each, in the order in which they began.
 
-    Each is what `describe_span` of `core/span_data.py` gives, and besides:
+    Each is the result of `describe_span` in `core/span_data.py`, with these additions:
 
     - `id`, `parent` and `links` are the ids of spans in this file, `run` is that of the first span
-    - `status` may be `"lost"`: it ran when its process was killed, or when the record was closed
-    - `seconds` isn't there while it runs, or if it is lost
+    - `status` may be `"lost"`: it was running when its process was killed or the record was closed
+    - `seconds` is missing while it runs, or if it is lost
     - `retries`: how often the request was sent again
-    - `chunks`, where content was recorded: when the text of the answer came (so far, while it runs), as a list of
-      `[milliseconds, length]`: milliseconds since the span's begin, and how many characters came then
+    - `chunks`, if content was recorded: when the text of the answer arrived (so far, while it runs), as a list of
+      `[milliseconds, length]`: milliseconds since the span's beginning, and how many characters arrived then
 
     Args:
         path: the file.
-        id: which run, as `read_runs` tells.
+        id: the id of the run, as in `read_runs`.
 
     Raises:
         UsageError: there is no such file, or no such run in it.
@@ -428,7 +428,7 @@ def _fit(number: int) -> int:
 
 
 def _nearest(connection: sqlite3.Connection, id: int) -> str:
-    """Return which runs there are near an id, in words."""
+    """Name the runs with ids close to this one."""
     id = _fit(id)
     inside = connection.execute("SELECT run FROM spans WHERE id = ?", (id,)).fetchone()
     if inside is not None:
@@ -448,8 +448,8 @@ def read_changes(
     Args:
         path: the file.
         id: which run.
-        after: the highest id among the spans that are known.
-        running: the ids of those that ran when they were read, and how many characters had come by then.
+        after: the highest known span id.
+        running: the ids of spans that were running when they were read, and how many characters had arrived by then.
 
     Raises:
         UsageError: there is no such file.
@@ -460,7 +460,7 @@ def read_changes(
         rows = _dicts(connection.execute("SELECT * FROM spans WHERE run = ? AND id > ? ORDER BY id", (id, after)))
         for first in range(0, len(asked), _ROWS):
             part = asked[first : first + _ROWS]
-            # Once more those that ran, as nothing else of a written span can change.
+            # Only spans that were running are read again, since nothing else in a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
             rows += _dicts(connection.execute(wanted, (id, *part)))
         spans = _read_spans(connection, rows, _lost_writers(connection, is_ended_too=True))
@@ -468,7 +468,7 @@ def read_changes(
 
 
 def _length(span: Mapping[str, Any]) -> int:
-    """Return how many characters of an answer have come."""
+    """Return how many characters of an answer have arrived."""
     return sum([length for _, length in span.get("chunks", ())])
 
 
@@ -490,14 +490,18 @@ def _read_span(row: dict[str, Any], lost: set[int], prompts: Mapping[int, list[A
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
-    """Give a connection for reading a record.
+    """Open a connection for reading a record.
 
     Raises:
         UsageError: there is no such file.
         StateError: it isn't a record.
         ConfigurationError: it can't be read.
     """
-    if not Path(path).is_file():
+    try:
+        is_there = Path(path).is_file()
+    except OSError as error:
+        raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error.strerror}") from error
+    if not is_there:
         raise UsageError(
             f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
         )

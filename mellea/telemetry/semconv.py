@@ -81,7 +81,7 @@ SUBJECTS: Mapping[str, tuple[str, str]] = {
     "invoke_agent": ("name", "gen_ai.agent.name"),
     "invoke_workflow": ("given_name", "gen_ai.workflow.name"),
 }
-"""What the name of a span says after its operation: the field of the plain data, and its attribute."""
+"""The part of a span's name after its operation: the field of the plain data, and its attribute."""
 
 ATTRIBUTES: Mapping[str, str] = {
     "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
@@ -102,14 +102,14 @@ ATTRIBUTES: Mapping[str, str] = {
     "tool_call_id": "gen_ai.tool.call.id",
     "video_seconds": "mellea.usage.video_seconds",
 }
-"""Fields of a span's plain data (`core/span_data.py`) that are attributes as they are."""
+"""Fields of a span's plain data (`core/span_data.py`) that become attributes unchanged."""
 
 JSON_ATTRIBUTES: Mapping[str, str] = {
     "arguments": "gen_ai.tool.call.arguments",
     "result": "gen_ai.tool.call.result",
     "tools": "gen_ai.tool.definitions",
 }
-"""Fields with content that are attributes as JSON."""
+"""Fields with content that become attributes as JSON."""
 
 OPTIONS: Mapping[str, str] = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
@@ -131,7 +131,7 @@ PROVIDERS: Mapping[str, str] = {
     "moonshot": "moonshot_ai",
     "xai": "x_ai",
 }
-"""Providers that the conventions call something else than we do."""
+"""Providers that have a different name in the conventions."""
 
 IN_PROCESS = frozenset({"llama_cpp"})
 """Providers whose models run in this process, so that a span is internal and has no server."""
@@ -175,14 +175,14 @@ METRICS: Mapping[str, Metric] = {
         "gen_ai.client.operation.time_to_first_chunk", "s", "Time from the request to its first chunk.", _SECONDS
     ),
     "chunk": Metric(
-        "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time of a chunk behind the first.", _SECONDS
+        "gen_ai.client.operation.time_per_output_chunk", "s", "Mean time per chunk after the first.", _SECONDS
     ),
     # Powers of four up to 67 million tokens, as in the conventions.
     "tokens": Metric("gen_ai.client.token.usage", "{token}", "Tokens of a request.", _double(1, 14, 4)),
     "cost": Metric("gen_ai.client.operation.cost", "{USD}", "Cost of a request, by list prices.", _double(1e-6, 14, 4)),
     "tool": Metric("gen_ai.execute_tool.duration", "s", "Duration of a tool.", _SECONDS),
     "agent": Metric("gen_ai.invoke_agent.duration", "s", "Duration of a run of an agent.", _LONG),
-    "workflow": Metric("gen_ai.invoke_workflow.duration", "s", "Duration of a call of several requests.", _HOURS),
+    "workflow": Metric("gen_ai.invoke_workflow.duration", "s", "Duration of a call with several requests.", _HOURS),
 }
 
 DURATIONS: Mapping[str, str] = {"execute_tool": "tool", "invoke_agent": "agent", "invoke_workflow": "workflow"}

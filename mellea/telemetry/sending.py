@@ -5,8 +5,8 @@ Rules:
 - The protocol is that of `OTEL_EXPORTER_OTLP_PROTOCOL`, or of `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` and
   `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`; HTTP by default.
 - A collector that is down, or doesn't answer, holds up the end of the program for a few seconds at most. The SDK alone
-  would go on for its own time-outs, spans first and then metrics.
-- What the exporters log has no key in it, such as one in the address of the collector.
+  would continue for its own time-outs, first for spans and then for metrics.
+- The exporters' log messages contain no keys, such as one in the collector's address.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _END_SECONDS = 3.0
 """How long everything that is still to be sent may take at the end, spans and metrics together."""
 
 _STOP_SECONDS = 0.5
-"""How long an exporter that was told to stop may take."""
+"""How long an exporter may take to stop."""
 
 _log = logging.getLogger("mellea")
 
@@ -44,7 +44,7 @@ def make_providers() -> tuple[TracerProvider, MeterProvider, Callable[[], None]]
     """Return providers that send to the collector of `OTEL_EXPORTER_OTLP_ENDPOINT`, and what ends them.
 
     Raises:
-        ConfigurationError: the environment asks for a protocol that there isn't.
+        ConfigurationError: the environment asks for an unknown protocol.
         MissingExtraError: its exporter isn't installed.
     """
     spans, metrics = _make_exporter("trace", "OTLPSpanExporter"), _make_exporter("metric", "OTLPMetricExporter")
@@ -79,17 +79,17 @@ def _make_exporter(what: str, name: str) -> Any:
             raise  # a part of the extra
         raise MissingExtraError(
             f"{switch}={protocol} needs {error.name!r}, which isn't installed; pip install "
-            "opentelemetry-exporter-otlp-proto-grpc, or take http/protobuf, which most collectors have on port 4318"
+            "opentelemetry-exporter-otlp-proto-grpc, or use http/protobuf, which most collectors have on port 4318"
         ) from error
 
 
 def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], None], ...], quiet: _KeyFilter) -> None:
-    """Send what there is, all at the same time, and give up after a while."""
+    """Send everything that is left, concurrently, and give up after a while."""
     until = time.monotonic() + _END_SECONDS
     try:
         running = [end for each in ends if (end := _start(each)) is not None]
         if not _join(running, until):
-            quiet.is_silent = True  # from now on the exporters would only tell that they were stopped
+            quiet.is_silent = True  # from now on the exporters would only report that they were stopped
             for stop in stops:
                 stop()  # ends the pause between two attempts
             _join(running, time.monotonic() + _STOP_SECONDS)
@@ -103,7 +103,7 @@ def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], N
 
 
 def _start(end: Callable[[], None]) -> threading.Thread | None:
-    # A daemon, so that one that waits for an answer isn't waited for.
+    # A daemon, so that the program's end doesn't wait for a thread that is waiting for a response.
     thread = threading.Thread(target=end, name="mellea-telemetry-end", daemon=True)
     try:
         thread.start()
@@ -122,7 +122,7 @@ def _join(threads: list[threading.Thread], until: float) -> bool:
 
 @contextmanager
 def hide_keys_in_logs() -> Iterator[None]:
-    """Keep keys out of what the exporters log in a `with` block."""
+    """Keep keys out of the exporters' log messages in a `with` block."""
     quiet = _KeyFilter()
     _add_filter(quiet)
     try:
@@ -155,7 +155,7 @@ _LOGGERS = tuple(
 
 
 def _add_filter(quiet: _KeyFilter) -> None:
-    # A filter of a logger isn't asked for what its children log, so each one has it.
+    # A logger's filter doesn't apply to its children's records, so each child gets it.
     for logger in _LOGGERS:
         logger.addFilter(quiet)
 

@@ -2,10 +2,10 @@
 
 Rules:
 
-- One span a call, attempt, check, tool, step and agent; none for a delta.
+- One span for each call, attempt, check, tool, step and agent; none for a delta.
 - A span without a parent of ours is a child of the OpenTelemetry span that is current in the program, and ours is
   current for the program's own code inside: tools, validators, decorated functions.
-- A span that was cancelled, or whose reader left, is an error of type `cancelled`; what its usage was is left out.
+- A span that was cancelled, or whose reader left, is an error of type `cancelled`, without usage.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from mellea.telemetry.attributes import (
     write_content,
     write_messages,
 )
-from mellea.telemetry.metrics import Histograms
+from mellea.telemetry.metrics import Histograms, Series
 
 __all__ = ["Content", "SpanObserver"]
 
@@ -56,7 +56,7 @@ class SpanObserver(Observer):
     Args:
         tracer: makes the spans; `None` makes none.
         histograms: records the metrics.
-        content: where prompts, answers, arguments and results of tools, and reasons of checks go.
+        content: where to put prompts, answers, arguments and results of tools, and reasons of checks.
     """
 
     def __init__(self, tracer: Tracer | None, histograms: Histograms | None = None, content: Content = "none") -> None:
@@ -72,12 +72,12 @@ class SpanObserver(Observer):
     def begin(self, span: Span) -> None:
         """Start a span."""
         # Most calls of a program start with equal attributes, so they are made once and cached.
-        begins = self._find_beginning(span) if span.is_request else _begin(span)
-        made = None if self._tracer is None else self._start(self._tracer, span, *begins)
-        span.data[self._key] = made, begins[2]
+        beginning = self._find_beginning(span) if span.is_request else _Beginning(span)
+        made = None if self._tracer is None else self._start(self._tracer, span, beginning)
+        span.data[self._key] = made, beginning
 
     def _find_beginning(self, span: Span) -> _Beginning:
-        """Return what `_begin` does; requests to one model, of one session, all begin with the same."""
+        """Return a beginning; requests to one model, of one session, all have the same."""
         given = getattr(span.component, "name", None)
         key = span.kind, span.backend, span.model, span.server, span.session, given if type(given) is str else None
         found = self._known.get(key)
@@ -86,19 +86,19 @@ class SpanObserver(Observer):
             # costs time.
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            found = self._known[key] = _begin(span)
+            found = self._known[key] = _Beginning(span)
         return found
 
-    def _start(self, tracer: Tracer, span: Span, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> OtelSpan:
-        # Handed over, since the SDK would look for what is current three times.
+    def _start(self, tracer: Tracer, span: Span, beginning: _Beginning) -> OtelSpan:
+        # Passed in, since the SDK would look up the current context three times.
         within = otel_context.get_current()
         parent = span.parent
-        # Where the parent is what was entered last, the program may have made a span of its own current inside it.
+        # If the parent was entered last, the program may have made its own span current inside it.
         if parent is not None and parent is not _entered.get() and (above := self._find_made(parent)) is not None:
             within = set_span_in_context(above, within)
         linked = [self._find_made(each) for each in span.links] if span.links else ()
         links = [Link(made.get_span_context()) for made in linked if made is not None] if linked else None
-        return tracer.start_span(name, within, kind, attributes, links)
+        return tracer.start_span(beginning.name, within, beginning.kind, beginning.attributes, links)
 
     def event(self, span: Span, events: Sequence[Event]) -> None:
         """Add an event: the request is sent again."""
@@ -106,33 +106,33 @@ class SpanObserver(Observer):
             made.add_event(semconv.RETRY_EVENT)
 
     def end(self, span: Span) -> None:
-        """End a span, with what came of it."""
-        made, begun = span.data.get(self._key, (None, {}))
+        """End a span, with its outcome."""
+        made, beginning = span.data.get(self._key, _NOTHING)
         try:
-            self._describe(span, made, begun)
+            if beginning is not None:
+                self._describe(span, made, beginning.series)
         finally:  # a span ends even if its attributes can't be made
             if made is not None:
                 made.end()
                 # For links, and for spans that begin late; everything else that the span holds is released.
-                span.data[self._key] = made.get_span_context(), {}
+                span.data[self._key] = made.get_span_context(), None
                 span.data.pop(self._body_key, None)
 
-    def _describe(self, span: Span, made: OtelSpan | None, begun: Mapping[str, Any]) -> None:
-        operation = begun.get(semconv.OPERATION_NAME)
+    def _describe(self, span: Span, made: OtelSpan | None, series: Series | None) -> None:
+        histograms = None if series is None else self._histograms
         # A span that isn't sampled is made and ended, but its attributes would be wasted work.
         is_seen = made is not None and made.is_recording()
-        if not is_seen and (operation is None or self._histograms is None):
+        if not is_seen and histograms is None:
             return
         data = describe_end(span, content=self._has_content)
         if self._has_content:
-            # Only content can hold a key, or half of a surrogate pair, which nobody could encode; numbers and names
-            # can't.
+            # Only content can contain a key or a lone surrogate, which couldn't be encoded; numbers and names can't.
             data = replace_surrogates_in(scrub_all(data, list_known_secrets()))
         attributes = end_attributes(data)
         # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
-        if operation is not None and self._histograms is not None:
-            within = set_span_in_context(get_current_span() if made is None else made)
-            self._histograms.record(operation, {**begun, **attributes}, data, within)
+        if series is not None and histograms is not None:
+            where = get_current_span() if made is None else made
+            histograms.record(series, attributes, data, where.get_span_context())
         if made is not None and is_seen:
             self._tell(made, span, data, attributes)
 
@@ -148,16 +148,16 @@ class SpanObserver(Observer):
             made.set_status(StatusCode.ERROR, data.get("error", data["error_type"]))
 
     def enter(self, span: Span) -> Any:
-        """Make the span current for OpenTelemetry, too."""
+        """Also make the span current for OpenTelemetry."""
         made = self._find_made(span)
         if made is None:
             return None
-        # The body of a generator goes on with what it had made current itself.
+        # A generator's body continues with whatever it had made current itself.
         context = span.data.get(self._body_key) or set_span_in_context(made)
         return context, otel_context.attach(context), _entered.set(span)
 
     def leave(self, span: Span, token: Any) -> None:
-        """Undo `enter`, and what the body of a generator has made current meanwhile; in another context do nothing."""
+        """Undo `enter`, and whatever a generator's body has made current since; in another context do nothing."""
         if token is None:
             return
         context, attached, entered = token
@@ -184,10 +184,26 @@ _entered: ContextVar[Span | None] = ContextVar("mellea_otel_entered", default=No
 _MOST_KNOWN = 256
 """How many sessions and models have their beginnings remembered."""
 
-_Beginning = tuple[str, SpanKind, Mapping[str, Any]]
-"""The name, the kind and the attributes that a span begins with."""
 
+class _Beginning:
+    """What a span begins with.
 
-def _begin(span: Span) -> _Beginning:
-    data = replace_surrogates_in(describe_start(span))
-    return name_span(data), SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL, begin_attributes(data)
+    Args:
+        span: it, or one like it.
+
+    Attributes:
+        name: its name.
+        kind: whether it is a request to another process.
+        attributes: its attributes.
+        series: of its metrics; `None` if it has none.
+    """
+
+    __slots__ = ("attributes", "kind", "name", "series")
+
+    def __init__(self, span: Span) -> None:
+        data = replace_surrogates_in(describe_start(span))
+        self.name = name_span(data)
+        self.kind = SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL
+        self.attributes = begin_attributes(data)
+        operation = self.attributes.get(semconv.OPERATION_NAME)
+        self.series = None if operation is None else Series(operation, self.attributes)

@@ -38,7 +38,7 @@ Exporter = Literal["otlp", "console"]
 
 _SWITCH = "MELLEA_TELEMETRY"
 _LEAVE_SECONDS = 1.0
-"""How long the program's end waits for what it cancels."""
+"""How long the program's end waits for cancelled work."""
 
 _CONTENT: dict[str, Content] = {
     "": "none",
@@ -64,16 +64,17 @@ def enable(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> None:
-    """Make OpenTelemetry spans and metrics of all calls from now on; called again, it replaces what was set before.
+    """Make OpenTelemetry spans and metrics for all calls from now on; another call replaces the previous settings.
 
     Args:
         exporter: `"otlp"` sends to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names (by HTTP, or gRPC if
-            `OTEL_EXPORTER_OTLP_PROTOCOL` says so), `"console"` writes a line a span to stderr. By default what the
-            program has set up is used, and OTLP if it has set up nothing.
-        content: whether prompts, answers, arguments and results of tools, and reasons of checks are on the spans. By
-            default `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides, and else they aren't. Keys never are.
-        tracer_provider: makes the spans, in place of an exporter.
-        meter_provider: makes the metrics, in place of an exporter.
+            `OTEL_EXPORTER_OTLP_PROTOCOL` says so), `"console"` writes one line per span to stderr. By default, the
+            program's own set-up is used, or OTLP if it has none.
+        content: whether spans contain prompts, answers, arguments and results of tools, and reasons of checks. By
+            default `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` decides; if it isn't set, they don't. Keys are
+            never included.
+        tracer_provider: makes the spans, instead of an exporter.
+        meter_provider: makes the metrics, instead of an exporter.
 
     Raises:
         UsageError: an argument is wrong, or two contradict each other.
@@ -86,7 +87,9 @@ def enable(
         raise UsageError(f"content takes True, False or None, not {content!r}")
     has_providers = tracer_provider is not None or meter_provider is not None
     if exporter is not None and has_providers:
-        raise UsageError(f"exporter={exporter!r} can't go with a provider, which has exporters of its own; give one")
+        raise UsageError(
+            f"exporter={exporter!r} can't be combined with a provider, which has its own exporters; give one of them"
+        )
     where = read_content_switch() if content is None else "spans" if content else "none"
     try:
         # Lazy, and optional: the extra `telemetry`.
@@ -124,7 +127,7 @@ def _is_of_api(provider: Any) -> bool:
 
 
 def disable() -> None:
-    """Make no spans and metrics of what begins from now on; an exporter that was set up here sends what it has."""
+    """Stop making spans and metrics for new calls; an exporter that was set up here sends what it has collected."""
     _replace([], [])
 
 
@@ -142,7 +145,7 @@ def enable_from_environment() -> None:
 
 
 def read_content_switch() -> Content:
-    """Return the value of the switch that other libraries have, too; an invalid one is logged as a warning."""
+    """Return the value of the switch that other libraries use as well; an invalid one is logged as a warning."""
     given = os.environ.get(semconv.CONTENT_SWITCH, "").strip()
     found = _CONTENT.get(given.upper())
     if found is None:
@@ -205,7 +208,7 @@ def end_what_runs() -> None:
 
 
 def _leave() -> None:
-    """At the end of the program, send what is left."""
+    """At the end of the program, send everything that is left."""
     if _observers:
         end_what_runs()
     disable()

@@ -12,6 +12,7 @@ from mellea.templates.render import (
     render_blocks,
     render_messages,
     to_text,
+    warn_of_placeholder,
 )
 from mellea.templates.sources import add_folder, add_package, is_verbatim
 
@@ -28,4 +29,5 @@ __all__ = [
     "render_blocks",
     "render_messages",
     "to_text",
+    "warn_of_placeholder",
 ]

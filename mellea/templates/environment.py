@@ -27,9 +27,9 @@ class Jinja:
         self._environment = environment = _Environment(
             # Sandboxed: a template may come from a third-party package, and a description may be built from anything.
             loader=_Loader(),
-            # A missing name would otherwise be an empty text, which goes unnoticed in a prompt.
+            # Otherwise a missing name would render as nothing, which goes unnoticed in a prompt.
             undefined=StrictUndefined,
-            # A tag alone on its line leaves no line behind, so templates can be indented without the prompt being so.
+            # A tag alone on its line leaves no line behind, so templates can be indented without indenting the prompt.
             trim_blocks=True,
             lstrip_blocks=True,
             autoescape=False,  # prompts are plain text
@@ -96,7 +96,7 @@ class _Loader(BaseLoader):
             text = source.load(path)
         except (OSError, UnicodeDecodeError) as error:
             raise TemplateNotFound(template, f"{template!r} can't be read: {error}") from error
-        # A folder that is added again is another source, and read again.
+        # A folder that is added again counts as a new source, and is read again.
         return text, str(source.root.joinpath(path)), lambda: find_source(template) == found
 
 
@@ -115,7 +115,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _refuse_undefined(turn: Callable[[Any], str]) -> Callable[[Any], str]:
     def turn_unless_undefined(value: Any) -> str:
-        # The text of a value that isn't there is an error, which names it.
+        # Rendering a missing value is an error that names it.
         return turn(value) if type(value) is str or not isinstance(value, Undefined) else str(value)
 
     return turn_unless_undefined
@@ -124,10 +124,10 @@ def _refuse_undefined(turn: Callable[[Any], str]) -> Callable[[Any], str]:
 def _fill(template: Template, args: Mapping[str, Any], what: str) -> str:
     try:
         return template.render(args)
-    # The first says what to do already; the second is explained further up, where the value is known.
+    # The first already says what to do; the second is explained further up, where the value is known.
     except (MelleaError, RecursionError):
         raise
-    except Exception as error:  # an expression in it may fail with anything
+    except Exception as error:  # an expression in it may raise anything
         known = ", ".join(map(repr, args)) or "none"
         said = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
         raise UsageError(f"{what} can't be filled: {said}; the variables given are {known}") from error

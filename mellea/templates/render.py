@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 from collections.abc import Generator, Iterable, Mapping
@@ -46,7 +47,10 @@ __all__ = [
     "render_blocks",
     "render_messages",
     "to_text",
+    "warn_of_placeholder",
 ]
+
+_log = logging.getLogger("mellea")
 
 _AS_IT_IS = (str, type(None), bool, int, float)
 _AS_THEY_ARE = frozenset(_AS_IT_IS)
@@ -134,7 +138,7 @@ def render_blocks(representation: TemplateRepresentation | str, *, model: str | 
     text = _render_representation(representation, rendering).strip()
     if not rendering.mark:
         return Rendered((CBlock(text),) if text else (), tuple(rendering.images))
-    # Only now: how a template joins texts is known only once it is rendered, and the marks go with them.
+    # Only now, because only the rendered template shows how texts were joined, and the marks move with them.
     *kept, rest = text.split(rendering.mark)
     blocks = [*[CBlock(text, cache=True) for text in kept], CBlock(rest)]
     return Rendered(tuple(block for block in blocks if block.value), tuple(rendering.images))
@@ -162,7 +166,7 @@ def render_messages(value: Any, model: str | None = None) -> list[Message]:
         return [Message("user", value)]
     component = find_component(value)
     if component is None:
-        raise UsageError(f"expected a text, a message or a component, not {value!r}")
+        raise UsageError(f"expected text, a message or a component, not {value!r}")
     make_own = getattr(type(component), "messages_for_llm", None)
     if make_own is not None and (own := make_own(component, partial(render_messages, model=model))) is not None:
         return [_fill_in_thunks(message) for message in own]
@@ -232,6 +236,24 @@ def fill_text(content: Any, variables: Mapping[str, Any] | None) -> Any:
     return fill(content, variables)
 
 
+_warned: set[str] = set()
+"""The names of placeholders that a warning was about; it is given once for each, and for a few of them."""
+
+_MOST_WARNINGS = 20
+_LONGEST_NAME = 64
+
+
+def warn_of_placeholder(text: str) -> None:
+    """Warn, once for each name, of a placeholder in a text that is sent as it is, since no variables were given."""
+    found = _PLACEHOLDER.search(text)
+    if found is None or found[1] in _warned or len(_warned) >= _MOST_WARNINGS or len(found[1]) > _LONGEST_NAME:
+        return
+    _warned.add(found[1])
+    _log.warning(
+        "the text has {{%s}}, which is sent as it is, since no user_variables={%r: …} were given", found[1], found[1]
+    )
+
+
 def check_variables(description: str, variables: Iterable[str]) -> None:
     """Refuse a variable that no placeholder of the description uses: it would be missing from the prompt.
 
@@ -239,12 +261,12 @@ def check_variables(description: str, variables: Iterable[str]) -> None:
         UsageError: names the first one.
     """
     used, given = find_variables(description), list(variables)
-    if used is None or not used.issubset(given):  # what is missing is told where it is filled
+    if used is None or not used.issubset(given):  # missing values are reported when it is filled
         return
     unused = next((name for name in given if name not in used), None)
     if unused is None:
         return
-    # The slip of those who come from `str.format`.
+    # A typical slip of people who are used to `str.format`.
     has_single = re.search(rf"(?<!\{{)\{{{re.escape(unused)}\}}", description) is not None
     others = ", ".join(f"{{{{{name}}}}}" for name in sorted(used))
     slip = f"it has {others}" if others else f"it says {description[:60]!r}"
@@ -277,7 +299,7 @@ def _prepare_whole(value: Any, rendering: _Rendering) -> Any:
         return _prepare(value, rendering)
     except RecursionError:
         raise UsageError(
-            f"a {type(value).__name__} can't be put into a prompt: it is nested too deep, or contains itself"
+            f"a {type(value).__name__} can't be put into a prompt: it is nested too deeply, or contains itself"
         ) from None
 
 
@@ -289,10 +311,10 @@ def _prepare(value: Any, rendering: _Rendering) -> Any:
     # After the plain types, which nearly all values are.
     if isinstance(value, CBlock):
         return rendering.render_block(value)
-    # `str` raises if it isn't computed: half a text must not get into a prompt.
+    # `str` raises if it isn't computed, because partial text must not get into a prompt.
     if isinstance(value, ModelOutputThunk):
         return str(value)
-    if isinstance(value, (dict, Mapping)):  # a dict is known without a look at the abstract class
+    if isinstance(value, (dict, Mapping)):  # a dict is recognised without checking the abstract class
         return {key: _prepare(item, rendering) for key, item in value.items()}
     return _prepare_object(value, rendering)
 
@@ -303,7 +325,7 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
         said = [block for block in value.blocks if isinstance(block, (CBlock, ModelOutputThunk))]
         return "".join([_put_out(_prepare(block, rendering)) for block in said])
     if isinstance(value, ImageBlock):
-        # An image can't be inside a text; it goes after the prompt, and the text says which one is meant.
+        # An image can't be inside text; it goes after the prompt, and the text says which one is meant.
         rendering.images.append(value)
         return f"(image {len(rendering.images)})"
     if isinstance(value, TemplateRepresentation):
@@ -312,8 +334,10 @@ def _prepare_object(value: Any, rendering: _Rendering) -> Any:
     if component is not None:
         return _render_representation(component.format_for_llm(), rendering)
     if isinstance(value, Generator):
-        raise UsageError("a generator can't be put into a prompt, which would use it up; make a list of it first")
-    # Field by field where something inside says itself, and may have fields that it doesn't show.
+        raise UsageError(
+            "a generator can't be put into a prompt, because that would exhaust it; make a list of it first"
+        )
+    # Field by field if something inside renders itself, because it may have fields that it doesn't show.
     fields = fields_in(value)
     if any(is_component(part) or isinstance(part, (CBlock, ModelOutputThunk)) for part in walk(fields)):
         return {name: _prepare(item, rendering) for name, item in fields.items()}
@@ -329,8 +353,8 @@ def _render_representation(representation: TemplateRepresentation | str, renderi
         text = _fill(representation.template, _prepare_args(representation, rendering))
     else:
         prompt = find_prompt(representation.template, rendering.model, representation.package)
-        # The short way: most instructions are one text, and the template around it is nothing; Jinja2 takes tenths of a
-        # millisecond.
+        # The short path: most instructions are a single text with an empty template around it, and Jinja2 takes tenths
+        # of a millisecond.
         alone: Any = _get_alone(prompt, representation.args)
         if type(alone) is not str:
             args = _prepare_args(representation, rendering)
@@ -393,7 +417,7 @@ def _split(description: str) -> tuple[str, ...] | None:
 
 def _fill(description: str, args: Mapping[str, Any]) -> str:
     pieces = _split(description)
-    # Where a name is missing, Jinja2 makes the error: it says which one, and what there is.
+    # If a name is missing, Jinja2 raises the error, which says which one and what is available.
     if pieces is None or not all(name in args for name in pieces[1::2]):
         return _load_jinja().render_text(description, args)
     texts = list(pieces)
@@ -407,7 +431,7 @@ def _fill(description: str, args: Mapping[str, Any]) -> str:
 def _put_out(value: Any) -> str:
     """Turn what a template puts out into text."""
     if isinstance(value, str):
-        # `format` gives a plain text of it, so that the mark is put after it once only.
+        # `format` turns it into plain text, so that the mark is appended only once.
         return f"{value:s}{value.mark}" if isinstance(value, _Kept) else value
     return _to_json(value)
 
@@ -431,12 +455,12 @@ def _to_json(value: Any) -> str:
 
 
 def _make_plain(value: Any) -> Any:
-    # Inside of what pydantic serialises, such as a model's field.
+    # Inside a value that pydantic serialises, such as a model's field.
     if isinstance(value, (CBlock, ModelOutputThunk)) or is_component(value):
         return to_text(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, os.PathLike):
-        # pydantic_core knows `pathlib` only, and paths are whatever says so.
+        # pydantic_core only knows `pathlib`, but other classes may be paths as well.
         return os.fspath(value)
     raise ValueError(f"{type(value).__name__} has no JSON form")

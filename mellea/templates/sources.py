@@ -76,7 +76,7 @@ class TemplateSource:
     """
 
     name: str
-    root: Any  # a Path, or a Traversable of importlib.resources, whose import a prompt needn't wait for
+    root: Any  # a Path, or a Traversable of importlib.resources, which isn't imported for a prompt
     paths: frozenset[str]
 
     @classmethod
@@ -240,5 +240,5 @@ def _add(source: TemplateSource) -> None:
         # The latest first; one that is added again moves to the front.
         _added = (source, *[other for other in _added if other.name != source.name])
         _named[source.name] = source
-        # Last: what was found before may now be found elsewhere.
+        # Last: names that were found before may now be found elsewhere.
         find_prompt.cache_clear()

@@ -230,7 +230,7 @@ class BackendContract:
     async def test_closing_early_stops_the_work(self) -> None:
         """`aclose()` after the first event returns in time, several times in a row, and frees what it used."""
         backend = self.make_backend()
-        # Several times: a connection or a slot that isn't given back shows at the second or third.
+        # Several times: a connection or slot that isn't released only shows at the second or third.
         for _ in range(5):
             async with _stream(backend, self.request(self.long_prompt)) as stream:
                 await anext(stream)
@@ -308,10 +308,10 @@ class BackendContract:
             with anyio.fail_after(self.seconds):
                 await self._collect(backend, self.request(self.prompt))
 
-        # The same kind twice in a row, then the others: what was bound to the first loop is gone by then.
+        # The same kind twice in a row, then the others: anything bound to the first loop is gone by then.
         for loop in (self.loops[0], *self.loops):
             anyio.run(main, backend=loop)
-            # What was left open warns when it is collected, which fails the test.
+            # Anything left open causes a warning when it is collected, which fails the test.
             gc.collect()
 
     @_on_every_loop
@@ -408,7 +408,7 @@ _TOWN = OutputSchema(
     "town",
     {
         "type": "object",
-        # Bounded: a small model may go on with a name until its tokens are used up.
+        # Bounded: a small model may continue a name until its tokens are used up.
         "properties": {"name": {"type": "string", "maxLength": 30}, "population": {"type": "integer"}},
         "required": ["name", "population"],
         "additionalProperties": False,

@@ -6,13 +6,16 @@ import copy
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from mellea.core.attributes import SCRIPTED_WAYS, find_attribute
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
+from mellea.core.entrance import entrance
 from mellea.core.events import Event, FinishReason, StreamEnd, TextDelta, ToolEnd, Usage, UsageEvent
 from mellea.core.options import ModelOption
+from mellea.core.requirement import check_function
 from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.core.structured.prompting import prompt_for_schema
 from mellea.errors import UsageError
@@ -45,7 +48,7 @@ class Gate:
         waiter = create_waiter()
         self._waiters.append(waiter)
         try:
-            # Looked at after the waiter is in the list: a gate that opens in between still wakes it.
+            # Checked after the waiter has been added to the list: a gate that opens in between still wakes it.
             if not self.is_open:
                 await waiter.wait()
         finally:
@@ -58,6 +61,12 @@ Script = Step | Iterable[Step]
 Reply = Script | Callable[[Request], Script]
 
 
+_REPLIES = "the replies have no name: ScriptedBackend('first', 'second'); the last one is repeated"
+
+
+@entrance(
+    "ScriptedBackend", **dict.fromkeys(("answers", "outputs", "repeat", "replies", "responses", "texts"), _REPLIES)
+)
 class ScriptedBackend(Backend):
     """Answers each request with the next script; the last one is repeated when they run out.
 
@@ -88,6 +97,9 @@ class ScriptedBackend(Backend):
         super().__init__(model_options=model_options)
         if not replies:
             raise UsageError("ScriptedBackend takes at least one reply, such as ScriptedBackend('Hello')")
+        for reply in replies:
+            if callable(reply):
+                check_function("ScriptedBackend", reply, "the request")
         self.capabilities = capabilities or EVERYTHING
         self.requests: list[Request] = []
         self.closed: list[bool] = []
@@ -110,6 +122,11 @@ class ScriptedBackend(Backend):
         if not all(self.closed):
             raise AssertionError(f"the stream of request {self.closed.index(False)} is still open")
 
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
+
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, SCRIPTED_WAYS)
+
     async def run(self, request: Request) -> AsyncIterator[Event]:
         """Run the next script.
 
@@ -126,7 +143,7 @@ class ScriptedBackend(Backend):
             self.closed.append(False)
         has_ended = has_call = False
         try:
-            # Lazily, so that a script may be a generator that looks at what happens meanwhile.
+            # Lazily, so that a script may be a generator that reacts to what happens in the meantime.
             for step in self._get_script(number, request):
                 event = TextDelta(step) if isinstance(step, str) else await _perform(step)
                 if event is not None:
@@ -169,7 +186,7 @@ async def _perform(step: Step) -> Event | None:
 
 def _refuse(given: object) -> UsageError:
     return UsageError(
-        f"a script is made of texts, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
+        f"a script is made of strings, events, Pauses, Gates and exceptions, not of {given!r}; a typed answer is the "
         "text of its JSON"
     )
 

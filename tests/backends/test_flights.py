@@ -82,13 +82,12 @@ async def test_another_asks_where_the_first_is_cancelled(tmp_path: Path) -> None
         results.append(str(await mellea.start_session(backend, cache=tmp_path / "runs.db").ainstruct("x")))
 
     with anyio.fail_after(30):
-        async with anyio.create_task_group() as group:
-            async with first.astream("x") as stream:
-                assert await anext(aiter(stream)) == "a"
-                for _ in range(3):
-                    group.start_soon(ask)
-                await anyio.sleep(0.05)
-                assert len(backend.requests) == 1
+        async with anyio.create_task_group() as group, first.astream("x") as stream:
+            assert await anext(aiter(stream)) == "a"
+            for _ in range(3):
+                group.start_soon(ask)
+            await anyio.sleep(0.05)
+            assert len(backend.requests) == 1
     assert results == ["whole"] * 3
     assert len(backend.requests) == 2
 

@@ -39,6 +39,14 @@ def test_a_name_without_its_provider_is_told_with_it(name: str, meant: str) -> N
     assert meant in str(caught.value)
 
 
+def test_an_unknown_model_out_of_the_environment_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELLEA_MODEL", "nonsense")
+    with pytest.raises(ConfigurationError, match=r"^MELLEA_MODEL names an unknown model: 'nonsense': "):
+        mellea.start_session()
+    with pytest.raises(ConfigurationError, match=r"^unknown model 'humbug': "):
+        mellea.start_session("humbug")
+
+
 def test_a_folder_and_a_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for place in (str(tmp_path), f"{tmp_path}/", tmp_path):
@@ -86,7 +94,7 @@ def test_an_argument_is_told_by_its_name_here(argument: str, meant: str) -> None
 
 @pytest.mark.parametrize("wrong", [3, mellea.MelleaSession, b"openai", ""])
 def test_something_else_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match="takes a text"):
+    with pytest.raises(UsageError, match="takes a string"):
         mellea.start_session(wrong)
 
 
@@ -97,3 +105,21 @@ def test_a_chain_needs_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AuthError, match="ANTHROPIC_API_KEY") as caught:
         mellea.start_session(["openai/gpt-5", "anthropic/claude-sonnet-4-5"])
     assert "OPENAI_API_KEY" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    "name", ["sk-proj-short", "sk-proj-S3CRETS3CRETS3CRET12", "hf_S3CRETS3CRETS3CRETS3CRETS3CRET", " sk-x"]
+)
+def test_a_key_in_the_place_of_the_model_is_shown_nowhere(name: str) -> None:
+    for given in (name, f"nobody/{name}") if len(name) > 15 else (name,):
+        with pytest.raises(ConfigurationError, match="looks like a key") as caught:
+            mellea.start_session(given)
+        assert name.strip() not in str(caught.value) and "S3CRET" not in str(caught.value)
+        assert "api_key=" in str(caught.value)
+
+
+def test_the_key_of_the_environment_is_hidden_whatever_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "quite-ordinary-words")
+    with pytest.raises(ConfigurationError) as caught:
+        mellea.start_session("quite-ordinary-words")
+    assert "ordinary" not in str(caught.value)

@@ -423,11 +423,11 @@ async def test_what_cant_be_asked_for_is_refused_before_anything_is_sent(server:
         ({"prompt": "x", "seconds": 0}, "seconds takes a whole number from 1, not 0"),
         ({"prompt": "x", "max_bytes": "1"}, "max_bytes takes a whole number from 1, not '1'"),
         ({"prompt": "x", "timeout": -1}, "timeout takes a number of seconds, or None, not -1"),
-        ({"prompt": "x", "aspect_ratio": "wide"}, "aspect_ratio takes a text such as '16:9'"),
+        ({"prompt": "x", "aspect_ratio": "wide"}, "aspect_ratio takes a string such as '16:9'"),
         ({"prompt": "x", "aspect_ratio": "5:4"}, "has no size in the videos API; it knows '16:9'"),
         ({"prompt": "x", "progress": 3}, "progress takes True, False or a function"),
         ({"prompt": " "}, "the message is empty"),
-        ({"prompt": user_message("x", FileBlock("text/plain", b"x"))}, "made of texts and images"),
+        ({"prompt": user_message("x", FileBlock("text/plain", b"x"))}, "made of text and images"),
         ({"prompt": user_message("x", *[ImageBlock(data=b"x")] * 2)}, "2 images, and the model takes 1"),
     ]
     for arguments, message in wrong:

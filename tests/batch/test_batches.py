@@ -427,11 +427,14 @@ async def test_a_batch_that_was_not_noted_and_has_ended_is_told_by_the_names_of_
     assert (found.id or "").endswith("b0")
 
 
-async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path) -> None:
+async def test_without_batches_every_row_is_asked_for_live(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     backend = ScriptedBackend("x")
     session = mellea.MelleaSession(backend)
     rows = [row async for row in amap(session.instruct, ["a", "b"], journal=tmp_path / "run.db", batch=True)]
     assert [row.value and row.value.value for row in rows] == ["x", "x"]
+    # Once, since it costs twice as much.
+    [warning] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "no batches for 'scripted'" in warning and "ordinary price" in warning
 
 
 def test_batches_need_a_journal() -> None:

@@ -43,6 +43,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_POST(self) -> None:
+        if self.path != "/v1/chat/completions":
+            self._refuse()
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         said = [_text(message["content"]) for message in body["messages"]]
         model = self.server.model
@@ -61,12 +64,20 @@ class _Handler(BaseHTTPRequestHandler):
             model.left += 1
 
     def do_GET(self) -> None:
+        if self.path != "/v1/models":
+            self._refuse()
+            return
         body = json.dumps({"object": "list", "data": [{"id": "echo"}, {"id": "other"}]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _refuse(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _send(self, choice: dict[str, Any]) -> None:
         event = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "echo"}

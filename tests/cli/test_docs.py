@@ -1,7 +1,12 @@
 """`mellea docs`: the documentation that comes with the package."""
 
 import json
+import tomllib
 from pathlib import Path
+
+from mellea.cli.docs import _LINK, _drop_dead_links
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_pages_are_listed_with_their_titles(run):
@@ -57,3 +62,28 @@ def test_words_that_are_nowhere_are_said(run):
     assert (done.code, done.stdout) == (1, "")
     assert done.stderr == "mellea: no line of the documentation has all of these words: 'xyzzy plugh'\n"
     assert run("docs", "-s", "").code == 1
+
+
+def test_the_program_of_an_example_is_shown(run):
+    done = run("docs", "memory.py")
+    assert done.code == 0 and done.stdout.startswith('"""') and "import" in done.stdout
+    assert run("docs", "examples/memory.py").stdout == done.stdout == run("docs", "docs/examples/memory.py").stdout
+    missing = run("docs", "memry.py")
+    assert missing.code == 2 and "did you mean" in missing.stderr and "memory.py" in missing.stderr
+    assert run("docs", "../../pyproject.py").code == 2
+
+
+def test_a_link_to_what_is_not_installed_is_its_text(tmp_path):
+    (tmp_path / "here.md").write_text("x")
+    text = "[a](here.md#top), [`b`](../gone/there.py), ![c](d.png), [e](https://h/x.md), f[0](y) and [g](#h)"
+    shown = _drop_dead_links(text, tmp_path)
+    assert shown == "[a](here.md#top), `b`, c, [e](https://h/x.md), f[0](y) and [g](#h)"
+
+
+def test_pages_link_to_files_that_the_wheel_has():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert "/docs/examples/**" in settings["include"]
+    for page in (ROOT / "docs").rglob("*.md"):
+        for match in _LINK.finditer(page.read_text("utf-8")):
+            target = (page.parent / match[2]).resolve()
+            assert target.exists(), f"{page}: {match[0]}"

@@ -82,7 +82,7 @@ def test_to_go_on_by_other_ids_is_refused_before_anything_is_asked_again(run: Ru
     for arguments in (["--id", "text"], ["--id", "text", "--limit", "1"]):
         refused = run("map", "mails.py:classify", rows, "--resume", *arguments)
         assert (refused.code, refused.stdout) == (2, "")
-        assert "such as 'mail k0'; it has '0': with another --id than before" in refused.stderr
+        assert "such as 'mail k0'; it has '0': with a different --id than before" in refused.stderr
     assert run("map", "mails.py:classify", rows, "--resume", "--limit", "3").code == 0
     assert run("map", "mails.py:classify", rows, "--journal", "other.db", "--id", "text").code == 0
 
@@ -112,6 +112,21 @@ def test_rows_with_a_column_too_many_are_told_why_and_may_then_get_an_id(run: Ru
     assert (mended.code, [line["id"] for line in lines(mended.stdout)]) == (0, ["a", "b"])
 
 
+def test_a_misspelt_function_is_told_before_anything_is_said_of_a_journal(run: Run, rows: Path) -> None:
+    (rows.parent / "rows.journal.db").write_bytes(b"")
+    for named, said in (
+        ("mails.py:classifi", "did you mean 'classify'?"),
+        ("mails:classify", "there is no file 'mails'; did you mean 'mails.py'?"),
+        ("mails.py", "'mails.py' should be FILE.py:NAME"),
+    ):
+        done = run("map", named, rows)
+        assert done.code == 2
+        assert said in done.stderr
+        assert "journal" not in done.stderr
+    done = run("map", "mails.py:classify", rows)
+    assert "already exists; continue it with --resume, or give another one with --journal" in done.stderr
+
+
 def test_values_stand_in_the_file_while_it_goes_on(rows: Path) -> None:
     many = "".join(json.dumps({"text": f"mail k{number}"}) + "\n" for number in range(2000))
     rows.write_text(many)
@@ -129,7 +144,8 @@ def test_a_budget_ends_it(run: Run, rows: Path) -> None:
     done = run("map", "mails.py:classify", rows, "--tokens", "300")
     assert done.code == 1
     assert len(lines(done.stdout)) == 3
-    assert "used up" in done.stderr
+    assert "the budget Budget(tokens=300) is used up" in done.stderr
+    assert "--resume continues" in done.stderr and "run it again" not in done.stderr
 
 
 def test_mistakes_are_one_line(run: Run, rows: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mellea.backends.llama_cpp import weights
 from mellea.cli import main, models
+from tests.cli.openai_server import serving_model
 
 CONTENT = b"GGUF" + bytes(100)
 
@@ -94,7 +95,13 @@ def test_list_tells_what_can_be_reached_and_why_not_the_rest(server, capsys, mon
     monkeypatch.setenv("OPENAI_API_KEY", "wrong-key-0123456789")
     assert main(["models"]) == 0
     out = capsys.readouterr().out
-    assert out == "" or (json.loads(out)["is_reachable"] is False and "wrong-key" not in out)
+    refused = json.loads(out)
+    assert refused["is_configured"] and not refused["is_reachable"] and "401" in refused["reason"]
+    assert "wrong-key" not in out
+    monkeypatch.delenv("OPENAI_API_KEY")  # no key is needed here, but the server is there and wants one
+    assert main(["models"]) == 0
+    refused = json.loads(capsys.readouterr().out)
+    assert refused["is_configured"] and "OPENAI_API_KEY" in refused["reason"]
 
 
 def test_doctor_says_what_is_there_and_what_to_do(server, capsys, monkeypatch, tmp_path):
@@ -113,6 +120,19 @@ def test_doctor_says_what_is_there_and_what_to_do(server, capsys, monkeypatch, t
     assert "has no model 'c'" in capsys.readouterr().out
     (tmp_path / "runs.db").write_text("no database" * 500)
     assert main(["doctor", "--json"]) == 1
+
+
+def test_doctor_calls_an_address_wrong_at_which_no_model_answers(capsys, monkeypatch):
+    with serving_model() as model:
+        for name, value in model.environment.items():
+            monkeypatch.setenv(name, value)
+        for wrong in ("", "/v2"):
+            monkeypatch.setenv("OPENAI_BASE_URL", model.environment["OPENAI_BASE_URL"].removesuffix("/v1") + wrong)
+            assert main(["doctor"]) == 1
+            found = {each["what"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
+            assert found["model"]["state"] == "wrong" and "base_url" in found["model"]["detail"]
+        monkeypatch.setenv("OPENAI_BASE_URL", model.environment["OPENAI_BASE_URL"])
+        assert main(["doctor"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["models", "burn"], ["nothing"], ["models", "pull", "a", "b"]])

@@ -123,6 +123,7 @@ def test_a_port_that_is_taken_is_no_server(program: Path) -> None:
     assert done.returncode != 0
     assert "in use" in done.stderr
     assert "serving" not in done.stderr
+    assert "can't listen on port" in done.stderr and "--port 0" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_names_choose_what_is_served(program: Path) -> None:

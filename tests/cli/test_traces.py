@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import mellea
-from mellea.core import Usage
+from mellea.core import ToolCall, Usage
+from mellea.core.events import ToolEnd
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import ScriptedBackend
 from mellea.traces import read_runs, record
@@ -79,6 +80,20 @@ def test_a_terminal_gets_a_table_and_a_tree(run_on_terminal: Callable[..., str],
     assert "\x1b[3" not in run_on_terminal("traces", NO_COLOR="1")
 
 
+def test_the_calls_of_tools_read_like_calls(run_on_terminal: Callable[..., str], tmp_path: Path) -> None:
+    call = ToolEnd(ToolCall("c1", "find", {"what": "a cat", "places": 2}))
+    agent = mellea.Agent(ScriptedBackend([call], "Here."), [find])
+    with record(tmp_path / "runs.db", content=True):
+        agent.run("Where is it?")
+    tree = re.sub(r"\x1b\[[\d;]*m", "", run_on_terminal("traces", "show"))
+    assert "assistant: calls find(what='a cat', places=2)\n" in re.sub(r" +(?=\r?\n)", "", tree).replace("\r", "")
+
+
+def find(what: str, places: int) -> str:
+    """Find something."""
+    return f"{what} in {places} places"
+
+
 @pytest.mark.parametrize("width", [10, 30, 45, 60, 120])
 def test_a_narrow_terminal_gets_fewer_columns_and_never_less_than_what_names_a_run(
     run_on_terminal: Callable[..., str], runs: Path, width: int
@@ -137,7 +152,7 @@ def test_an_unknown_id_says_which_ones_there_are(run: Run, runs: Path) -> None:
 def test_a_file_that_is_no_record_is_an_error_in_one_line(run: Run, runs: Path) -> None:
     (runs.parent / "text.db").write_text("this is a text, and long enough to be looked at as a database" * 20)
     wrong = run("traces", "--db", "text.db")
-    assert wrong.code == 1 and len(wrong.stderr.splitlines()) == 1 and "not a sound SQLite" in wrong.stderr
+    assert wrong.code == 1 and len(wrong.stderr.splitlines()) == 1 and "not a valid SQLite" in wrong.stderr
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
@@ -188,7 +203,7 @@ def test_runs_are_sent_to_a_collector(run: Run, runs: Path) -> None:
         run("traces", "export", "9", OTEL_EXPORTER_OTLP_ENDPOINT=address)
         assert [span.name for span in receiver.spans[9:]] == ["chat script"]
         failed = run("traces", "export", "--otlp", "http://127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
-        assert failed.code == 1 and "didn't take run 1" in failed.stderr and "Traceback" not in failed.stderr
+        assert failed.code == 1 and "didn't accept run 1" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
@@ -207,7 +222,7 @@ sys.exit(main(["models", "list"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "mellea: the command needs typer, install mellea[cli]: pip install 'mellea[cli]'\n"
+    assert done.stderr == "mellea: the command needs typer: pip install 'mellea[cli]'\n"
 
 
 def test_the_version_and_the_help_are_data(run: Run) -> None:

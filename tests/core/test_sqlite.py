@@ -187,12 +187,12 @@ def test_a_file_of_another_kind_is_refused_and_stays_as_it_is(tmp_path: Path) ->
         connection.execute("CREATE TABLE t (a)")
     connection.close()
     before = theirs.read_bytes()
-    with pytest.raises(StateError, match="wasn't made for 'notes'; take another file"):
+    with pytest.raises(StateError, match="wasn't made for 'notes'; use another file"):
         count(notes(theirs))
     assert theirs.read_bytes() == before
     text = tmp_path / "notes.txt"
     text.write_text("Dear diary, " * 100)
-    with pytest.raises(StateError, match="is not a sound SQLite database"):
+    with pytest.raises(StateError, match="is not a valid SQLite database"):
         count(notes(text))
     assert text.read_text().startswith("Dear diary")
 

@@ -602,7 +602,7 @@ async def test_promise_9_a_known_value_makes_a_computed_thunk() -> None:
     assert [delta async for delta in ComputedModelOutputThunk("")] == []
     with pytest.raises(UsageError, match="ComputedModelOutputThunk"):
         ModelOutputThunk("5")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="text"):
+    with pytest.raises(UsageError, match="string"):
         ComputedModelOutputThunk(5)  # type: ignore[arg-type]
 
 

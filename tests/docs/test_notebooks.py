@@ -155,6 +155,11 @@ def test_a_cell_may_run_on_trio(cell: Any) -> None:
         "show(slow.stream('Write'))",
         "await ashow(slow.astream('Write'))",
         "%autoawait trio\nawait slow.ainstruct('Write')",  # two cells: the first chooses for the second
+        # The cell's own code is at work when the interrupt comes, and a variable still holds the stream.
+        "import time\nstream = slow.stream('Write')\nfor piece in (kept := stream): time.sleep(60)",
+        "import asyncio\nthunk = await slow.ainstruct('Write', await_result=False); await asyncio.sleep(60)",
+        "task = asyncio.create_task(slow.ainstruct('Write')); await asyncio.sleep(60)",
+        "thunk = await slow.ainstruct('Write', await_result=False); show(thunk); await thunk",
     ],
 )
 def test_interrupting_a_cell_stops_the_model_and_the_session_goes_on(
@@ -185,6 +190,19 @@ following.__enter__()
     assert printed(cell("following.__exit__(None, None, None)\n" + ended)) == "True True {'cancelled'}\n"
     assert cell("%autoawait asyncio")["status"] == "ok"
     assert printed(cell("slow.backend.__init__('Fine.'); print(slow.instruct('Write').value)")) == "Fine.\n"
+
+
+def test_interrupting_a_cell_leaves_alone_what_earlier_cells_have_started(kernel: tuple[Any, Any], cell: Any) -> None:
+    manager, client = kernel
+    start = "import asyncio, time\nkept = await slow.ainstruct('Write', await_result=False)\n"
+    start += "async def ask():\n    await asyncio.sleep(1)\n    return await m.ainstruct('Write')\n"
+    assert cell(start + "task = asyncio.create_task(ask())")["status"] == "ok"
+    client.execute("print('here', flush=True); await asyncio.sleep(60)", stop_on_error=False)
+    while "here" not in str(client.get_iopub_msg(timeout=SECONDS)["content"].get("text")):
+        continue
+    manager.interrupt_kernel()
+    assert printed(cell("print((await task).value + ',', await kept.astream())")) == "Once upon a time, Once\n"
+    assert cell("await kept.cancel()")["status"] == "ok"
 
 
 def shown(done: dict[str, Any], kind: str) -> list[dict[str, Any]]:

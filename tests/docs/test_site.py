@@ -68,12 +68,29 @@ def test_the_page_of_an_example_says_what_it_does_once_and_names_its_file() -> N
     (page,) = [page for page in pages.collect_pages() if page.path == "examples/triage_mailbox.md"]
     assert page.title == "Sort a mailbox into a table"
     assert page.text.count("Sort a mailbox into a table: ") == 1
+    assert "```console\n$ uv run docs/examples/triage_mailbox.py\n```\n\nIt needs the embedded model." in page.text
     assert '```python title="docs/examples/triage_mailbox.py"\nimport asyncio\n' in page.text
 
 
 def test_the_index_of_examples_leads_to_each() -> None:
     (page,) = [page for page in pages.collect_pages() if page.path == "examples/index.md"]
     assert "| [`objects.py`](objects.md) |" in page.text
+
+
+def test_the_navigation_has_the_examples_by_task_as_their_index_has_them() -> None:
+    paths = sorted(page.path for page in pages.collect_pages())
+    (below,) = (section["Cookbook"] for section in build.make_nav(paths) if "Cookbook" in section)
+    groups = {task: found for entry in below if isinstance(entry, dict) for task, found in entry.items()}
+    assert list(groups)[:3] == ["First text", "Typed values", "Checking and repairing"]
+    assert groups["First text"][:2] == [
+        "examples/streaming/basic_streaming.md",
+        "examples/streaming/interactive_chat.md",
+    ]
+    assert groups["Files that examples use"] == [
+        "examples/recorded_provider.md",
+        "examples/lmstudio/lmstudio_session.md",
+        "examples/web/page_html.md",
+    ]
 
 
 def test_each_page_of_the_reference_opens_with_a_table_of_its_names() -> None:

@@ -135,7 +135,7 @@ def test_two_who_always_say_the_same_thing_show_no_agreement() -> None:
     found = measure_agreement([True] * 5, [True] * 5)
     assert math.isnan(found.kappa.estimate)
     assert "kappa says nothing" in str(found)
-    with pytest.raises(UsageError, match="as many labels"):
+    with pytest.raises(UsageError, match="need the same length"):
         measure_agreement([True], [])
 
 
@@ -145,7 +145,7 @@ def test_missing_labels_are_neither_agreement_nor_against_it() -> None:
     gaps = measure_agreement([True, None, False, nan, True, False, None], [True, None, False, True, False, False, nan])
     assert gaps == known
     assert gaps.count == 4
-    with pytest.raises(UsageError, match="nothing that both labelled: of 2 pairs each has a label missing"):
+    with pytest.raises(UsageError, match="nothing that both labelled: in each of the 2 pairs a label is missing"):
         measure_agreement([None, True], [True, None])
     with pytest.raises(UsageError, match=r"a label is a plain value, .* not \['a'\]"):
         measure_agreement([["a"]], [["a"]])

@@ -201,3 +201,9 @@ def test_a_file_that_isnt_text_is_no_report(tmp_path: Path) -> None:
     (tmp_path / "report.jsonl").write_bytes(b"\x89PNG\xff\n")
     with pytest.raises(StateError, match=r"line 1 of .* isn't a sample"):
         read_report(tmp_path / "report.jsonl")
+
+
+def test_without_checks_nothing_is_said_to_have_passed() -> None:
+    shown = str(mellea.evaluate(lambda text: text, ["a", "b"]))
+    assert "answered, unchecked" in shown and "passed" not in shown
+    assert "passed" in str(mellea.evaluate(lambda text: text, [("a", "a")]))

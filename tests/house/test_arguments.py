@@ -41,6 +41,7 @@ UNTYPED = {
     "mellea/core/backend.py:Backend.generate_image": _PROVIDER,
     "mellea/core/entrance.py:wrap_entrance.call": _FUNCTION,
     "mellea/core/entrance.py:wrap_entrance.call_async": _FUNCTION,
+    "mellea/core/tracing.py:_TracedObject.__call__": _FUNCTION,
     "mellea/core/tracing.py:_wrap.call": _FUNCTION,
     "mellea/core/tracing.py:_wrap.call_async": _FUNCTION,
     "mellea/core/tracing.py:_wrap_async_generator.generate": _FUNCTION,

@@ -7,6 +7,12 @@ from __future__ import annotations
 Worst = tuple[str, str, str]
 
 WORST: dict[str, tuple[Worst, ...]] = {
+    r"!?\[([^\]\n]{1,200})\]\(([\w./-]{1,200}\.(?:md|py|png|svg|ipynb|html))(?:#[\w-]{1,100})?\)": (
+        ("", "[", "x"),
+        ("", "[a](", "x"),
+        ("", "[a](a.md", " "),
+        ("[a](", "a.", " "),
+    ),
     r"/v\d": (("", "/v", "x"),),
     r"[ \t\n\r]*+": (("", " ", "\x00"),),
     r'[^"\\]*+': (("", "a", "\\"),),

@@ -30,6 +30,68 @@ def riff(topic: str) -> str:
     return topic
 
 
+AGENT = mellea.Agent(BACKEND)
+
+OTHERS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: M.instruct("x", model_options={"response_format": 1}), r"unknown model option.*format=…"),
+    (lambda: M.instruct("x", model_options={"response_model": 1}), r"it is 'format' here: .*format=…"),
+    (lambda: M.instruct("x", model_options={"api_key": 1}), r"it belongs to start_session\(…\)"),
+    (lambda: M.instruct("x", model_options={"messages": 1}), r"m\.chat\(\[…\]\)"),
+    (lambda: M.instruct("x", model_options={"user": 1}), r"known are temperature.*'extra_body'"),
+    (lambda: M.instruct("x", model_options={"topp": 1}), r"did you mean 'top_p'\?"),
+    (lambda: M.instruct("x", model_options={"functions": 1}), r"did you mean 'tools'\?"),
+    (lambda: M.instruct("x", messages=[]), r"m\.chat\(\[…\]\)"),
+    (lambda: mellea.start_session("openai", model="small"), r"'model' twice.*did you mean model_id=…\?"),
+    (
+        lambda: mellea.evaluate(classify, ["a"], metrics=[]),
+        r"^evaluate takes no argument 'metrics'; it is 'checks' here",
+    ),
+    (lambda: mellea.evaluate(classify, ["a"], requirements=[]), r"it is 'checks' here"),
+    (lambda: mellea.evaluate({"a": "Do it."}, ["a"]), r"^evaluate takes a function.*not 'Do it\.'; .*@generative"),
+    (lambda: mellea.map("Do it.", ["a"]), r"^map takes a function.*@generative"),
+    (lambda: mellea.map(3, ["a"]), r"^map takes a function, or an agent, not 3$"),
+    (lambda: AGENT.run("x", message_history=[]), r"agent\.conversation\(messages=\[…\]\)"),
+    (lambda: AGENT.stream("x", history=[]), r"agent\.conversation\(messages=\[…\]\)"),
+    (lambda: AGENT.run("x", model_settings={}), r"it is 'model_options' here"),
+    (lambda: mellea.Agent(BACKEND, deps_type=int), r"tools take what else they need"),
+    (lambda: mellea.Agent(BACKEND, model_settings={}), r"it is 'model_options' here"),
+    (lambda: classify("a", temperature=0), r"it is classify\(.*; 'temperature' is a model option"),
+]
+
+
+@pytest.mark.parametrize(("use", "said"), OTHERS)
+def test_a_name_from_elsewhere_leads_to_ours(use: Callable[[], Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        use()
+    assert not BACKEND.requests
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "said"),
+    [
+        (M, "save", r"to_json\(m\.ctx\)"),
+        (M, "load", r"ctx=from_json\(saved\)"),
+        (M, "embeddings", r"m\.embed"),
+        (M, "stream_chat", r"m\.stream"),
+        (CONTEXT, "save", "to_json"),
+        (mellea, "RunContext", "tools take"),
+        (mellea, "eval", r"mellea\.evaluate"),
+        (mellea, "Field", "from pydantic import Field"),
+        (mellea, "session", "start_session"),
+    ],
+)
+def test_an_attribute_from_elsewhere_leads_to_ours(owner: Any, name: str, said: str) -> None:
+    with pytest.raises(AttributeError, match=said):
+        getattr(owner, name)
+
+
+def test_the_length_of_a_result_is_that_of_its_text() -> None:
+    thunk = mellea.ComputedModelOutputThunk("Hello")
+    with pytest.raises(TypeError, match=r"\.value is the text"):
+        len(thunk)
+    assert bool(thunk) and list(map(len, [thunk.value])) == [5]
+
+
 Call = Callable[..., Any]
 
 TYPED: dict[str, Call] = {

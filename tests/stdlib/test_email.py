@@ -148,7 +148,9 @@ async def test_if_nothing_passes_the_best_is_returned_and_says_so() -> None:
     mail = await _write(mellea.start_session(writer), RepairTemplateStrategy(loop_budget=2), Judge(judge))
     assert (mail.value, mail.success) == (RUDE, False)
 
-    with pytest.raises(RequirementError, match=r"no attempt of 2 .* It is polite\. \(It gives an order\.\)") as caught:
+    with pytest.raises(
+        RequirementError, match=r"no attempt out of 2 .* It is polite\. \(It gives an order\.\)"
+    ) as caught:
         await _write(mellea.start_session(writer), RepairTemplateStrategy(loop_budget=2), Judge(judge), strict=True)
     assert [len(results) for results in caught.value.results] == [4, 4]
 

@@ -282,3 +282,35 @@ async def test_what_a_response_of_a_function_serves_is_in_the_functions_span(*, 
     await response({"type": "http", "method": "GET", "headers": []}, receive, send)
     assert b"".join(each.get("body", b"") for each in sent) == b"[1, 2, 3]"
     assert statuses(t) == [("handle", "ok"), ("call", "ok")]
+
+
+def test_of_two_streams_one_that_nobody_reads_marks_the_function_as_cancelled_once_it_is_dropped() -> None:
+    @mellea.trace
+    def both(m: mellea.MelleaSession) -> tuple[Any, Any]:
+        return m.stream("x"), m.stream("y")
+
+    m = mellea.start_session(ScriptedBackend(["a", "b"], ["c", "d"]))
+    with mellea.traces.start("t") as t:
+        read, unread = both(m)
+        assert "".join(read) == "ab"
+        assert t.spans[1].status == "running"  # it may still be read
+        del unread
+        gc.collect()
+    # Nothing was sent for it, and the work of the function was left early all the same.
+    assert [(span.name, span.status) for span in t.spans[1:]] == [("both", "cancelled"), ("Instruction", "ok")]
+
+
+@pytest.mark.parametrize("kind", ["stream", "map"])
+def test_an_error_of_the_code_that_reads_leaves_the_stream_as_cancelled(kind: str) -> None:
+    @mellea.trace
+    def ask(m: mellea.MelleaSession) -> Any:
+        return m.stream("x") if kind == "stream" else map_rows(m.instruct, ["1", "2", "3"], concurrency=1)
+
+    endless = ["b", Pause(float("inf"))]
+    m = mellea.start_session(ScriptedBackend(*([endless] if kind == "stream" else [["a"], endless, ["c"]])))
+    with mellea.traces.start("t") as t:
+        with pytest.raises(ConnectionResetError), ask(m) as pieces:
+            for _ in pieces:
+                raise ConnectionResetError("the client has left")
+        until_here(lambda: all(span.ended for span in t.spans[1:]))
+    assert t.spans[1].status == "cancelled" and "error" not in {span.status for span in t.spans[1:]}

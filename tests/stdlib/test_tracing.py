@@ -18,6 +18,7 @@ import pytest
 import mellea
 from mellea.core import Usage
 from mellea.core.observer import current_span, listening
+from mellea.core.span_tree import format_line
 from mellea.errors import UsageError
 from mellea.stdlib.requirements import check, simple_validate
 from mellea.testing import Pause, ScriptedBackend
@@ -456,10 +457,10 @@ def test_a_hidden_generator_that_is_never_begun_or_left_early_ends_as_cancelled(
 def test_what_cant_be_traced_is_refused() -> None:
     with pytest.raises(UsageError, match="functions, not for 3"):
         mellea.trace(3)  # type: ignore[type-var]
-    with pytest.raises(UsageError, match="name is a text"):
+    with pytest.raises(UsageError, match="name is a string"):
         mellea.traces.start("")
     for name in (3, "", b"x"):
-        with pytest.raises(UsageError, match="name of a span is a text"):
+        with pytest.raises(UsageError, match="name of a span is a string"):
             mellea.trace(name=name)  # type: ignore[call-overload]
     with mellea.traces.start("x") as t, pytest.raises(UsageError, match="has already started"), t:
         pass
@@ -540,4 +541,29 @@ def test_no_name_and_no_reason_in_a_tree_commands_the_terminal() -> None:
     assert text.startswith("ab c (trace") and "no, bad line" in text
     assert not [char for char in text if not char.isprintable() and char != "\n"] and len(text.splitlines()) == len(
         t.spans
+    )
+
+
+def test_a_key_in_a_requirement_or_a_reason_is_in_no_tree_and_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "planted-key-0123456789")
+    wrong = simple_validate(lambda text: False, reason="no planted-key-0123456789 in it")
+    with mellea.traces.start("t") as t:
+        session("a", "b").instruct("x", requirements=[check("has planted-key-0123456789", validation_fn=wrong)])
+    assert "check" in str(t.tree()) and "planted" not in f"{t.tree()} {t.spans!r}"
+
+
+def test_a_recorded_check_without_content_is_called_by_its_function() -> None:
+    data = {
+        "id": 1,
+        "kind": "check",
+        "name": "check",
+        "status": "ok",
+        "seconds": 0.0,
+        "is_met": False,
+        "check": "is_short",
+    }
+    assert format_line(data, figures=False) == "is_short (check: no)"
+    assert format_line({**data, "name": "Be short."}, figures=False) == "Be short. (check: no)"
+    assert format_line({"id": 1, "kind": "check", "name": "check", "status": "running"}, figures=False).startswith(
+        "check"
     )

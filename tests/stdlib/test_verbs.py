@@ -165,7 +165,7 @@ async def test_texts_become_vectors_without_a_session() -> None:
     assert found.vectors == ((1.0,), (2.0,))
     assert found == await mellea.start_session(backend).aembed(["a", "bb"])
     assert found == mfuncs.embed(["a", "bb"], backend)
-    with pytest.raises(errors.UsageError, match="none of them empty"):
+    with pytest.raises(errors.UsageError, match="takes a non-empty string"):
         await mfuncs.aembed([""], backend)
 
 

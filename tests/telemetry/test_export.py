@@ -104,7 +104,7 @@ def test_a_receiver_that_isnt_there_is_an_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with record(tmp_path / "runs.db"):
         mellea.start_session(ScriptedBackend("a")).instruct("x")
-    with pytest.raises(BackendError, match=r"the receiver at http://127.0.0.1:9 didn't take run 1"):
+    with pytest.raises(BackendError, match=r"the receiver at http://127.0.0.1:9 didn't accept run 1"):
         export_runs(tmp_path / "runs.db", "http://127.0.0.1:9")
 
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -166,7 +167,8 @@ def test_more_than_may_wait_is_lost_and_told(
                 assert m.instruct("x", name=f"call {number}").value == "a"
         recording.flush()
         m.instruct("x", name="afterwards")
-    assert 0 < len(names(file)) <= 11 and names(file)[-1] == "afterwards"
+    # At most ten that wait, ten that the writer has taken before that and can't write, and the one afterwards.
+    assert 0 < len(names(file)) <= 21 and names(file)[-1] == "afterwards"
     assert [log.message.count("not all calls are recorded in") for log in caplog.records] == [1]
 
 
@@ -229,3 +231,103 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room_again(
         until_here(lambda: len(names(file)) == 10)  # by itself
     assert names(file) == [f"call {number}" for number in range(10)]
     assert [log.message.count("the disk is full") for log in caplog.records] == [1]
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A folder that another user gets to; those of pytest are closed."""
+    with tempfile.TemporaryDirectory() as outer:
+        Path(outer).chmod(0o755)
+        place = Path(outer) / "place"
+        place.mkdir()
+        yield place
+        if place.is_dir():
+            place.chmod(0o755)
+
+
+_WORSE = """
+import os, resource, shutil, signal, sys, time
+import mellea
+from mellea.testing import ScriptedBackend
+from mellea.traces import read_runs, record
+how, place = sys.argv[1:]
+m = mellea.start_session(ScriptedBackend(*["an answer " * 50] * 400))
+with record(os.path.join(place, "warm up.db"), content=True) as recording:
+    m.instruct("x")
+read_runs(recording.path)
+recording = record(os.path.join(place, "runs.db"), content=True)
+for number in range(20):
+    m.instruct("x", name=f"before {number}")
+recording.flush()
+if how == "full":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+elif how == "deleted":
+    shutil.rmtree(place)
+elif how == "a file":
+    shutil.rmtree(place)
+    open(place, "w").close()
+elif how == "read-only":
+    os.chmod(recording.path, 0o444)
+    os.chmod(place, 0o555)
+    if not os.getuid():  # root may write anything
+        os.setresuid(65534, 65534, 65534)
+for number in range(200):
+    assert m.instruct("x", name=f"after {number}").value.startswith("an answer")
+began = time.monotonic()
+recording.flush()
+print("flushed", time.monotonic() - began < 2)
+began = time.monotonic()
+recording.close()
+print("closed", time.monotonic() - began < 2)
+if how == "full":
+    print(sorted(run["name"] for run in read_runs(recording.path))[-1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits and rights of Unix")
+@pytest.mark.parametrize("how", ["full", "deleted", "a file", "read-only"])
+def test_a_disk_that_fills_up_or_a_folder_that_goes_is_told_once_with_what_to_do(open_place: Path, how: str) -> None:
+    place = open_place
+    done = subprocess.run(
+        [sys.executable, "-c", _WORSE, how, str(place)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "flushed True" in done.stdout and "closed True" in done.stdout, done.stdout
+    if how == "read-only":  # the file was open, so it goes on
+        assert done.stderr == ""
+        assert len(names(place / "runs.db")) == 220
+        return
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("not all calls are recorded in") and "but they go on: " in told
+    assert ("make room on the disk" if how == "full" else "folder writable") in told and "waits to be written" in told
+    if how == "full":
+        assert "before 9" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs rights of Unix")
+@pytest.mark.parametrize("is_log_left", [False, True])
+def test_a_record_that_may_not_be_written_can_be_read(open_place: Path, *, is_log_left: bool) -> None:
+    file = open_place / "runs.db"
+    program = """
+import os, sys, mellea
+from mellea.testing import ScriptedBackend
+from mellea.traces import read_runs, record
+recording = record(sys.argv[1])
+mellea.start_session(ScriptedBackend("a")).instruct("x", name="kept")
+recording.flush()
+read_runs(sys.argv[1])
+if sys.argv[2] == "False":
+    recording.close()
+for each in os.listdir(os.path.dirname(sys.argv[1])):
+    os.chmod(os.path.join(os.path.dirname(sys.argv[1]), each), 0o444)
+os.chmod(os.path.dirname(sys.argv[1]), 0o555)
+if not os.getuid():
+    os.setresuid(65534, 65534, 65534)
+print([run["name"] for run in read_runs(sys.argv[1])])
+sys.stdout.flush()
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file), str(is_log_left)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "['kept']\n", done.stderr

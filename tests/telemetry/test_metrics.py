@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ import mellea
 from mellea.core import ToolCall, Usage
 from mellea.core.events import ToolEnd
 from mellea.errors import OverloadedError
-from mellea.telemetry import semconv
+from mellea.telemetry import metrics, semconv
 from mellea.testing import ScriptedBackend
 from tests.telemetry.conftest import Seen
 
@@ -115,3 +117,37 @@ async def test_what_has_ended_is_recorded_when_metrics_are_collected_or_switched
     assert seen.points("gen_ai.client.operation.duration")[0].count == 72
     data = seen.reader.get_metrics_data()
     assert data is None or "mellea.waiting" not in data.to_json()
+
+
+async def test_a_session_that_asks_often_is_counted_whole_while_nobody_collects(
+    enabled: Enable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_MOST", 8)
+    seen, m = enabled(), mellea.start_session(ScriptedBackend("x", usage=Usage(3, 4)))
+    for _ in range(100):
+        await m.ainstruct("x")
+    assert seen.points("gen_ai.client.operation.duration")[0].count == 100
+    assert sorted(point.sum for point in seen.points("gen_ai.client.token.usage")) == [300, 400]
+
+
+async def test_what_waits_to_be_recorded_holds_no_prompts(enabled: Enable) -> None:
+    enabled(content=True)
+    m = mellea.start_session(ScriptedBackend("an answer that is long"))
+    await m.ainstruct("a prompt that is long")
+    (held,) = [each for each in gc.get_objects() if isinstance(each, metrics.Histograms) and each._waiting]
+    assert "long" not in repr(held._waiting)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_doesnt_record_its_parents_calls_again(enabled: Enable) -> None:
+    seen = enabled()
+    mellea.start_session(ScriptedBackend("x")).instruct("x")
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        found = seen.points("gen_ai.client.operation.duration")
+        os.write(writes, str(sum(point.count for point in found)).encode() or b"0")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reads, 10) == b"0"
+    assert seen.points("gen_ai.client.operation.duration")[0].count == 1

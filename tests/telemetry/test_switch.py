@@ -284,7 +284,7 @@ def test_a_span_that_is_open_when_telemetry_is_switched_off_is_ended() -> None:
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(UsageError, match="'otlp', 'console' or None, not 'file'"):
         mellea.telemetry.enable("file")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="can't go with a provider"):
+    with pytest.raises(UsageError, match="can't be combined with a provider"):
         mellea.telemetry.enable("otlp", tracer_provider=Seen().tracers)
     assert issubclass(MissingExtraError, ImportError)
 

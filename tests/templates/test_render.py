@@ -160,7 +160,7 @@ def test_an_image_in_an_object_is_refused_where_no_image_can_go() -> None:
 def test_what_cant_be_said_is_an_error_in_plain_words() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(UsageError, match="nested too deep, or contains itself"):
+    with pytest.raises(UsageError, match="nested too deeply, or contains itself"):
         to_text(loop)
     with pytest.raises(UsageError, match=r"can't be put into a prompt.*str"):
         fill("{{ x }}", {"x": object()})

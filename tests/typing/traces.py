@@ -23,7 +23,16 @@ def numbers() -> Iterator[int]:
     yield 1
 
 
+@mellea.trace
+@mellea.generative
+def described(place: str) -> str:
+    """Describe the place."""
+    raise NotImplementedError
+
+
 assert_type(plain("Rome"), str)
+assert_type(described("Rome"), str)
+assert_type(described.stream("Rome").output, str)
 assert_type(parts("Rome"), AsyncIterator[str])
 assert_type(next(numbers()), int)
 

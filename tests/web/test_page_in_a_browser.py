@@ -14,7 +14,10 @@ import anyio
 import pytest
 
 import mellea
+from mellea.core import ToolCall
+from mellea.core.events import ToolEnd
 from mellea.core.observer import begin_span
+from mellea.core.span_data import describe_span
 from mellea.telemetry.page import render_page, serve_page
 from mellea.testing import Gate, Pause, ScriptedBackend
 from tests.telemetry.page_runs import Pace, gather_thirty, make_spans, plan_weekend
@@ -592,3 +595,25 @@ def test_thirty_calls_at_once_overlap_on_the_page(open_page: Open, tmp_path: Pat
     boxes = page.locator(".bar.request").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect())")
     assert len(boxes) == 30
     assert max(box["left"] for box in boxes) < min(box["right"] for box in boxes)
+
+
+def test_a_phone_shows_first_what_went_wrong_and_a_step_says_which_tools_it_ran(open_page: Open) -> None:
+    spans = _run(_ask_with_a_tool_that_fails)
+    page = open_page(spans, viewport={"width": 390, "height": 844})
+    first = min(page.locator("#totals > div").all(), key=lambda each: each.bounding_box()["x"])
+    assert "Went wrong" in first.inner_text() and "1" in first.inner_text()
+    page = open_page(spans)
+    assert "broken" in page.locator(".spans li", has_text="Step").first.inner_text()
+
+
+async def _ask_with_a_tool_that_fails() -> list[dict[str, Any]]:
+    def broken(city: str) -> str:
+        """Find hotels."""
+        raise ValueError("the service is down")
+
+    call = ToolEnd(ToolCall("c", "broken", {"city": "Oslo"}))
+    m = mellea.start_session(ScriptedBackend([call], "There is none."))
+    with mellea.traces.start("t") as t:
+        await m.ainstruct("Find a hotel.", tools=[broken], tool_calls="run")
+    call_span = t.spans[1]
+    return [describe_span(span, content=True) for span in t.spans if span is not call_span.parent]

@@ -1,4 +1,11 @@
-"""Have an agent answer, and print what its run came to."""
+"""Run an agent, and print its answer, its steps and its tokens.
+
+Run it: uv run docs/examples/lmstudio/lmstudio_run_async.py
+Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+
+The embedded model answers at length, and rarely what was asked. A bigger model answers in the one sentence that the
+agent is told to write.
+"""
 
 import asyncio
 

@@ -1,4 +1,10 @@
-"""Print an agent's answer chunk by chunk: nothing that isn't part of the answer ever shows."""
+"""Print an agent's answer in chunks of eight characters: only the final answer, without any steps before it.
+
+Run it: uv run docs/examples/lmstudio/lmstudio_stream_async.py
+Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+
+The embedded model makes up a story. A bigger model says hello. The chunks have the same size.
+"""
 
 import asyncio
 

@@ -1,4 +1,10 @@
-"""Time the chunks of the same question: safe ones come once the step is over, live ones while it is written."""
+"""Time the chunks of an answer: safe ones come when the step is over, live ones while it is written.
+
+Run it: uv run docs/examples/lmstudio/lmstudio_stream_timing.py
+Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+
+A bigger model takes longer, so its live chunks are ahead of the safe ones by more.
+"""
 
 import asyncio
 from time import perf_counter

@@ -1,4 +1,10 @@
-"""Show every chunk of an agent's run in brackets, with its step; plain code, without a line of async."""
+"""Show every chunk of an agent's run in brackets, with its step, in code without `async`.
+
+Run it: uv run docs/examples/lmstudio/lmstudio_stream_visual.py
+Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
+
+The embedded model needs many words. A bigger model answers in one short sentence.
+"""
 
 from lmstudio_session import open_session
 

@@ -1,6 +1,9 @@
-"""What a program that streams has to handle: waiting, failures, deadlines.
+"""Handle what happens to streams in real programs: waiting times, failures and deadlines.
 
-The embedded model writes nonsense at a high speed. A bigger model writes sense, and the waiting times get longer.
+Run it: uv run docs/examples/streaming/advanced_streaming.py
+Needs: the embedded model
+
+The embedded model writes fast, and not always sense. A bigger model writes sense and takes longer.
 """
 
 import asyncio
@@ -55,12 +58,12 @@ async def deadlines(m: mellea.MelleaSession) -> None:
     except DeadlineError as error:
         print(f"deadline: {error}\n          it got as far as: …{error.partial[-40:]!r}")
 
-    # Cancelling a verb cancels its request. Cancelling a wait on a thunk doesn't: `async with thunk:` does.
+    # Cancelling a call cancels its request. Cancelling the wait for a thunk doesn't, except in `async with thunk:`.
     try:
         async with asyncio.timeout(0.4):
             await m.ainstruct("Tell a long story.", model_options={"max_tokens": 500})
     except TimeoutError:
-        print("timeout:  the verb was given up, and its request with it")
+        print("timeout:  the call was cancelled, and its request with it")
 
 
 async def main() -> None:

@@ -1,5 +1,8 @@
 """Print a story, piece by piece, while a model writes it.
 
+Run it: uv run docs/examples/streaming/basic_streaming.py
+Needs: the embedded model
+
 The embedded model soon loses the thread of its story. A bigger model tells one that has an end.
 """
 

@@ -1,7 +1,10 @@
 """Draw a form with rich while a model fills it in: texts grow in their cells, numbers and choices appear at once.
 
-The embedded model fills the fields with nonsense of the right types. A bigger model invents a booking that makes
-sense. `partial_form.py` has the form, and prints it line by line.
+Run it: uv run docs/examples/streaming/form_at_a_terminal.py
+Needs: rich and the embedded model
+
+The embedded model fills every field with a value of its type, and not always with sense. A bigger model invents a
+booking that hangs together. `partial_form.py` has the form, and prints it line by line.
 """
 
 from time import perf_counter
@@ -41,7 +44,7 @@ def draw(partial: Any) -> Table:
 
 
 def main() -> None:
-    with mellea.start_session(model_options={"seed": 6, "temperature": 0.7, "max_tokens": 300}) as m:
+    with mellea.start_session(model_options={"seed": 7, "temperature": 0.3, "max_tokens": 300}) as m:
         m.instruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
         started = perf_counter()
         stream = start_stream(m)

@@ -1,5 +1,8 @@
 """Chat with a model that answers while it writes.
 
+Run it: uv run docs/examples/streaming/interactive_chat.py
+Needs: the embedded model
+
 At a keyboard: /reset starts over, /quit leaves, Ctrl-C stops an answer, or leaves if there is none.
 With piped input, every line is a message: printf 'Hello!\\nTell me a joke.\\n' | python interactive_chat.py
 

@@ -1,7 +1,10 @@
 """Fill in a form while a model is still writing it, line by line.
 
-The embedded model fills the fields with nonsense of the right types. A bigger model invents a booking that makes
-sense. `form_at_a_terminal.py` draws the same form.
+Run it: uv run docs/examples/streaming/partial_form.py
+Needs: the embedded model
+
+The embedded model fills every field with a value of its type, and not always with sense. A bigger model invents a
+booking that hangs together. `form_at_a_terminal.py` draws the same form.
 """
 
 from time import perf_counter
@@ -32,7 +35,7 @@ def start_stream(m: mellea.MelleaSession) -> Any:
 
 
 def main() -> None:
-    with mellea.start_session(model_options={"seed": 6, "temperature": 0.7, "max_tokens": 300}) as m:
+    with mellea.start_session(model_options={"seed": 7, "temperature": 0.3, "max_tokens": 300}) as m:
         m.instruct("Say hello.", model_options={"max_tokens": 1})  # loads the model
         started = perf_counter()
         stream = start_stream(m)

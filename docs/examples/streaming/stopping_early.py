@@ -1,7 +1,10 @@
-"""Count the tokens that checking during the stream saves: the same attempts, checked at their end and on the way.
+"""Count the tokens that stopping early saves: the same attempts, checked at their end and while they are written.
 
-The embedded model rarely avoids the words, so all attempts fail. A bigger model soon has one that passes; what its bad
-attempts would have cost is saved all the same.
+Run it: uv run docs/examples/streaming/stopping_early.py
+Needs: the embedded model
+
+The embedded model rarely avoids the words, so most attempts fail. A bigger model soon has one that passes, and saves
+what its failed attempts would have cost.
 """
 
 import mellea

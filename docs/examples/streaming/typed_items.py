@@ -1,4 +1,7 @@
-"""Print people out of a list, each one whole and as soon as it is complete, while a model still writes the list.
+"""Print the people in a list, each as soon as it is complete, while a model still writes the list.
+
+Run it: uv run docs/examples/streaming/typed_items.py
+Needs: the embedded model
 
 The embedded model invents people who resemble one another. A bigger model invents different ones.
 """
@@ -13,7 +16,7 @@ from pydantic import Field
 import mellea
 from mellea import command, generative
 
-# The embedded model is very small. Limits, which are part of the type, keep it from going on and on.
+# The embedded model is very small. Limits in the types keep it from going on and on.
 Name = Annotated[str, Field(min_length=2, max_length=25)]
 Email = Annotated[str, Field(min_length=6, max_length=40)]
 

@@ -1,6 +1,9 @@
 """Check an answer while it is being written: a bad attempt is stopped at once, and another one begins.
 
-The embedded model often uses the word again after it was told not to, so it needs many attempts. A bigger model
+Run it: uv run docs/examples/streaming/validated_streaming.py
+Needs: the embedded model
+
+The embedded model often uses the word again although it was told not to, so it needs many attempts. A bigger model
 avoids it in the second one.
 """
 
@@ -16,12 +19,11 @@ TASK = "Write three sentences about bread."
 
 
 def repaired(m: mellea.MelleaSession) -> None:
-    """A word that isn't wanted ends an attempt; the next one is told why. Events show all of it."""
+    """A forbidden word ends an attempt, and the next prompt says why. Events show all of it."""
     stream = m.stream(
         TASK,
-        requirements=[
-            excludes("delicious", check_only=True)
-        ],  # looks at every word; `check_only`: not in the first prompt
+        # It looks at every word. With `check_only` it isn't part of the first prompt.
+        requirements=[excludes("delicious", check_only=True)],
         strategy=RepairTemplateStrategy(loop_budget=4),
     )
     for event in stream.events():
@@ -50,7 +52,7 @@ def released(m: mellea.MelleaSession) -> None:
         for text in stream:
             print(f"{perf_counter() - started:5.2f} s  {text.strip()}", flush=True)
         print(f"{perf_counter() - started:5.2f} s  the end, in attempt {len(stream.attempts)}")
-    except RequirementError as error:  # ten attempts weren't enough; what was shown stays right
+    except RequirementError as error:  # ten attempts weren't enough; the sentences above have passed all the same
         print(f"{perf_counter() - started:5.2f} s  no end after {len(stream.attempts)} attempts: {error}")
 
 

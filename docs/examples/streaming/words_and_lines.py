@@ -1,6 +1,9 @@
 """Show streams in whole words, lines and sentences, and several streams as one.
 
-The embedded model writes nonsense at a high speed. A bigger model writes sense, and its streams take longer.
+Run it: uv run docs/examples/streaming/words_and_lines.py
+Needs: the embedded model
+
+The embedded model writes fast, and not always sense. A bigger model writes sense and takes longer.
 """
 
 import asyncio

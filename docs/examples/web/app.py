@@ -1,6 +1,7 @@
-"""A web application that streams what a model writes, and a page that uses it.
+"""Stream what a model writes to a browser, from a web application with its own page.
 
-    uv run --group web uvicorn --app-dir docs/examples/web app:app
+Run it: uv run --group web uvicorn --app-dir docs/examples/web app:app
+Needs: fastapi, uvicorn and the embedded model
 
 Then open http://127.0.0.1:8000/ in a browser, or:
 

@@ -1,11 +1,12 @@
-"""A web form that fills itself in while the model still writes: partial objects as server-sent events.
+"""Fill in a web form while the model still writes: partial objects as server-sent events.
 
-    uv run --group web uvicorn --app-dir docs/examples/web form:app
+Run it: uv run --group web uvicorn --app-dir docs/examples/web form:app
+Needs: fastapi, uvicorn and the embedded model
 
 Then open http://127.0.0.1:8000/ in a browser, or: curl -N 'http://127.0.0.1:8000/fill?wish=a+room+by+the+sea'
 
-A field is known by its name alone, so the page needs nothing of the type. The embedded model invents most of what it
-fills in; a bigger one takes it from the wish, and leaves open what isn't in there.
+The page only knows the names of the fields, which it gets from the type. The embedded model invents most of what it
+fills in; a bigger one takes it from the wish.
 """
 
 import json

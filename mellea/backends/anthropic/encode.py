@@ -96,7 +96,7 @@ def find_betas(request: Request) -> list[str]:
     types = {str(tool.config.get("type")) for tool in request.tools if isinstance(tool, BuiltinTool)}
     blocks = [block for message in request.messages for block in message.blocks]
     if any(isinstance(block, ToolCall) and block.tool_call_id.startswith(MCP_PREFIX) for block in blocks):
-        # A history with such calls needs the beta even if this request declares no server.
+        # A history with such calls needs the beta header even if this request declares no server.
         types.add("mcp_toolset")
     found = {beta for kind, beta in BETAS.items() if kind in types}
     if any(isinstance(block, FileBlock) and (block.url or "").startswith(FILES_URL) for block in blocks):
@@ -123,7 +123,7 @@ def _refuse_prefix(request: Request, turns: list[JsonObject], can: Traits) -> No
         return
     if request.output_schema is not None:
         raise UnsupportedError(
-            "Anthropic can't continue an assistant message under a schema; leave out format= or the prefix"
+            "Anthropic can't continue an assistant message under a schema; leave out format= or output_prefix="
         )
     # A turn in which the provider's own tools ran may have been paused; sending it back continues it.
     blocks = request.messages[-1].blocks

@@ -140,12 +140,12 @@ class Decoder(SseWireDecoder):
         for sse in self._sse.feed(data):  # Google's lines end in CRLF, which `payloads` wouldn't split faster
             frame, chunk = sse.data, None
             try:
-                chunk = from_json(frame, cache_strings="keys")  # what a model says rarely comes again
+                chunk = from_json(frame, cache_strings="keys")  # a model's text rarely repeats
                 if text := self._read_plain_text(chunk):
                     events.append(TextDelta(text))
                     continue
             except (ValueError, KeyError, TypeError, AttributeError):
-                pass  # of another form, or no JSON at all
+                pass  # in another form, or not JSON
             if chunk is None:
                 self.read_frame(frame, events)
             else:

@@ -91,7 +91,7 @@ class VeoVideos(VideoCodec):
         if isinstance(report := body.get("error"), Mapping):
             return VideoJob(id, "failed", True, error=make_failed_error(_with_status(report)))
         response = find_mapping(body, "response")
-        # Some servers leave the inner object out, as the enterprise platform does.
+        # Some servers, such as the enterprise platform, leave out the inner object.
         made = find_mapping(response, "generateVideoResponse") or response
         videos = [find_mapping(each, "video") or each for each in find_mappings(made, "generatedSamples")]
         videos += find_mappings(made, "videos")

@@ -6,6 +6,7 @@ import base64
 from dataclasses import field
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.values import quick_value
 from mellea.errors import UsageError, WireError
 
@@ -49,7 +50,7 @@ class Address:
             UsageError: it isn't an http or https URL with a host, or it includes an endpoint.
         """
         if not isinstance(base_url, str):
-            raise UsageError(f"base_url takes a text, not {base_url!r}; {_EXAMPLE}")
+            raise UsageError(f"base_url takes a string, not {base_url!r}; {_EXAMPLE}")
         try:
             parts = urlsplit(base_url.strip())
             host, port = parts.hostname, parts.port
@@ -59,9 +60,7 @@ class Address:
         place = parts.netloc.rpartition("@")[2]
         is_clean = place.isprintable() and " " not in place and parts.path.isprintable() and parts.query.isprintable()
         if parts.scheme not in ("http", "https") or not host or not is_clean:
-            # Without the query, which may hold a key.
-            shown = f"{parts.scheme}://{place}{parts.path}" if parts.netloc else parts.path
-            raise UsageError(f"base_url {shown!r} is not a valid http or https URL; {_EXAMPLE}")
+            raise UsageError(f"base_url {_show(base_url)!r} is not a valid http or https URL; {_EXAMPLE}")
         path = parts.path.rstrip("/")
         # A common mistake: pasted from a curl example, the URL would have each path twice.
         if end := next((end for end in _ENDPOINTS if path.lower().endswith(end)), None):
@@ -150,6 +149,12 @@ def find_way(url: str, home: Address) -> tuple[Address | None, str]:
     if (parts.scheme, host, port or ports[parts.scheme]) == (scheme, home.host, home.port or ports[scheme]):
         return None, address
     return Address(f"{parts.scheme}://{place}", f"{parts.scheme}://{place}", host, port), address
+
+
+def _show(base_url: str) -> str:
+    """Return a URL as it was given, but for what may be secret: user, password, query and fragment."""
+    begin, divider, rest = base_url.strip().partition("?")[0].partition("#")[0].rpartition("://")
+    return scrub_text(begin + divider + rest.rpartition("@")[2], list_known_secrets())
 
 
 def _make_authorization(user: str | None, password: str | None) -> str | None:

@@ -39,7 +39,7 @@ from mellea.backends.http.job_answer import read_answer
 from mellea.backends.http.outgoing import HTTP_OPTIONS, FormFile, HttpRequest, JobCall, Outgoing
 from mellea.backends.http.probe import PROBE_DEADLINES, Probe, probe
 from mellea.backends.http.rate_limits import LimitHeaders, LimitNotes
-from mellea.backends.http.secret import Headers, Secret, find_key, make_missing_key_error, strip_secrets
+from mellea.backends.http.secret import Headers, KeySource, Secret, find_key, make_missing_key_error, strip_secrets
 from mellea.core.backend import Backend, Batches, Request, check_supported, make_unsupported_error
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
@@ -162,7 +162,7 @@ class HttpBackend(Backend):
         if max_answer_bytes is not None and (type(max_answer_bytes) is not int or max_answer_bytes < 1):
             raise UsageError(f"max_answer_bytes takes a whole number from 1, or None, not {max_answer_bytes!r}")
         if api_key is not None and not isinstance(api_key, str):
-            raise UsageError(f"api_key takes a text, not {type(api_key).__name__}")
+            raise UsageError(f"api_key takes a string, not {type(api_key).__name__}")
         self.model_id = model_id
         self.retries = retries
         self.max_answer_bytes = max_answer_bytes
@@ -172,6 +172,7 @@ class HttpBackend(Backend):
         self._extra_headers = Headers.check(headers)
         self._extra_body = dict(extra_body or {})
         self._connector = Connector(client, self._address)
+        self._connector.key_source = KeySource.find(api_key, self.key_variables)
         self._limits = LimitNotes(self.limit_headers)
         self._missing: tuple[str, ...] = ()  # what was dropped when this was pickled
 
@@ -454,8 +455,13 @@ class HttpBackend(Backend):
         return await self._list_models(Deadlines(), self.retries)
 
     async def probe(self) -> Probe:
-        """Return whether the model can be reached, and why not; takes 15 s at most, and raises nothing."""
-        return await probe(self.model_id, lambda: self._list_models(PROBE_DEADLINES, 0))
+        """Return whether the model can be reached, and why not; takes 30 s at most, and raises nothing.
+
+        A server without a list of models is asked for an answer of a few tokens.
+        """
+        once = self.__copy__()
+        once.retries = 0
+        return await probe(self.model_id, lambda: self._list_models(PROBE_DEADLINES, 0), once.run)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop, unless another backend uses them."""
@@ -497,6 +503,7 @@ class HttpBackend(Backend):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._connector = Connector(None, self._address)
+        self._connector.key_source = KeySource.find(None, self.key_variables)
         self._limits = LimitNotes(self.limit_headers)
         if state["_missing"][:1] == ("api_key=",) and (key := find_key(self.key_variables)):
             self._key, self._missing = Secret(key), state["_missing"][1:]

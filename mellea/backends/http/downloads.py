@@ -185,7 +185,7 @@ class _Fetch:
         finally:
             await response.aclose()
             if exchange.request.origin != self._backend.origin:
-                await exchange.connector.aclose()  # no other request will use that server on this loop
+                await exchange.connector.aclose()  # no other request uses that server on this loop
 
     async def _begin(self, response: Response) -> int | None:
         """Handle the headers of a response: start over, unless it continues where the last one broke. Returns the

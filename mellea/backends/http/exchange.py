@@ -34,7 +34,7 @@ from mellea.backends.http.inflate import ASKED, Inflated, list_codings
 from mellea.backends.http.outgoing import HttpRequest
 from mellea.backends.http.rate_limits import LimitNotes
 from mellea.backends.http.report import is_used_up
-from mellea.backends.http.secret import Headers, scrub_error
+from mellea.backends.http.secret import Headers, KeySource, scrub_error
 from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
 from mellea.core.events import Event, StreamEnd
 from mellea.core.options import Deadlines
@@ -179,7 +179,9 @@ class Exchange:
                 endpoint=self.request.endpoint,
                 path=urlsplit(self.request.url).path,
                 is_used_up=used_up,
-                had_key=bool(self.request.headers.secrets() | self.connector.secrets()),
+                key_advice=self.connector.key_source.advise(
+                    had_key=bool(self.request.headers.secrets() | self.connector.secrets())
+                ),
                 long_pause=asked if asked is not None and asked > LONGEST_PAUSE else None,
             )
             if used_up:
@@ -285,6 +287,7 @@ class Connector:
     Attributes:
         urls: the complete URLs of paths, which are the same for nearly all requests.
         headers: the provider's own headers, raw and checked: a key rarely changes.
+        key_source: where the key is from, for errors.
 
     Raises:
         UsageError: the client hasn't the interface of `httpx.AsyncClient`.
@@ -293,6 +296,7 @@ class Connector:
     def __init__(self, client: Any, address: Address) -> None:
         self.urls: dict[str, str] = {}
         self.headers = Headers(), Headers()
+        self.key_source = KeySource()
         self._own = None if client is None else CallersClient(client)
         self._foreign = None if self._own is None else SharedClient(self._own)
         self._address = address

@@ -74,7 +74,10 @@ def _make_failure(
     if isinstance(root, socket.gaierror):
         advice = "is there a network, and is the name right?"
         return ConnectError(f"{origin} can't be found: {said}; {advice}", is_retryable=True)
-    is_handshake = type(root).__name__.startswith("SSL") and "ConnectError" in names
+    # aiohttp says only that the connection was lost if the server hangs up in the handshake; its adapter calls that a
+    # time-out.
+    is_lost = isinstance(root, ConnectionError) and origin.startswith("https:")
+    is_handshake = names & {"ConnectError", "ConnectTimeout"} and (type(root).__name__.startswith("SSL") or is_lost)
     advice = "; does it speak https, or only http://?" if is_handshake else ""
     return ConnectError(f"no answer from {origin}: {said}{advice}", is_retryable=True)
 

@@ -95,7 +95,7 @@ def read_text(mapping: dict[str, Any], name: str) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise make_type_error(name, "a text", value)
+        raise make_type_error(name, "a string", value)
     return value
 
 

@@ -25,6 +25,9 @@ __all__ = ["CallersClient", "FastTransport", "has_fast", "list_errors", "split_u
 _READ_BYTES = 64 * 1024
 """How many bytes are read at once: as many as aiohttp buffers before it pauses the server."""
 
+_WHOLE_BYTES = 2**20
+"""How large a body may be that aiohttp gets as bytes; it warns about larger ones, and takes them as a stream."""
+
 
 @cache
 def has_fast() -> bool:
@@ -126,14 +129,20 @@ class FastTransport:
     async def send(self, request: HttpRequest, url: str) -> Any:
         """Send a request and return the response, once its head is there."""
         timeout = {"connect": request.connect, "read": request.read, "write": None, "pool": None}
+        headers, body = request.headers | self._headers if self._headers else request.headers, request.body
+        whole, pieces = body, None
+        if body is not None and len(body) > _WHOLE_BYTES:
+            whole, pieces = None, _make_body_class(self._library.AsyncByteStream)(body)
+            headers = headers | {"content-length": str(len(body))}
         sent = self._library.Request(
             request.method,
             _parse_url(url),
-            headers=request.headers | self._headers if self._headers else request.headers,
-            content=request.body,
+            headers=headers,
+            content=whole,
+            stream=pieces,
             extensions={"timeout": timeout},
         )
-        response = await self._transport.handle_async_request(_make_whole(sent, request.body))
+        response = await self._transport.handle_async_request(_make_whole(sent, whole))
         response.request = sent
         if hasattr(response.stream, "CHUNK_SIZE"):  # a quarter of it by default
             response.stream.CHUNK_SIZE = _READ_BYTES
@@ -182,7 +191,6 @@ def _make_body_class(base: Any) -> type:
 
     class WholeBody(base):  # type: ignore[misc]
         def __init__(self, body: bytes) -> None:
-            super().__init__(body)
             self._body = body
 
         def __aiter__(self) -> AsyncIterator[bytes]:

@@ -54,7 +54,7 @@ class JobCall:
     Args:
         method: `"GET"`, `"POST"` or `"DELETE"`.
         path: after the base URL; or a whole address, of the provider's own server.
-        payload: the JSON body of a POST, or the fields of a form, which are texts.
+        payload: the JSON body of a POST, or the fields of a form, which are strings.
         files: those of a form, which may have none; `None` for a JSON body.
         body: the body, if it is written already.
         headers: for this call alone.

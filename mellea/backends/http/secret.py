@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mellea.backends.http.address import Address
 from mellea.core.masking import HIDDEN, hold_secret, is_sensitive, scrub
@@ -14,7 +14,7 @@ from mellea.core.options import MAY_HOLD_KEYS
 from mellea.core.terminal import make_lines_visible
 from mellea.errors import AuthError, ConfigurationError, UsageError
 
-__all__ = ["Headers", "Secret", "find_key", "make_missing_key_error", "scrub_error", "strip_secrets"]
+__all__ = ["Headers", "KeySource", "Secret", "find_key", "make_missing_key_error", "scrub_error", "strip_secrets"]
 
 _SENSITIVE = re.compile(r"key|token|secret|auth|cookie|password", re.IGNORECASE)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -60,6 +60,32 @@ def find_key(variables: Iterable[str]) -> str | None:
     return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
 
 
+class KeySource(NamedTuple):
+    """Where a backend's key is from.
+
+    Attributes:
+        name: `"api_key="` or the environment variable, `""` if it is unknown, such as for a key in a header.
+        variables: the environment variables that may hold it.
+    """
+
+    name: str = ""
+    variables: tuple[str, ...] = ()
+
+    @classmethod
+    def find(cls, api_key: str | None, variables: tuple[str, ...]) -> KeySource:
+        """Return the source of a key for an argument of a backend, which may be left out."""
+        if api_key is not None:
+            return cls("api_key=" if api_key.strip() else "", variables)
+        return cls(next((name for name in variables if os.environ.get(name, "").strip()), ""), variables)
+
+    def advise(self, *, had_key: bool) -> str:
+        """Return what to do about a rejected request."""
+        if had_key:
+            return f"check the key, which is from {self.name}" if self.name else "check the key"
+        ways = [f"set {' or '.join(self.variables)} in the environment"] if self.variables else []
+        return f"no key was sent: {', or '.join(['pass api_key=', *ways])}"
+
+
 def make_missing_key_error(provider: str, model: str, variables: Iterable[str], other_way: str = "") -> AuthError:
     """Create the error for a missing key that the provider requires."""
     named = " or ".join(variables) or "no variable"
@@ -90,11 +116,11 @@ class Headers(dict[str, str]):
         if headers is None:
             return cls()
         if not isinstance(headers, Mapping):
-            raise UsageError(f"headers takes a dict of texts, not {type(headers).__name__}")
+            raise UsageError(f"headers takes a dict of strings, not {type(headers).__name__}")
         found = cls()
         for name, value in headers.items():
             if not isinstance(name, str) or not isinstance(value, str):
-                raise UsageError(f"the header {name!r} takes a text, not {type(value).__name__}")
+                raise UsageError(f"the header {name!r} takes a string, not {type(value).__name__}")
             if not _NAME.fullmatch(name) or not value.isascii() or not value.isprintable():
                 kind = ConfigurationError if _SENSITIVE.search(name) else UsageError
                 raise kind(f"the header {name!r} holds a character that no header can; was it copied in full?")

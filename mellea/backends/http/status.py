@@ -34,7 +34,6 @@ _KINDS: dict[int, type[StatusError]] = {
 }
 
 _ADVICE = {
-    401: "check the key",
     403: "the key isn't allowed to do this",
     429: "slow down, or raise retries=",
 }
@@ -78,7 +77,7 @@ def make_message(
     endpoint: str = "",
     path: str = "",
     is_used_up: bool = False,
-    had_key: bool = True,
+    key_advice: str = "check the key",
     long_pause: float | None = None,
 ) -> str:
     """Return the message for this status and body, in one line.
@@ -90,7 +89,7 @@ def make_message(
         endpoint: the requested path, after the base URL.
         path: the whole path at that server.
         is_used_up: whether the paid quota is used up.
-        had_key: whether a key was sent.
+        key_advice: what to do if the key was rejected, or is missing.
         long_pause: seconds that it asks to wait, if that is too long to wait automatically.
     """
     # Only the body's message; a page of HTML would fill the terminal.
@@ -98,12 +97,12 @@ def make_message(
     advice = _ADVICE.get(status, "")
     if is_used_up:
         advice = _USED_UP_ADVICE
-    elif status == 401 and not had_key:
-        advice = "no key was sent: pass api_key=, or set the provider's variable in the environment"
+    elif status == 401:
+        advice = key_advice
     elif status in (404, 405):
         advice = _advise_on_address(said, origin, endpoint, path)
     elif status == 429 and long_pause is not None:
-        advice = f"it asks to wait {long_pause:.0f} s, so it wasn't asked again"
+        advice = f"it asks to wait {long_pause:.0f} s, so the request wasn't retried"
     end = f"; {advice}" if advice else ""
     return f"{origin} answered with status {status}: {said.rstrip('.') if advice else said}{end}"
 

@@ -238,8 +238,10 @@ class _Work:
         usage = None if seconds is None else Usage(video_seconds=seconds)
         if job.usage is not None:
             usage = job.usage if usage is None else job.usage.merge(usage)
-        model = job.model or self._backend.model_id
-        return VideoResult(tuple(videos), usage, model, job.id, compute_cost(usage, self._backend.name, model))
+        asked = self._backend.model_id
+        model = job.model or asked
+        cost = compute_cost(usage, self._backend.name, model, asked=asked)
+        return VideoResult(tuple(videos), usage, model, job.id, cost)
 
     async def _download(self, place: str, to: Path | None) -> Download:
         try:

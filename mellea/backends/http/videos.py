@@ -92,7 +92,7 @@ def read_prompt(messages: Sequence[Message], most_images: int) -> tuple[str, tup
     blocks = [block for message in messages for block in message.blocks]
     images = tuple(block for block in blocks if isinstance(block, ImageBlock))
     if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
-        raise UnsupportedError("a video is made of texts and images; leave everything else out of the prompt")
+        raise UnsupportedError("a video is made of text and images; leave everything else out of the prompt")
     if len(images) > most_images:
         raise UnsupportedError(
             f"the prompt has {len(images)} images, and the model takes {most_images}; leave some out"

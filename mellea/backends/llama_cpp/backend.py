@@ -68,7 +68,7 @@ class LlamaCppBackend(Backend):
     """
 
     name = "llama_cpp"
-    aliases = ("local",)
+    aliases = ("embedded", "embedded_model", "local")
     model_patterns = ("smollm2*",)
     default_model = DEFAULT_MODEL
     capabilities = Capabilities(

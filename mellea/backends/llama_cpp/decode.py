@@ -178,8 +178,8 @@ def _make_error(error: Mapping[str, Any], model: str) -> BackendError:
         taken, room = error.get("n_prompt_tokens"), error.get("n_ctx")
         return BadRequestError(
             f"the prompt takes {taken} tokens, but the context window has {room}; "
-            "shorten the prompt, keep fewer turns with ChatContext(window_size=…), or give "
-            "start_session(context_window=…) more",
+            "shorten the prompt, keep fewer turns with ChatContext(window_size=…), or raise "
+            "start_session(context_window=…)",
             **fields,
         )
     kind: Callable[..., BackendError] = BadRequestError if code in (400, 413, 422) else BackendError

@@ -71,7 +71,8 @@ def encode(request: Request, text_tokens: int = MAX_TOKENS) -> dict[str, Any]:
     if request.output_schema is not None:
         if request.messages and request.messages[-1].role == "assistant" and _encode_content(request.messages[-1], str):
             raise UnsupportedError(
-                "the embedded model can't continue an assistant message under a schema; leave out format= or the prefix"
+                "the embedded model can't continue an assistant message under a schema; leave out format= or "
+                "output_prefix="
             )
         payload["grammar"] = write_grammar(request.output_schema.schema, payload["max_tokens"])
     return payload

@@ -157,7 +157,10 @@ def check_name(model_id: str) -> str:
     """
     if model_id not in MODELS and not is_path(model_id):
         known = ", ".join(map(repr, MODELS))
-        raise ConfigurationError(f"no model is called {model_id!r}; known are {known}, or a path to a .gguf file")
+        raise ConfigurationError(
+            f"no model is called {model_id!r}; known are {known}, or a path to a .gguf file; a "
+            "provider's model is named 'provider/model', in one text or as model and model_id"
+        )
     return model_id
 
 

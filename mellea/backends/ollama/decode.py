@@ -77,7 +77,7 @@ class Decoder(JsonLinesWireDecoder):
                     events.append(TextDelta(text))
                     continue
             except (ValueError, KeyError, TypeError):
-                pass  # of another form, or no JSON at all
+                pass  # in another form, or not JSON
             if chunk is None:
                 self.read_frame(line, events)
             else:
@@ -91,7 +91,7 @@ class Decoder(JsonLinesWireDecoder):
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
             raise make_type_error("done", "true or false", is_done)
-        said = read_text(chunk, "response")  # of /api/generate, which some servers answer as
+        said = read_text(chunk, "response")  # from /api/generate, whose format some servers use
         if is_bare and not said:
             self.overlook(chunk)
             return
@@ -142,5 +142,5 @@ def read_usage(chunk: JsonObject) -> Usage:
 
 def _read_image(data: Json) -> bytes:
     if type(data) is not str:
-        raise make_type_error("images", "a list of texts in base64", data)
+        raise make_type_error("images", "a list of strings in base64", data)
     return decode_base64(data, "images")

@@ -19,11 +19,11 @@ def encode_embeddings(
     """Return the payload of `embeddings`.
 
     Raises:
-        UsageError: `texts` is not a list of texts.
+        UsageError: `texts` is not a list of strings.
     """
     # A string is a sequence of strings, too: each letter would get a vector.
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"embed takes a list of texts, not {texts!r:.100}")
+        raise UsageError(f"embed takes a list of strings, not {texts!r:.100}")
     return {"model": model_id, "input": list(texts), "encoding_format": "float", **(options or {})}
 
 

@@ -69,7 +69,7 @@ def list_inputs(messages: str | Sequence[Message | Mapping[str, Any]]) -> list[I
     # Anything else would be silently lost.
     if len(images) + sum(isinstance(block, CBlock) for block in blocks) < len(blocks):
         raise make_unsupported_error(
-            "OpenAI's images API takes texts, and images as data",
+            "OpenAI's images API takes text, and images as data",
             "give an image's bytes, or use the image_generation tool of api='responses', which takes addresses",
         )
     return images

@@ -16,7 +16,7 @@ _RUN = re.compile(r'[^"\\]*+')
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([^u])|u)", re.DOTALL)
 _HALF_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
-# Inside a value: all that is neither a bracket nor a quote.
+# Inside a value: everything that is neither a bracket nor a quote.
 _FLAT = re.compile(r'[^"{}\[\]]*+')
 _STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SCALAR = re.compile(r"[^ \t\n\r,\]}]*+")
@@ -126,7 +126,7 @@ class RawValue:
             place = _STRING.match(text, place).end()  # type: ignore[union-attr]
             if place == len(text):
                 return place, False
-            self._is_escaped = text[place] == "\\"  # the last character: what it escapes comes next
+            self._is_escaped = text[place] == "\\"  # the last character: the character that it escapes comes next
             self._is_quoted = self._is_escaped
             return place + 1, not self._is_quoted and self._depth == 0
         place = _FLAT.match(text, place).end()  # type: ignore[union-attr]

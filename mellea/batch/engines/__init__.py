@@ -1,6 +1,6 @@
 """Engines that spread rows over processes and machines: Ray Data, Dask and Spark.
 
-Each is thin; `Partition` does the work.
+Each engine is thin; `Partition` does the work.
 """
 
 # May import: `mellea.batch`, and its own engine, an extra, inside functions. Read `ray.py` first.

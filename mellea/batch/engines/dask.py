@@ -28,21 +28,21 @@ def map(
     budget: Budget | None = None,
     partition_size: int = 1000,
 ) -> Any:
-    """Map a function over a `dask.bag.Bag`; returns a bag of outcomes, worked on by `.compute()`.
+    """Map a function over a `dask.bag.Bag`; returns a bag of outcomes, computed by `.compute()`.
 
-    Each partition is one task with a concurrency of its own, since a coroutine that Dask runs would take a thread.
+    Each partition is one task with its own concurrency, since each coroutine that Dask runs would take a thread.
 
     Args:
         function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
-        rows: a bag, a data frame of Dask, or whatever `mellea.map` takes, read here.
-        id: the field of a row that tells it from others.
+        rows: a bag, a Dask data frame, or anything that `mellea.map` accepts, which is read here.
+        id: the field that identifies a row.
         journal: a file on one machine, or a folder that all machines share; see `Partition`.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
-        limits: requests and tokens a minute; see `Partition`.
-        budget: what each task may take; see `Partition`.
-        partition_size: rows in a task, if they aren't a bag already.
+        limits: requests and tokens per minute; see `Partition`.
+        budget: what each task may spend; see `Partition`.
+        partition_size: rows per task, if they aren't a bag already.
 
     Raises:
         UsageError: an argument is wrong.
@@ -62,7 +62,7 @@ def map(
 
 
 class _Task:
-    """A partition whose outcomes are a list, as Dask keeps them."""
+    """A partition that returns its outcomes as a list, as Dask stores them."""
 
     def __init__(self, partition: Partition) -> None:
         self._partition = partition

@@ -29,21 +29,22 @@ def map(
     budget: Budget | None = None,
     batch_size: int = 1000,
 ) -> Any:
-    """Map a function over a `ray.data.Dataset`; returns a data set of outcomes, worked on when it is read.
+    """Map a function over a `ray.data.Dataset`; returns a data set of outcomes, computed when it is read.
 
-    Ray's own checkpoints keep what was written, in blocks; the journal keeps each answer when it has come.
+    Ray's own checkpoints store whole written blocks; the journal stores each answer as soon as it arrives.
 
     Args:
         function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
-        rows: a data set, whose rows are dicts of named arguments; or whatever `mellea.map` takes, read here.
-        id: the field of a row that tells it from others.
+        rows: a data set, whose rows are dicts of named arguments; or anything that `mellea.map` accepts, which is read
+            here.
+        id: the field that identifies a row.
         journal: a file on one machine, or a folder that all machines share; see `Partition`.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
-        limits: requests and tokens a minute; see `Partition`.
-        budget: what each task may take; see `Partition`.
-        batch_size: rows in a task, at most.
+        limits: requests and tokens per minute; see `Partition`.
+        budget: what each task may spend; see `Partition`.
+        batch_size: the maximum number of rows per task.
 
     Raises:
         UsageError: an argument is wrong.
@@ -57,7 +58,7 @@ def map(
         raise MissingExtraError("Ray isn't installed; pip install 'mellea[ray]'") from None
     is_dataset = hasattr(rows, "map_batches")
     if not is_dataset:
-        # As bytes: a column would change them, a tuple into a list.
+        # As bytes, because a column would change the rows: a tuple would become a list.
         rows = [{"row": cloudpickle.dumps(row)} for row in list_rows(rows)]
         rows = data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // batch_size)))
     task = _Task(partition, is_dataset)
@@ -65,11 +66,11 @@ def map(
 
 
 class _Task:
-    """A partition between Arrow's tables."""
+    """A partition that reads and returns Arrow tables."""
 
     def __init__(self, partition: Partition, is_dataset: bool) -> None:
         self._partition, self._is_dataset = partition, is_dataset
-        self.__name__ = "mellea.map"  # what Ray shows
+        self.__name__ = "mellea.map"  # the name that Ray shows
 
     def __call__(self, table: Any) -> Iterator[Any]:
         import pyarrow  # lazy: Ray brings it

@@ -18,7 +18,7 @@ SCHEMA = (
     "id string, value string, error string, message string, input_tokens long, output_tokens long, cost double,"
     " cached boolean"
 )
-"""The columns of outcomes, for a data frame of them."""
+"""The columns of a data frame of outcomes."""
 
 
 def map(
@@ -33,26 +33,26 @@ def map(
     limits: RateLimits | None = None,
     budget: Budget | None = None,
 ) -> Any:
-    """Map a function over a Spark `DataFrame` or `RDD`; returns an RDD of outcomes, worked on by an action.
+    """Map a function over a Spark `DataFrame` or `RDD`; returns an RDD of outcomes, computed by an action.
 
-    `.toDF(SCHEMA)` makes a data frame of it. With `.cache()` a second action doesn't start over.
+    `.toDF(SCHEMA)` turns it into a data frame. With `.cache()` a second action doesn't start over.
 
-    Spark runs a task again that failed, or that is slow; with a journal that repeats no answer that was committed.
+    Spark reruns tasks that failed or are slow; with a journal, this doesn't repeat any committed answer.
 
     Args:
         function: the function, or where workers find it, such as `"mails:classify"`; see `Partition`.
-        rows: a data frame, whose rows are dicts of named arguments; an RDD of rows; or whatever `mellea.map` takes,
-            read here and spread by the session that is active.
-        id: the field of a row that tells it from others.
+        rows: a data frame, whose rows are dicts of named arguments; an RDD of rows; or anything that `mellea.map`
+            accepts, which is read here and distributed by the active session.
+        id: the field that identifies a row.
         journal: a file on one machine, or a folder that all machines share; see `Partition`.
         concurrency: rows in flight in each task.
         version: see `mellea.map`.
         retries: see `mellea.map`.
-        limits: requests and tokens a minute; see `Partition`.
-        budget: what each task may take; see `Partition`.
+        limits: requests and tokens per minute; see `Partition`.
+        budget: what each task may spend; see `Partition`.
 
     Raises:
-        UsageError: an argument is wrong, or there is no session for rows that aren't in Spark yet.
+        UsageError: an argument is wrong, or there is no active session for rows that aren't in Spark yet.
         MissingExtraError: Spark isn't installed.
     """
     partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)

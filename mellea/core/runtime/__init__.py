@@ -1,4 +1,4 @@
-"""The machines behind a thunk: what readers hold of a generation, what produces it, and who waits for whom."""
+"""The machinery behind a thunk: the record that readers hold, the producer of a generation, and their waits."""
 
 # It imports values of the core and its loops, and nothing above. Read `record.py` first, then `producer.py` and
 # `launch.py`.

@@ -167,14 +167,14 @@ def check_wait(runs: Sequence[Waitable]) -> None:
 def _make_deadlock_error() -> StreamingError:
     """Create the error for a synchronous wait that would block what it waits for."""
     return StreamingError(
-        "a synchronous call would wait for a thunk that the event loop of this very thread is producing, and would "
-        "hold that loop up forever; use the a… verb, or await the thunk before the call"
+        "this synchronous call would wait for a thunk that this thread's own event loop is producing, so it would "
+        "block that loop forever; use the a… verb, or await the thunk before the call"
     )
 
 
 def _make_circle_error() -> StreamingError:
     return StreamingError(
-        "this would wait for an answer that itself waits for the call, tool or check that it is made in; read .partial "
-        "for what has arrived, use what the code is given, or ask on a session of its own, such as "
+        "this would wait for an answer that is itself waiting for the call, tool or check that this code runs in; "
+        "read .partial for what has arrived, use the values that the code is given, or ask on another session, such as "
         "start_session(m.backend)"
     )

@@ -28,6 +28,7 @@ from mellea.core.backend import Backend, Request, SentRequest, narrow_tools
 from mellea.core.events import Event
 from mellea.core.observer import listening
 from mellea.core.options import Deadlines, ModelOption
+from mellea.core.runtime.cells import follow_cells
 from mellea.core.runtime.corrector import Corrector
 from mellea.core.runtime.deadlock import check_wait
 from mellea.core.runtime.ledger import Ledger, current_ledger
@@ -35,7 +36,7 @@ from mellea.core.runtime.producer import Open, Parse, Ready, Run, Work
 from mellea.core.runtime.record import Record
 from mellea.core.runtime.source import Hooks
 from mellea.core.runtime.spans import begin_spans
-from mellea.core.runtime.tasks import current_call
+from mellea.core.runtime.tasks import current_caller
 from mellea.errors import GenerationCancelledError
 
 __all__ = [
@@ -112,14 +113,15 @@ def launch(
 
     Raises:
         StreamingError: it would wait for a run that can't end before the current code does.
-        GenerationCancelledError: the calling function runs in a thread that nothing waits for any more.
+        GenerationCancelledError: nothing waits any more for the calling function, which runs in a thread, or the cell
+            was interrupted.
     """
     # Before the run is created: a rejected launch leaves nothing behind.
     if dependencies:
         check_wait(dependencies)
-    call = current_call.get()
-    if call is not None and call.is_left:
-        raise GenerationCancelledError("nobody waits any more for the function that asks for this")
+    caller = current_caller.get()
+    if caller is not None and caller.is_left:
+        raise GenerationCancelledError(f"nothing waits any more for {caller.name}")
     run = Run(
         open,
         work=work,
@@ -149,7 +151,7 @@ def launch(
             server=server,
             session=None if register is None else register.id,
         )
-    begun = (running,) if call is None else (running, call)
+    begun = (running,) if caller is None else (running, caller)
     if register is None:
         run.start(begun)
     else:
@@ -278,7 +280,7 @@ running = Register()
 
 def cancel_all() -> None:
     """Cancel what still runs at the interpreter's exit."""
-    # A run that its readers have left on purpose isn't worth a warning.
+    # A run that its readers left on purpose isn't worth a warning.
     if missed := [run for run in running.list_unfinished() if not run.is_left]:
         _log.warning("the program ends while %d generation(s) are running; they are cancelled", len(missed))
     running.cancel()
@@ -289,6 +291,7 @@ def _forget_parent() -> None:
         register.forget_parent()
 
 
+follow_cells()
 # `atexit` runs before daemon threads are ended, so connections can still be closed.
 atexit.register(cancel_all)
 if hasattr(os, "register_at_fork"):

@@ -23,7 +23,7 @@ _MOST = 1000
 """How many requests may be waiting to be priced."""
 
 
-_Entry = tuple[str, str, "Usage | None", bool]
+_Entry = tuple[str, str, "Usage | None", bool, "str | None"]
 """Provider, model and usage of a request, and whether it was sent in a batch."""
 
 
@@ -37,7 +37,9 @@ class Ledger:
         self._waiting: list[_Entry] = []
         self._total: float | None = 0.0
 
-    def add(self, provider: str, model: str, usage: Usage | None, *, batch: bool = False) -> None:
+    def add(
+        self, provider: str, model: str, usage: Usage | None, *, batch: bool = False, asked: str | None = None
+    ) -> None:
         """Enter a request that was answered, at least in part.
 
         Args:
@@ -45,21 +47,22 @@ class Ledger:
             model: the model that answered.
             usage: the tokens, `None` if the provider didn't report them.
             batch: whether it was sent in a batch.
+            asked: the model that was asked for, if another one answered.
         """
         # Without the lock: it is atomic, and the price table isn't loaded while a request is being answered.
-        self._waiting.append((provider, model, usage, batch))
+        self._waiting.append((provider, model, usage, batch, asked))
         if len(self._waiting) > _MOST:
             self.cost()
 
     def cost(self) -> float | None:
         """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import compute_cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_cost  # lazy: most programs never need it
 
         with self._lock:
             while self._waiting:
                 # One by one, so that entries added meanwhile are counted, and none twice.
-                provider, model, usage, batch = self._waiting.pop()
-                dollars = compute_cost(usage, provider, model, batch=batch)
+                provider, model, usage, batch, asked = self._waiting.pop()
+                dollars = compute_cost(usage, provider, model, batch=batch, asked=asked)
                 self._total = None if dollars is None or self._total is None else self._total + dollars
             return self._total
 
@@ -83,11 +86,13 @@ class Meter(Ledger):
         self._session = session
         self.entries: list[_Entry] = [] if entries is None else entries
 
-    def add(self, provider: str, model: str, usage: Usage | None, *, batch: bool = False) -> None:
+    def add(
+        self, provider: str, model: str, usage: Usage | None, *, batch: bool = False, asked: str | None = None
+    ) -> None:
         """Enter a request that was answered, at least in part."""
-        self.entries.append((provider, model, usage, batch))
+        self.entries.append((provider, model, usage, batch, asked))
         if self._session is not None:
-            self._session.add(provider, model, usage, batch=batch)
+            self._session.add(provider, model, usage, batch=batch, asked=asked)
 
     def around(self, inner: Ledger) -> Ledger:
         """Return a meter with the same entries for another session."""
@@ -95,11 +100,11 @@ class Meter(Ledger):
 
     def cost(self) -> float | None:
         """Return the cost of the requests so far in US dollars, `None` if that of any is unknown."""
-        from mellea.core.prices import compute_cost  # lazy: most programs never ask
+        from mellea.core.prices import compute_cost  # lazy: most programs never need it
 
         total = 0.0
-        for provider, model, usage, batch in self.entries:
-            dollars = compute_cost(usage, provider, model, batch=batch)
+        for provider, model, usage, batch, asked in self.entries:
+            dollars = compute_cost(usage, provider, model, batch=batch, asked=asked)
             if dollars is None:
                 return None
             total += dollars
@@ -108,7 +113,7 @@ class Meter(Ledger):
     def usage(self) -> Usage | None:
         """Return the tokens of all requests together, `None` if no provider reported any."""
         total = None
-        for _, _, usage, _ in self.entries:
+        for _, _, usage, *_ in self.entries:
             if usage is not None:
                 total = usage if total is None else total + usage
         return total
@@ -138,7 +143,7 @@ def enter_request(ledger: Ledger, run: Record, said: Generation) -> None:
         return
     sent = run.sent
     provider, model = (run.backend, run.model) if sent is None else (sent.backend, sent.model)
-    ledger.add(provider or "", said.model or model or "", said.usage)
+    ledger.add(provider or "", said.model or model or "", said.usage, asked=model)
 
 
 def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None) -> None:

@@ -154,7 +154,9 @@ class LoopThread:
 
     def make_held_up_error(self, how: str) -> UsageError:
         """Create the error for work that was lost because something blocks the loop."""
-        return UsageError(f"the loop of the thread {self._name!r} {how}: something on it blocks; await it instead")
+        return UsageError(
+            f"the loop of the thread {self._name!r} {how}: code on it blocks; await the blocking call instead"
+        )
 
 
 class Errand(Generic[T]):

@@ -62,8 +62,8 @@ class _Portal(LoopThread):
     def make_held_up_error(self, how: str) -> StreamingError:
         """Create the error for verbs that were lost because something blocks the loop."""
         return StreamingError(
-            f"the thread of the synchronous verbs {how}: something that blocks runs on it, in an async validator, tool "
-            "or function of yours; await it, or make that function a plain one, which runs in a thread of its own"
+            f"the thread of the synchronous verbs {how}: one of your async validators, tools or functions blocks it; "
+            f"await the blocking call, or make that function a sync one, which runs in its own thread"
         )
 
 

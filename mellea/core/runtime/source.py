@@ -122,7 +122,7 @@ class Hooks:
         except MelleaError as error:
             add_note(error, f"raised by {_name(hook)}")
             raise
-        except (SystemExit, KeyboardInterrupt) as error:  # an exit of the program's, and no fault of the backend's
+        except (SystemExit, KeyboardInterrupt) as error:  # the program's own exit, not the backend's fault
             raise Exit(error) from None
         except Exception as error:
             raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error

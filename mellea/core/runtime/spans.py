@@ -1,5 +1,4 @@
-"""What observers see of one run: its span, and those of its first attempt and request where these are
-inside."""
+"""What observers see of one run: its span, and those of its first attempt and request where these are inside."""
 
 from __future__ import annotations
 
@@ -88,7 +87,7 @@ class RunSpans(RunObserver[Record]):
     def hold(self, hold: SpanHold) -> None:
         """Hold the span of a function until the outermost one has ended."""
         self._holds.append(hold)
-        if self.outer.ended is not None:  # looked at last: it may end in another thread meanwhile
+        if self.outer.ended is not None:  # checked last: it may end in another thread in the meantime
             self._let_go()
 
     def _let_go(self) -> None:

@@ -28,7 +28,7 @@ import anyio.to_thread
 
 from mellea.core.runtime.loop import Waiter, create_waiter, is_being_cancelled
 
-__all__ = ["ThreadCall", "ThreadWork", "current_call", "find_outcome", "run_in_thread", "run_together"]
+__all__ = ["Caller", "ThreadWork", "current_caller", "find_outcome", "run_in_thread", "run_together"]
 
 T = TypeVar("T")
 
@@ -54,22 +54,26 @@ class Cancellable(Protocol):
         """End it; safe from any thread, returns at once."""
 
 
-class ThreadCall:
-    """One call of a function in a worker thread, and the unfinished work that it has started.
+class Caller:
+    """Code whose result may be dropped while it runs, and the unfinished work that it has started.
+
+    That is one call of a function in a worker thread, or one cell of a notebook.
 
     Attributes:
-        is_left: whether nothing waits for the function any more.
+        is_left: whether nothing waits for it any more.
+        name: what errors call it.
     """
 
-    __slots__ = ("_begun", "_lock", "is_left")
+    __slots__ = ("_begun", "_lock", "is_left", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "the function that made this request") -> None:
+        self.name = name
         self._begun = set[Cancellable]()
         self._lock = threading.Lock()
         self.is_left = False
 
     def add(self, work: Cancellable) -> None:
-        """Register work that the function has started."""
+        """Register work that it has started."""
         with self._lock:
             self._begun.add(work)
             is_left = self.is_left
@@ -82,7 +86,7 @@ class ThreadCall:
             self._begun.discard(work)
 
     def leave(self) -> None:
-        """Cancel what the function has started: its result won't be used."""
+        """Cancel what it has started: its result won't be used."""
         with self._lock:
             self.is_left = True
             begun = list(self._begun)
@@ -90,8 +94,8 @@ class ThreadCall:
             work.cancel()
 
 
-current_call: ContextVar[ThreadCall | None] = ContextVar("mellea_thread_call", default=None)
-"""The call of a function in a thread that the current code is part of."""
+current_caller: ContextVar[Caller | None] = ContextVar("mellea_caller", default=None)
+"""The call of a function in a thread, or the cell of a notebook, that the current code is part of."""
 
 
 class _Ticket:
@@ -220,7 +224,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_depths.clear)  # the parent's threads aren't there any more
 
 
-async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadCall | None = None) -> T:
+async def run_in_thread(function: Callable[..., T], *args: object, call: Caller | None = None) -> T:
     """Call a function of the user's in a worker thread; if the wait is cancelled, it runs on and its result is dropped.
 
     Its calls of models are cancelled then; see the rules above.
@@ -237,11 +241,11 @@ async def run_in_thread(function: Callable[..., T], *args: object, call: ThreadC
     places = _depths[depth]
     while True:
         place = await places.take()
-        whole = ThreadCall() if call is None else call
+        whole = Caller() if call is None else call
 
-        def call_boxed(place: _Place = place, whole: ThreadCall = whole) -> tuple[T]:
+        def call_boxed(place: _Place = place, whole: Caller = whole) -> tuple[T]:
             place.has_begun = True
-            current_call.set(whole)
+            current_caller.set(whole)
             _depth.set(min(depth + 1, _DEEPEST))  # in the thread's copy of the context
             try:
                 return (function(*args),)  # trio rejects a coroutine as a thread's result

@@ -65,7 +65,7 @@ def _collect_arguments(kind: Any) -> dict[Any, Any]:
     given: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
     for parent in getattr(origin, "__orig_bases__", ()):
         for variable, value in _collect_arguments(parent).items() if get_args(parent) else ():
-            # The class's own arguments take precedence over those that it gives to its parents.
+            # The class's own arguments take precedence over those that it passes to its bases.
             given.setdefault(variable, given.get(value, value) if isinstance(value, TypeVar) else value)
     return given
 
@@ -83,7 +83,7 @@ def _substitute(hint: Any, given: Mapping[Any, Any], kind: Any) -> Any:
 
 def is_alias(kind: Any) -> bool:
     """Whether a type is an alias: `type X = …`, a `TypeAliasType`, or a generic alias with arguments."""
-    # By name, because Python 3.11 has no such class and typing_extensions has its own.
+    # By name, because Python 3.11 has no such class, and typing_extensions has its own.
     return type(get_origin(kind) or kind).__name__ == "TypeAliasType"
 
 
@@ -113,7 +113,7 @@ def complete_class(kind: Any) -> Any:
     """Rebuild a pydantic class whose annotations weren't resolvable when it was defined, and return it."""
     if getattr(kind, "__pydantic_complete__", True) is False:
         if hasattr(kind, "model_rebuild"):
-            # Quietly: a name that is still missing is reported by whoever needs the type.
+            # Silently: the code that needs the type reports a name that is still missing.
             kind.model_rebuild(raise_errors=False, _types_namespace=find_local_names(kind))
         else:
             from pydantic.dataclasses import rebuild_dataclass  # lazy: such a class comes from there
@@ -147,7 +147,7 @@ def find_local_names(kind: type) -> dict[str, Any]:
     names: dict[str, Any] = {}
     namespace: dict[str, Any] = {}
     for frame in _iterate_frames():  # the innermost first, so that its names win
-        # A function of another module may have a local of the same name, which isn't meant.
+        # A function of another module may have an unrelated local of the same name.
         if frame.f_globals.get("__name__") != kind.__module__:
             continue
         if frame.f_globals is not module:
@@ -170,7 +170,7 @@ def _get_caller_names() -> dict[str, Any]:
     """Return the names visible in the nearest function outside this package and the ones that call through it."""
     for frame in _iterate_frames():
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        # The event loop and the thread pool stand between the user's function and us.
+        # The event loop and the thread pool are on the stack between the user's function and us.
         if package not in _BETWEEN and package not in sys.stdlib_module_names:
             return {**frame.f_globals, **frame.f_locals}
     return {}

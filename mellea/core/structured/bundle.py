@@ -35,7 +35,7 @@ def bundle_schema(schema: Schema) -> dict[str, Any]:
         SchemaError: a reference leads nowhere, or out of the schema.
     """
     nodes = list(_walk(schema))
-    # Pydantic writes this form, so that nearly every schema is left alone.
+    # Pydantic writes this form, so nearly every schema stays unchanged.
     if all(_has_this_form(node, schema) for node in nodes):
         return dict(schema)
     return _Bundler(schema).rewrite()
@@ -88,7 +88,7 @@ class _Bundler:
                 continue
             own = node.get("$id", node.get("id"))
             if isinstance(own, str) and not own.startswith("#"):
-                # An id moves the base for everything inside of it (2020-12, core, 8.2.1).
+                # An id changes the base for everything inside it (2020-12, core, 8.2.1).
                 base = urldefrag(urljoin(base, own))[0]
                 self._resources[base] = node
             elif isinstance(own, str):
@@ -156,7 +156,7 @@ def _modernise(schema: dict[str, Any]) -> dict[str, Any]:
     for limit, strict in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if isinstance(schema.get(strict), bool):
             is_strict = schema.pop(strict)
-            # Draft 4: a flag beside the limit, which is a number of its own from draft 6 on.
+            # Draft 4: a flag beside the limit; from draft 6 on it is a number of its own.
             schema |= {strict: schema.pop(limit)} if is_strict and limit in schema else {}
     wishes = schema.pop("dependencies", None)
     for name, wish in wishes.items() if isinstance(wishes, Mapping) else ():
@@ -164,6 +164,6 @@ def _modernise(schema: dict[str, Any]) -> dict[str, Any]:
         schema[keyword] = {**schema.get(keyword, {}), name: wish}
     if schema.pop("nullable", False) is True and isinstance(schema.get("type"), str):
         schema["type"] = [schema["type"], "null"]
-        # OpenAPI 3.0: a list of values would exclude null again.
+        # OpenAPI 3.0: otherwise the list of values would exclude null again.
         schema |= {"enum": [*schema["enum"], None]} if isinstance(schema.get("enum"), list) else {}
     return schema

@@ -143,7 +143,7 @@ class Finder:
         self._after += text[place : token.start(1)]
         bracket, self._bracket = self._bracket + self._after, ""
         self._after = ""
-        # No JSON goes on like this, as with an aside in brackets.
+        # JSON can't continue like this, so it is something else, such as an aside in brackets.
         if token[1] not in _FIRST[bracket[0]]:
             self._pass(bracket)
             return token.start(1)
@@ -152,7 +152,7 @@ class Finder:
         return token.start(1)
 
     def _open_quote(self, place: int) -> int:
-        # An answer that may be a string, and begins with a quote: brackets inside of it open nothing.
+        # The answer may be a string, and begins with a quote, so brackets inside it open nothing.
         if self._wants_text and self._head is not None and _LEADING.fullmatch(self._head):
             self._quote = ""
         else:
@@ -175,7 +175,7 @@ class Finder:
         scanner = self._candidate
         if scanner is None:
             bracket = self._parts[0]
-            # Taken at its bracket: nothing but a fence is before it, so it can be nothing else.
+            # Accepted at its bracket: only a fence precedes it, so it can't be anything else.
             if self._takes and self._is_leading and bracket[0] == "[" and self._fitting:
                 return self._take(text, place), None
             self._candidate = scanner = Scanner(way=ITEMS if bracket[0] == "[" else _KEYS)

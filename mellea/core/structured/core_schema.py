@@ -23,9 +23,9 @@ def calls_user_code(schema: Any) -> bool:
     if isinstance(schema, (list, tuple)):
         return any(calls_user_code(each) for each in schema)
     if not isinstance(schema, dict):
-        # A class in a core schema is compared with, not called; those that are called stand under keys of their own.
+        # A class in a core schema is only compared with, not called; callables are stored under other keys.
         return callable(schema) and not isinstance(schema, type) and not is_known(schema)
-    # Methods by name, not functions, so the walk below wouldn't see them.
+    # These are names of methods, not functions, so the walk below wouldn't find them.
     if schema.get("post_init") or schema.get("custom_init"):
         return True
     if isinstance(cls := schema.get("cls"), type) and _makes_instances(schema["type"], cls):
@@ -36,7 +36,7 @@ def calls_user_code(schema: Any) -> bool:
 
 
 def is_known(function: Any) -> bool:
-    """Whether a function or class is quick and calls no code of the user's: it is ours, pydantic's, or a builtin."""
+    """Whether a function or class is quick and calls no user code: it is ours, pydantic's, or a builtin."""
     if isinstance(function, type) and issubclass(function, tuple):
         return not _has_own_new(function)
     module = str(getattr(function, "__module__", ""))
@@ -83,7 +83,7 @@ def _find_unreadable_value(schema: dict[str, Any]) -> str | None:
     from pydantic_core import SchemaValidator, ValidationError, to_json  # lazy: plain text needs no pydantic
 
     values = schema.get("expected") or schema.get("members", ())
-    # A schema with a name is a definition, which can't be used by itself.
+    # A schema with a name is a definition, which can't be used on its own.
     plain = {key: value for key, value in schema.items() if key != "ref"}
     for value in values:
         try:

@@ -22,7 +22,7 @@ __all__ = ["Search", "Wanted"]
 
 
 class Wanted(Protocol):
-    """What the search has to know of the requested format; an `OutputFormat` provides it."""
+    """What the search has to know about the requested format; an `OutputFormat` provides it."""
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -74,7 +74,7 @@ class _Step:
                 return []
             scanner, text = make(), found
             self.scanner = scanner
-        # The document is over; what follows is looked through for a second one, if at all.
+        # The document has ended; the text after it is only searched for a second one, if at all.
         if scanner.is_complete or scanner.error is not None:
             self._look_on(text)
             return []
@@ -136,9 +136,9 @@ class Search:
         self._has_steps = has_steps or looks_on
         self._looks_on = looks_on
         self._step = self._make_step()
-        self._last: _Step | None = None  # the latest step with a document, as long as the current one has none
+        self._last: _Step | None = None  # the latest step with a document, as long as the current step has none
         self._going: _Going | None = None
-        self._live: Scanner | None = None  # the fast path: the document was found and nothing can replace it
+        self._live: Scanner | None = None  # the fast path: the document has been found and nothing can replace it
 
     def _make_step(self) -> _Step:
         return _Step(self._wanted, keeps=self._has_steps, looks_on=self._looks_on)
@@ -166,7 +166,7 @@ class Search:
 
     @property
     def _current(self) -> _Step:
-        # A step with other text means that there is no document; an empty one changes nothing.
+        # A step with other text means that there is no document; an empty step changes nothing.
         is_own = self._step.scanner is not None or self._step.has_text or self._last is None
         return self._step if is_own or self._last is None else self._last
 
@@ -212,7 +212,7 @@ class Search:
         if self._last is None:
             return events
         self._last = None
-        # Readers forget what they had of the earlier step's document.
+        # Readers discard what they have read of the earlier step's document.
         return [(Kind.RESTART, None), *events]
 
     def end_step(self) -> list[ScanEvent]:
@@ -222,7 +222,7 @@ class Search:
             self._last = self._step
         self._step = self._make_step()
         last = self._last
-        # Open when the step ended, as when the model called a tool in the middle of a list.
+        # Still open when the step ended, for example if the model called a tool in the middle of a list.
         if last is not None and last.is_open and last.scanner is not None:
             going = _Going(last, last.scanner)
             self._going = going if going.judge.error is None else None
@@ -236,7 +236,7 @@ class Search:
 
     def _feed_both(self, going: _Going, text: str) -> list[ScanEvent]:
         going.judge.feed(text)
-        # Both readings go on side by side until the JSON decides; their events are held back so long.
+        # Both readings continue in parallel until the JSON decides; until then their events are held back.
         going.old += going.scanner.feed(text)
         going.new += self._step.feed(text, self._make)
         going.text.append(text)
@@ -245,7 +245,7 @@ class Search:
         return [] if going.judge.error is None else self._restart(going)
 
     def _continue(self, going: _Going) -> list[ScanEvent]:
-        """The step continues the document: from now on it is the step's own."""
+        """Let the step continue the document: from now on it is the step's own."""
         self._going = None
         self._step, self._last = going.last, None
         self._step.extend("".join(going.text))

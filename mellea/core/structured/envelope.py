@@ -59,7 +59,7 @@ def wrap_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 def find_starts(schema: Mapping[str, Any]) -> str:
     """Return the characters that the JSON of a value may begin with; `""` if any is possible."""
     starts = "n" if _accepts_null(schema, schema) else ""
-    # Without null, which was looked at before.
+    # Without null, which has already been handled.
     for branch in list_branches(schema, schema):
         begun = "".join(_list_starts(branch))
         if not begun:
@@ -121,7 +121,7 @@ class Unwrapper:
         """Take more text, and return what is certain not to be part of a wrapper."""
         if self._is_inside or self._is_over or self._other is not None or self._held:
             return self._feed(text)
-        # Plain text, as nearly every piece before and after the JSON is.
+        # Plain text, like nearly every piece before and after the JSON.
         return self._feed(text) if "{" in text or "[" in text else text
 
     def _feed(self, text: str) -> str:
@@ -143,7 +143,7 @@ class Unwrapper:
 
     def _read_outside(self, text: str, place: int, out: list[str]) -> tuple[str, int]:
         """Pass text on until a wrapper, or other JSON, begins."""
-        if self._is_over:  # white space at the very end belongs to the wrapper, too
+        if self._is_over:  # white space at the very end also belongs to the wrapper
             end = _SPACE.match(text, place).end()  # type: ignore[union-attr]
             self._held += text[place:end]
             if end < len(text):
@@ -163,11 +163,11 @@ class Unwrapper:
             self._is_inside, self._is_over, self._depth = True, False, 0
             self._is_quoted = self._is_escaped = False
             return text, opening.end()
-        # It may become a wrapper with the next piece; longer than this it isn't one.
+        # The next piece may make it a wrapper; if it is longer than this, it isn't one.
         if opening is None and len(text) - start <= _LONGEST and _OPENING_SO_FAR.match(text, start):
             self._held = text[start:]
             return text, len(text)
-        # Other JSON goes through whole: a `{"value": …}` inside of it is the user's own.
+        # Other JSON passes through unchanged: a `{"value": …}` inside it is the user's own.
         self._other, self._passed = Scanner(way=ITEMS if found[0] == "[" else {}), 0
         return text, start
 
@@ -188,8 +188,8 @@ class Unwrapper:
         new = self._held + text[place:end]
         self._held = ""
         if self._depth == 0 and not self._is_quoted:
-            # White space before the wrapper's end isn't part of the value, and it isn't known yet whether the end
-            # comes.
+            # White space before the wrapper's end isn't part of the value, but it isn't known yet whether the end
+            # follows.
             bare = new.rstrip()
             self._held = "" if self._is_over else new[len(bare) :]
             new = bare
@@ -200,7 +200,7 @@ class Unwrapper:
     def _find_end(self, text: str, place: int) -> int:
         """Return where the value ends in the text, or the text's length."""
         end = len(text)
-        # The piece before ended with a backslash, so the first character here is escaped, whatever it is.
+        # The previous piece ended with a backslash, so the first character here is escaped, whatever it is.
         if self._is_escaped:
             place, self._is_escaped = place + 1, False
         while place < end:

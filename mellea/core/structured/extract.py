@@ -15,7 +15,7 @@ _ONE_FENCE = re.compile(r"\s*+```[\w+-]*+[ \t]*+\n(?P<inside>(?:[^`]++|`(?!``))*
 _OPENING = re.compile(r'\{(?=\s*+["}])|\[(?=\s*+(?:["\[{\]\d-]|true|false|null))')
 """A bracket that begins an object or a list, unlike brackets around an aside in prose."""
 
-# The digits in 1,000 or 3/4, or after a minus sign that JSON doesn't have, aren't the number that is meant.
+# The digits in 1,000 or 3/4, or after a minus sign that isn't JSON's, aren't the intended number.
 _APART = r"(?<![\w.\u2212\u2013])(?<!\d[,/:])"
 _BARE = r"-?\d++(?:\.\d++)?+(?:[eE][+-]?\d++)?+(?!\.?\w|[,/:]\d)|true\b|false\b|null\b"
 _NUMBER = re.compile(f"{_APART}(?:{_BARE})")
@@ -47,13 +47,13 @@ def read_candidates(text: str, schema: Schema, *, is_cut: bool = False) -> Itera
         is_cut: the answer was cut off.
     """
     if is_cut:
-        # Whole, or in a closed fence; in prose that was cut off, the value may be still to come.
+        # The whole text, or a closed fence; in prose that was cut off, the value may not have arrived yet.
         yield () if _is_unfinished(text) else (text,)
         yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[2]]
         return
     options, takes_any_text = _collect_words(schema)
     bare = _strip_fence(text)
-    # From the literal to the lenient: the text as it is, without its fence, as a word, then what is in prose.
+    # From literal to lenient: the unchanged text, the text without its fence, a single word, then values in prose.
     yield (text.removeprefix("\ufeff"),)
     yield (bare,)
     yield (json.dumps(word) for word in options if word == bare)
@@ -63,7 +63,7 @@ def read_candidates(text: str, schema: Schema, *, is_cut: bool = False) -> Itera
         yield (json.dumps(bare),) if bare else ()
         return
     yield [fenced[1].strip() for fenced in _FENCED.finditer(text) if fenced[1].strip()]
-    # With an object or a list in the text, a number beside it is about that, not the answer.
+    # If the text contains an object or a list, a number beside it belongs to that and isn't the answer.
     if _OPENING.search(text) is None:
         yield dict.fromkeys(_find_scalars(text))
     word = bare.strip(_AROUND).casefold()

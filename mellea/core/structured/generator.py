@@ -23,7 +23,7 @@ __all__ = ["MarkedJsonSchema"]
 class MarkedJsonSchema(GenerateJsonSchema):
     """Pydantic's generator, which also records the aliases of each field."""
 
-    _configs: tuple[Mapping[str, Any], ...] = ({},)  # of the models that are being written, the innermost last
+    _configs: tuple[Mapping[str, Any], ...] = ({},)  # the models that are being written, the innermost last
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
         """Generate the schema of a model."""

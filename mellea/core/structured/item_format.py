@@ -63,7 +63,8 @@ def make_item_format(format: OutputFormat[Any] | None) -> ItemFormat[Any]:
     if made is None:
         raise UsageError(
             f"items() reads the elements of a sequence, and {format.name} has none, or several; ask for one with "
-            "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field"
+            "format=list[…], Sequence[…] or Iterable[…], or an object that has exactly one such field; partials() "
+            "reads an object while it is written"
         )
     return made
 
@@ -74,7 +75,7 @@ def _is_array(items: ItemSequence, schema: Schema) -> bool:
     for step in items.paths[0]:
         found = [branch.get("properties", {}).get(step) for part in parts for branch in list_branches(part, schema)]
         parts = [part for part in found if isinstance(part, Mapping)]
-    # Where the schema says nothing of the place, the type decides.
+    # If the schema doesn't say where the items are, the type decides.
     return not parts or any("[" in get_openings(part, schema) for part in parts) or len(items.paths[0]) > 1
 
 
@@ -82,7 +83,7 @@ def _make_for_type(items: ItemSequence, whole: OutputFormat[Any]) -> ItemFormat[
     """Make the format of an item; an item of a pydantic class is validated with that class's configuration."""
     owner = unwrap_type(whole.kind)
     owner = get_origin(owner) or owner
-    # An item must be read as it is within the whole, strictness and aliases included.
+    # An item must be read as within the whole value, including strictness and aliases.
     if hasattr(owner, "__pydantic_validator__"):
         config = getattr(owner, "model_config", None) or getattr(owner, "__pydantic_config__", {})
         one = OutputFormat.of(items.element, make_validator(items.element, owner_config=config))
@@ -108,7 +109,7 @@ def _find_elements(root: Schema) -> tuple[str | None, Elements] | None:
     if len(properties) != 1:
         return None
     lists = [(key, found) for key, part in properties[0].items() if (found := get_elements(part, root)) is not None]
-    # Of several nobody could say which one is meant.
+    # With several, nobody could say which one is meant.
     return lists[0] if len(lists) == 1 else None
 
 

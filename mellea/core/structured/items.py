@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from mellea.core.structured.document import Search
@@ -12,7 +13,7 @@ from mellea.core.structured.output_format import explain_error
 from mellea.core.structured.scanner import Kind, ScanEvent, Scanner, make_way
 from mellea.errors import OutputError, ParseError
 
-__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format"]
+__all__ = ["SUPERSEDED", "ItemDecoder", "ItemFormat", "make_item_format", "parse_item"]
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class ItemDecoder(Generic[T]):
         self._search = Search(items.whole, lambda: Scanner(way=way), has_steps=has_steps)
         self._has_steps = has_steps
         self._raws: deque[str] = deque()
-        # Then the items can't differ from the result's: nobody's code sees the list as a whole.
+        # Then the items can't differ from those of the result, because no user code sees the list as a whole.
         self._is_sure = items.paths == ((),) and not items.is_set and items.whole.is_quick
         self._taken: list[str] = []  # the texts of the returned items, where a later comparison may need them
         self._again: deque[str] = deque()  # items that a later step's document has to repeat
@@ -71,7 +72,7 @@ class ItemDecoder(Generic[T]):
         """End the text."""
         self._has_closed = True
         self._take(self._search.close())
-        # The last document is shorter than what was delivered of the one before.
+        # The last document is shorter than the part of the previous one that has been delivered.
         self._is_superseded = self._is_superseded or (self.is_complete and bool(self._again))
 
     @property
@@ -90,7 +91,7 @@ class ItemDecoder(Generic[T]):
         """Whether no more items can be read: the text between them isn't JSON, or a later step replaced them."""
         if self._raws or self._is_through:
             return False
-        may_be_replaced = self._has_steps or self._has_closed  # at the end the complete result has the better error
+        may_be_replaced = self._has_steps or self._has_closed  # at the end, the complete result gives the better error
         is_wrong = not may_be_replaced and self._index >= 0 and self._search.error is not None
         return self._is_superseded or is_wrong
 
@@ -107,18 +108,18 @@ class ItemDecoder(Generic[T]):
             if self._is_superseded:
                 raise self.make_error(SUPERSEDED)
             self._index += 1
-            raise self._make_item_error("", f"{self._search.error} of the JSON")
+            raise _make_item_error(self.format, "", self._index, self.good, f"{self._search.error} of the JSON")
         self._index += 1
         raw = self._raws.popleft()
         if self._has_steps or not self._is_sure:
             self._taken.append(raw)
         try:
-            item = self.format.validate(raw, self._index)
+            item = parse_item(self.format, raw, self._index, self.good)
+        except ParseError:
+            raise
         except OutputError:  # a mistake in a validator: the same for every item
             self._is_through = True
             raise
-        except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
-            raise self._make_item_error(raw, explain_error(error)) from error.with_traceback(None)
         self.good.append(item)
         return item
 
@@ -131,7 +132,7 @@ class ItemDecoder(Generic[T]):
         found = self.format.find_items(parsed)
         count = len(self.good)
         if self.format.is_set:
-            # Of a set neither order nor number can be compared.
+            # For a set, neither the order nor the number can be compared.
             missing = [item for item in self.good if item not in found]
             rest = [item for item in found if item not in self.good]
         else:
@@ -141,7 +142,7 @@ class ItemDecoder(Generic[T]):
         if missing:
             raise self.make_error(
                 f"the items that were read aren't the beginning of the complete result, which has {len(found)}: "
-                f"{missing[0]!r} is missing or in another place, as where a validator sorts or filters the list"
+                f"{missing[0]!r} is missing or in another place, perhaps because a validator sorts or filters the list"
             )
         return rest
 
@@ -150,10 +151,11 @@ class ItemDecoder(Generic[T]):
 
     def _is_same(self, item: T, other: T, raw: str) -> bool:
         """Whether the result has the same item in this place."""
-        # NaN and classes without `==` are equal to nothing, themselves included; their repr tells more.
+        # NaN and objects without `==` aren't equal to anything, not even to a copy of themselves, so their reprs are
+        # compared.
         if item == other or repr(item) == repr(other):
             return True
-        # A value that differs whenever it is made, such as one with a time stamp, can't be compared.
+        # A value that differs each time it is created, such as one with a timestamp, can't be compared.
         again = self.format.validate(raw, 0)
         return again != item and repr(again) != repr(item)
 
@@ -168,7 +170,7 @@ class ItemDecoder(Generic[T]):
                 self._add(value)
             elif kind is Kind.RESTART:
                 self._raws.clear()
-                # What was handed out can't be taken back, so the new document has to begin with the same items.
+                # Items that were yielded can't be taken back, so the new document has to begin with the same items.
                 self._again = deque(self._taken)
 
     def _add(self, raw: str) -> None:
@@ -178,13 +180,34 @@ class ItemDecoder(Generic[T]):
             self._is_superseded = True
             self._again.clear()
 
-    def _make_item_error(self, raw: str, why: str) -> ParseError:
-        name = self.format.name
-        text = f"; its text is {raw[:120]!r}" if raw else ""
-        return ParseError(
-            f"item {self._index} is not a valid {name!r}: {why}{text}",
-            partial=raw,
-            index=self._index,
-            raw=raw,
-            items=tuple(self.good),
-        )
+
+def parse_item(items: ItemFormat[T], raw: str, index: int, earlier: Sequence[Any] = ()) -> T:
+    """Return the value of an item.
+
+    Args:
+        items: the format of the items.
+        raw: the JSON of the item.
+        index: its place among the items.
+        earlier: the items before it, for the error.
+
+    Raises:
+        ParseError: it isn't valid; `.index` and `.raw` identify it, `.items` has the earlier ones.
+        OutputError: a validator has a mistake in it.
+    """
+    try:
+        return items.validate(raw, index)
+    except OutputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - user code: a validator may raise anything
+        raise _make_item_error(items, raw, index, earlier, explain_error(error)) from error.with_traceback(None)
+
+
+def _make_item_error(items: ItemFormat[Any], raw: str, index: int, earlier: Sequence[Any], why: str) -> ParseError:
+    text = f"; its text is {raw[:120]!r}" if raw else ""
+    return ParseError(
+        f"item {index} is not a valid {items.name!r}: {why}{text}",
+        partial=raw,
+        index=index,
+        raw=raw,
+        items=tuple(earlier),
+    )

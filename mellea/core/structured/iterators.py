@@ -20,11 +20,11 @@ __all__ = ["ItemIterator", "PartialIterator"]
 T = TypeVar("T")
 
 NOTHING: Any = object()
-"""Stands for a value that isn't there yet; `None` may be an item."""
+"""Marks a value that hasn't arrived yet; `None` may be an item."""
 
 
 class _Thunk(Protocol):
-    """What is read: it is held, so that reading keeps the generation alive."""
+    """The object that is read: held, so that reading keeps the generation alive."""
 
     @property
     def _run(self) -> ReadRun: ...
@@ -37,9 +37,9 @@ class _Thunk(Protocol):
 
 
 class _ReadingIterator(AsyncIterator[T]):
-    """An iterator over what a reading makes of text.
+    """An iterator over the values that a reading makes from text.
 
-    Whatever may call the user's code runs in a worker thread. A wait for it may be cancelled; the next one then waits
+    Anything that may call user code runs in a worker thread. A wait for it may be cancelled; the next one then waits
     for the same work, so that no text is read twice.
     """
 
@@ -85,14 +85,14 @@ class _ReadingIterator(AsyncIterator[T]):
         except OutputError:
             self._work = None
             raise
-        self._work = None  # not where the wait was cancelled: the thread works on
+        self._work = None  # not if the wait was cancelled: the thread continues
 
 
 class ItemIterator(_ReadingIterator[T]):
     """Reads the whole, validated items of a sequence, each as soon as the text holds all of it.
 
     Args:
-        thunk: what to read.
+        thunk: the thunk to read.
         text: an iterator of its text, which raises nothing at the end.
         on_error: what to do with a bad item.
         by_step: read nothing before the end, so that no later step can supersede it.
@@ -121,7 +121,7 @@ class PartialIterator(_ReadingIterator[Partial[T]]):
     """Reads what is known of a value while it is being written.
 
     Args:
-        thunk: what to read.
+        thunk: the thunk to read.
         text: an iterator of its text, which raises nothing at the end.
         by_step: read nothing before the end, so that no later step can supersede it.
     """

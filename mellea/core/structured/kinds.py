@@ -132,10 +132,10 @@ class ItemSequence:
         """Return the items of a parsed value; an empty list if the sequence is optional and missing."""
         if self.name is not None:
             parsed = parsed.get(self.name) if isinstance(parsed, Mapping) else getattr(parsed, self.name, None)
-        # A root model in a root model: the sequence is at the bottom of all of them.
+        # Root models may be nested; the sequence is in the innermost one.
         while is_root_model(type(parsed)):
             parsed = parsed.root
-        # A union of a sequence and something else may have become the other one; then there are no items.
+        # A union of a sequence and something else may turn out to be the other; then there are no items.
         return list(parsed) if isinstance(parsed, Iterable) and not isinstance(parsed, (str, Mapping)) else []
 
 
@@ -148,7 +148,7 @@ def unwrap_type(kind: Any) -> Any:
         UsageError: a name can't be found.
     """
     for _ in range(_DEPTH):
-        # One layer at a time, since they may be in any order: an alias of an `Annotated` of a forward reference.
+        # One layer at a time, since they may come in any order: an alias of an `Annotated` of a forward reference.
         inner = _unwrap_once(kind)
         if inner is kind:
             return kind
@@ -169,7 +169,7 @@ def _unwrap_once(kind: Any) -> Any:
         return str if any(type(mark).__name__ == "Json" for mark in kind.__metadata__) else kind.__origin__
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(kind) if option is not type(None)]
-        # `T | None` is read like `T`; of a real union no single shape could be taken.
+        # `T | None` is read like `T`; a real union has no single shape.
         return options[0] if len(options) == 1 else kind
     return kind
 
@@ -199,7 +199,7 @@ def get_element_type(kind: Any) -> Any:
     if origin is tuple:
         is_bare = kind is tuple or (not args and getattr(kind, "_name", "") == "Tuple")  # tuple[()] is empty
         return Any if is_bare else _resolve_text(args[0]) if args[1:] == (Ellipsis,) else NO_ELEMENTS
-    # Users write whatever into annotations, dicts included, and those would break the look-up.
+    # Annotations may contain anything, including dicts, which would break the look-up.
     if not _is_hashable(origin) or origin not in _SEQUENCES:
         return NO_ELEMENTS
     return _resolve_text(args[0]) if args else Any
@@ -276,7 +276,7 @@ def get_fields(kind: Any) -> list[Field] | None:
         UsageError: a name in the annotations can't be found.
     """
     origin = get_origin(kind) or kind
-    # Before the dataclasses: a TypedDict is a plain dict at run time, so nothing else would recognise it.
+    # Before dataclasses: a TypedDict is a plain dict at run time, so nothing else would recognise it.
     if is_typed_dict(origin):
         return [_make_typed_dict_field(origin, name, hint) for name, hint in get_generic_annotations(kind).items()]
     if is_own_dataclass(origin):
@@ -385,7 +385,7 @@ def find_field_info(hint: Any, default: Any) -> Any:
         a `FieldInfo` whose `is_required()`, `get_default()` and constraints are the ones that pydantic uses; `None`
         without a `Field(…)`.
     """
-    fields = sys.modules.get("pydantic.fields")  # not imported: whoever wrote a Field(…) has done that
+    fields = sys.modules.get("pydantic.fields")  # not imported: anyone who wrote a `Field(…)` has already done that
     if fields is None:
         return None
     marks = getattr(hint, "__metadata__", ())
@@ -432,7 +432,7 @@ def _index_by_form(kind: Any, raws: list[Any], values: list[Any]) -> dict[str, t
             form = to_jsonable_python(raw)
         except PydanticSerializationError:
             raise UsageError(f"the value {raw!r} of {kind!r} has no JSON form, so no model can write it") from None
-        # Two values may have one form, as `(1, 2)` and `[1, 2]` do; the first one is taken.
+        # Two values may have the same form, as `(1, 2)` and `[1, 2]` do; the first one is used.
         found.setdefault(make_json_key(form), (form, value))
     return found
 
@@ -451,7 +451,7 @@ def is_same_json(one: str, other: str) -> bool:
 
 
 def _canonicalise(value: Any) -> Any:
-    # JSON knows one kind of number, so that 1 and 1.0 are the same value.
+    # JSON has only one kind of number, so 1 and 1.0 are the same value.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):

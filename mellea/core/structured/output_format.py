@@ -78,11 +78,11 @@ class OutputFormat(Generic[T]):
             UsageError: no answer can be valid.
         """
         marked = bundle_schema(kind) if validator is None else _generate_schema(validator)
-        # Now, while the program can still be mended; later every answer would be refused, and paid for.
+        # Checked now, while the program can still be fixed; later every answer would be paid for and then rejected.
         if (why := explain_impossible(marked)) is not None:
             raise UsageError(f"format can't be {format_type(kind)}: no answer can be a valid one, since {why}")
         name = str(kind.get("title", "output")) if validator is None else _make_wire_name(kind)
-        # Decides where answers are parsed: the user's code never runs on the loop.
+        # Decides where answers are parsed, since user code never runs on the loop.
         is_quick = validator is None or not calls_user_code(validator.core_schema)
         return cls(
             OutputSchema(name, strip_marks(marked)), validator, kind, marked, get_shapes(marked, marked), is_quick
@@ -118,7 +118,8 @@ class OutputFormat(Generic[T]):
     def _read(self, texts: Sequence[str], *, is_cut: bool) -> tuple[T, str]:
         if not is_cut and len(texts) == 1 and (read := self._read_whole(texts[0])) is not None:
             return read
-        # It looks on after the document it has found, since a second, different one makes the answer ambiguous.
+        # The search continues after the document it has found, since a second, different one makes the answer
+        # ambiguous.
         search = Search(self, _make_scanner, looks_on=True)
         for number, text in enumerate(texts):
             if number:
@@ -129,21 +130,21 @@ class OutputFormat(Generic[T]):
             return self._parse_document(search, is_cut=is_cut)
         if is_cut and search.has_open_candidate:
             raise _NoValueError
-        # Of the last step alone: a number in what was said between two tools isn't the answer.
+        # Only in the last step: a number in the text between two tools isn't the answer.
         return self._parse_scalar(texts[-1], search.problem, is_cut=is_cut)
 
     def _read_whole(self, text: str) -> tuple[T, str] | None:
         """Return the value of a text that is one JSON document and nothing else, as most answers are.
 
-        `Search` would find the same one at ten times the cost. A validator that calls code of the user's is left to
-        it, since such code may count its calls.
+        `Search` would find the same one at ten times the cost. Validators that call user code are left to it, since
+        such code may count its calls.
         """
         document = text.strip(" \t\r\n")
         if self.validator is None or not self.is_quick or not document.startswith(("{", "[")):
             return None
         try:
             return self.validate(document), document
-        except ValueError:  # what is wrong is found by the search, which also knows how to go on
+        except ValueError:  # the search finds what is wrong, and also how to continue
             return None
 
     def _parse_document(self, search: Search, *, is_cut: bool) -> tuple[T, str]:
@@ -153,7 +154,7 @@ class OutputFormat(Generic[T]):
             raise _NoValueError(problem)
         if is_cut and search.has_open_candidate:  # the document that was cut off may be the intended one
             raise _NoValueError
-        # The same again isn't another value, also if it is written differently; models repeat themselves.
+        # A repetition isn't another value, even if it is written differently; models repeat themselves.
         others = [other for other in search.others if not is_same_json(other, text) and self.validate(other) != value]
         if others:
             raise _make_several_error(len(others) + 1)
@@ -172,7 +173,7 @@ class OutputFormat(Generic[T]):
     def _parse_scalar(self, text: str, problem: Exception | None, *, is_cut: bool) -> tuple[T, str]:
         """Parse an answer without a document; raises `_NoValueError`."""
         said: Exception | None = None
-        # Group by group: a likelier reading that is valid ends it, and the others aren't compared with it.
+        # Group by group: a valid reading in a likelier group ends the search, and the others aren't compared with it.
         for candidates in read_candidates(text, self.schema.schema, is_cut=is_cut):
             good, errors = self._validate_all(candidates)
             if len(good) > 1:
@@ -217,7 +218,7 @@ class OutputFormat(Generic[T]):
             else:
                 errors.append(error)
         if len(good) > 1:
-            # By their JSON: values of the user's types need not be hashable, or comparable.
+            # Compared by their JSON: values of user types may be neither hashable nor comparable.
             good = list({json.dumps(json.loads(pair[1]), sort_keys=True): pair for pair in good}.values())
         return good, errors
 
@@ -231,7 +232,7 @@ class OutputFormat(Generic[T]):
         if self.validator is None:
             from pydantic_core import from_json  # lazy: plain text needs no pydantic
 
-            # Python's parsers take `NaN`, which JSON doesn't have.
+            # Python's parsers accept `NaN`, which JSON doesn't have.
             value = from_json(text, allow_inf_nan=False)
             check(value, self.marked, self.marked)
             return cast("T", value)
@@ -241,7 +242,7 @@ class OutputFormat(Generic[T]):
             raise _make_mistake_error(self.name, error) from error
 
     def _try(self, text: str) -> tuple[T | None, Exception | None]:
-        """Return the value that a JSON text stands for, or why it stands for none."""
+        """Return the value of a JSON text, or why it has none."""
         try:
             return self.validate(text), None
         except OutputError:
@@ -258,7 +259,7 @@ class _NoValueError(Exception):
     """A text doesn't stand for exactly one value.
 
     Args:
-        said: why; `None` if all there is to say is that it was cut off.
+        said: why; `None` if the only reason is that it was cut off.
     """
 
     def __init__(self, said: Exception | None = None) -> None:
@@ -275,7 +276,7 @@ def _make_mistake_error(name: str, error: Exception) -> OutputError:
 
 
 def _make_several_error(count: int) -> _NoValueError:
-    return _NoValueError(SeveralError(f"it has {count} values, and one was requested"))
+    return _NoValueError(SeveralError(f"it has {count} values, but one was requested"))
 
 
 def get_step_texts(generation: Generation) -> list[str]:
@@ -307,7 +308,7 @@ def _is_element(text: str, root: Mapping[str, Any]) -> bool:
         value = from_json(text)
     except ValueError:
         return False
-    # Of a union one member is enough.
+    # For a union, one member is enough.
     for branch in list_branches(root, root):
         elements = branch.get("items", True)
         if _opens_list(branch) and not branch.get("prefixItems"):
@@ -348,7 +349,7 @@ def make_output_format(format: Any) -> OutputFormat[Any]:
         if isinstance(format, (str, FunctionType)) or _is_instance(format):
             raise TypeError("it is not a type")
         if isinstance(format, list):
-            # `[Person]`, as other libraries write it, would become a list with a class in it.
+            # `[Person]`, as in other libraries, would become a list that contains a class.
             raise TypeError("list[…] stands for a list, Literal[…] for a choice")
         return _make_cached(format) if _is_settled(format) else OutputFormat.of(format, make_validator(format))
     except (PydanticUserError, TypeError, NameError) as error:

@@ -33,7 +33,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Partial(Displayed, Generic[T]):
-    """What is known of a value of type `T` while it is being written.
+    """The known part of a value of type `T` while it is being written.
 
     `path`, `text` and `is_complete` never change. `data` and `state` are live: they are valid until the next partial
     object is taken, which extends the same structure. Use `snapshot()` for a copy to keep.
@@ -77,7 +77,7 @@ class Partial(Displayed, Generic[T]):
         return self._decoder.state(path)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, show_value  # lazy: only a frontend asks
+        from mellea.core.card import Card, show_value  # lazy: only a frontend needs it
 
         state = "complete" if self.is_complete else f"writing {self.path}" if self.path else "writing"
         return Card("Partial", state, parts=[show_value(self._decoder.data())])
@@ -162,7 +162,7 @@ class PartialDecoder(Generic[T]):
             raise UsageError("partials() reads an object that is being written; ask for one with format=…")
         self._format = format
         self._search = Search(format, Scanner, has_steps=has_steps)
-        self._text: list[str] | None = []  # of the step, as long as no document was found in it
+        self._text: list[str] | None = []  # of the step, as long as no document has been found in it
         self._has_given = False
         self._taken: list[ScanEvent] | None = [] if has_steps else None  # a later step's document may repeat them
         self._repeat: _Repeat | None = None

@@ -21,7 +21,7 @@ OnError = Literal["raise", "skip"]
 
 
 class ReadRun(Protocol):
-    """What a reading has to know of the run whose text it reads."""
+    """What a reading has to know about the run whose text it reads."""
 
     @property
     def format(self) -> Any:
@@ -37,7 +37,7 @@ class ReadRun(Protocol):
 
     @property
     def is_misread(self) -> bool:
-        """Whether the model came to its end, and its answer isn't a value of the asked type."""
+        """Whether the model finished, but its answer isn't a value of the requested type."""
 
     @property
     def parsed(self) -> Any:
@@ -118,18 +118,18 @@ class _Reading:
 
     def _put(self, text: str | None) -> None:
         """Take more text; `None` is the end."""
-        # The way of nearly every piece: nothing is queued, and validation calls no code of the user's.
+        # The path of nearly every piece: nothing is queued, and validation calls no user code.
         if self.is_quick and type(text) is str and not self._waiting and not self._is_held:
             self._decoder.feed(text)
             return
         if text is None:
             self._is_held = False
         if type(text) is Pieces:
-            # Steps are in the queue with the text, so that a value is never read across the border between two.
+            # Steps are queued together with the text, so that a value is never read across two steps.
             self._waiting += [_STEP if part is None else part for part in text.parts]
         else:
             self._waiting.append(text)
-        if self._lock.acquire(blocking=False):  # otherwise a thread is still working, whose wait was cancelled
+        if self._lock.acquire(blocking=False):  # otherwise a thread whose wait was cancelled is still working
             try:
                 while self._has_waiting and self._needs_no_thread(self._waiting[0]):
                     self._take()
@@ -145,7 +145,7 @@ class _Reading:
         if text is None:
             self._has_closed = True
             self._close()
-        # By identity: a model may write the same characters.
+        # Compared by identity: a model may write the same characters.
         elif text is _STEP:
             self._decoder.end_step()
         else:
@@ -179,7 +179,7 @@ class ItemReading(_Reading, Generic[T]):
             raise UsageError(f"on_error takes 'raise' or 'skip', not {on_error!r}")
         items = make_item_format(run.format)
         self._items: ItemDecoder[T] = ItemDecoder(items, has_steps=run.is_composite)
-        # The whole, too: at the end the complete value is validated once more.
+        # This includes the whole: at the end the complete value is validated once more.
         is_quick = items.is_quick and items.whole.is_quick
         super().__init__(run, deliver, self._items, is_quick=is_quick, by_step=by_step)
         self._skips = on_error == "skip"
@@ -200,7 +200,7 @@ class ItemReading(_Reading, Generic[T]):
         """Take more text; `None` says that there is no more.
 
         Raises:
-            MelleaError: what the run failed with, at the end.
+            MelleaError: the run's error, at the end.
         """
         if not self._has_closed:
             self._put(text)
@@ -218,7 +218,7 @@ class ItemReading(_Reading, Generic[T]):
             if self._has_waiting:
                 self._take()
                 return
-            # Broken JSON is no bad item that could be skipped: nothing after it can be read.
+            # Broken JSON isn't a bad item that could be skipped, because nothing after it can be read.
             can_go_on = not self._items.is_broken
             try:
                 self.ready.append(self._items.next())
@@ -234,15 +234,15 @@ class ItemReading(_Reading, Generic[T]):
         self.is_over = True
         error = self._run.error
         is_ambiguous = error is not None and isinstance(error.__cause__, SeveralError)
-        # After skipped items the result is invalid as a matter of course; otherwise the error is worth raising.
+        # After skipped items the result is naturally invalid; otherwise the error is worth raising.
         is_read = self._has_skipped and self._items.is_complete and self._run.is_misread and not is_ambiguous
         try:
             if not is_read:
                 self._deliver()
-                # The result has been read by a more patient parser; what that found besides isn't lost.
+                # The result was read by a more tolerant parser; the additional items that it found aren't lost.
                 self.ready += self._items.find_rest(self._run.parsed)
         except ParseError as failed:
-            # What was delivered before the failure, which a caller may want to keep.
+            # The items delivered before the failure, which a caller may want to keep.
             failed.items = failed.items or tuple(self._items.good)
             failed.partial = failed.partial or self._run.text()
             raise
@@ -285,7 +285,7 @@ class PartialReading(_Reading, Generic[T]):
         """Take more text; `None` says that there is no more.
 
         Raises:
-            MelleaError: what the run failed with, at the end.
+            MelleaError: the run's error, at the end.
         """
         if not self._has_closed:
             self._put(text)
@@ -296,7 +296,7 @@ class PartialReading(_Reading, Generic[T]):
     def work(self) -> None:
         """Decode all queued text."""
         with self._lock:
-            # All at once: only the newest partial object is shown, so those between needn't be made.
+            # All at once: only the newest partial object is shown, so the ones in between needn't be made.
             while self._has_waiting:
                 self._take()
 

@@ -35,8 +35,8 @@ class _Search:
         self._open: list[str] = []
 
     def explain(self) -> str | None:
-        # A fixed point: what refers to itself counts as impossible until a value was found that ends. Each round takes
-        # what the one before has found, so it stops after at most as many rounds as there are references.
+        # A fixed point: a schema that refers to itself counts as impossible until a finite value has been found. Each
+        # round builds on the previous one, so there are at most as many rounds as references.
         is_news = True
         while is_news:
             is_news = False
@@ -63,12 +63,12 @@ class _Search:
 
     def _check_reference(self, schema: Schema, place: str, explain: bool) -> str | None:
         pointer = schema.get("$ref")
-        # A reference into nowhere allows anything, so it is possible.
+        # A dangling reference allows anything, so it is possible.
         if not isinstance(pointer, str) or self._possible.get(pointer, True):
             return None
         if not explain or pointer in self._open:
             return _place(place, "it would have to contain itself endlessly")
-        # Only to explain: it leads to the innermost reason, and ends where the schema meets itself.
+        # Only for the explanation: it leads to the innermost reason, and ends where the schema refers to itself.
         self._open.append(pointer)
         why = self._explain(resolve_reference(pointer, self._root), place, explain=True)
         self._open.pop()
@@ -78,7 +78,7 @@ class _Search:
         for name in ("anyOf", "oneOf"):
             options = schema.get(name, ())
             whys = [self._explain(option, place, explain=explain) for option in options]
-            # The first reason is enough: all of them would be a wall of text.
+            # The first reason is enough; all of them would be a wall of text.
             if options and all(whys):
                 return whys[0]
         return None
@@ -88,7 +88,7 @@ class _Search:
         whys = (self._explain(part, place, explain=explain) for part in parts)
         if why := next(filter(None, whys), None):
             return why
-        # More than this would be a solver. It is on the safe side: what isn't proved impossible passes.
+        # More than this would need a solver. It errs on the safe side: anything not proved impossible passes.
         kinds = [_get_types(part) for part in (schema, *parts) if isinstance(part, Mapping) and "type" in part]
         if kinds and not set.intersection(*kinds):
             return _place(place, "its types exclude each other")
@@ -132,7 +132,7 @@ class _Search:
         if least > schema.get("maxItems", math.inf):
             return _place(place, "minItems is above maxItems")
         first, others = schema.get("prefixItems", ()), schema.get("items", True)
-        # Only what has to be there: an impossible item is fine in an array that may be empty.
+        # Only required values: an impossible item is fine in an array that may be empty.
         needed = [*first[: int(least)], *([others] if least > len(first) else [])]
         # With `minContains: 0` nothing has to match (2020-12, validation, 6.4.5).
         if schema.get("minContains", 1) > 0:
@@ -173,7 +173,7 @@ def _get_types(schema: Schema) -> set[str]:
 
 
 def _fits(value: Any, schema: Schema, root: Schema) -> bool:
-    # References may be circular, and were judged on their own already.
+    # References may be circular, and have already been checked on their own.
     own = {name: rest for name, rest in schema.items() if name != "$ref"}
     try:
         check(value, own, root)
@@ -208,7 +208,7 @@ def _get_step(schema: Schema) -> Fraction | None:
     """Return the number that every value is a multiple of, or `None`."""
     step = _make_exact(schema["multipleOf"]) if "multipleOf" in schema else None
     if schema["type"] == "integer" and (step is None or step.denominator != 1):
-        return Fraction(1)  # the least common multiple would be exact; 1 is on the safe side
+        return Fraction(1)  # the least common multiple would be exact; 1 errs on the safe side
     return step
 
 

@@ -66,7 +66,7 @@ def make_way(paths: tuple[tuple[str | int, ...], ...]) -> Way:
         inside = root
         for step in path[:-1]:
             inside = inside.setdefault(step, {})
-            if inside is ITEMS:  # another path ends here already
+            if inside is ITEMS:  # another path already ends here
                 break
         else:
             inside.setdefault(path[-1], ITEMS)
@@ -94,7 +94,7 @@ _WORDS = {
     "Infinity": float("inf"),
     "-Infinity": float("-inf"),
 }
-# Inside a value that comes whole: all that is neither bracket nor the beginning of an unfinished string.
+# Inside a value that is returned whole: everything that is neither a bracket nor the start of an unfinished string.
 _FLAT = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _STRING_REST = re.compile(r"(?:[^\"\\]++|\\.)*+", re.DOTALL)
 _WHOLE_SCALAR = re.compile(r"[^ \t\n\r,\]}\[{\":]*+")
@@ -250,7 +250,7 @@ class Scanner:
         """Open a container on the way; its values come whole, and only elements of a list at `ITEMS` are returned."""
         self._way = None
         is_list = char == "["
-        if way is ITEMS and not is_list and self._closers:  # there is no list where there should be one
+        if way is ITEMS and not is_list and self._closers:  # there is no list where one was expected
             self._whole_at, self._is_silent = len(self._closers), True
             return place
         self._trail.append(way)

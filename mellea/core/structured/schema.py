@@ -93,7 +93,7 @@ def follow_pointer(root: Any, pointer: str) -> Any:
     target = root
     # The first piece is what is before the first slash: nothing.
     for step in pointer.removeprefix("#").split("/")[1:]:
-        # In this order (RFC 6901, section 4): the other one would turn `~01` into a slash.
+        # In this order (RFC 6901, section 4): the other order would turn `~01` into a slash.
         name = unquote(step).replace("~1", "/").replace("~0", "~")
         if isinstance(target, list):
             target = target[int(name)] if name.isdecimal() and int(name) < len(target) else None
@@ -105,7 +105,7 @@ def follow_pointer(root: Any, pointer: str) -> Any:
 def resolve_reference(pointer: Any, root: Schema) -> Any:
     """Return the target of a reference such as `#/$defs/Person`; `True`, which allows anything, if there is none."""
     target = follow_pointer(root, str(pointer))
-    # A dangling reference restricts nothing, rather than failing a schema that the provider may understand.
+    # A dangling reference is treated as unrestricted, rather than failing a schema that the provider may understand.
     return target if isinstance(target, (Mapping, bool)) else True
 
 
@@ -195,7 +195,8 @@ def _make_object_shape(branch: Schema) -> Shape:
     properties = branch.get("properties", {})
     keys = {name: _collect_keys(name, part) for name, part in properties.items()}
     required = tuple(keys.get(name, frozenset({name})) for name in branch.get("required", ()))
-    # A schema with properties that says nothing of others is taken to mean those alone, as models mostly do.
+    # A schema with properties that says nothing about others is taken to allow only those, which is how models mostly
+    # read it.
     others = branch.get("additionalProperties", not properties) not in (None, False)
     is_open = others or bool(branch.get("patternProperties"))
     return Shape("{", frozenset().union(*keys.values()), required, is_open)
@@ -215,6 +216,6 @@ def get_property(branch: Schema, key: str) -> Any:
     properties = branch.get("properties", {})
     if key in properties:
         return properties[key]
-    # An alias of one of our types: the schema has one key for each field, the others are in the mark.
+    # An alias in one of our types: the schema has one key for each field, and the others are in the marker.
     named = (part for part in properties.values() if isinstance(part, Mapping) and [key] in part.get(KEYS, ()))
     return next(named, branch.get("additionalProperties"))

@@ -48,14 +48,14 @@ def _is_whole(value: Any) -> bool:
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"(\d\d:\d\d:\d\d)(?:\.\d{1,12})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-# ISO 8601 as RFC 3339 has it in appendix A. The digits are bounded, since this reads what a model wrote.
+# ISO 8601 as in appendix A of RFC 3339. The number of digits is limited, since a model wrote the text.
 _DURATION = re.compile(
     r"P(?!\Z)(?:\d{1,12}W|(?:\d{1,12}Y)?(?:\d{1,12}M)?(?:\d{1,12}D)?(?:T(?!\Z)(?:\d{1,12}H)?(?:\d{1,12}M)?(?:\d{1,12}S)?)?)",
     re.ASCII,
 )
 # RFC 1123: letters, digits and hyphens, up to 63 of them, no hyphen at either end.
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
-# RFC 5321 without quoted local parts, which models don't write and mail servers hardly accept.
+# RFC 5321 without quoted local parts, which models don't write and hardly any mail server accepts.
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", re.ASCII)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+", re.ASCII)
 
@@ -143,13 +143,13 @@ class _Checker:
         """Validate a value, and return the keys or indexes of it that the schema has evaluated."""
         if schema is False:
             raise _make_mismatch(path, "no value is allowed here")
-        # `True`, and what isn't a schema at all, allows everything (JSON Schema 2020-12, core, 4.3.2).
+        # `True`, and anything that isn't a schema, allows everything (JSON Schema 2020-12, core, 4.3.2).
         if not isinstance(schema, Mapping):
             return _NONE
-        # Scalars can't recurse, and remembering them costs more than looking at them again.
+        # Scalars can't recurse, and caching them costs more than checking them again.
         if not isinstance(value, (dict, list)):
             return self._look(value, schema, path)
-        # Remembered, because `anyOf` inside `anyOf` would look at the same part exponentially often.
+        # Cached, because nested `anyOf` would check the same part exponentially often.
         key = (id(value), id(schema))
         if key not in self._known:
             self._known[key] = None  # in progress, to detect a schema that refers to itself
@@ -176,7 +176,7 @@ class _Checker:
             if not keywords.isdisjoint(schema):
                 seen |= rule(self, value, schema, path)
         if isinstance(value, (dict, list)):
-            # Last, since it is about what none of the other keywords has looked at.
+            # Last, since it is about everything that no other keyword has checked.
             last = "unevaluatedProperties" if isinstance(value, dict) else "unevaluatedItems"
             seen |= self._check_unevaluated(value, schema[last], path, seen) if last in schema else _NONE
         return frozenset(seen)
@@ -212,7 +212,7 @@ class _Checker:
 
     def check_one_of(self, value: Any, schema: Schema, path: str) -> _Seen:
         seen = self._collect_fitting(value, schema["oneOf"], path)
-        # Counted after all of them were tried: which ones fit is what the message is about.
+        # Counted after all of them have been tried, because the message says how many fit.
         if len(seen) > 1:
             raise _make_mismatch(path, f"fits {len(seen)} schemas of oneOf, which allows one")
         return seen[0]
@@ -225,7 +225,7 @@ class _Checker:
             except MismatchError as error:
                 errors.append(str(error))
         if not seen:
-            # Members of a union often fail for the same reason, which is said once.
+            # Members of a union often fail for the same reason, which is reported once.
             raise MismatchError("; or ".join(dict.fromkeys(errors)))
         return seen
 
@@ -243,7 +243,7 @@ class _Checker:
 
     def check_choice(self, value: Any, schema: Schema, path: str) -> _Seen:
         options = [schema["const"]] if "const" in schema else schema["enum"]
-        # By JSON's own equality: `1` is `1.0`, but `true` is not `1` as it is in Python.
+        # By JSON's equality: `1` equals `1.0`, but `true` doesn't equal `1`, as it does in Python.
         key = make_json_key(value)
         if not any(make_json_key(option) == key for option in options):
             raise _make_mismatch(
@@ -289,7 +289,7 @@ class _Checker:
 
     def check_contains(self, value: Any, schema: Schema, path: str) -> _Seen:
         found = [index for index, item in enumerate(value) if self.fits(item, schema["contains"], path)]
-        # Both count only beside `contains`; the lower limit is 1 unless it says otherwise.
+        # Both only count together with `contains`; the default lower limit is 1.
         least, most = schema.get("minContains", 1), schema.get("maxContains", len(value))
         if not least <= len(found) <= most:
             raise _make_mismatch(path, f"holds {len(found)} items that fit 'contains', not {least} to {most}")

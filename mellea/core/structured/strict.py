@@ -62,8 +62,8 @@ class StrictTypes:
         origin = get_origin(kind)
         if origin is Annotated:
             return Annotated[(self.rewrite(kind.__origin__), *kind.__metadata__)]
-        # Pydantic reads these laxly, and silently drops keys that it doesn't know; an answer with a misspelt key has
-        # lost a value.
+        # Pydantic reads these laxly and silently drops unknown keys, so an answer with a misspelt key would lose a
+        # value.
         if is_typed_dict(origin or kind) or is_own_dataclass(origin or kind):
             return self._rewrite_object(kind)
         if hasattr(kind, "__supertype__"):
@@ -71,7 +71,7 @@ class StrictTypes:
         if (choices := find_choices(kind)) is not None:
             return _make_choice_type(kind, choices)
         if origin is None or origin in (Literal, Callable):
-            # Without arguments, as in `Sequence`; pydantic would refuse it, or read it lazily.
+            # Without arguments, like a bare `Sequence`; pydantic would refuse it or read it lazily.
             return LISTS.get(kind, complete_class(kind)) if isinstance(kind, type) else complete_class(kind)
         return self._rewrite_generic(kind, origin)
 
@@ -81,7 +81,7 @@ class StrictTypes:
             return _parametrise(Union, args)
         if origin in LISTS:
             return _parametrise(LISTS[origin], args[:1]) if args else LISTS[origin]
-        # Unchanged: the same object, which pydantic has a schema for already.
+        # Unchanged: the same object, for which pydantic already has a schema.
         if args == get_args(kind):
             return kind
         return origin[args if len(args) > 1 else args[0]]
@@ -97,7 +97,7 @@ class StrictTypes:
         return kind if new == value and _is_recursive(value, kind) else new
 
     def _rewrite_object(self, kind: Any) -> Any:
-        from typing_extensions import TypedDict  # lazy: plain text needs no pydantic, and it comes with that
+        from typing_extensions import TypedDict  # lazy: it comes with pydantic, which plain text doesn't need
 
         if kind in self._done:
             return self._done[kind]
@@ -108,12 +108,12 @@ class StrictTypes:
         # Created with the names alone, and completed below, so that a class may contain itself.
         make: Any = TypedDict
         twin = make(_make_name(kind), dict.fromkeys([field.name for field in fields], Any))
-        # A dataclass is read as a dict of its fields, and built from that; so both are read by the same rules.
+        # A dataclass is read as a dict of its fields and built from that, so both follow the same rules.
         self._done[kind] = twin if is_typed_dict(origin) else Annotated[twin, AfterValidator(_make_builder(origin))]
         for field in fields:
             twin.__annotations__[field.name] = self._rewrite_annotation(field)
         own = getattr(origin, "__pydantic_config__", {})
-        # A configuration of the user's takes precedence over ours: who allows more, means it.
+        # The user's configuration takes precedence over ours: if it allows more, that is deliberate.
         twin.__pydantic_config__ = ConfigDict(extra="forbid", strict=True) | own
         twin.__doc__ = _get_own_docstring(origin)
         twin.__module__ = origin.__module__
@@ -146,7 +146,7 @@ def _make_choice_type(kind: Any, choices: Mapping[str, tuple[Any, Any]]) -> Any:
 
     choose.is_quick = True  # type: ignore[attr-defined]
     forms = [form for form, _ in choices.values()]
-    # What a `Literal` may hold; other forms are checked by the function, and described by a schema.
+    # These may be in a `Literal`; other forms are checked by the function and described by a schema.
     if all(form is None or isinstance(form, (str, int)) for form in forms):
         return Annotated[_parametrise(Literal, tuple(forms)), AfterValidator(choose)]
     title = {"title": kind.__name__} if isinstance(kind, type) else {}
@@ -163,7 +163,8 @@ def _make_builder(kind: Any) -> Callable[[dict[str, Any]], Any]:
         }
         return kind(**fields, **defaults)
 
-    # `dataclass` compiles its constructors from a text; one of the user's own has a file, and may do anything.
+    # `dataclass` compiles its constructors from a string; a user's own constructor comes from a file and may do
+    # anything.
     made_up = getattr(getattr(kind.__init__, "__code__", None), "co_filename", "") == "<string>"
     factories = [getattr(field.info, "default_factory", None) for field in get_fields(kind) or ()]
     factories += [field.default_factory for field in dataclasses.fields(kind)]

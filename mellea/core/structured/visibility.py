@@ -54,7 +54,7 @@ class Plan:
     """When one value becomes visible. The plans of its parts are made on demand, since a schema may be recursive.
 
     Args:
-        schema: the schema of the value; `{}` if nothing is known of it.
+        schema: the schema of the value; `{}` if nothing is known about it.
         root: the schema that references are resolved in.
 
     Attributes:
@@ -71,12 +71,12 @@ class Plan:
         self._parts: dict[str, Plan] = {}
         self._items: dict[int, Plan] = {}
         marked = [schema, *self._branches]
-        # Of a union one member is enough: which of them it becomes isn't known before its end.
+        # For a union, one member is enough, since only the end shows which of them it is.
         self.is_held = any(each.get(HOLD_BACK) for each in marked)
         self.grows = not self._branches or any(_grows(branch) for branch in self._branches)
         objects = [branch for branch in self._branches if "properties" in branch]
         keys = [{key for key in branch["properties"] if self._is_needed(branch, key)} for branch in objects]
-        # Needed by every member: a key that one of them lacks would hold its objects back for good.
+        # Required by every member: a key that one of them lacks would hold its objects back forever.
         self.needed = frozenset(set.intersection(*keys)) if keys else frozenset()
 
     def _is_needed(self, branch: Schema, key: str) -> bool:

@@ -91,7 +91,7 @@ def _find_keyword_problem(schema: Mapping[str, Any], where: str) -> str | None:
     patterns = [schema["pattern"]] if "pattern" in schema else []
     for pattern in [*patterns, *schema.get("patternProperties", ())]:
         try:
-            # Now: a pattern that can't be checked would fail each answer.
+            # Checked now: a pattern that can't be checked would make every answer fail.
             compile_pattern(pattern)
         except PatternError as error:
             return f"{error}{where}"

@@ -2,7 +2,7 @@
 
 Rules:
 
-- The page asks for nothing from anywhere and runs nothing; its policy says so.
+- The page loads nothing and runs nothing; its policy says so.
 - Every text is escaped where it is inserted, whatever its source.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["render_page"]
 _HERE = Path(__file__).parent
 
 _MOST_SAMPLES = 5_000
-"""Samples that the page lists; browsers are slow with longer tables, and the JSON lines have all."""
+"""The number of samples on the page; browsers are slow with longer tables, and the JSON lines have all of them."""
 
 _LONGEST_VALUE = 2_000
 
@@ -63,7 +63,7 @@ def _render_parts(parts: Sequence[Text | FigureTable]) -> str:
     drawn = []
     for is_shaded, group in groupby(parts, key=lambda part: isinstance(part, FigureTable) and bool(part.shades)):
         pieces = "\n".join(map(_render_part, group))
-        # Tables of two variants are side by side, to be compared.
+        # Tables of two variants are placed side by side for comparison.
         drawn.append(f'<div class="beside">{pieces}</div>' if is_shaded else pieces)
     return "\n".join(drawn)
 
@@ -107,7 +107,7 @@ def _render_row(table: FigureTable, number: int) -> str:
 def _draw_interval(interval: Interval) -> str:
     """Draw an interval of rates between 0 and 1, with a mark at the estimate."""
     low, high, mark = (1.6 * 100 * value for value in (interval.low, interval.high, interval.estimate))
-    # NaN is equal to nothing, itself included: without data there is no mark.
+    # NaN isn't equal even to itself: without data there is no mark.
     drawn = f'<rect x="{mark - 1:.1f}" y="0" width="2" height="14" class="mark"/>' if mark == mark else ""
     return (
         '<svg class="bar" viewBox="-1 0 162 14" width="162" height="14" aria-hidden="true">'

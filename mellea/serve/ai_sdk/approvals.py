@@ -1,7 +1,7 @@
 """Signed approvals, as version 7 of the AI SDK signs them.
 
 The server signs which call of which tool with which input it has asked about. An approval that comes back has to carry
-that signature, so that a client can't approve of a call that was never asked about.
+that signature, so that a client can't approve a call that was never asked about.
 
 Source: `ai` 7.0.173, `src/generate-text/tool-approval-signature.ts` and `src/util/canonical-hash.ts`.
 """
@@ -27,7 +27,7 @@ def sign_approval(secret: bytes, approval_id: str, tool_call_id: str, tool_name:
     """Return the signature of a question, base64url without padding.
 
     Args:
-        secret: known to the servers alone.
+        secret: known only to the servers.
         approval_id: the question's id.
         tool_call_id: the call.
         tool_name: the tool.
@@ -46,9 +46,9 @@ def is_signed(
     """Whether a signature from outside is that of the question."""
     if not isinstance(signature, str):
         return False
-    # Computed again from what came back: the signature then covers the call, the tool and its input together.
+    # Computed again from the data that came back, so the signature covers the call, the tool and its input together.
     right = sign_approval(secret, approval_id, tool_call_id, tool_name, tool_input)
-    # `compare_digest` takes only ASCII as text, and this one comes from outside.
+    # `compare_digest` only accepts ASCII strings, and this one comes from outside.
     return hmac.compare_digest(right.encode(), replace_surrogates(signature).encode())
 
 
@@ -70,7 +70,7 @@ def _write(value: Any) -> str:
 
 
 def _write_number(value: float) -> str:
-    """Return a number as JavaScript writes it, which has doubles alone (ECMA-262, Number::toString)."""
+    """Return a number as JavaScript writes it, which only has doubles (ECMA-262, Number::toString)."""
     try:
         number = float(value)
     # A whole number too large for a double is infinite in JavaScript, and `JSON.stringify` writes that as null.
@@ -85,7 +85,7 @@ def _write_number(value: float) -> str:
     mantissa, _, exponent = f"{abs(number)!r}".partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")
-    point = len(digits) - len(fraction) + int(exponent or 0)  # where it is, seen from the first digit
+    point = len(digits) - len(fraction) + int(exponent or 0)  # its position, counted from the first digit
     digits = digits.rstrip("0")
     # ECMA-262 changes to an exponent at these two places.
     if point > 21 or point < -5:

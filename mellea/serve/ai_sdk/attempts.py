@@ -2,7 +2,7 @@
 
 Version 7 has `reset-step`, which removes what came since the last `start-step`. So an attempt is written into one step,
 as it comes. If it is rejected, the step is reset. If the accepted one isn't what is shown, or has steps of its own, the
-step is reset once more, and the attempt written as it is. Versions 5 and 6 get nothing but what stays: text that was
+step is reset once more, and the attempt written as it is. Versions 5 and 6 only get final text: text that was
 committed, and the accepted attempt.
 """
 
@@ -36,7 +36,7 @@ class AttemptWriter:
 
     Args:
         version: of the clients.
-        writer: writes what is shown.
+        writer: writes the parts.
         shows_attempts: whether clients are notified of rejected attempts, in transient parts `data-attempt`.
     """
 
@@ -65,8 +65,7 @@ class AttemptWriter:
         attempt = self._current
         if attempt is None:
             return self._writer.feed(event)
-        # Kept even while it is shown: another attempt may take its place on the screen, and this one be accepted
-        # after all.
+        # Kept even while it is shown: another attempt may replace it on the screen, and this one may still be accepted.
         attempt.events.append(event)
         if isinstance(event, StepStart):
             attempt.steps += 1
@@ -80,7 +79,7 @@ class AttemptWriter:
             attempt.events.append(TextDelta(event.text))
         if not self._is_live or attempt is self._shown:
             return []
-        # The new attempt takes the place of the one that is shown, whose events are kept.
+        # The new attempt replaces the one that is shown, whose events are kept.
         parts = self._writer.begin_attempt() if self._shown is None else self._writer.reset()
         self._shown = attempt
         return [*parts, *self._replay(attempt, with_steps=False)]
@@ -109,11 +108,11 @@ class AttemptWriter:
         return parts if is_right else [*parts, *self._replay(attempt, with_steps=True)]
 
     def _replay(self, attempt: _Attempt, *, with_steps: bool) -> list[Part]:
-        """Write what an attempt has come to so far, without the text that was let out."""
+        """Write an attempt's events so far, without the text that was already released."""
         parts: list[Part] = []
         left = self._let_out
         for event in attempt.events:
-            # The committed text was let out before, and must not be written twice.
+            # The committed text has already been released, and must not be written twice.
             if isinstance(event, TextDelta) and left:
                 chunk, left = event.chunk[left:], max(0, left - len(event.chunk))
                 event = TextDelta(chunk)

@@ -3,8 +3,8 @@
 Rules:
 
 - A chat has one answer at a time: a new message stops the one that is being written.
-- The state of a run that waits for approvals stays with the server. What comes from the client only answers its
-  questions, each of which is answered once; the agent's policy is asked again when it goes on.
+- The state of a run that waits for approvals stays on the server. The client's data only answers its questions, each of
+  them once; the agent's policy is asked again when the run continues.
 - Several workers share a file, `store`; without one a chat's answers and states live in this process.
 """
 
@@ -60,35 +60,35 @@ _QUICK_LENGTH = 32 * 1024
 """Bytes that are parsed on the loop."""
 
 _LOOK_SECONDS = 0.05
-"""How often what was written is copied for other workers, and looked for by them."""
+"""How often written data is copied for other workers, and polled by them."""
 
 _IDLE_SECONDS = 0.5
 """How often a worker checks whether another one wants an answer stopped."""
 
 
 class Chat:
-    """A chat endpoint for the AI SDK's clients: an ASGI application, and the three things that it does as methods.
+    """A chat endpoint for the AI SDK's clients: an ASGI application, whose three operations are also methods.
 
-    As an application it takes `POST` with a chat, `GET …/ID/stream` to resume an answer, and `DELETE …/ID/stream` to
+    As an application it accepts `POST` with a chat, `GET …/ID/stream` to resume an answer, and `DELETE …/ID/stream` to
     stop it.
 
     Args:
         program: an agent; a session, whose model gets the messages; or a function of a `ChatRequest`, sync or async,
-            that returns one of these, or a stream. Questions of an agent are answered where the function returns it
-            again, and not a stream of it.
+            that returns one of these, or a stream. An agent's questions can only be answered if the function returns
+            the agent itself, not a stream of it.
         version: the major version of the clients' package `ai`: 5, 6 or 7.
         secret: signs questions about approvals, so that an answer counts only with the server's signature; by default
-            `MELLEA_SECRET` of the environment.
+            `MELLEA_SECRET` from the environment.
         store: an SQLite file that the workers of a server share; it holds the answers that are being written, and the
             states of runs that wait.
-        grace: seconds that an answer goes on without a reader, for clients that come back; then the model is stopped.
-            With 0 it is stopped as soon as the client leaves.
-        data: a name, under which the typed result is sent, see `ui`.
+        grace: seconds for which an answer continues without a reader, for clients that come back; then the model is
+            stopped. With 0 it is stopped as soon as the client leaves.
+        data: a name under which the typed result is sent; see `ui`.
         trusts_system: whether system prompts in a client's history are kept.
-        limit: the most bytes of a request.
+        limit: the maximum size of a request in bytes.
         most: how many answers may be written at the same time; further requests get the status 503.
         shows_attempts: whether clients are notified of rejected attempts.
-        error_text: makes the text that the client gets of an error, see `ui`.
+        error_text: makes the text of an error for the client; see `ui`.
 
     Raises:
         UsageError: an argument is wrong.
@@ -138,9 +138,9 @@ class Chat:
         """Return the response to a `POST`.
 
         Args:
-            request: the body, its JSON, or what `chat_request` has read of it.
-            owner: whose chat it is. Clients choose the ids of chats, so that a server with several users says here
-                who asks; no owner can reach another's chats.
+            request: the body, its JSON, or the result of `chat_request`.
+            owner: whose chat it is. Clients choose the ids of chats, so a server with several users passes the user
+                here; no owner can reach another's chats.
         """
         try:
             asked = request if isinstance(request, ChatRequest) else await self._read(request)
@@ -155,7 +155,7 @@ class Chat:
             stream, encoder = await self._begin(chat, asked)
         except UsageError as error:
             return _refuse(409, str(error))
-        self._stop_earlier(chat)  # which may have come meanwhile
+        self._stop_earlier(chat)  # which may have arrived in the meantime
         # Its reader is the log, which always takes at once; keep-alives are sent by the responses that read the log.
         response = StreamResponse(stream, encoder, keep_alive=_NEVER_SECONDS, stall=_NEVER_SECONDS)
         answer = RunningAnswer(response, self._grace, partial(self._forget, chat))
@@ -185,7 +185,7 @@ class Chat:
         return self._respond(_SharedReader(self._store, chat, page))
 
     async def stop(self, chat_id: str, *, owner: str = "") -> bool:
-        """Stop the answer that is being written, wherever that is; its readers get `abort`.
+        """Stop the answer that is being written, on whichever worker; its readers get `abort`.
 
         Args:
             chat_id: the chat.
@@ -211,7 +211,7 @@ class Chat:
 
     async def _handle(self, scope: Scope, receive: Receive) -> StreamResponse | FixedResponse:
         if scope["method"] == "POST":
-            if _read_media_type(scope) != "application/json":  # what another site's form can't send without being asked
+            if _read_media_type(scope) != "application/json":  # another site's form can't send this unasked
                 return _refuse(415, "the request has to be application/json")
             body = await read_body(receive, self._limit)
             return (
@@ -249,10 +249,10 @@ class Chat:
             pending = Pending.from_json(waiting.state)
             answers, denied = _find_answers(pending, waiting, asked)
             if answers:
-                stream = await program.open_resumed(pending, answers)
+                stream = await program.aresume_stream(pending, answers)
                 return stream, make(denied=denied, calls=waiting.calls)
-            if asked.message_id is not None:  # else somebody has said something new, which drops the questions
-                # Put back as it was: a request that fits nothing mustn't cost the user the run.
+            if asked.message_id is not None:  # otherwise the user has written something new, which drops the questions
+                # Restored: a request that matches nothing mustn't cost the user the run.
                 await run_in_thread(self._store.keep, chat, waiting)
                 raise UsageError("the chat is waiting for answers to its questions, and the request has none of them")
         elif asked.replies:
@@ -297,7 +297,7 @@ class Chat:
         number = taken = 0
         try:
             while True:
-                # In this order: the event first, so that nothing written after the look is missed.
+                # In this order: the event first, so that nothing written after the check is missed.
                 news, is_over, has_ended = answer.news(), answer.is_over, answer.has_ended
                 pieces = answer.pieces[taken:]
                 taken += len(pieces)
@@ -310,7 +310,7 @@ class Chat:
                     answer.stop()
                 if is_over:
                     break
-                # At least so long between two writes; the file is shared by all workers.
+                # The minimum time between two writes, since all workers share the file.
                 await anyio.sleep(_LOOK_SECONDS)
                 with anyio.move_on_after(_IDLE_SECONDS):
                     await news.wait()
@@ -322,7 +322,7 @@ class Chat:
 
 
 class _LogEncoder(Encoder):
-    """Hands on what was written already."""
+    """Passes on bytes that are already encoded."""
 
     headers: ClassVar[Mapping[str, str]] = UI_HEADERS
 
@@ -338,7 +338,7 @@ class _LogEncoder(Encoder):
         return value
 
     def finish(self, ending: Ending) -> bytes:
-        """Return nothing: the log has an end of its own, unless it broke off."""
+        """Return nothing: the log has its own end, unless it broke off."""
         if ending.error is None:
             return b""
         return write_data({"type": "error", "errorText": describe_error(ending.error, self._error_text)}) + DONE
@@ -372,7 +372,7 @@ class _Failing(AsyncIterator[Any]):
         self._error = error
 
     async def __anext__(self) -> Any:
-        # As a stream that fails, the error takes the usual way to the client and into the log.
+        # Raised from a stream, so that the error reaches the client and the log in the usual way.
         raise self._error
 
 
@@ -391,7 +391,7 @@ def _find_answers(pending: Pending, waiting: Waiting, asked: ChatRequest) -> tup
 
 
 def _find_answer(pending: Pending, question: Question, waiting: Waiting, asked: ChatRequest) -> Any:
-    # For version 5 to 7 alike, an approval is known by the state's and the question's id.
+    # In versions 5 to 7 alike, an approval is identified by the ids of the state and the question.
     if question.kind == "approval":
         reply = asked.replies.get(approval_id(pending, question))
         if reply is None or reply.approved:
@@ -405,7 +405,7 @@ def _find_answer(pending: Pending, question: Question, waiting: Waiting, asked: 
 
 
 def _make_key(owner: str, chat_id: str) -> str:
-    # As JSON, so that no choice of owner and chat gives another pair's key.
+    # As JSON, so that no combination of owner and chat produces another pair's key.
     return json.dumps([owner, chat_id])
 
 

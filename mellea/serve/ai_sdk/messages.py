@@ -48,15 +48,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a client asks for.
+    """A client's request.
 
     Attributes:
         id: of the chat; the client's choice.
-        messages: the conversation, as a model can be given it.
-        trigger: whether a message was submitted or one is to be written again.
-        message_id: the id of the assistant's message that the answer goes on with, if it ends the history.
+        messages: the conversation, in a form for models.
+        trigger: whether a message was submitted or should be regenerated.
+        message_id: the id of the assistant's message that the answer continues, if the history ends with one.
         replies: the answers to questions about calls, by the ids of the questions.
-        results: what the client gives as results of the last message's calls, by the ids of the calls.
+        results: the client's results for the last message's calls, by the ids of the calls.
         extra: further fields of the body.
     """
 
@@ -76,17 +76,18 @@ def chat_request(
     trusts_system: bool = False,
     limit: int = LARGEST_BODY,
 ) -> ChatRequest:
-    """Read what a client of the AI SDK has sent, of any of the versions 5 to 7.
+    """Read a request from a client of the AI SDK, version 5 to 7.
 
     Args:
         body: the request's body, or its JSON.
-        secret: what questions about approvals are signed with, by default `MELLEA_SECRET`; then an answer without the
-            right signature is refused.
+        secret: the secret with which questions about approvals are signed, by default `MELLEA_SECRET`; with one, an
+            answer without the right signature is rejected.
         trusts_system: whether to keep system prompts in the history.
-        limit: the most bytes that the body, or a file in it, may have.
+        limit: the maximum size in bytes of the body, or of a file in it.
 
     Raises:
-        UsageError: it isn't such a request, or can't be trusted. The message says where, and not what was there.
+        UsageError: it isn't such a request, or can't be trusted. The message says where the problem is, without quoting
+            the data.
     """
     data = body if isinstance(body, Mapping) else _parse(body, limit)
     # Before anything recursive touches it: the JSON may have been parsed elsewhere, without a limit.
@@ -101,7 +102,7 @@ def _parse(body: bytes | str, limit: int) -> Mapping[str, Any]:
     try:
         data = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):  # a number may also have too many digits
-        raise UsageError("the request is not JSON, or nested too deep") from None
+        raise UsageError("the request is not JSON, or nested too deeply") from None
     if not isinstance(data, dict):
         raise UsageError("the request is not a JSON object")
     return data
@@ -113,7 +114,7 @@ def _check_depth(data: Any) -> None:
     while level:
         depth += 1
         if depth > _DEEPEST:
-            raise UsageError("the request is not JSON, or nested too deep")
+            raise UsageError("the request is not JSON, or nested too deeply")
         nested = [each.values() if isinstance(each, Mapping) else each for each in level if _is_nested(each)]
         level = [child for children in nested for child in children]
 
@@ -128,7 +129,7 @@ def _refuse_constant(name: str) -> Any:
 
 def _take(data: Mapping[str, Any], name: str, kind: type, where: str) -> Any:
     value = data.get(name)
-    if type(value) is not kind:  # `True` is no whole number, and 1 isn't true
+    if type(value) is not kind:  # `True` isn't a whole number, and 1 isn't a bool
         raise UsageError(f"{where}.{name} is not of the type {kind.__name__}")
     return value
 
@@ -164,7 +165,7 @@ class _Reader:
             self._is_last = number == len(given) - 1
             messages += self._read_message(each, f"request.messages[{number}]")
         self._read_approvals(data)
-        # A history that ends with the assistant is one whose calls are being answered, and the answer goes on in that
+        # If the history ends with the assistant, its calls are being answered, and the answer continues in that
         # message.
         is_open = bool(given) and given[-1]["role"] == "assistant" and trigger == "submit-message"
         known = {"id", "messages", "trigger", "messageId", "approvals"}
@@ -192,8 +193,8 @@ class _Reader:
             case "assistant":
                 return self._read_assistant(parts, where)
             case "system":
-                # A client that may write system prompts can change what the program is; so the program has to ask for
-                # it.
+                # A client that may write system prompts can change the program's behaviour, so the program has to opt
+                # in.
                 return self._read_content("system", parts, where) if self._trusts_system else ()
         raise UsageError(f"{where}.role should be 'user', 'assistant' or 'system'")
 
@@ -214,7 +215,7 @@ class _Reader:
         blocks: list[Block] = []
         outputs: list[ToolOutput] = []
 
-        # Results of a step follow its calls at once, as providers demand.
+        # The results of a step directly follow its calls, as providers require.
         def close() -> None:
             if blocks:
                 messages.append(Message("assistant", [*blocks]))
@@ -248,7 +249,7 @@ class _Reader:
         kind = ImageBlock if media_type.lower().startswith("image/") else FileBlock
         if url[:5].lower() == "data:":
             return kind(media_type=media_type, data=self._decode(url, where), filename=filename)
-        # An address goes on to the provider, and into logs: no spaces, line ends or other schemes.
+        # An address is passed to the provider and appears in logs, so no spaces, line ends or other schemes.
         is_plain = len(url) <= _LONGEST_URL and url.isprintable() and " " not in url
         if not (is_plain and url.lower().startswith(("https://", "http://"))):
             raise UsageError(f"{where}.url is neither an http(s) address nor a data: URL")
@@ -277,11 +278,11 @@ class _Reader:
             raise UsageError(f"{where}.state is unknown")
         reply = self._read_approval(part, call_id, name, where)
         if part.get("providerExecuted") is True:
-            return None  # without the provider's own form of its results it would refuse them
+            return None  # the provider would reject its results without their original form
         output = self._read_output(part, state, reply, call_id, name, where)
         if output is None:
             return None
-        # Only the last message can answer what is open now; results in older ones are history.
+        # Only the last message can answer open calls; results in older messages are history.
         if self._is_last and state.startswith("output-") and state != "output-denied":
             self._results[call_id] = output
         args = part.get("input")
@@ -294,7 +295,7 @@ class _Reader:
     def _read_output(
         self, part: Mapping[str, Any], state: str, reply: Reply | None, call_id: str, name: str, where: str
     ) -> ToolOutput | None:
-        # A preliminary result is what a tool reported on its way.
+        # A preliminary result is a tool's progress report.
         if state == "output-available" and part.get("preliminary") is not True:
             return ToolOutput(call_id, name, _load_output(part.get("output")))
         if state == "output-error":
@@ -313,7 +314,7 @@ class _Reader:
         where = f"{where}.approval"
         asked = _take_id(approval, "id", where)
         reply = Reply(_take(approval, "approved", bool, where), _take_optional(approval, "reason", str, where))
-        # Answers in older messages were used already.
+        # Answers in older messages have already been used.
         if self._is_last and part["state"] == "approval-responded":
             self._check(approval.get("signature"), asked, call_id, name, part.get("input"), where)
             self._replies[asked] = reply
@@ -325,7 +326,7 @@ class _Reader:
             self._asked[data["approvalId"]] = data
 
     def _read_approvals(self, data: Mapping[str, Any]) -> None:
-        """Read the answers of version 5, which has no place of its own for them."""
+        """Read the answers of version 5, which has no field for them."""
         for number, each in enumerate(_take_optional(data, "approvals", list, "request") or ()):
             where = f"request.approvals[{number}]"
             if not isinstance(each, dict):
@@ -338,7 +339,7 @@ class _Reader:
             self._replies[asked] = Reply(_take(each, "approved", bool, where), reason)
 
     def _check(self, signature: Any, asked: str, call_id: Any, name: Any, tool_input: Any, where: str) -> None:
-        # Without a secret anybody may answer, but only what the server has kept as a question.
+        # Without a secret anybody may answer, but only questions that the server has stored.
         if self._secret is None:
             return
         is_named = isinstance(call_id, str) and isinstance(name, str)
@@ -372,7 +373,7 @@ def _read_signature(part: Mapping[str, Any], name: str) -> str | None:
 
 
 def _load_output(output: Any) -> Any:
-    """Return the texts and files of a result that `dump_output` wrote, and any other value as it is."""
+    """Return the texts and files of a result that `dump_output` wrote, and any other value unchanged."""
     match output:
         case {"type": "content", "value": [*items], **rest} if not rest:
             blocks = [_load_block(item) for item in items]

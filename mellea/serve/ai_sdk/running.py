@@ -98,7 +98,7 @@ class RunningAnswer:
                     # It may have been stopped between its launch and this line.
                     if self._is_stopped:
                         self._scope.cancel()
-                    # No client that could leave: readers of the log come and go independently of the response.
+                    # There is no client that could leave: readers of the log come and go independently of the response.
                     await self._response({"type": "http"}, _wait_forever, self._take)
                 self._end()
                 # Late readers still find the end.
@@ -119,7 +119,7 @@ class RunningAnswer:
             return
         self._size += len(piece)
         if self._size > _LARGEST_ANSWER:
-            raise OSError("the answer is too long")  # which stops the model, like a client that has left
+            raise OSError("the answer is too long")  # this stops the model, as when a client has left
         self.pieces.append(piece)
         self._tell()
 

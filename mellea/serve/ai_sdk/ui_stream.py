@@ -58,7 +58,7 @@ class UiEncoder(Encoder):
 
     Args:
         version: the major version of the clients' `ai` package.
-        data: send the typed result as parts `data-NAME` while it is written, in place of its text.
+        data: send the typed result as parts `data-NAME` while it is written, instead of its text.
         message_id: the id of the message; by default the client chooses one.
         metadata: metadata of the message, from its beginning.
         secret: signs questions about approvals.
@@ -218,9 +218,9 @@ def ui(
     the others only get the accepted one.
 
     Args:
-        stream: a thunk, a stream of a session, a function or an agent, or an iterator of texts or events.
+        stream: a thunk, a stream of a session, a function or an agent, or an iterator of strings or events.
         version: the major version of the clients' package `ai`: 5, 6 or 7.
-        data: a name; the typed result is sent as parts `data-NAME` while it is written, in place of its text.
+        data: a name; the typed result is sent as parts `data-NAME` while it is written, instead of its text.
         message_id: the id of the message; by default the client chooses one.
         metadata: metadata of the message, from its beginning; `model` and `usage` are added at its end.
         secret: signs questions about approvals; by default `MELLEA_SECRET` from the environment.

@@ -98,7 +98,7 @@ def _read_text(fields: Fields) -> str:
     content = fields.data.get("content")
     if content is None or isinstance(content, str):
         return content or ""
-    # OpenAI's tool messages have no other parts than text.
+    # OpenAI's tool messages contain only text parts.
     return "".join(block.value for block in _read_content(fields) if isinstance(block, CBlock))
 
 

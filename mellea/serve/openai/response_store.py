@@ -79,7 +79,7 @@ class _InMemory(ResponseStore):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._kept: OrderedDict[str, tuple[float, int, Kept]] = OrderedDict()
-        self._size = 0  # of all that is kept
+        self._size = 0  # of everything that is kept
         self._lock = threading.Lock()  # an application may be served on several loops
 
     async def put(self, id: str, kept: Kept) -> None:

@@ -35,7 +35,7 @@ def chat_page(
         needs_key: whether to ask for a key when the server answers 401; it is sent as `Authorization: Bearer …`.
 
     Raises:
-        UsageError: the path isn't one of this server.
+        UsageError: the path isn't on this server.
     """
     # Browsers interpret `//host` and `\\host` as another server, which would get the user's key.
     if not api.startswith("/") or api.startswith("//") or "\\" in api:

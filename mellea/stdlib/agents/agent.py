@@ -17,11 +17,12 @@ from mellea.core.messages import Message
 from mellea.core.options import ModelOption
 from mellea.errors import UsageError
 from mellea.stdlib import functional
-from mellea.stdlib.agents.arguments import AgentArguments, AgentStreamArguments
+from mellea.stdlib.agents.arguments import EARLIER_TURNS, AgentArguments, AgentStreamArguments
 from mellea.stdlib.agents.conversation import AgentConversation
 from mellea.stdlib.agents.keeper import Saved, StateKeeper
 from mellea.stdlib.agents.limits import Book, Limits, current_book
 from mellea.stdlib.agents.memory import Memory
+from mellea.stdlib.agents.pending import Pending
 from mellea.stdlib.agents.prepare import chain
 from mellea.stdlib.agents.result import AgentRun, make_run
 from mellea.stdlib.agents.signing import find_secret
@@ -42,6 +43,17 @@ __all__ = ["Agent"]
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_STREAM_RESUMED = "agent.resume_stream(pending, answers) streams a run that is continued, agent.resume(…) returns it"
+
+_RUN_WAYS = {
+    "answers": _STREAM_RESUMED,
+    "ctx": EARLIER_TURNS,
+    "format": "write Agent(…, output=…)",
+    "max_turns": "write Agent(…, limits=Limits(steps=…))",
+    "tools": "write Agent(…, tools)",
+}
+"""What to do instead about arguments that the verbs of an agent don't take."""
 
 Model = MelleaSession | Backend | str | os.PathLike[str] | Sequence[str] | None
 
@@ -65,7 +77,7 @@ class Agent(Generic[T]):
     Args:
         model: a session, whose model and options it takes; a backend; or a name, as for `start_session`. `None` is the
             current session of each run. Runs neither read nor extend a session's context.
-        tools: functions that the model may call, other agents, and sets of tools; a set may be alone, too.
+        tools: functions that the model may call, other agents, and sets of tools; a single set needs no list.
         instructions: the system prompt of every run.
         output: the type of the answer, as `format` of a session's verbs; the text for `str`.
         loop: how tools are run, and when to stop: a `ToolLoop`, or a subclass. By default at most 10 requests, or
@@ -122,9 +134,9 @@ class Agent(Generic[T]):
         store: str | os.PathLike[str] | None = None,
     ) -> None:
         for what, value, kind, form in (
-            ("instructions", instructions, str, "a text"),
+            ("instructions", instructions, str, "a string"),
             ("loop", loop, ToolLoop, "a ToolLoop, such as ToolLoop(max_steps=5)"),
-            ("name", name, str, "a text"),
+            ("name", name, str, "a string"),
             ("limits", limits, Limits, "Limits, such as Limits(steps=5)"),
             ("memory", memory, Memory, "a Memory, such as Memory('memory.db', 'ann')"),
         ):
@@ -134,7 +146,7 @@ class Agent(Generic[T]):
         self.name = name or "agent"
         self.limits = limits or Limits()
         self._memory = memory
-        find_secret(secret)  # reports a wrong one now
+        find_secret(secret)  # reports a wrong value now
         self._secret, self._store = secret, store
         self.loop = _bound_loop(loop, self.limits)
         self._model: MelleaSession | Backend | None = _find_model(model)
@@ -146,15 +158,15 @@ class Agent(Generic[T]):
 
     # -- runs -----------------------------------------------------------------------------------------
 
-    @verb("run", AgentArguments)
+    @verb("run", AgentArguments, **_RUN_WAYS)
     async def arun(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
         """Work until there is an answer, and return the result of the run.
 
         Args:
-            prompt: a text, a `Message`, a list of messages, or a component such as an `Instruction`.
+            prompt: a string, a `Message`, a list of messages, or a component such as an `Instruction`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -185,8 +197,8 @@ class Agent(Generic[T]):
             answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; the
                 result, or `Deny(reason)`, for a tool that runs outside.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -196,22 +208,23 @@ class Agent(Generic[T]):
 
         Raises:
             StateError: the state can't be read, or was changed.
-            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            UsageError: an id is unknown, an answer doesn't fit, or the store says that the state has already been
+                resumed.
             MelleaError: see `arun`.
         """
         return await self.finish(await self._go_on(pending, answers, arguments, corrects=True))
 
     resume = blocking(aresume)
 
-    @verb("stream", AgentStreamArguments)
+    @verb("stream", AgentStreamArguments, **_RUN_WAYS)
     def stream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AgentStream[T]:
-        """Make a stream of a run for plain code; it starts at the first read.
+        """Make a stream of a run for sync code; it starts at the first read.
 
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -229,15 +242,48 @@ class Agent(Generic[T]):
         """
         return self.open_stream(self.prepare(prompt, arguments), arguments)
 
-    @verb("astream", AgentStreamArguments)
+    @verb("resume_stream", AgentStreamArguments)
+    def resume_stream(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentStreamArguments]
+    ) -> AgentStream[T]:
+        """Make a stream of a run that is continued, as `resume` does, for plain code.
+
+        The state is read, and the answers are checked, at once; the run goes on at the first read.
+
+        Args:
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
+            answers: by the ids of the questions; see `aresume`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
+            release: `"step"` holds items and partials back until the step that answers has ended.
+
+        Raises:
+            StateError: the state can't be read, or was changed.
+            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            MelleaError: an argument is wrong.
+        """
+        return self.open_stream(_go_on_now(self, pending, answers, arguments), arguments)
+
+    @verb("astream", AgentStreamArguments, **_RUN_WAYS)
     def astream(self, prompt: Any, **arguments: Unpack[AgentStreamArguments]) -> AsyncAgentStream[T]:
         """Make a stream of a run for async code; it starts at the first read, and isn't awaited itself.
 
         Args:
             prompt: see `arun`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -255,14 +301,47 @@ class Agent(Generic[T]):
         """
         return self.open_astream(self.prepare(prompt, arguments), arguments)
 
+    @verb("aresume_stream", AgentStreamArguments)
+    async def aresume_stream(
+        self, pending: Saved, answers: Mapping[str, Any] | None = None, **arguments: Unpack[AgentStreamArguments]
+    ) -> AsyncAgentStream[T]:
+        """Make a stream of a run that is continued, as `aresume` does, for async code; this call is awaited.
+
+        The state is read, and the answers are checked, at once; the run goes on at the first read.
+
+        Args:
+            pending: `run.pending`, its JSON, or the path of a checkpoint, which then gets the next states.
+            answers: by the ids of the questions; see `aresume`.
+            model_options: options for the model, by their names in `ModelOption`.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
+            checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
+                `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
+                `resume` continues from it.
+            secret: signs the states of the run, so that `resume` rejects changed ones; by default the agent's, else
+                `MELLEA_SECRET` from the environment.
+            store: an SQLite file that records resumed states, so that none is resumed twice; by default the agent's.
+            live: yield the text of every step as it is written, each chunk with its step, then an empty final chunk;
+                without it, only the chunks of the answer, once its step is complete.
+            chunk_size: the length of a chunk in characters as a reader sees them (graphemes); by default chunks are the
+                provider's deltas.
+            release: `"step"` holds items and partials back until the step that answers has ended.
+
+        Raises:
+            StateError: the state can't be read, or was changed.
+            UsageError: an id is unknown, an answer doesn't fit, or the state was resumed before and there is a store.
+            MelleaError: an argument is wrong.
+        """
+        return self.open_astream(await self._go_on(pending, answers, arguments), arguments)
+
     def conversation(
         self, saved: str | bytes | None = None, *, messages: Iterable[Message | Mapping[str, Any]] = ()
     ) -> AgentConversation[T]:
         """Start or continue a conversation, in which each turn sees the earlier ones.
 
         Args:
-            saved: a conversation as `to_json()` has saved it.
-            messages: the conversation so far, in place of `saved`.
+            saved: a conversation as saved by `to_json()`.
+            messages: the conversation so far, instead of `saved`.
 
         Raises:
             StateError: the saved conversation can't be read.
@@ -274,9 +353,9 @@ class Agent(Generic[T]):
     def as_tool(self, name: str | None = None, description: str | None = None) -> Tool[..., Any]:
         """Return a tool that runs this agent on a task.
 
-        The other agent's stream has this one's events as `NestedEvent`s, with this one's name and step as their path,
-        and what this one uses counts towards the other one's usage, cost and limits. The tool's result is the answer
-        for the model, and the whole `AgentRun` for the program, in `event.result.value`.
+        The other agent's stream contains this one's events as `NestedEvent`s, with this one's name and step as their
+        path, and this one's usage counts towards the other one's usage, cost and limits. The tool's result is the
+        answer for the model, and the whole `AgentRun` for the program, in `event.result.value`.
 
         Args:
             name: the tool's name; by default the agent's.
@@ -287,7 +366,7 @@ class Agent(Generic[T]):
         """
         # The default name says nothing to a model, and two agents would have the same.
         if name is None and self.name == "agent":
-            raise UsageError("an agent that is a tool takes a name, as in Agent(…, name='researcher')")
+            raise UsageError("an agent that is used as a tool needs a name, as in Agent(…, name='researcher')")
         if description is None:
             does = f" It has these instructions: {self.instructions}" if self.instructions else ""
             description = f"Has the agent {name or self.name!r} work on a task, and returns its answer.{does}"
@@ -342,13 +421,6 @@ class Agent(Generic[T]):
         )
         return AsyncAgentStream(work.book, source, arguments)
 
-    async def open_resumed(
-        self, pending: Saved, answers: Mapping[str, Any] | None = None, arguments: AgentStreamArguments | None = None
-    ) -> AsyncAgentStream[T]:
-        """Make a stream of a resumed run, for a server; raises the errors of `aresume`."""
-        given = arguments or {}
-        return self.open_astream(await self._go_on(pending, answers, given), given)
-
     async def _go_on(
         self,
         pending: Saved,
@@ -372,7 +444,7 @@ class Agent(Generic[T]):
 
     def _waits_for_steps(self, arguments: AgentStreamArguments) -> bool:
         release = arguments.get("release")
-        # An error now, not at the stream's first read, which may be far away.
+        # Raised now, not at the stream's first read, which may come much later.
         if release not in (None, "step"):
             raise UsageError(f"release takes 'step' or None in an agent's stream, not {release!r}")
         if release == "step" and self._format is None:
@@ -393,6 +465,8 @@ class Agent(Generic[T]):
         Raises:
             MelleaError: an argument is wrong.
         """
+        if isinstance(prompt, (Pending, AgentRun)):
+            raise UsageError(f"a run begins with a prompt, not with another run; {_STREAM_RESUMED}")
         model = current_session() if self._model is None else self._model
         session = model if isinstance(model, MelleaSession) else None
         backend = model.backend if isinstance(model, MelleaSession) else model
@@ -421,7 +495,7 @@ class Agent(Generic[T]):
         if not isinstance(memory, Memory):
             raise UsageError(f"memory takes a Memory, such as Memory('memory.db', 'ann'), not {memory!r}")
         own = self.loop.prepare_step
-        # The memory first: the program's own `prepare_step` then sees the notes, and can change them.
+        # The memory first, so that the program's own `prepare_step` sees the notes and can change them.
         prepare = memory.prepare_step() if own is None else chain(memory.prepare_step(), own)
         return (*self._tools, memory), replace(self.loop, prepare_step=prepare)
 
@@ -451,7 +525,7 @@ class Agent(Generic[T]):
 
     @property
     def has_format(self) -> bool:
-        """Whether its answers are values of some type, not texts."""
+        """Whether its answers are values of some type rather than text."""
         return self._format is not None
 
     @property
@@ -468,6 +542,9 @@ class Agent(Generic[T]):
     def __repr__(self) -> str:
         tools = ", ".join(getattr(tool, "name", None) or repr(tool) for tool in self.tools)
         return f"<Agent {self.name!r} with {self._model!r}, tools: {tools or 'none'}>"
+
+
+_go_on_now = blocking(Agent._go_on)
 
 
 def _find_model(model: Any) -> MelleaSession | Backend | None:
@@ -494,7 +571,7 @@ def _bound_loop(loop: ToolLoop | None, limits: Limits) -> ToolLoop:
 def _output_format(output: Any) -> Any:
     if output is str or output is None:
         return None
-    from mellea.core.structured import make_output_format  # lazy: plain text needs none of it
+    from mellea.core.structured import make_output_format  # lazy: plain text doesn't need it
 
     # A wrong output type is reported when the agent is created, not in its first run.
     return make_output_format(output)

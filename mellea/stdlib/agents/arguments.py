@@ -1,6 +1,6 @@
 """The arguments of an agent's verbs, declared once."""
 
-# The annotations are objects here, not texts: signatures and docstrings are made of them.
+# The annotations are objects here, not strings, because signatures and docstrings are made from them.
 
 import os
 from typing import Annotated, Literal
@@ -9,7 +9,10 @@ from mellea.stdlib.agents.keeper import Checkpoint
 from mellea.stdlib.agents.memory import Memory
 from mellea.stdlib.verb import OptionArguments
 
-__all__ = ["AgentArguments", "AgentStreamArguments"]
+__all__ = ["EARLIER_TURNS", "AgentArguments", "AgentStreamArguments"]
+
+EARLIER_TURNS = "agent.conversation(messages=[…]) goes on from earlier messages: conversation.send(…)"
+"""What to do instead of giving a run its history, for the verbs of an agent."""
 
 
 class AgentArguments(OptionArguments, total=False):
@@ -17,8 +20,8 @@ class AgentArguments(OptionArguments, total=False):
 
     memory: Annotated[
         Memory | None,
-        "the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who asks; "
-        "sub-agents with a memory in the same file use that user's, too.",
+        "the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks; "
+        "sub-agents with a memory in the same file then use that user's as well.",
     ]
     checkpoint: Annotated[
         Checkpoint | None,

@@ -89,7 +89,7 @@ def replace_file(path: Path, text: str) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    if os.name != "nt":  # where a folder can be synced: without that, a failure of power could bring the old name back
+    if os.name != "nt":  # if the system can sync a folder: otherwise a power failure could bring the old file back
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

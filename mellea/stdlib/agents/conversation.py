@@ -34,7 +34,7 @@ class Speaker(Protocol[T]):
         """Check a run as far as it can be before it begins."""
 
     async def finish(self, work: AgentWork) -> AgentRun[T]:
-        """Launch a run, and wait for what it comes to."""
+        """Launch a run, and wait for its result."""
 
     def open_stream(self, work: AgentWork, arguments: AgentStreamArguments) -> AgentStream[T]:
         """Make a stream of a run."""
@@ -53,7 +53,7 @@ class AgentConversation(Generic[T]):
     Args:
         agent: the agent.
         saved: a conversation saved by `to_json()`.
-        messages: the conversation so far, in place of `saved`.
+        messages: the conversation so far, instead of `saved`.
         choose: returns the agent of a turn, given its prompt, if it isn't always the same. The turn then has the
             instructions of that agent, not of the previous one.
 
@@ -62,7 +62,7 @@ class AgentConversation(Generic[T]):
 
     Raises:
         UsageError: both are given, or one of the messages isn't one.
-        StateError: what is saved can't be read.
+        StateError: the saved conversation can't be read.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class AgentConversation(Generic[T]):
         self._work: AgentWork | None = None
         if saved is not None:
             if self.messages:
-                raise UsageError("conversation takes what is saved, or messages=, not both")
+                raise UsageError("conversation takes a saved conversation or messages=, not both")
             if not isinstance(saved, (str, bytes)):
                 raise UsageError(f"conversation takes the JSON that to_json() saved, or messages=[…], not {saved!r}")
             # An empty text is a new conversation, so that a program can pass on what it found in its database.
@@ -87,13 +87,13 @@ class AgentConversation(Generic[T]):
 
     @verb("send", AgentArguments)
     async def asend(self, prompt: Any, **arguments: Unpack[AgentArguments]) -> AgentRun[T]:
-        """Say something, and return what the agent's run comes to.
+        """Send a message, and return the result of the agent's run.
 
         Args:
             prompt: a text, a `Message`, a list of messages, or a component.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -117,8 +117,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -144,8 +144,8 @@ class AgentConversation(Generic[T]):
         Args:
             prompt: see `asend`.
             model_options: options for the model, by their names in `ModelOption`.
-            memory: the memory for this run in place of the agent's own, such as `memory.of(user)` for the user who
-                asks; sub-agents with a memory in the same file use that user's, too.
+            memory: the memory for this run instead of the agent's own, such as `memory.of(user)` for the user who asks;
+                sub-agents with a memory in the same file then use that user's as well.
             checkpoint: a file that always has the latest state of the run, or a function that is called with it as a
                 `Pending`: after each response of the model, after each finished tool, and when the run has to wait.
                 `resume` continues from it.
@@ -178,10 +178,10 @@ class AgentConversation(Generic[T]):
     def _prepare(
         self, agent: Speaker[T], prompt: Any, arguments: AgentArguments, *, corrects: bool = False
     ) -> AgentWork:
-        # Two turns at once would each end with a conversation that lacks the other.
+        # Two concurrent turns would each end with a conversation that lacks the other.
         if self._work is not None and self._work.is_running:
-            raise UsageError("the agent is still answering the message before; wait for that, or close its stream")
-        # Providers refuse a conversation with calls that have no results.
+            raise UsageError("the agent is still answering the previous message; wait for it, or close its stream")
+        # Providers reject a conversation with calls that have no results.
         earlier = repair_history(self.messages)
         if self._choose is not None and earlier and earlier[0].role == "system":
             # The next agent brings its own instructions, and two system prompts would contradict each other.
@@ -195,7 +195,7 @@ class AgentConversation(Generic[T]):
     def _take(self, messages: tuple[Message, ...]) -> None:
         self.messages = messages
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:

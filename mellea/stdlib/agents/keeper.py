@@ -65,7 +65,7 @@ class StateKeeper:
         self._last: Pending | None = None
 
     async def resume(self, saved: Saved, answers: Mapping[str, Any] | None = None) -> LoopState:
-        """Return the state that a run goes on from, with its questions answered.
+        """Return the state that a run continues from, with its questions answered.
 
         If it is a file, and there is no other checkpoint, the states to come go into that file.
 
@@ -79,12 +79,12 @@ class StateKeeper:
             OSError: the file can't be read.
         """
         pending = await self._open(saved)
-        # Before anything else is done with the state: what was changed on its way mustn't even be answered.
+        # Before anything else is done with the state: a state that was modified must not even be answered.
         check_signature(pending, self._secret)
         if pending.agent is not None and self._agent is not None and pending.agent != self._agent:
-            raise UsageError(f"the state is that of the agent {pending.agent!r}, and this one is {self._agent!r}")
+            raise UsageError(f"the state belongs to the agent {pending.agent!r}, but this is {self._agent!r}")
         state = give_answers(pending.state, {} if answers is None else answers)
-        # The run goes on under its id, so that traces and states of all its parts belong together.
+        # The run continues under its id, so that the traces and states of all its parts belong together.
         self.run = pending.run
         self._last = self._resumed = pending
         return state
@@ -118,7 +118,7 @@ class StateKeeper:
             state: where to begin: at `LoopState(messages)`, or at what `resume` returned.
             spent: returns what the run has used up so far, as JSON values by name; it comes back in `state.spent`.
         """
-        # Without a checkpoint, too: the store has to hear of a state that was resumed.
+        # Even without a checkpoint: the store has to record that the state was resumed.
         is_kept = self._checkpoint is not None or self._resumed is not None
         return LoopProgress(state, save=self.save if is_kept else None, spent=spent)
 
@@ -136,7 +136,7 @@ class StateKeeper:
         if self._checkpoint is None and store is None:
             return
         pending = Pending(self.run, state, agent=self._agent)
-        # Nothing here is given up by a cancelled wait: an old state must not come after a newer one.
+        # A cancelled wait doesn't abandon a save, because an older state must not be written after a newer one.
         if resumed is not None and store is not None:
             await anyio.to_thread.run_sync(store.claim, resumed.id, pending.id, self.run)
         if self._checkpoint is not None:
@@ -165,7 +165,7 @@ class StateKeeper:
         return self._wrap(progress.state) if progress.is_waiting else None
 
     def _wrap(self, state: LoopState) -> Pending:
-        """Return a state as a value of its own; one that wasn't used up, or was saved last, keeps its id."""
+        """Return a state as a `Pending`; one that wasn't used up, or was saved last, keeps its id."""
         last = self._last
         # The same state keeps its id: a program that saves `run.pending` twice hasn't made two states to resume.
         if last is None or (self._resumed is None and last.state != state):
@@ -186,7 +186,7 @@ def _check_checkpoint(checkpoint: Checkpoint | None) -> CheckpointFile | Callabl
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise UsageError(f"checkpoint takes the path of a file or a function, not {checkpoint!r}")
     path = Path(checkpoint)
-    # Found out now, since the first save comes after the first answer, which is paid for by then.
+    # Checked now, since the first save comes after the first answer, which has been paid for by then.
     if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"checkpoint takes the path of a file in a folder that is there, not {str(path)!r}")
+        raise UsageError(f"checkpoint takes the path of a file in an existing folder, not {str(path)!r}")
     return CheckpointFile(path)

@@ -39,10 +39,10 @@ __all__ = ["Book", "Limits", "current_book"]
 )
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a run may take; what isn't given has no limit. What sub-agents take counts too, once they are done.
+    """How much a run may use; anything not given is unlimited. Usage of sub-agents counts as well, once they are done.
 
-    A limit is looked at after each answer that calls tools: if it is reached, the tools aren't run and the run ends, as
-    `on_limit` of the loop says. Only `seconds` also end a request or a tool in the middle.
+    Limits are checked after each answer that calls tools: if one is reached, the tools aren't run and the run ends, as
+    the loop's `on_limit` says. Only `seconds` also interrupts a request or a tool.
 
     Args:
         steps: how many times the model is asked.
@@ -68,20 +68,20 @@ class Limits:
                 continue
             is_whole = field.name in ("steps", "tokens", "tool_calls")
             is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
-            # Above 0 for what may be a fraction; a limit of no tool calls is useful, as for an agent that only
+            # Above 0 for values that may be fractions; a limit of 0 tool calls is useful, for an agent that only
             # answers.
             if not is_number or not (0 if field.name == "tool_calls" else 1e-12) <= value < float("inf"):
                 what = "a whole number" if is_whole else "a number"
                 raise UsageError(f"{field.name}= of Limits takes {what} above 0, or None, not {value!r}")
 
     def check_price(self, backend: Backend) -> None:
-        """Refuse a limit on the cost of a model without a price.
+        """Reject a cost limit for a model without a price.
 
         Raises:
             ConfigurationError: the price is unknown.
         """
         if self.cost is not None and prices.find_price(backend.name, backend.model_id) is None:
-            model = f"{backend.name}/{backend.model_id}"
+            model = prices.write_model(backend.name, backend.model_id)
             raise ConfigurationError(
                 f"Limits(cost={self.cost!r}) can't be enforced, since the price of {model!r} is unknown; set it with "
                 f"mellea.prices.set_prices({{{model!r}: mellea.prices.Price(input=…, output=…)}}), or limit tokens="
@@ -89,7 +89,7 @@ class Limits:
 
 
 class Book:
-    """What is known of one run besides its events: what it takes, what the user says meanwhile, how it ends.
+    """What is known about one run besides its events: its usage, the user's messages in the meantime, and how it ends.
 
     Attributes:
         usage: the tokens so far, `None` if no provider has reported any.
@@ -99,11 +99,11 @@ class Book:
         messages: the whole conversation, once the run has ended.
         on_end: is given that, if the run has ended well.
         keeper: keeps the states of the run.
-        start: where the run goes on, if it was suspended or stopped before.
-        is_nested: whether it is the run of a sub-agent, which goes on where it stopped by itself.
+        start: where the run continues, if it was suspended or stopped before.
+        is_nested: whether it is the run of a sub-agent, which continues by itself where it stopped.
         progress: how far it has come, once it has begun.
-        added: what the user has said and the agent hasn't been told.
-        memory: what the agent remembers in this run.
+        added: messages from the user that the agent hasn't received yet.
+        memory: the agent's memory in this run.
         max_steps: how many times the loop asks the model at most.
         inner: the books of sub-agents that are at work.
     """
@@ -143,7 +143,7 @@ class Book:
         answer = request.so_far()
         # The model of the request, not that of the agent: `prepare_step` may have changed it.
         provider, model = (backend.name, backend.model_id) if request.sent is None else _name_model(request.sent)
-        self.add(answer.usage, prices.compute_cost(answer.usage, provider, answer.model or model))
+        self.add(answer.usage, prices.compute_cost(answer.usage, provider, answer.model or model, asked=model))
 
     def find_limit(self, calls: int) -> str | None:
         """Return which limit is reached, if an answer asks for that many tool calls.
@@ -162,7 +162,7 @@ class Book:
         ):
             if limit is None:
                 continue
-            # An unknown sum can't be compared with a limit, and to go on would be to ignore it.
+            # An unknown sum can't be compared with a limit, and continuing would mean ignoring the limit.
             if taken is None:
                 raise ConfigurationError(
                     f"Limits({name}={limit!r}) can't be enforced: the provider didn't report the tokens of an answer; "
@@ -187,7 +187,7 @@ class Book:
         for name, limit, taken in (("tokens", limits.tokens, tokens), ("cost", limits.cost, self.cost)):
             if limit is None or not taken:
                 continue
-            # Since the last step, not the mean of all: the conversation grows, so steps become dearer.
+            # Measured over the last step rather than all steps: the conversation grows, so steps become more expensive.
             last, self._taken_before[name] = taken - self._taken_before.get(name, 0), taken
             if last > 0:
                 # One less: the step that reaches the limit doesn't run its tools any more.
@@ -197,13 +197,13 @@ class Book:
     # -- what the user says meanwhile -----------------------------------------------------------------
 
     def steer(self, text: str) -> None:
-        """Take what the user says, for the next step; safe from any thread.
+        """Add a message from the user, for the next step; safe from any thread.
 
         Raises:
-            UsageError: it is no text, or no step follows.
+            UsageError: it isn't a string, or no step follows.
         """
         if not isinstance(text, str) or not text.strip():
-            raise UsageError(f"steer takes a text, not {text!r}")
+            raise UsageError(f"steer takes a string, not {text!r}")
         with self._lock:
             if self._is_closed:
                 raise UsageError(
@@ -220,7 +220,7 @@ class Book:
             return not self._is_closed
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one tool call; the others, and the run, go on. Safe from any thread.
+        """Stop one tool call; the others, and the run, continue. Safe from any thread.
 
         Raises:
             UsageError: no such call is running.

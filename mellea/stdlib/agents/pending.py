@@ -10,8 +10,10 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from mellea.core.attributes import PENDING_WAYS, find_attribute
+from mellea.core.entrance import short_errors
 from mellea.core.messages import Message
 from mellea.core.serialise import LARGEST, read_document, write_document
 from mellea.core.surrogates import replace_surrogates
@@ -50,6 +52,12 @@ class Pending:
     def questions(self) -> tuple[Question, ...]:
         """What has to be answered, those of sub-agents included."""
         return self.state.questions
+
+    if not TYPE_CHECKING:  # hidden from type checkers, which then report names that don't exist
+
+        @short_errors
+        def __getattr__(self, name: str) -> Any:
+            return find_attribute(self, name, PENDING_WAYS)
 
     def __repr__(self) -> str:
         # The questions without their arguments, which belong to the conversation and aren't shown either.
@@ -96,7 +104,7 @@ class Pending:
             state = load_state(data["state"], "value.state")
         # `json` and the loaders recurse; a deep document is rejected like any other damaged one.
         except RecursionError:
-            raise StateError("the saved state is nested too deep") from None
+            raise StateError("the saved state is nested too deeply") from None
         return cls(data["run"], state, data["id"], data.get("agent"), data.get("signature"))
 
 
@@ -133,7 +141,7 @@ def _split(text: str | bytes, limit: int) -> tuple[str | bytes, list[str]]:
         return text, []
     changes = changes[: changes.rfind(end) + 1]  # type: ignore[arg-type]  # without an incomplete line
     if len(changes) > limit:
-        raise StateError(f"the changes behind the saved state have more than limit={limit:,} characters; raise limit=")
+        raise StateError(f"the changes after the saved state have more than limit={limit:,} characters; raise limit=")
     try:
         return document, (changes.decode() if isinstance(changes, bytes) else changes).split("\n")[:-1]
     except UnicodeDecodeError as error:
@@ -144,10 +152,10 @@ def _apply(data: Any, change: str, path: str) -> None:
     try:
         line = json.loads(change)
     except ValueError as error:
-        raise StateError(f"{path} behind the saved state isn't JSON: {error}") from None
+        raise StateError(f"{path} after the saved state isn't JSON: {error}") from None
     check_fields(line, path, {"after": str, "id": str, "change": dict}, {"signature": str})
     if not isinstance(data, dict) or line["after"] != data.get("id") or not isinstance(data.get("state"), dict):
-        raise StateError(f"{path} behind the saved state belongs to another state; two runs may have written the file")
+        raise StateError(f"{path} after the saved state belongs to another state; two runs may have written the file")
     apply_change(data["state"], line["change"], f"{path}.change")
     data["id"] = line["id"]
     data.pop("signature", None)

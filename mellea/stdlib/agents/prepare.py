@@ -20,20 +20,20 @@ REACT = (
     "missing. If something is missing, then call exactly one tool; what it gives back is your observation for the next "
     "turn. If nothing is missing, write the answer alone, without a thought, and call no tool."
 )
-"""What `react` tells the model."""
+"""The instruction of `react` for the model."""
 
 LAST_STEP = (
     "This is your last turn, and no tool can be called any more. Answer now as well as you can with what you know, and "
     "say what you could not find out."
 )
-"""What `warn_near_limit` tells the model in the last step."""
+"""The instruction of `warn_near_limit` for the model in the last step."""
 
 
 def react(wording: str = REACT) -> PrepareStep:
     """Create a `prepare_step` that makes the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
 
     Args:
-        wording: what the model is told after the instructions.
+        wording: the text for the model, after the instructions.
     """
 
     def prepare(step: Step) -> Step:
@@ -56,7 +56,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         UsageError: a number is not a whole number, or too small; or, in a step, there is no agent and no `max_steps`.
     """
     for name, number, least in (("max_steps", max_steps, 1), ("ahead", ahead, 0)):
-        # Python passes the default through here, too, and `None` is right for one of the two.
+        # Python also passes the default through here, and `None` is valid for one of the two.
         if number is None and name == "max_steps":
             continue
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
@@ -76,8 +76,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         if left > ahead:
             return None
         if left <= 0:
-            # Taking the tools away, not only asking: a model that is told not to call a tool often calls one
-            # nevertheless.
+            # Remove the tools instead of only asking: a model that is told not to call a tool often calls one anyway.
             return replace(step, messages=(*step.messages, Message("user", LAST_STEP)), tools=())
         turns = "one more turn" if left == 1 else f"{left} more turns"
         warning = f"You have this turn and {turns}; call only the tools that you need for the answer."

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from mellea.core.attributes import AGENT_RUN_WAYS, find_attribute
 from mellea.core.blocks import ToolCall, ToolOutput
@@ -59,13 +59,14 @@ class AgentRun(Displayed, Generic[T]):
     """The result of an agent's run.
 
     Attributes:
-        value: the text of the answer; at a limit, the text of the last step that has any.
+        value: the text of the answer; at a limit, or while the run is suspended, the text of the last step that has
+            any. `str(run)` is that, too, but for a suspended run without any it says what the run waits for.
         parsed: the answer as a value of the agent's `output`, which is the text for `str`; `None` if the run
             reached a limit before there was one, or is suspended.
-        messages: the whole conversation: instructions, what was asked, every step with its results, the answer.
+        messages: the whole conversation: instructions, prompt, every step with its results, the answer.
         steps: every step, in order.
         usage: the tokens of all steps, and of sub-agents; `None` if no provider reported any.
-        cost: what they cost in US dollars by `mellea.prices`; `None` if a part is unknown.
+        cost: their cost in US dollars by `mellea.prices`; `None` if a part is unknown.
         pending: what the run waits for, if it is suspended.
         limit: the limit that it reached: `"steps"`, `"tokens"`, `"cost"`, `"tool_calls"` or `"seconds"`.
     """
@@ -92,7 +93,7 @@ class AgentRun(Displayed, Generic[T]):
             return find_attribute(self, name, AGENT_RUN_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend asks
+        from mellea.core.card import Card, Grid, Prose, show_value  # lazy: only a frontend needs it
         from mellea.core.run_card import say_tokens  # lazy, too
 
         parts: list[Part] = tabulate_steps(self.steps)
@@ -107,13 +108,21 @@ class AgentRun(Displayed, Generic[T]):
         cost = "" if self.cost is None else f"${self.cost:.4f}"
         return Card("AgentRun", state, [say_tokens(self.usage), cost], parts)
 
+    def __await__(self) -> Generator[None, None, Self]:
+        """Return itself, so that `await agent.run(…)` works as `await m.instruct(…)` does."""
+        yield from ()
+        return self
+
     def __str__(self) -> str:
-        return self.value
+        if self.pending is None or self.value:
+            return self.value
+        # An empty text would look like an empty answer.
+        return f"(waits for answers to {', '.join(_write(question.call) for question in self.pending.questions)})"
 
 
 def tabulate_steps(steps: Iterable[AgentStep]) -> list[Part]:
     """Return a table of steps for a card, empty if there are none."""
-    from mellea.core.card import Grid  # lazy: only a frontend asks
+    from mellea.core.card import Grid  # lazy: only a frontend needs it
 
     rows = []
     for step in steps:
@@ -179,7 +188,7 @@ def find_text(events: Iterable[Event], start: LoopState | None = None) -> str:
 
     Args:
         events: those of the run.
-        start: the state that it continued from; earlier steps count, too.
+        start: the state that it continued from; earlier steps count as well.
     """
     texts = ["".join(step.text) for step in _read_steps(events, _read_earlier(start)) if step.is_whole]
     return next((text for text in reversed(texts) if text), "")

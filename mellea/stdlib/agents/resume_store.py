@@ -89,6 +89,7 @@ class ResumeStore:
 
 def _make_resumed_error(state: str) -> UsageError:
     return UsageError(
-        f"the state {state!r} was resumed already, and the store lets each state be resumed once; continue from its "
+        f"the state {state!r} has already been resumed, and the store allows this only once per state; continue from "
+        f"its "
         "successor: the new run.pending, or its checkpoint"
     )

@@ -53,8 +53,8 @@ class Signer:
             UsageError: there is no secret.
         """
         if self._secret is None:
-            raise UsageError("a state is signed with a secret, and there is none; set secret= or MELLEA_SECRET")
-        known, self._digests = self._digests, {}  # those of finished sub-agents aren't kept
+            raise UsageError("a state can't be signed without a secret; set secret= or MELLEA_SECRET")
+        known, self._digests = self._digests, {}  # digests of finished sub-agents aren't kept
         value = dump_pending(pending, lambda messages, path: self._digest(messages, path, known))
         body = _write_canonical({"format": FORMAT, "version": VERSION, "value": value})
         return f"{_ALGORITHM}:{hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
@@ -85,12 +85,12 @@ def check_signature(pending: Pending, secret: bytes | None) -> None:
             return
         # Rejected: if this process lacks the secret, its setup is wrong, and the check would be disabled.
         raise StateError(
-            "the state is signed, and there is no secret to check that with; set secret= or MELLEA_SECRET as it was "
-            "set where the state was made"
+            "the state is signed, but there is no secret to verify it with; set secret= or MELLEA_SECRET to the one "
+            "that it was signed with"
         )
     # Otherwise an attacker could bypass the check by leaving the signature out.
     if pending.signature is None:
-        raise StateError("the state isn't signed, and with a secret only signed states are resumed")
+        raise StateError("the state isn't signed; with a secret, only signed states are resumed")
     # Constant time, so that timing doesn't reveal how much of a forged signature was right.
     if not hmac.compare_digest(pending.signature.encode(), Signer(secret).make_signature(pending).encode()):
         raise StateError("the state was changed after it was signed, or signed with another secret; it isn't resumed")
@@ -105,7 +105,7 @@ def find_secret(secret: str | bytes | None) -> bytes | None:
     if secret is None:
         secret = os.environ.get("MELLEA_SECRET") or None
     elif not isinstance(secret, (str, bytes)) or not secret:
-        raise UsageError("secret takes a text or bytes that aren't empty")  # without showing it
+        raise UsageError("secret takes a non-empty string or bytes")  # without showing it
     return secret.encode() if isinstance(secret, str) else secret
 
 

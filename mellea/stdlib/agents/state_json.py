@@ -71,7 +71,7 @@ def load_state(data: Any, path: str = "state", depth: int = 0) -> LoopState:
     """
     # The state may be hostile; without a limit a deep one would cause a RecursionError, or overflow the C stack.
     if depth > _DEEPEST:
-        raise StateError(f"{path} is nested too deep")
+        raise StateError(f"{path} is nested too deeply")
     # Unknown fields are rejected rather than dropped: a later version's state could mean something else without them.
     check_fields(data, path, {"messages": list}, _OPTIONAL)
     messages = _load_messages(data, "messages", path)

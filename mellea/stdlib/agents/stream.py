@@ -99,7 +99,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         self._book.steer(text)
 
     def cancel_tool(self, tool_call_id: str) -> None:
-        """Stop one tool call and tell the model; the run goes on. Safe from any thread.
+        """Stop one tool call and inform the model; the run continues. Safe from any thread.
 
         Args:
             tool_call_id: as in the `ToolEnd` event of the call, also of one of a sub-agent. A sync tool runs on in its
@@ -110,7 +110,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         """
         self._book.cancel_tool(tool_call_id)
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
@@ -120,7 +120,7 @@ class _AgentStreaming(Displayed, Generic[T, S]):
         self._source._go_on_in_(hold)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, show_error  # lazy: only a frontend asks
+        from mellea.core.card import Card, show_error  # lazy: only a frontend needs it
         from mellea.core.run_card import draw_unlaunched, say_tokens  # lazy, too
 
         title, record = "AgentRun", self.record
@@ -155,7 +155,7 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
         return self._source.items(on_error)
 
     def partials(self) -> PartialReader[T]:
-        """Read what is known of the typed answer so far, as `ModelOutputThunk.partials` does."""
+        """Read the known part of the typed answer so far, like `ModelOutputThunk.partials`."""
         return self._source.partials()
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
         return self._source.items(on_error)
 
     def partials(self) -> AsyncReader[Partial[T]]:
-        """Read what is known of the typed answer so far, as `ModelOutputThunk.partials` does."""
+        """Read the known part of the typed answer so far, like `ModelOutputThunk.partials`."""
         return cast("AsyncReader[Partial[T]]", self._source.partials())
 
     async def aclose(self) -> None:

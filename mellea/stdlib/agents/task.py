@@ -29,6 +29,7 @@ from mellea.stdlib.agents.result import list_answers
 from mellea.stdlib.call import Answering, Call
 from mellea.stdlib.components import Correction, render_messages
 from mellea.stdlib.context import SimpleContext
+from mellea.stdlib.requirements.streaming import TYPED_ANSWER
 from mellea.stdlib.session import MelleaSession
 from mellea.stdlib.tools import Step, ToolLoop
 
@@ -36,7 +37,7 @@ __all__ = ["AgentCall", "AgentWork"]
 
 C = TypeVar("C", bound=Context)
 
-_ANSWER = Requirement("an answer of the requested type", check_only=True)
+_ANSWER = Requirement(TYPED_ANSWER, check_only=True)
 
 
 @quick_value

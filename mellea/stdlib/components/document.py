@@ -34,11 +34,11 @@ class Document:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, (str, CBlock, ModelOutputThunk)):
-            raise UsageError(f"a Document's text is a text, not {self.text!r}; convert it with str() first")
+            raise UsageError(f"a Document's text is a string, not {self.text!r}; convert it with str() first")
         for name in ("title", "id"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise UsageError(f"a Document's {name} is a text, not {value!r}")
+                raise UsageError(f"a Document's {name} is a string, not {value!r}")
 
     def parts(self) -> Sequence[Any]:
         """Return the text."""

@@ -121,7 +121,7 @@ def _check_text(name: str, value: Any, *others: type) -> None:
     if not isinstance(value, (str, CBlock, *others)):
         is_said = name == "description" and isinstance(value, (list, tuple, dict))
         hint = "; m.chat(…) and m.stream(…) take a list of messages" if is_said else ""
-        raise UsageError(f"{name} takes a text, not {value!r}{hint}")
+        raise UsageError(f"{name} takes a string, not {value!r}{hint}")
     if isinstance(value, (str, CBlock)) and not str(value).strip():
         raise UsageError(f"{name} is empty: {value!r}; say what the model is to do")
 
@@ -130,7 +130,7 @@ def _check_items(instruction: Instruction) -> None:
     for requirement in instruction.requirements:
         if not isinstance(requirement, (str, Requirement)):
             raise UsageError(
-                f"requirements takes texts and Requirements, not {requirement!r}; "
+                f"requirements takes strings and Requirements, not {requirement!r}; "
                 "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
             )
     for image in instruction.images:

@@ -158,7 +158,7 @@ class View:
         if self.stringify_func is not None:
             text = self.stringify_func(obj)
             if not isinstance(text, str):
-                raise UsageError(f"stringify_func of {type(obj).__name__} returns a text, not {text!r}")
+                raise UsageError(f"stringify_func of {type(obj).__name__} returns a string, not {text!r}")
             return text
         is_chosen = self.fields_include is not None or bool(self.fields_exclude)
         if self.template is None and not is_chosen and _has_own_text(type(obj)):

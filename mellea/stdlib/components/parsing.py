@@ -52,7 +52,7 @@ def parse_by(component: Any, generation: Generation) -> Any:
     # Such an error already says what is wrong, and whether to ask again.
     except MelleaError:
         raise
-    except (NameError, ImportError) as error:  # whatever the model wrote
+    except (NameError, ImportError) as error:  # parse() may raise anything, depending on the model's text
         raise OutputError(f"parse() of {type(component).__name__} failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         raise ParseError(

@@ -101,7 +101,7 @@ def _check(what: str, obj: Any, text: Any) -> None:
     if obj is None or isinstance(obj, type):
         raise UsageError(f"a {what} is about an object, not about {obj!r}")
     if not isinstance(text, (str, CBlock, ModelOutputThunk)):
-        raise UsageError(f"{what} takes a text, not {text!r}")
+        raise UsageError(f"{what} takes a string, not {text!r}")
     if isinstance(text, (str, CBlock)) and not str(text).strip():
         raise UsageError(f"{what} is empty: {text!r}; say what the model is to do")
 
@@ -129,7 +129,7 @@ async def call_method(calls: Sequence[ToolCall], tools: Iterable[Tool[..., Any]]
 
 def render_result(result: Any) -> Any:
     """Return a tool's result as prompt text; components render by their own template."""
-    # Plain values take the fast path, pydantic's serialiser, which handles dates and sets, too.
+    # Plain values take the fast path, pydantic's serialiser, which also handles dates and sets.
     has_components = any(is_component(part) or isinstance(part, ModelOutputThunk) for part in walk(result))
     return to_text(result) if has_components else serialise_result(result)
 

@@ -38,7 +38,7 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
 
     def __init__(self, rows: Iterable[Any], columns: Iterable[str] | None = None, *, title: str | None = None) -> None:
         if title is not None and not isinstance(title, str):
-            raise UsageError(f"a Table's title is a text, not {title!r}")
+            raise UsageError(f"a Table's title is a string, not {title!r}")
         laid_out = _lay_out(rows, columns)
         # Frozen, so ordinary assignment is rejected, even here.
         object.__setattr__(self, "columns", laid_out[0])
@@ -113,7 +113,7 @@ def _lay_out(rows: Any, columns: Any) -> tuple[tuple[str, ...], tuple[tuple[Any,
             list(columns) if columns is not None else [_format_value(cell) for cell in found.pop(0)] if found else []
         )
     if not names or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"a Table takes at least one column, with texts as names, not {names!r}")
+        raise UsageError(f"a Table takes at least one column, with strings as names, not {names!r}")
     for row in found:
         if len(row) > len(names):
             raise UsageError(f"the row {list(row)!r} has {len(row)} cells, but there are {len(names)} columns")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mellea.core.context import Context, Turn
 from mellea.core.entrance import entrance
@@ -16,6 +16,9 @@ from mellea.stdlib.context.tokens import TokenCounter, estimate_tokens
 from mellea.stdlib.context.window import WindowLimits, answers_tools, group_turns, select
 
 __all__ = ["ChatContext"]
+
+_UNCHANGED: Any = object()
+"""In place of an argument that may be `None`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,19 +43,22 @@ class ChatContext(Context):
     belongs to, and vice versa.
 
     Args:
-        window_size: the most turns that a call sees, not counting pinned ones; unlimited by default.
-        token_budget: the most tokens of the turns that a call sees, including pinned ones. The oldest turns are dropped
-            first. The call's own input isn't counted.
-        compactor: takes the complete turns that aren't pinned, and returns the turns to show in their place; for
-            example a `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once
-            at each point of the conversation, with its previous result and the turns since then. Window and budget
-            apply to what it returns.
-        count_tokens: takes a text and returns its number of tokens; by default an estimate.
-        pinned: texts, messages or components that come first and are visible to every call.
+        window_size: the maximum number of turns that a call sees, not counting pinned ones; unlimited by default.
+        token_budget: the maximum number of tokens in the turns that a call sees, including pinned ones. The oldest
+            turns are dropped first. The call's own input isn't counted.
+        compactor: takes the complete turns that aren't pinned, and returns the turns to show instead; for example a
+            `SummaryCompactor`, or any function, sync (then it runs in a thread) or async. It is called once at each
+            point of the conversation, with its previous result and the turns since then. Window and budget apply to
+            what it returns.
+        count_tokens: takes a string and returns its number of tokens; by default an estimate.
+        pinned: strings, messages or components that come first and are visible to every call.
 
     Raises:
         UsageError: an argument has a wrong type.
     """
+
+    saved_kind: ClassVar[str] = "chat_context"
+    """Its name in saved JSON."""
 
     __slots__ = ("_compaction", "_depth", "_is_pinned", "_pins", "_previous", "_settings", "_turn")
 
@@ -108,12 +114,12 @@ class ChatContext(Context):
 
     @property
     def window_size(self) -> int | None:
-        """The most turns that a call sees, not counting pinned ones."""
+        """The maximum number of turns that a call sees, not counting pinned ones."""
         return self._settings.window_size
 
     @property
     def token_budget(self) -> int | None:
-        """The most tokens of the turns that a call sees."""
+        """The maximum number of tokens in the turns that a call sees."""
         return self._settings.token_budget
 
     # -- adding ---------------------------------------------------------------------------------------
@@ -146,7 +152,7 @@ class ChatContext(Context):
         if value is not None:
             return self.add(value)._pin_last()
         if self._turn is None:
-            raise UsageError("pin() pins the last turn, and this context has none; give pin(…) what to pin")
+            raise UsageError("pin() pins the last turn, but this context has none; pass what to pin: pin(…)")
         return self._pin_last()
 
     def _add_turn(self, turn: Turn) -> ChatContext:
@@ -164,7 +170,7 @@ class ChatContext(Context):
         return self._make_node(previous, self._turn, is_pinned=True)
 
     def empty(self) -> ChatContext:
-        """Return a context with the same settings, without any turns but those pinned in the constructor."""
+        """Return a context with the same settings, whose only turns are those pinned in the constructor."""
         settings = self._settings
         return type(self)(
             window_size=settings.window_size,
@@ -174,11 +180,53 @@ class ChatContext(Context):
             pinned=settings.pinned,
         )
 
+    def change_settings(
+        self,
+        *,
+        window_size: int | None = _UNCHANGED,
+        token_budget: int | None = _UNCHANGED,
+        compactor: Compactor | None = _UNCHANGED,
+        count_tokens: Callable[[str], int] | None = _UNCHANGED,
+    ) -> ChatContext:
+        """Return a context with the same turns and other settings, such as a loaded one with a compactor.
+
+        Args:
+            window_size: see `ChatContext`; `None` is no limit.
+            token_budget: see `ChatContext`; `None` is no limit.
+            compactor: see `ChatContext`; `None` is none.
+            count_tokens: see `ChatContext`; `None` is the estimate.
+
+        Raises:
+            UsageError: an argument has a wrong type.
+        """
+        known = self._settings
+        new = type(self)(
+            window_size=known.window_size if window_size is _UNCHANGED else window_size,
+            token_budget=known.token_budget if token_budget is _UNCHANGED else token_budget,
+            compactor=known.compactor if compactor is _UNCHANGED else compactor,
+            count_tokens=known.counter.count if count_tokens is _UNCHANGED else count_tokens or estimate_tokens,
+            pinned=known.pinned,
+        )
+        return _rebuild(type(self), new._settings, self._list_nodes())
+
     # -- looking back ---------------------------------------------------------------------------------
 
     def turns(self) -> list[Turn]:
         """Return all turns, oldest first."""
         return [node._turn for node in self._walk_nodes() if node._turn is not None][::-1]
+
+    def list_turns(self) -> list[tuple[Turn, bool]]:
+        """Return all turns, oldest first, each with whether it is pinned."""
+        return [(turn, is_pinned) for turn, is_pinned in self._list_nodes() if turn is not None]
+
+    def count_own_pins(self) -> int:
+        """Return how many turns were pinned in the constructor; they are the first ones, and in `empty()`, too."""
+        return len(self._settings.pinned)
+
+    @property
+    def has_own_functions(self) -> bool:
+        """Whether a setting is a function: a compactor, or a count of tokens."""
+        return self._settings.compactor is not None or self._settings.counter.count is not estimate_tokens
 
     def last_turn(self) -> Turn | None:
         """Return the last turn, or `None`."""
@@ -191,7 +239,7 @@ class ChatContext(Context):
         return self._make_node(self._previous, Turn(last.input), is_pinned=self._is_pinned)
 
     def view_for_generation(self) -> list[Turn]:
-        """Return the turns that the next call will see, oldest first: sound ones, within window and budget.
+        """Return the turns that the next call will see, oldest first: those that didn't fail, within window and budget.
 
         A compactor that has to be awaited runs when a call is made, not here; turns that it hasn't compacted yet are
         returned as they are.
@@ -257,8 +305,8 @@ class ChatContext(Context):
             kept = node._compaction.turns if node._compaction is not None else None
             if kept is not None:
                 yield from ((turn, False) for turn in reversed(kept))
-                # Pins were left out of what was compacted, and are before it; nothing behind this node is seen any
-                # more.
+                # Pins aren't part of the compacted turns and come before them; no call sees anything older than this
+                # node.
                 yield from ((turn, True) for turn in reversed(node._pins))
                 return
             if node._turn is not None:
@@ -273,12 +321,11 @@ class ChatContext(Context):
         return self  # immutable from the outside
 
     def __reduce__(self) -> Any:
-        nodes = [(node._turn, node._is_pinned) for node in self._walk_nodes()]
-        return _rebuild, (
-            type(self),
-            self._settings,
-            nodes[::-1],
-        )  # the linked list itself would exceed pickle's recursion
+        # As a list: the linked list itself would exceed pickle's recursion.
+        return _rebuild, (type(self), self._settings, self._list_nodes())
+
+    def _list_nodes(self) -> list[tuple[Turn | None, bool]]:
+        return [(node._turn, node._is_pinned) for node in self._walk_nodes()][::-1]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {self._depth} turn{'' if self._depth == 1 else 's'}>"

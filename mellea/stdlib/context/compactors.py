@@ -58,7 +58,7 @@ class ThresholdCompactor:
     Args:
         compactor: the compactor to call.
         tokens: the limit; pinned turns aren't counted.
-        count_tokens: takes a text and returns its number of tokens; by default an estimate.
+        count_tokens: takes a string and returns its number of tokens; by default an estimate.
     """
 
     compactor: Compactor
@@ -95,7 +95,7 @@ class SummaryCompactor:
         keep: how many of the last turns are kept unchanged.
         tokens: older turns are summarised when they exceed this number of tokens.
         prompt: the instruction for the model; the conversation is appended.
-        count_tokens: takes a text and returns its number of tokens; by default an estimate.
+        count_tokens: takes a string and returns its number of tokens; by default an estimate.
     """
 
     call: Callable[[str], Any]
@@ -106,7 +106,9 @@ class SummaryCompactor:
 
     def __post_init__(self) -> None:
         if not callable(self.call):
-            raise UsageError(f"call takes a function of a text, such as the ainstruct of a session, not {self.call!r}")
+            raise UsageError(
+                f"call takes a function of a string, such as the ainstruct of a session, not {self.call!r}"
+            )
         _check("keep", self.keep, 0)
         _check("tokens", self.tokens, 1)
 
@@ -132,7 +134,7 @@ class SummaryCompactor:
         if isinstance(said, ModelOutputThunk):
             said = await said.avalue()
         if not isinstance(said, str):
-            raise UsageError(f"the call of a SummaryCompactor returns a text or a thunk, not {said!r}")
+            raise UsageError(f"the call of a SummaryCompactor returns a string or a thunk, not {said!r}")
         # An empty summary would silently make the model forget everything.
         if not said.strip():
             raise OutputError("the model that should summarise the conversation wrote nothing")

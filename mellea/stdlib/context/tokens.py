@@ -31,7 +31,7 @@ class TokenCounter:
     """Counts the tokens of turns, and caches the result for complete ones.
 
     Args:
-        count: takes a text and returns its number of tokens; called in worker threads.
+        count: takes a string and returns its number of tokens; called in worker threads.
 
     Raises:
         UsageError: `count` is not a function.
@@ -41,7 +41,7 @@ class TokenCounter:
 
     def __init__(self, count: Callable[[str], int] = estimate_tokens) -> None:
         if not callable(count):
-            raise UsageError(f"count_tokens takes a function of a text, not {count!r}")
+            raise UsageError(f"count_tokens takes a function of a string, not {count!r}")
         self.count = count
         self._known: weakref.WeakKeyDictionary[ModelOutputThunk[Any], int] = weakref.WeakKeyDictionary()
 
@@ -53,7 +53,7 @@ class TokenCounter:
             return self._count(turn)
         known = self._known.get(output)
         if known is None:
-            # Weakly keyed by the output: counts live as long as their turns, and a token counter may be slow.
+            # Keyed weakly by the output, so counts live as long as their turns; a token counter may be slow.
             known = self._known[output] = self._count(turn)
         return known
 

@@ -38,14 +38,14 @@ async def aask(
 ) -> Any:
     """Ask a model, and return its answer: the text, or a value of `format`.
 
-    Tools are run, unless `tool_calls="show"`; and an answer that fails its requirements is an error, unless
+    Tools are run unless `tool_calls="show"`, and an answer that fails its requirements is an error unless
     `strict=False`.
 
     Args:
         prompt: the task in words; or a `Message`, or a list of messages.
         format: the type of the answer, or a JSON Schema as a dict.
         session: the session to use; the current one by default.
-        input: a value that the task is about; anything but a text goes into the prompt as JSON.
+        input: a value that the task is about; anything but a string goes into the prompt as JSON.
         name: a name for the task, which observers see.
         images: images that go with the text.
         icl_examples: examples of good answers.
@@ -54,11 +54,12 @@ async def aask(
         prefix: text in the prompt before the description.
         output_prefix: text that the answer begins with.
         model_options: options for the model, by their names in `ModelOption`.
-        tools: tools that the model may call; plain functions work, too.
-        max_turns: if tools are run, the most requests to the model.
-        tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are none.
-        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and `max_turns`.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        tools: tools that the model may call; plain functions work as well.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them and
+            asks again until there are none.
+        loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         strict: raise a `RequirementError` if no attempt meets the requirements.
 
@@ -113,7 +114,7 @@ class _Ask(Protocol):
             prompt: the task in words; or a `Message`, or a list of messages.
             format: the type of the answer, or a JSON Schema as a dict.
             session: the session to use; the current one by default.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -122,13 +123,12 @@ class _Ask(Protocol):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
         """
@@ -171,7 +171,7 @@ class _Ask(Protocol):
             prompt: the task in words; or a `Message`, or a list of messages.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             session: the session to use; the current one by default.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -180,16 +180,15 @@ class _Ask(Protocol):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
-            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
             release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
                 requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
         """
@@ -232,7 +231,7 @@ class _Ask(Protocol):
             prompt: the task in words; or a `Message`, or a list of messages.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
             session: the session to use; the current one by default.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -241,16 +240,15 @@ class _Ask(Protocol):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
-            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
             release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
                 requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
         """

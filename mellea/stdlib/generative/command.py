@@ -58,8 +58,8 @@ def command(
 ) -> Any:
     """Make a function that a model answers: its body returns the prompt.
 
-    If the body returns nothing, the docstring is the prompt, or else the function's name, with the arguments
-    below. Thunks among the arguments are awaited; the body gets their results. Otherwise like `generative`.
+    If the body returns nothing, the prompt is the docstring, or else the function's name, followed by the arguments.
+    Thunks among the arguments are awaited; the body gets their results. Otherwise like `generative`.
 
     Args:
         function: sync (its body runs in a worker thread) or async.
@@ -67,8 +67,8 @@ def command(
         tools: tools that the model may call; they are run, and the model is asked again.
         session: the session to use; the current one by default.
         model_options: options for the model, by their names in `ModelOption`.
-        max_turns: if tools are run, the most requests to the model.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         preconditions: what the arguments have to meet before the model is asked.
         release: `"step"` makes streams hold items back until the step that answers has ended.
@@ -93,7 +93,7 @@ def _check_annotation(function: Callable[..., Any], annotation: ReturnType) -> N
     """Reject `-> int` without `output=int`: the result would be a text anyway."""
     try:
         kind = annotation()
-    except UsageError:  # it is None, or has a name that isn't known yet
+    except UsageError:  # the annotation is None, or has a name that isn't known yet
         return
     if kind not in (str, Any):
         shown = kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)

@@ -23,7 +23,8 @@ __all__ = ["await_thunks", "check_arguments", "find_pending"]
 def find_pending(bound: BoundArguments) -> list[ModelOutputThunk[Any]]:
     """Return the thunks among the arguments, and inside them, that aren't computed yet."""
     found = [part for part in walk(dict(bound.values)) if isinstance(part, ModelOutputThunk) and not part.is_computed()]
-    # One thunk may be in several arguments; by identity, since equal texts are different generations.
+    # One thunk may be in several arguments; compared by identity, since thunks with equal text are different
+    # generations.
     return list({id(thunk): thunk for thunk in found}.values())
 
 

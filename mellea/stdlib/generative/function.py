@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from mellea.core.backend import Backend
 from mellea.core.context import Context
@@ -25,8 +25,9 @@ from mellea.stdlib.session import MelleaSession, current_session
 from mellea.stdlib.streaming import AsyncStream, Stream
 from mellea.stdlib.verb import FunctionArguments, InstructArguments, document
 
-__all__ = ["AsyncPromptFunction", "PromptFunction", "is_text_function", "make", "prepare_verb"]
+__all__ = ["AsyncPromptFunction", "PromptFunction", "is_text_function", "make", "prepare_verb", "trace_rows"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
@@ -46,13 +47,16 @@ class _Prompted(Generic[P, R]):
         settings: the options.
     """
 
+    # Of the class, so that copies and other processes find the same ones, unless a function has its own.
+    _owner: Any = _NO_OWNER
+    _traced: _Traced | None = None
+
     def __init__(
         self, function: Callable[..., Any], wording: Wording, output: Callable[[], Any], settings: Settings
     ) -> None:
         self._wording = wording
         self._output = output
         self._settings = settings
-        self._owner: Any = _NO_OWNER
         functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
 
     @document(FunctionArguments)
@@ -64,9 +68,9 @@ class _Prompted(Generic[P, R]):
         Args:
             session: the session to use; the current one by default.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             preconditions: what the arguments have to meet before the model is asked.
             release: `"step"` makes streams hold items back until the step that answers has ended.
@@ -84,6 +88,17 @@ class _Prompted(Generic[P, R]):
             return self
         twin = copy.copy(self)
         twin._owner = owner
+        return twin
+
+    @property
+    def _how(self) -> _Ways:
+        return _WAYS if self._traced is None else self._traced.ways
+
+    def _traced_(self, trace: Callable[[Any], Any]) -> Self:
+        """Return the same function, with a span around each call and stream, and each row of a map."""
+        twin, before = copy.copy(self), self._traced
+        both = trace if before is None else lambda function: trace(before.trace(function))
+        twin._traced = _Traced(both, _Ways._make(map(both, _WAYS)))
         return twin
 
     def __repr__(self) -> str:
@@ -148,11 +163,7 @@ class _Prompted(Generic[P, R]):
         Raises:
             UsageError: an argument is missing or wrong.
         """
-        by_step = self._settings.waits_for_steps
-        stream: Stream[Any] = Stream(
-            self._prepare_launch(args, kwargs), has_format=not self._is_text(), by_step=by_step
-        )
-        return as_items(stream, self._output())
+        return self._how.stream(self, args, kwargs)
 
     @overload
     def astream(self: _Prompted[P, list[T]], *args: P.args, **kwargs: P.kwargs) -> AsyncItemStream[T]: ...
@@ -169,9 +180,7 @@ class _Prompted(Generic[P, R]):
 
         It isn't awaited itself; otherwise like `stream`.
         """
-        launch, by_step = self._prepare_launch(args, kwargs), self._settings.waits_for_steps
-        stream: AsyncStream[Any] = AsyncStream(launch, has_format=not self._is_text(), by_step=by_step)
-        return as_async_items(stream, self._output())
+        return self._how.astream(self, args, kwargs)
 
     def _prepare_launch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Callable[[], ModelOutputThunk[Any]]:
         """Check the arguments now, and return a function that launches the call on the running loop."""
@@ -235,7 +244,7 @@ class PromptFunction(_Prompted[P, R]):
             ParseError: the answer isn't a value of the type.
             MelleaError: the generation failed.
         """
-        return _answer(self, args, kwargs)
+        return self._how.answer(self, args, kwargs)
 
 
 @short_errors
@@ -257,7 +266,7 @@ class AsyncPromptFunction(_Prompted[P, R]):
     async def __call__(self, m: MelleaSession, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # mypy can't match a ParamSpec
         """Ask the model, and return the result; otherwise like `PromptFunction`."""
-        return await self._answer(args, kwargs)
+        return cast("R", await self._how.aanswer(self, args, kwargs))
 
 
 def _take_context(
@@ -284,7 +293,42 @@ async def _aanswer(function: _Prompted[..., R], args: tuple[Any, ...], kwargs: M
     return await function._answer(args, kwargs)
 
 
+def _open_stream(function: _Prompted[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    launch, by_step = function._prepare_launch(args, kwargs), function._settings.waits_for_steps
+    stream: Stream[Any] = Stream(launch, has_format=not function._is_text(), by_step=by_step)
+    return as_items(stream, function._output())
+
+
+def _open_astream(function: _Prompted[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    launch, by_step = function._prepare_launch(args, kwargs), function._settings.waits_for_steps
+    stream: AsyncStream[Any] = AsyncStream(launch, has_format=not function._is_text(), by_step=by_step)
+    return as_async_items(stream, function._output())
+
+
+class _Ways(NamedTuple):
+    """The ways in which a prompt function is asked: each takes it, and the arguments of the call."""
+
+    answer: Callable[..., Any]
+    aanswer: Callable[..., Any]
+    stream: Callable[..., Any]
+    astream: Callable[..., Any]
+
+
+class _Traced(NamedTuple):
+    """What makes a span of each call."""
+
+    trace: Callable[[Any], Any]
+    ways: _Ways
+
+
 _answer = blocking(_aanswer)
+
+_WAYS = _Ways(_answer, _aanswer, _open_stream, _open_astream)
+
+
+def trace_rows(function: _Prompted[..., Any], ask: F) -> F:
+    """Return what asks for one row, with a span around it if the prompt function is traced."""
+    return ask if function._traced is None else cast("F", function._traced.trace(ask))
 
 
 async def prepare_verb(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from mellea.core.entrance import short_errors
+from mellea.core.tracing import trace_like
 from mellea.stdlib.generative.function import AsyncPromptFunction, PromptFunction, make
 from mellea.stdlib.generative.output import ReturnType
 from mellea.stdlib.generative.wording import DocstringWording
@@ -52,8 +53,8 @@ def generative(
         tools: tools that the model may call; they are run, and the model is asked again.
         session: the session to use; the current one by default.
         model_options: options for the model, by their names in `ModelOption`.
-        max_turns: if tools are run, the most requests to the model.
-        requirements: what the answer has to meet; checked, unless `strategy=None`.
+        max_turns: if tools are run, the maximum number of requests to the model.
+        requirements: what the answer has to meet; checked unless `strategy=None`.
         strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
         preconditions: what the arguments have to meet before the model is asked.
         release: `"step"` makes streams hold items back until the step that answers has ended.
@@ -65,6 +66,7 @@ def generative(
 
     @short_errors
     def decorate(function: Callable[..., Any]) -> Any:
-        return make(function, DocstringWording(function), ReturnType(function, names), session, options)
+        made = make(function, DocstringWording(function), ReturnType(function, names), session, options)
+        return trace_like(function, made)  # the body, which it would trace, is never run
 
     return decorate if function is None else decorate(function)

@@ -28,7 +28,11 @@ FORMER = {"precondition_requirements": "preconditions"}
 RESERVED = ("m", *FORMER, *[name for name in OPTIONS if name != "release"])
 """Names that a call keeps for itself, so that no parameter may have them."""
 
+_OWN_WORDS = "messages prompt content message text question query instruction task"
+"""What the verbs are told; a prompt function makes it itself."""
+
 WAYS = {
+    **dict.fromkeys(_OWN_WORDS.split(), "the prompt is made from the function's own docstring and parameters"),
     "format": "the type of the result is the return annotation of a @generative function, and @command(output=…)",
     "input": "the prompt is made from the function's own parameters",
     "user_variables": "the prompt is made from the function's own parameters",

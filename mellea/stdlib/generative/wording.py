@@ -74,17 +74,15 @@ class DocstringWording:
                 f"a prompt is made from a function, and {function.__name__}() is a @{kind} already; put @{kind} on top"
             )
         if isinstance(function, type):
-            raise UsageError(f"a prompt is made from a function, not of the class {function!r}")
+            raise UsageError(f"a prompt is made from a function, not from the class {function!r}")
         self.name = get_name(function)
         try:
             self._signature = inspect.signature(function)
         except (TypeError, ValueError):
-            raise UsageError(f"a prompt is made from a function, not of {function!r}") from None
+            raise UsageError(f"a prompt is made from a function, not from {function!r}") from None
         # A call couldn't distinguish such an argument from its own option.
         if taken := next((name for name in self._signature.parameters if name in RESERVED), None):
-            raise UsageError(
-                f"{self.name}() has a parameter {taken!r}, a name which its calls keep for themselves; rename it"
-            )
+            raise UsageError(f"{self.name}() has a parameter {taken!r}, a name that is reserved for calls; rename it")
         self._doc = parse_docstring(inspect.getdoc(function))
         self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_find_hints, function))
         # A `Field(…)` checks values, and a thunk has none yet.
@@ -102,7 +100,8 @@ class DocstringWording:
         except TypeError as error:
             # Advice is only possible for a misspelt or foreign name; Python's own message names a missing argument.
             unknown = next((name for name in kwargs if name not in self._signature.parameters), None)
-            advice = "" if unknown is None else f"; {find_advice(unknown, self._find_names(), WAYS)}"
+            ways = {name: way for name, way in WAYS.items() if name not in self._signature.parameters}
+            advice = "" if unknown is None else f"; {find_advice(unknown, self._find_names(), ways)}"
             raise UsageError(
                 f"{self.name}() can't be called like this: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
@@ -170,11 +169,11 @@ class BodyWording(DocstringWording):
         """
         bound = self._check_fields(bound)
         text = await find_outcome(functools.partial(self._function, *bound.args, **bound.kwargs))
-        # A body with only a docstring: the prompt is then that of a generative function.
+        # A body with only a docstring: the prompt is the same as for a generative function.
         if text is None:
             return self.prompt_now(bound)
         if not isinstance(text, (str, CBlock, ModelOutputThunk)):
-            raise UsageError(f"the body of {self.name}() has to return the prompt, which is a text, not {text!r}")
+            raise UsageError(f"the body of {self.name}() has to return the prompt, which is a string, not {text!r}")
         return Prompt(text, {"name": self.name})
 
 

@@ -6,6 +6,7 @@ import ast
 import threading
 import warnings
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.stdlib.requirements.markdown import find_fenced_blocks
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -19,6 +20,7 @@ _LONGEST = 1_000_000
 _filters = threading.Lock()  # `catch_warnings` changes the filters of the whole process
 
 
+@entrance("python_syntax")
 def python_syntax(*, description: str | None = None, check_only: bool = False) -> Requirement:
     """Make a requirement that the output is Python code that the running Python can parse.
 
@@ -59,5 +61,5 @@ def _find_error(code: str) -> str | None:
     except ValueError as error:  # a null byte
         return str(error)
     except (RecursionError, MemoryError):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     return None

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -116,6 +117,7 @@ _KANA_SHARE = 0.05
 _OWN_LETTERS_SHARE = 0.005
 
 
+@entrance("language")
 def language(name: str, *, description: str | None = None, check_only: bool = False) -> Requirement:
     """Make a requirement that the output is in a language.
 
@@ -151,7 +153,7 @@ def _find_code(name: str) -> str:
 
 
 def _validate(text: str, code: str) -> ValidationResult:
-    # Composed: `é` may come as two characters, and the second is no letter.
+    # Composed: `é` may come as two characters, the second of which isn't a letter.
     text = unicodedata.normalize("NFC", _CODE.sub(" ", text))
     letters = Counter(_get_script(letter) for letter in text if letter.isalpha())
     total = letters.total()
@@ -194,7 +196,7 @@ def _compare_letters(text: str, code: str, total: int) -> ValidationResult:
     low = text.lower()
     for other, known in _LANGUAGES.items():
         if other != code and known.scripts == wanted.scripts and known.letters:
-            # Only letters of the other one's own are evidence; a text without any could be either.
+            # Only letters unique to the other language are evidence; text without any could be either.
             theirs = sum(low.count(letter) for letter in known.letters)
             ours = sum(low.count(letter) for letter in wanted.letters)
             if theirs > _OWN_LETTERS_SHARE * total and theirs > 2 * ours:
@@ -204,5 +206,6 @@ def _compare_letters(text: str, code: str, total: int) -> ValidationResult:
 
 @lru_cache(maxsize=4096)
 def _get_script(letter: str) -> str:
-    # Python has no table of scripts, but the names of letters begin with them; `CJK UNIFIED IDEOGRAPH-4E00`.
+    # Python has no table of scripts, but the names of letters begin with the script, as in `CJK UNIFIED
+    # IDEOGRAPH-4E00`.
     return unicodedata.name(letter, "UNKNOWN").split()[0].split("-")[0]

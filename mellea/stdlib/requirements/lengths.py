@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from mellea.core.chunkers import Chunk, Scope, make_text_chunker
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -21,6 +22,7 @@ _SCOPES: dict[str, Scope] = {
 }
 
 
+@entrance("length")
 def length(
     unit: Unit = "words",
     *,
@@ -58,7 +60,7 @@ def length(
         # Only the upper limit can be exceeded early; the lower one is checked at the end.
         count = chunk.start + len(chunk.rstrip()) if unit == "characters" else chunk.number + 1
         met = max is None or count <= max
-        return ValidationResult(met, None if met else f"it has {_format_count(count, unit)}, and isn't done")
+        return ValidationResult(met, None if met else f"it already has {_format_count(count, unit)}")
 
     return Requirement(
         description or _describe(unit, min, max),
@@ -73,7 +75,7 @@ def _count(unit: Unit, text: str) -> int:
     if unit == "words":
         return len(text.split())
     if unit == "characters":
-        # As a stream counts: white space at the end may be dropped from an answer.
+        # Counted as in a stream: trailing white space may be dropped from an answer.
         return len(text.rstrip())
     chunker = make_text_chunker(_SCOPES[unit])
     return len([*chunker.feed(text), *chunker.close()])

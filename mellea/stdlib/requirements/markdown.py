@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -25,6 +26,7 @@ _FENCED_BLOCK = re.compile(
 )
 
 
+@entrance("markdown_list")
 def markdown_list(
     *,
     ordered: bool | None = None,
@@ -69,6 +71,7 @@ def markdown_list(
     return Requirement(description or said, simple_validate(validate), check_only)
 
 
+@entrance("markdown_table")
 def markdown_table(
     *,
     columns: int | None = None,
@@ -98,7 +101,8 @@ def markdown_table(
             return ValidationResult(False, "its second line isn't the one of dashes, as in | --- | --- |")
         head = len(_split_cells(lines[0]))
         for line in lines:
-            # GFM itself allows rows that are too short or too long; asked for a table, a model has then lost a cell.
+            # GFM itself allows rows that are too short or too long, but in a model's answer this means that a cell was
+            # lost.
             if "|" not in line or len(_split_cells(line)) != head:
                 return ValidationResult(False, f"{_shorten(line)} is not a row of {_format_count(head, 'cell')}")
         rows = len(lines) - 2
@@ -155,7 +159,7 @@ class _ListReader:
                 self._fence = ""
             self._has_paragraph = False
             return
-        # Inside a fence nothing is an item, whatever it looks like.
+        # Nothing inside a fence is an item, whatever it looks like.
         self._fence = fence["mark"] if fence is not None else ""
         text = line[_MARKS.match(line).end() :]  # type: ignore[union-attr]
         is_break = _BREAK.fullmatch(line.strip()) is not None

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from mellea.core.chunkers import Chunk
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -20,6 +21,7 @@ __all__ = ["matches", "no_match"]
 _LONGEST_QUOTE = 80
 
 
+@entrance("matches")
 def matches(
     pattern: str | re.Pattern[str],
     *,
@@ -59,6 +61,7 @@ def matches(
     )
 
 
+@entrance("no_match")
 def no_match(
     pattern: str | re.Pattern[str], *, description: str | None = None, check_only: bool = False
 ) -> Requirement:

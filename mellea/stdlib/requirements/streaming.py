@@ -4,6 +4,7 @@ Rules:
 
 - Each requirement gets its chunks in order. All requirements work at the same time, and while more text is read: none
   waits for another, and the first no ends everything.
+- A check of items gets those chunks that have one, with its value. An item that isn't valid is a no.
 - A chunk that only waits for trailing white space (see `core/chunkers.py`) is released when the reader calls `flush`.
 """
 
@@ -19,13 +20,17 @@ import anyio
 from mellea.core.chunkers import Chunk, NonBlankChunker, Scope, make_text_chunker
 from mellea.core.observer import span_around
 from mellea.core.requirement import Requirement, ValidationResult, run_stream_validation
-from mellea.core.runtime.tasks import run_together
-from mellea.errors import UsageError
+from mellea.core.runtime.tasks import run_in_thread, run_together
+from mellea.errors import ParseError, UsageError
 
 if TYPE_CHECKING:
     from mellea.core.structured import OutputFormat
+    from mellea.core.structured.items import ItemFormat
 
-__all__ = ["Failure", "Watch", "check_watchable"]
+__all__ = ["TYPED_ANSWER", "Failure", "Watch", "check_watchable"]
+
+TYPED_ANSWER = "an answer of the requested type"
+"""What an answer fails that isn't a value of its type; named like a requirement."""
 
 Failure = tuple[Requirement, ValidationResult]
 """The requirement that wasn't met, and why."""
@@ -42,7 +47,7 @@ def check_watchable(requirements: Iterable[Requirement], format: OutputFormat[An
     """
     for requirement in requirements:
         if requirement.is_streaming and requirement.scope == "item":
-            from mellea.core.structured.items import make_item_format  # lazy: few requirements look at items
+            from mellea.core.structured.items import make_item_format  # lazy: few requirements check items
 
             try:
                 make_item_format(format)
@@ -61,6 +66,33 @@ class _Judging:
     is_end: bool
     left: int
     is_sure: bool = True
+    is_parsed: bool = False
+    invalid: ValidationResult | None = None
+
+
+@dataclass(slots=True)
+class _Items:
+    """Gives the chunks of the scope `"item"` their values, once for all requirements."""
+
+    format: ItemFormat[Any]
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    async def parse(self, judging: _Judging) -> ValidationResult | None:
+        """Set the value of a chunk's item; return a no if it isn't valid."""
+        async with self.lock:
+            if judging.chunk.item and not judging.is_parsed:
+                try:
+                    judging.chunk.parsed = await self._find_value(judging.chunk)
+                except ParseError as error:
+                    judging.invalid = ValidationResult(False, str(error))
+                judging.is_parsed = True
+        return judging.invalid
+
+    async def _find_value(self, chunk: Chunk) -> Any:
+        from mellea.core.structured.items import parse_item  # lazy: few requirements look at items
+
+        find = partial(parse_item, self.format, chunk.item, chunk.number)
+        return find() if self.format.is_quick else await run_in_thread(find)
 
 
 @dataclass(slots=True)
@@ -69,6 +101,7 @@ class _Lane:
 
     chunker: NonBlankChunker
     requirements: list[Requirement]
+    items: _Items | None = None  # for the scope "item"
     judgings: list[_Judging] = field(default_factory=list)
     decided: int = 0  # how many of them all requirements have checked
     undecided: list[Chunk] = field(default_factory=list)  # held back until a requirement can decide
@@ -77,12 +110,12 @@ class _Lane:
         """Return the chunks that were accepted since the last call, and whether the text had ended by then."""
         passed: list[Chunk] = []
         is_end = False
-        # In order: a later chunk that is through already waits for the ones before it, since text is released from the
+        # In order: a later chunk that has already passed waits for the ones before it, since text is released from the
         # front.
         while self.decided < len(self.judgings) and not (judging := self.judgings[self.decided]).left:
             self.decided += 1
             self.undecided.append(judging.chunk)
-            # A sure yes vouches for what came before it, too: the requirement saw all of it.
+            # A definite yes also covers the chunks before it, because the requirement saw all of them.
             if judging.is_sure:
                 passed += self.undecided
                 is_end = judging.is_end
@@ -132,11 +165,11 @@ class Watch:
         for requirement in requirements:
             if requirement.is_streaming and requirement.scope is not None:
                 by_scope.setdefault(requirement.scope, []).append(requirement)
-        self._lanes = [_Lane(_make_chunker(scope, format, number, before), found) for scope, found in by_scope.items()]
+        self._lanes = [_make_lane(scope, found, format, number, before) for scope, found in by_scope.items()]
         self._on_passed = on_passed
         self._is_told = is_told
         self._is_over = False
-        self._open = 0  # verdicts that are still to come
+        self._open = 0  # verdicts that are still outstanding
         self._news, self._quiet = anyio.Event(), anyio.Event()
 
     @property
@@ -164,7 +197,7 @@ class Watch:
             return None
 
         async def read_all() -> None:
-            # A text that was cut off ends inside a chunk, and half a sentence must not fail a check.
+            # Text that was cut off ends inside a chunk, and half a sentence must not fail a check.
             if await read():
                 for lane in self._lanes:
                     self._put(lane, lane.chunker.close(), is_end=True)
@@ -197,7 +230,7 @@ class Watch:
     async def settle(self, seconds: float) -> None:
         """Wait until all chunks so far were checked, at most `seconds`."""
         if self._open:
-            # A new event each time: the last one is set, and stays so.
+            # A new event each time, because the last one is set and stays set.
             self._quiet = anyio.Event()
             with anyio.move_on_after(seconds):
                 await self._quiet.wait()
@@ -215,28 +248,33 @@ class Watch:
 
     async def _validate_chunks(self, lane: _Lane, requirement: Requirement) -> None:
         if not self._is_told:
-            refusal = await self._look(lane, requirement)
+            failure = await self._look(lane, requirement)
         else:
             with span_around("check", str(requirement), requirement=requirement) as span:
-                refusal = await self._look(lane, requirement)
+                failure = await self._look(lane, requirement)
                 if span is not None:
-                    span.outcome = ValidationResult(True) if refusal is None else refusal
-        if refusal is not None:
-            raise _RefusedError((requirement, refusal))
+                    span.outcome = ValidationResult(True) if failure is None else failure[1]
+        if failure is not None:
+            raise _RefusedError(failure)
 
-    async def _look(self, lane: _Lane, requirement: Requirement) -> ValidationResult | None:
+    async def _look(self, lane: _Lane, requirement: Requirement) -> Failure | None:
         """Look at all chunks; return the first no, `None` if there is none."""
         seen = 0
+        verdict: ValidationResult | None = ValidationResult(True)
         while True:
             while seen == len(lane.judgings):
-                # Looked at only with no chunk left, so the last chunks of a text that has ended are still checked.
+                # Only checked when no chunk is left, so the last chunks of finished text are still validated.
                 if self._is_over:
                     return None
                 await self._news.wait()
             judging = lane.judgings[seen]
-            verdict = await run_stream_validation(requirement, judging.chunk)
+            if lane.items is not None and (invalid := await lane.items.parse(judging)) is not None:
+                return Requirement(TYPED_ANSWER, check_only=True), invalid
+            # What follows the items is as certain as the last one.
+            if lane.items is None or judging.chunk.item:
+                verdict = await run_stream_validation(requirement, judging.chunk)
             if verdict is not None and not verdict:
-                return verdict
+                return requirement, verdict
             seen += 1
             self._record(lane, judging, is_sure=verdict is not None)
 
@@ -251,9 +289,13 @@ class Watch:
             self._quiet.set()
 
 
-def _make_chunker(scope: Scope, format: OutputFormat[Any] | None, number: int, before: str) -> NonBlankChunker:
+def _make_lane(
+    scope: Scope, requirements: list[Requirement], format: OutputFormat[Any] | None, number: int, before: str
+) -> _Lane:
     if scope != "item":
-        return make_text_chunker(scope, number=number, start=len(before))
-    from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements look at items
+        return _Lane(make_text_chunker(scope, number=number, start=len(before)), requirements)
+    from mellea.core.structured.item_chunker import ItemChunker  # lazy: few requirements check items
+    from mellea.core.structured.items import make_item_format  # lazy, too
 
-    return ItemChunker(format, number=number, before=before)
+    chunker = ItemChunker(format, number=number, before=before)
+    return _Lane(chunker, requirements, _Items(make_item_format(format)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.structured import make_output_format
 from mellea.errors import ParseError
@@ -14,6 +15,7 @@ from mellea.stdlib.requirements.shorthand import simple_validate
 __all__ = ["valid_json"]
 
 
+@entrance("valid_json")
 def valid_json(format: Any = None, *, description: str | None = None, check_only: bool = False) -> Requirement:
     """Make a requirement that the output is JSON, or the JSON of a value of some type, and nothing else.
 
@@ -40,7 +42,7 @@ def valid_json(format: Any = None, *, description: str | None = None, check_only
             if form is not None:
                 form.validate(inner)
         except RecursionError:
-            return ValidationResult(False, "it is nested too deep")
+            return ValidationResult(False, "it is nested too deeply")
         except (ValueError, AssertionError, ParseError) as error:  # pydantic's is a ValueError
             return ValidationResult(False, _format_error(error))
         return ValidationResult(True)

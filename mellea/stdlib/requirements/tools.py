@@ -7,6 +7,7 @@ from typing import Any
 
 from mellea.core.blocks import ToolCall
 from mellea.core.context import Context
+from mellea.core.entrance import entrance
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult, as_result, ask_function, check_function
 from mellea.errors import UsageError
@@ -14,6 +15,7 @@ from mellea.errors import UsageError
 __all__ = ["tool_arg_validator", "uses_tool"]
 
 
+@entrance("uses_tool")
 def uses_tool(tool: str | Callable[..., Any], check_only: bool = False) -> Requirement:
     """Make a requirement that the output calls a tool.
 
@@ -38,6 +40,7 @@ def uses_tool(tool: str | Callable[..., Any], check_only: bool = False) -> Requi
     return Requirement(f"Use the tool {name!r}.", validate, check_only)
 
 
+@entrance("tool_arg_validator")
 def tool_arg_validator(
     description: str,
     tool_name: str | Callable[..., Any] | None,

@@ -39,7 +39,7 @@ def as_requirements(
     for item in found:
         if not isinstance(item, Requirement):
             raise UsageError(
-                f"{name} takes texts and Requirements, not {item!r}; "
+                f"{name} takes strings and Requirements, not {item!r}; "
                 "req(…, validation_fn=simple_validate(…)) makes one of a function of the text"
             )
     return tuple(found)
@@ -50,7 +50,7 @@ def add_own_requirements(component: Any, requirements: Sequence[Requirement]) ->
     own = as_requirements(component.requirements) if isinstance(component, Instruction) else ()
     if not requirements:
         return own
-    # One that is given in both places is checked once.
+    # A requirement that is given in both places is checked once.
     return (*own, *[requirement for requirement in requirements if requirement not in own])
 
 
@@ -76,7 +76,7 @@ async def validate_all(
         )
 
     async def check(requirement: Requirement) -> tuple[Requirement, ValidationResult]:
-        # It has seen every chunk, and the stream would have stopped at a no.
+        # It has seen every chunk, and a rejection would have stopped the stream.
         if is_watched and requirement.is_streaming and not requirement.has_function:
             return requirement, ValidationResult(True)
         with span_around("check", str(requirement), requirement=requirement) as span:
@@ -85,7 +85,7 @@ async def validate_all(
                 span.outcome = outcome
         return requirement, outcome
 
-    # All at once: judges are requests, and waiting for one after the other would add them up.
+    # Concurrently: judges are requests, and running them one after the other would add up their times.
     return tuple(await run_together([partial(check, requirement) for requirement in requirements]))
 
 
@@ -96,7 +96,7 @@ async def _check(
         return await run_validation(requirement, context)
     if requirement.is_streaming:
         return await _validate_by_chunk(requirement, output)
-    from mellea.stdlib.requirements.judge import Judge, JudgedRequirement  # lazy: for what no function checks
+    from mellea.stdlib.requirements.judge import Judge, JudgedRequirement  # lazy: needed if no function checks
 
     judge = requirement.judge if isinstance(requirement, JudgedRequirement) else Judge()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mellea.core.chunkers import SCOPES, Chunk, Scope
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -15,6 +16,7 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 """Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
+@entrance("contains")
 def contains(
     *words: str,
     any: bool = False,
@@ -34,7 +36,7 @@ def contains(
     Raises:
         UsageError: no word is given, or one is empty or not a string.
     """
-    # Compiled when the requirement is made, so that a bad word is an error there.
+    # Compiled when the requirement is created, so that a bad word is reported there.
     patterns = _compile_patterns("contains", words, case_sensitive)
 
     def validate(text: str) -> ValidationResult:
@@ -47,6 +49,7 @@ def contains(
     return Requirement(description or f"Use {one_of} {_join_quoted(words)}.", simple_validate(validate), check_only)
 
 
+@entrance("excludes")
 def excludes(
     *words: str,
     case_sensitive: bool = False,
@@ -75,7 +78,7 @@ def excludes(
     elif scope not in SCOPES:
         raise UsageError(f"scope is one of {', '.join(map(repr, SCOPES))}, not {scope!r}")
     elif scope == "word" and phrase is not None:
-        raise UsageError(f"{phrase!r} is more than one word, so scope='word' can't find it; take scope='sentence'")
+        raise UsageError(f"{phrase!r} is more than one word, so scope='word' can't find it; use scope='sentence'")
 
     def validate(text: str) -> ValidationResult:
         found = [word for word, pattern in patterns.items() if pattern.search(text) is not None]

@@ -88,7 +88,7 @@ class BudgetForcingStrategy:
             # Out of tokens: the marker is written for the model, as the paper does.
             if left <= 0 or requests[-1].finish_reason == "length":
                 break
-        # Everything so far is the beginning of the answer, which the backend continues; hence `prefill`.
+        # Everything so far is the beginning of the answer, which the backend continues, hence `prefill`.
         begun = text + self.end + self.answer_prefix
         answer_options: dict[str, Any] = (
             {} if self.answer_tokens is None else {ModelOption.MAX_NEW_TOKENS: self.answer_tokens}
@@ -108,8 +108,8 @@ class BudgetForcingStrategy:
             ReasoningDelta(thought[len(self.start) :]),
             # Some models write the marker once more.
             TextDelta(answer.lstrip().removeprefix(self.end.strip()).lstrip()),
-            # What belongs to the answer alone, such as sources; usage is added up over all requests, since all were
-            # paid for.
+            # Only what belongs to the answer, such as sources; usage is summed over all requests, since all were paid
+            # for.
             *(event for event in last.record.events if type(event) not in _OWN),
             *([UsageEvent(sum(usages, start=Usage()))] if usages else []),
             StreamEnd(last.finish_reason or "other", last.response_id, last.model),
@@ -126,5 +126,5 @@ _OWN = (TextDelta, ReasoningDelta, UsageEvent, StreamEnd)
 def _count_tokens(request: ComputedModelOutputThunk[Any], text: str) -> int:
     """Return how many tokens a request wrote; an estimate of four characters each if the provider doesn't report it."""
     known = request.usage.output_tokens if request.usage is not None else None
-    # At least one, so that a model that says nothing can't make the loop go on forever.
+    # At least one, so that a model that writes nothing can't keep the loop going forever.
     return max(1, len(text) // 4) if known is None else max(1, known)

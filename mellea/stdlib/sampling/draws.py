@@ -54,10 +54,10 @@ async def draw_together(
     async def work() -> None:
         nonlocal left
         while left > 0:
-            # Before the await: the workers share the budget, and another one may draw while this one waits.
+            # Decremented before the await: the workers share the budget, and another may draw while this one waits.
             left -= 1
             ended.append(await draw())
-            # Asked by the worker that has ended, so no attempt is launched after the one that was enough.
+            # Checked by the worker that has finished, so no attempt is launched after the one that was sufficient.
             if is_enough(ended):
                 scope.cancel()
                 return

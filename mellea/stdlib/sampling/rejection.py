@@ -25,10 +25,10 @@ _BUDGET = "loop_budget=… is the number of attempts"
 class RejectionSamplingStrategy:
     """Makes attempts with the same prompt until one meets every requirement.
 
-    If none does, the result is the first of those that meet most requirements, and its `success` is false.
+    If none does, the result is the first attempt of those that meet the most requirements, and its `success` is false.
 
     Args:
-        loop_budget: the most attempts.
+        loop_budget: the maximum number of attempts.
         requirements: requirements in addition to those of the call.
         concurrency_budget: how many attempts run at the same time; when one passes, the others are cancelled.
     """
@@ -53,7 +53,7 @@ class RejectionSamplingStrategy:
     async def sample(self, sampler: Sampler) -> SamplingResult:
         """Make attempts until one passes or the budget is used up."""
         attempts = await draw_together(
-            # Only the attempt that has just ended can be the first to pass; those before it have been looked at.
+            # Only the attempt that has just ended can be the first to pass; the earlier ones have been checked.
             sampler.draw,
             self.loop_budget,
             self.concurrency_budget,
@@ -81,7 +81,7 @@ class _Correcting(ABC):
         # Only the last one can pass: the loop ends with the first success.
         while not attempts[-1].success and len(attempts) < self.loop_budget and self._has_hope(attempts[-1]):
             answered = [attempt for attempt in attempts if attempt.has_answer]
-            # Where there is no answer, nothing can be corrected: the model is asked as before.
+            # Without an answer there is nothing to correct, so the model is asked as before.
             changes = await self._prepare_retry(sampler, answered) if answered else {}
             attempts.append(await sampler.draw(**changes))
         return _choose(attempts, prefers_last=True)
@@ -104,7 +104,7 @@ class RepairTemplateStrategy(_Correcting):
     If no attempt meets every requirement, the result is the last of those that meet most.
 
     Args:
-        loop_budget: the most attempts.
+        loop_budget: the maximum number of attempts.
         requirements: requirements in addition to those of the call.
     """
 
@@ -137,7 +137,7 @@ class MultiTurnStrategy(_Correcting):
     one turn: the task and the chosen answer.
 
     Args:
-        loop_budget: the most attempts.
+        loop_budget: the maximum number of attempts.
         requirements: requirements in addition to those of the call.
     """
 

@@ -8,4 +8,4 @@ from mellea.stdlib.session.start import current_session, start_session
 
 __all__ = ["MelleaSession", "current_session", "start_session"]
 
-__getattr__ = lazily(__name__, {})  # nothing is loaded later but Mellea 0.8's name for one of them
+__getattr__ = lazily(__name__, {})  # only a Mellea 0.8 name for one of them is loaded later

@@ -70,18 +70,18 @@ class MelleaSession(SessionVerbs):
 
     @property
     def id(self) -> str:
-        """A unique name, which traces show as `session.id`; a program may set it."""
+        """A unique name, shown in traces as `session.id`; a program may set it."""
         return self._running.id
 
     @id.setter
     def id(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise UsageError(f"the id of a session is a text, not {name!r}")
+            raise UsageError(f"the id of a session is a string, not {name!r}")
         self._running.id = name
 
     @property
     def cost(self) -> float | None:
-        """What its requests have cost so far in US dollars, judges and compactors included; `None` if any is unknown.
+        """The cost of its requests so far in US dollars, including judges and compactors; `None` if any is unknown.
 
         Prices are the list prices of `mellea.prices`. A clone starts at 0.
         """
@@ -170,13 +170,13 @@ class MelleaSession(SessionVerbs):
         return thunk
 
     def remember(self, message: Message) -> None:
-        """Put a message into the context, if later calls see its turns."""
+        """Put a message into the context, if later calls see the context's turns."""
         with self._lock:
             if self.ctx.shows_turns:  # otherwise a SimpleContext would forget its last output
                 self.ctx = self.ctx.add(message)
 
     def registering(self) -> AbstractContextManager[None]:
-        """Register what a `with` block launches as work of this session, which closing and resetting it cancel."""
+        """Register what a `with` block launches as work of this session, to be cancelled when it is closed or reset."""
         return self._running.registering()
 
     # -- inside ---------------------------------------------------------------------------------------
@@ -190,6 +190,6 @@ class MelleaSession(SessionVerbs):
             sessions_around.set(tuple(sessions))
 
 
-# OpenAI's clients are called as m.chat.completions.create(…), and a function can't tell of attributes that it hasn't.
+# OpenAI's clients are called as m.chat.completions.create(…), and a plain function can't explain a missing attribute.
 for _chat in (MelleaSession.chat, MelleaSession.achat):
     vars(_chat)["completions"] = Elsewhere("m.chat.completions", SESSION_WAYS["completions"])

@@ -45,7 +45,7 @@ class SingleResultVerbs:
         Args:
             prompt: text, blocks, a `Message`, or a list of messages.
             n: how many images.
-            aspect_ratio: width to height, such as `"16:9"`.
+            aspect_ratio: the ratio of width to height, such as `"16:9"`.
             options: further options, by the provider's own names.
 
         Raises:
@@ -76,13 +76,13 @@ class SingleResultVerbs:
 
         Args:
             prompt: text, blocks, a `Message`, or a list of messages; images in it are the start of the video.
-            seconds: how long the video is to be; the provider's own default otherwise.
-            aspect_ratio: width to height, such as `"16:9"`.
+            seconds: the length of the video; by default, the provider's default.
+            aspect_ratio: the ratio of width to height, such as `"16:9"`.
             to: a file, or a folder, that the video is streamed into; otherwise it is held in memory.
-            job_id: a job that was started earlier, to go on waiting for it or to download it again; leave out the
-                prompt then.
+            job_id: a job that was started earlier, to wait for it again or to download it again; then leave out the
+                prompt.
             timeout: seconds until the job is cancelled; `None` waits forever.
-            max_bytes: how large the video may be.
+            max_bytes: the largest size that the video may have.
             progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
             options: further options, by the provider's own names.
 

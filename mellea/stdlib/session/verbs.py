@@ -131,10 +131,10 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             description: the task in words, with `{{placeholders}}` for the `user_variables`.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -143,13 +143,12 @@ class SessionVerbs(SingleResultVerbs):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
 
@@ -218,19 +217,18 @@ class SessionVerbs(SingleResultVerbs):
         """Send a component to the model, and return a thunk: `.parsed` is the answer as parsed by the component.
 
         Args:
-            component: a text, a message or a component.
+            component: a string, a message or a component.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             return_sampling_results: return the `SamplingResult` with all attempts instead of the thunk.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
 
@@ -282,15 +280,14 @@ class SessionVerbs(SingleResultVerbs):
             content: text, blocks, a `Message`, or a list of messages. A list is the whole request: the
                 session's context is neither read nor extended.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
             role: the speaker: `user`, `system` or `assistant`.
             images: images that go with the text.
             user_variables: values for the `{{placeholders}}` in a text, by name.
@@ -347,15 +344,14 @@ class SessionVerbs(SingleResultVerbs):
             obj: any object; `mify` decides what the model sees of it.
             query: the question.
             format: the type of the answer, or a JSON Schema as a dict; `.parsed` is a value of it.
-            await_result: whether to wait for the end; if not (in async code alone), return once the generation is
+            await_result: whether to wait for the end; if not (only in async code), return once the generation is
                 launched.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
 
         Raises:
             MelleaError: an argument is wrong, or the generation failed.
@@ -396,7 +392,7 @@ class SessionVerbs(SingleResultVerbs):
         """Check the last output against requirements; the results are in their order.
 
         Args:
-            requirements: what to check, as texts or `Requirement`s.
+            requirements: what to check, as strings or `Requirement`s.
 
         Raises:
             MelleaError: there is no output, or a judging model failed.
@@ -426,7 +422,7 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             content: the task in words; or a `Message`; or a list of messages, which then is the whole request.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -435,16 +431,15 @@ class SessionVerbs(SingleResultVerbs):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
-            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
             release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
                 requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
 
@@ -469,7 +464,7 @@ class SessionVerbs(SingleResultVerbs):
         Args:
             content: the task in words; or a `Message`; or a list of messages, which then is the whole request.
             format: the type of the answer, or a JSON Schema as a dict; `.output` is a value of it afterwards.
-            input: a value that the task is about; anything but a text goes into the prompt as JSON.
+            input: a value that the task is about; anything but a string goes into the prompt as JSON.
             name: a name for the task, which observers see.
             images: images that go with the text.
             icl_examples: examples of good answers.
@@ -478,16 +473,15 @@ class SessionVerbs(SingleResultVerbs):
             prefix: text in the prompt before the description.
             output_prefix: text that the answer begins with.
             model_options: options for the model, by their names in `ModelOption`.
-            tools: tools that the model may call; plain functions work, too.
-            max_turns: if tools are run, the most requests to the model.
-            tool_calls: `"show"` leaves the tool calls in the answer; `"run"` runs them and asks again until there are
-                none.
-            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; in place of `tool_calls` and
-                `max_turns`.
-            requirements: what the answer has to meet; checked, unless `strategy=None`.
+            tools: tools that the model may call; plain functions work as well.
+            max_turns: if tools are run, the maximum number of requests to the model.
+            tool_calls: `"show"` (or `True`, which runs nothing) leaves the tool calls in the answer; `"run"` runs them
+                and asks again until there are none.
+            loop: how tools are run, such as `ToolLoop(max_steps=5, policy=…)`; instead of `tool_calls` and `max_turns`.
+            requirements: what the answer has to meet; checked unless `strategy=None`.
             strategy: how to get an answer that meets them, by default in at most two attempts; `None` checks nothing.
             strict: raise a `RequirementError` if no attempt meets the requirements.
-            live: under a strategy, iterate the text of every attempt as it is written, also of rejected ones.
+            live: under a strategy, yield the text of every attempt as it is written, including rejected ones.
             release: `"word"`, `"sentence"`, `"line"`, `"paragraph"` or `"item"` releases each one as soon as every
                 requirement has passed it; `"step"` holds items and partials back until the step that answers has ended.
 
@@ -516,7 +510,7 @@ class SessionVerbs(SingleResultVerbs):
                 "release='step' is for the typed readers of a stream, and there is no format; give format=, or leave "
                 "it out"
             )
-        # What `chat` takes; a stream is one verb for both.
+        # The input of `chat`; a stream is one verb for both.
         if isinstance(content, (Message, Mapping, list, tuple)):
             component: Any = _make_conversation(name, content, arguments)
         else:
@@ -529,7 +523,7 @@ class SessionVerbs(SingleResultVerbs):
             is_stream=True,
             release=None if release == "step" else release,
         )
-        # Checked now, launched when the reading begins: a stream that nobody reads costs nothing.
+        # Checked now, launched when reading begins: a stream that nobody reads costs nothing.
         return lambda: self.launch(prepared), live, release == "step"
 
 

@@ -1,7 +1,7 @@
-"""Several streams read as one: each piece comes with the label of its stream, as soon as it is there.
+"""Several streams read as one: each piece comes with the label of its stream, as soon as it arrives.
 
 The merged stream is a run like any other. Its work is to read all streams at the same time, and its readers are those
-of a `Stream` or an `AsyncStream`. So it is launched, left, cancelled and waited for in the same way.
+of a `Stream` or an `AsyncStream`. So it is launched, left, cancelled and awaited in the same way.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ OnError = Literal["raise", "give"]
 _VERBS = ("merge({…})", "amerge({…})", "each of its streams")
 
 _TEXT = "text"
-"""Marks the event of a piece of text, so that late readers get adjacent pieces joined, as those of other streams do."""
+"""Marks the event of a piece of text, so that late readers get adjacent pieces joined, as in other streams."""
 
 
 def merge(streams: Mapping[str, Iterable[T]], *, on_error: OnError = "raise") -> MergedStream[T]:
-    """Read several streams as one, in plain code: `for label, piece in merge({"sea": m.stream(…), …})`.
+    """Read several streams as one, in sync code: `for label, piece in merge({"sea": m.stream(…), …})`.
 
     Args:
-        streams: what is read, by labels: streams, which give their text, those of agents, which give their chunks, or
-            readers of them, such as `stream.events()` or `stream.items()`. Any other iterable is read in a thread.
+        streams: streams by label: streams of text, streams of agents, which yield chunks, or their readers, such as
+            `stream.events()` or `stream.items()`. Any other iterable is read in a thread.
         on_error: what to do if one of them fails: `"raise"` its error and stop the others, or `"give"` the error as
             that stream's last piece.
 
@@ -64,7 +64,7 @@ def amerge(streams: Mapping[str, AsyncIterable[T]], *, on_error: OnError = "rais
     """Read several streams as one, in async code: `async for label, piece in amerge({"sea": m.astream(…), …})`.
 
     Args:
-        streams: what is read, by labels: any async iterables, such as streams, those of agents, or their `events()`.
+        streams: streams by label: any async iterables, such as streams, streams of agents, or their `events()`.
         on_error: see `merge`.
 
     Raises:
@@ -75,10 +75,10 @@ def amerge(streams: Mapping[str, AsyncIterable[T]], *, on_error: OnError = "rais
 
 @short_errors
 class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
-    """Several streams as one, for plain code; `merge` makes it.
+    """Several streams as one, for sync code; made by `merge`.
 
-    It begins at `with`, or when the reading begins. Leaving the block early stops all streams, and waits until they
-    have stopped.
+    It begins at `with`, or at the first read. Leaving the block early stops all streams, and waits until they have
+    stopped.
     """
 
     verbs = _VERBS
@@ -119,10 +119,10 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
 
 @short_errors
 class AsyncMergedStream(Generic[T], AsyncIterator[tuple[str, T]], AsyncOnly):
-    """Several streams as one, for async code; `amerge` makes it.
+    """Several streams as one, for async code; made by `amerge`.
 
-    It begins at `async with`, or when the reading begins. Leaving the block early stops all streams, and waits until
-    they have stopped; a wait of its reader that is cancelled stops them as well.
+    It begins at `async with`, or at the first read. Leaving the block early stops all streams, and waits until they
+    have stopped; cancelling a wait of its reader stops them as well.
     """
 
     verbs = _VERBS
@@ -190,7 +190,7 @@ def _launching(streams: Any, on_error: Any) -> Callable[[], ModelOutputThunk[Any
 
 async def _read(stream: Any, give: Callable[[Any], object]) -> None:
     """Read one stream to its end, and close it; a cancelled wait closes it too."""
-    if hasattr(stream, "to_async"):  # a plain stream of ours
+    if hasattr(stream, "to_async"):  # one of our sync streams
         await launch_from_async(stream)
         stream = stream.to_async()
     elif not isinstance(stream, AsyncIterable):
@@ -202,7 +202,7 @@ async def _read(stream: Any, give: Callable[[Any], object]) -> None:
             give(value)
     finally:
         if (close := getattr(iterator, "aclose", None)) is not None:
-            with anyio.CancelScope(shield=True):  # closing a stream of ours is bounded
+            with anyio.CancelScope(shield=True):  # closing one of our streams takes a bounded time
                 await close()
 
 
@@ -213,7 +213,7 @@ async def _read_in_thread(values: Iterable[Any], give: Callable[[Any], object]) 
     try:
         await run_generator(read(), give)
     finally:
-        # A reader that waits for the model is woken by this; a generator can't be closed while it runs.
+        # This wakes a reader that waits for the model; a generator can't be closed while it is running.
         if (close := getattr(values, "close", None)) is not None and not inspect.isgenerator(values):
             with anyio.CancelScope(shield=True):
                 await run_in_thread(close)

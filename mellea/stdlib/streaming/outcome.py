@@ -36,8 +36,8 @@ def check_result(result: object, drawn: Sequence[Attempt], strategy: object) -> 
     # The run only has events of its own attempts, so readers couldn't see anything else.
     if not any(attempt.number == chosen.number and attempt.output is chosen.output for attempt in drawn):
         raise UsageError(
-            f"sample() of {strategy!r} chose an output that isn't one of this call; it takes one of those that "
-            "sampler.draw() made, compose= makes an output of several requests"
+            f"sample() of {strategy!r} chose an output that doesn't belong to this call; choose one that "
+            f"sampler.draw() returned, or use compose= to make an output from several requests"
         )
     return result
 
@@ -71,7 +71,7 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     # A stopped text is still a text; half a JSON document isn't a value.
     has_value = chosen.is_complete or not is_typed
     if not result.success and chosen.error is None and (is_strict or not has_value or let_out is not None):
-        raise _make_requirement_error(result, let_out)
+        raise _make_requirement_error(result, let_out, has_value=has_value)
     output = chosen.output
     if chosen.error is not None and not chosen.has_answer:
         raise chosen.error.clone()  # like a failed request: without an end
@@ -86,11 +86,12 @@ def accept(run: Run, result: SamplingResult, *, is_typed: bool, is_strict: bool,
     return output.parsed
 
 
-def _make_requirement_error(result: SamplingResult, let_out: str | None) -> RequirementError:
+def _make_requirement_error(result: SamplingResult, let_out: str | None, *, has_value: bool) -> RequirementError:
     attempt = result.attempts[result.chosen]
     failed = "; ".join(format_failures(attempt.failures))
+    stopped = "" if has_value else "; it was stopped there, so it has no value of the requested type"
     return RequirementError(
-        f"no attempt of {len(result.attempts)} met the requirements; the chosen one fails: {failed}",
+        f"no attempt out of {len(result.attempts)} met the requirements; the chosen one fails: {failed}{stopped}",
         results=[[outcome for _, outcome in attempt.validations] for attempt in result.attempts],
         partial=attempt.output.value if let_out is None else let_out,
     )

@@ -1,4 +1,4 @@
-"""Readers of the typed values in a plain stream: items, and partial objects."""
+"""Readers of the typed values in a sync stream: items, and partial objects."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _TypedReader(Iterator[T]):
 
 
 class ItemReader(_TypedReader[T]):
-    """Reads the items of a plain stream, in the reading thread; see `ModelOutputThunk.items`."""
+    """Reads the items of a sync stream, in the reading thread; see `ModelOutputThunk.items`."""
 
     def __init__(self, stream: StreamSource, text: Iterator[str], on_error: OnError, place: Place) -> None:
         super().__init__(stream, text, place)
@@ -95,7 +95,7 @@ class ItemReader(_TypedReader[T]):
 
 
 class PartialReader(_TypedReader[Partial[T]]):
-    """Reads what is known of a plain stream's result so far; see `ModelOutputThunk.partials`."""
+    """Reads the partial result of a sync stream; see `ModelOutputThunk.partials`."""
 
     def __init__(self, stream: StreamSource, text: Iterator[str], place: Place) -> None:
         super().__init__(stream, text, place)

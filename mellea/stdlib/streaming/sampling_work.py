@@ -1,4 +1,4 @@
-"""A strategy's attempts, in one stream: drawn, watched while they are written, and stopped at the first no.
+"""A strategy's attempts in one stream: drawn, watched while they are written, and stopped at the first rejection.
 
 The strategy works inside the run that readers read. Each attempt is a separate run; its events are forwarded
 to the outer run, one attempt after the other, even if several are written at the same time.
@@ -36,8 +36,9 @@ from mellea.core.tracebacks import add_note
 from mellea.errors import MelleaError, ParseError, RequirementError, UnsupportedError, UsageError
 from mellea.stdlib.call import Call, finish
 from mellea.stdlib.components import Conversation
+from mellea.stdlib.components.repair import format_failures
 from mellea.stdlib.context import SimpleContext
-from mellea.stdlib.requirements.streaming import Failure, Watch
+from mellea.stdlib.requirements.streaming import TYPED_ANSWER, Failure, Watch
 from mellea.stdlib.requirements.validation import add_own_requirements, validate_all
 from mellea.stdlib.streaming.outcome import accept, check_result
 
@@ -47,11 +48,8 @@ C = TypeVar("C", bound=Context)
 
 Emit = Callable[[list[Event]], None]
 
-_ANSWER = "an answer of the requested type"
-
 _QUICK_SECONDS = 0.1
-"""How long a stream waits for the checks of what it has read: if they are quick, a rejected attempt ends with the
-rejected chunk; if they are slow, reading continues."""
+"""How long a stream waits for checks of what it has read. A quick rejection ends the attempt at the rejected chunk."""
 
 _PAUSE_SECONDS = 0.02
 """How long a chunk waits for white space that would belong to it."""
@@ -73,7 +71,7 @@ def launch_sampled(
         call: the call to make attempts of.
         context: the earlier turns.
         strategy: the strategy.
-        requirements: what the output has to meet.
+        requirements: the requirements that the output has to meet.
         strict: fail if no attempt meets them.
         release: release chunks of that scope as soon as every requirement has passed them.
         request: the request, if it is already rendered; checked attempts render it themselves.
@@ -81,7 +79,7 @@ def launch_sampled(
     Raises:
         StreamingError: a synchronous call would wait for a thunk of the loop that it blocks.
     """
-    # A list of messages is the whole request, also for an attempt that renders it again.
+    # A list of messages is the whole request, even for an attempt that renders it again.
     known: Context = SimpleContext() if isinstance(call.component, Conversation) else context
     if not requirements and release is None and getattr(strategy, "begins_plainly", False):
         correction = _Correcting(call, known, strategy, strict)
@@ -131,7 +129,7 @@ class _Correcting:
         has_own_options = getattr(self._strategy, "has_own_options", False)
         drawing = _Drawing(self._call, self._context, (), run.emit, release=None, has_own_options=has_own_options)
         output = make_computed([*_drop_marks(run.events), end], like=run)
-        missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+        missing = (Requirement(TYPED_ANSWER, check_only=True), ValidationResult(False, str(error)))
         after = self._context.add(self._call.component).add(output)
         first = Attempt(1, output, after, (missing,), component=self._call.component, error=error)
         if run.spans is not None:
@@ -162,7 +160,7 @@ async def _run_strategy(strategy: SamplingStrategy, drawing: _Drawing) -> object
     except MelleaError:
         raise
     except Exception as error:
-        if not getattr(error, "__notes__", ()):  # as errors of validators have, which say more
+        if not getattr(error, "__notes__", ()):  # errors of validators already have a note, which says more
             add_note(error, f"raised by sample() of {strategy!r}")
         raise
 
@@ -234,7 +232,8 @@ class _Drawing:
             raise UsageError(f"with release={self._release!r} a strategy makes one attempt after the other")
         if compose is not None and self.call.prefix is not None:
             raise UsageError(
-                f"output_prefix={self.call.prefix!r} can't go with a strategy that begins the answers itself, as "
+                f"output_prefix={self.call.prefix!r} can't be combined with a strategy that begins the answers "
+                f"itself, as "
                 "BudgetForcingStrategy does, which has answer_prefix= for that"
             )
         self._number += 1
@@ -266,16 +265,20 @@ class _Drawing:
         is_own = self._has_own_options and number > 1
         prefix = self.committed or None
         call = self.call.vary(component, backend=backend, model_options=model_options, prefix=prefix, is_own=is_own)
-        seed = call.options.get(ModelOption.SEED)  # in that backend's form; another may support none
+        seed = call.options.get(ModelOption.SEED)  # in the format of that backend; another may support none
         if seed is None or number == 1 or ModelOption.SEED in (model_options or {}):
             return call
         return call.vary(model_options={ModelOption.SEED: seed + number - 1})
 
     def make_dead_end_error(self, committed: str, error: UnsupportedError) -> RequirementError:
         """Create the error for an attempt that can't begin with the released text."""
+        failed = self.drawn[-1]
+        reasons = "; ".join(format_failures(failed.failures))
+        why = str(error).partition("; ")[0]  # the rest is advice about arguments that may not have been given
         return RequirementError(
-            f"an attempt failed after {len(committed)} characters had been released, and the next one can't go on from "
-            f"there: {error}",
+            f"attempt {failed.number} failed after {len(committed)} characters had been released, and the next one "
+            f"can't continue from there: {why}; attempt {failed.number} fails: {reasons}; leave out "
+            f"release={self._release!r} to see an answer only after it was checked",
             results=[[outcome for _, outcome in attempt.validations] for attempt in self.drawn],
             partial=committed,
         )
@@ -309,7 +312,7 @@ class _Attempting:
             self._text_of = make_text_filter(thunk.record)
             try:
                 failure = await self._follow(thunk)
-            except UnsupportedError as late:  # some backends only know then
+            except UnsupportedError as late:  # some backends only know it then
                 raise self._drawing.make_dead_end_error(self._committed, late) if self._committed else late from None
             output, error = _read_outcome(thunk)
             if failure is not None:
@@ -322,7 +325,7 @@ class _Attempting:
         if failure is not None:
             return self._make_attempt(output, after, (failure,), is_complete=False)
         if error is not None:
-            missing = (Requirement(_ANSWER, check_only=True), ValidationResult(False, str(error)))
+            missing = (Requirement(TYPED_ANSWER, check_only=True), ValidationResult(False, str(error)))
             return self._make_attempt(output, after, (missing,), error=error)
         judged = await validate_all(self._requirements, after, self._call.backend, is_watched=True)
         return self._make_attempt(output, after, judged)
@@ -346,7 +349,7 @@ class _Attempting:
         )
 
     async def _follow(self, thunk: ModelOutputThunk[Any]) -> Failure | None:
-        """Forward the events of the attempt and watch its text; stops it at the first no, which is returned."""
+        """Forward the events of the attempt and watch its text; stops it at the first rejection, which is returned."""
         async with thunk:
             failure = await self._watch.run(partial(self._read, Cursor(thunk.record)))
             if failure is None and not isinstance(thunk.record.error, ParseError):
@@ -406,7 +409,8 @@ class _Attempting:
                 await self._watch.settle(_QUICK_SECONDS)
 
     def _note(self, passed: list[Chunk], is_end: bool) -> None:
-        # The end of the text is released with the accepted attempt: faults of the whole can still be corrected there.
+        # The end of the text is released with the accepted attempt, so that problems of the whole text can still be
+        # corrected there.
         commits = self._release is not None and not is_end
         if commits:
             self._drawing._committed += passed
@@ -470,29 +474,29 @@ class _Lanes:
 
 
 def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requirements: Sequence[Requirement]) -> None:
-    """Reject what doesn't work with releasing chunks as they pass.
+    """Reject calls that can't release chunks as they pass.
 
     Raises:
-        UsageError: there is no such scope, a requirement doesn't look at such chunks, or the strategy doesn't make
-            one attempt after the other, or the answer consists of several.
+        UsageError: there is no such scope, a requirement doesn't check such chunks, the strategy doesn't make one
+            attempt after the other, or the answer consists of several.
     """
     if release not in SCOPES:
         raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
     if call.loop is not None:
         raise UsageError(
-            f"release={release!r} can't go with tool_calls='run', where the answer is made of several and a next "
-            "attempt can't go on in the middle; leave one of them out"
+            f"release={release!r} can't be combined with tool_calls='run', where the answer consists of several and "
+            f"the next attempt can't continue in the middle; leave one of them out"
         )
     for requirement in requirements:
         if not requirement.is_streaming or requirement.scope != release:
             raise UsageError(
-                f"release={release!r} releases text as soon as every requirement has passed it, so each has to look "
-                f"at such chunks; {str(requirement)!r} "
-                + (f"looks at a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
+                f"release={release!r} releases text as soon as every requirement has passed it, so each has to check "
+                f"such chunks; {str(requirement)!r} "
+                + (f"checks a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
                 + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
             )
     if not getattr(strategy, "is_sequential", False):
         raise UsageError(
-            f"release={release!r} takes a strategy that makes one attempt after the other and goes on from what was "
-            f"released, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
+            f"release={release!r} needs a strategy that makes one attempt after the other and continues from the "
+            f"released text, such as RejectionSamplingStrategy() or RepairTemplateStrategy(), not {strategy!r}"
         )

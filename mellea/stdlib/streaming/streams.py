@@ -1,12 +1,12 @@
-"""`Stream` and `AsyncStream`: a generation that is launched when somebody begins to read it.
+"""`Stream` and `AsyncStream`: a generation that is launched at the first read.
 
-Both are readers of a thunk's run. The plain one sleeps on a condition in the reading thread; the run
-itself works on the thread of the synchronous verbs. Nothing in a stream is bound to a thread, a task or
-a context, so each step may be taken from another one.
+Both are readers of a thunk's run. The sync one sleeps on a condition in the reading thread, while the run itself works
+on the thread of the synchronous verbs. Nothing in a stream is bound to a thread, a task or a context, so each step may
+be taken from a different one.
 
-A stream is a verb: a wait of one of its readers that is cancelled or interrupted ends that reader, and the last
-reader to leave cancels the generation. It doesn't depend on the stream being dropped, since a traceback or a group
-of exceptions may hold it for as long as it likes.
+A stream acts like a verb: if a reader's wait is cancelled or interrupted, that reader ends, and the last reader to
+leave cancels the generation. This doesn't depend on the stream being dropped, since a traceback or an exception group
+may hold it indefinitely.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ Launch = Callable[[], ModelOutputThunk[Any]]
 
 
 class _Plain(Protocol):
-    """A plain stream of whatever kind."""
+    """A sync stream of any kind."""
 
     def __enter__(self) -> Any: ...
 
 
 class ReaderPlace:
-    """What a stream knows of one of its readers, which holds it."""
+    """A stream's record of one of its readers, held by that reader."""
 
     __slots__ = ("__weakref__", "_has_begun", "_has_left", "_is_over", "_stream")
 
@@ -79,16 +79,16 @@ class ReaderPlace:
 
     @property
     def is_reading(self) -> bool:
-        """Whether the reader has begun and isn't through."""
+        """Whether the reader has begun and hasn't finished."""
         return self._has_begun and not self._is_over
 
     @property
     def is_through(self) -> bool:
-        """Whether the reader has begun and reads no more."""
+        """Whether the reader has begun and has finished."""
         return self._has_begun and self._is_over
 
     def begin(self) -> None:
-        """Note that the reader reads.
+        """Record that the reader is reading.
 
         Raises:
             GenerationCancelledError: it has left.
@@ -101,7 +101,7 @@ class ReaderPlace:
         self._has_begun = True
 
     def end(self) -> None:
-        """Note that the reader is done. If the generation goes on without another reader, post its cancellation."""
+        """Record that the reader is done. If the generation has no other reader, post its cancellation."""
         if self._leave():
             self._stream._post_cancel()
 
@@ -116,7 +116,7 @@ class ReaderPlace:
             await thunk.cancel()
 
     def _leave(self) -> bool:
-        """Note that the reader is done, and return whether the generation goes on without a reader."""
+        """Record that the reader is done, and return whether the generation is left without a reader."""
         self._is_over = True
         thunk = self._stream._thunk
         if thunk is None or thunk.record.is_final:
@@ -126,15 +126,15 @@ class ReaderPlace:
 
 
 class AsyncOnly:
-    """Says how an async stream is read, where it is read as a plain one or awaited.
+    """Explains how to read an async stream, when it is read as a sync one or awaited.
 
     Attributes:
-        verbs: how its plain and its async verb are written, and the one that gives the whole answer.
+        verbs: how its sync and async verbs are written, and the verb that returns the whole answer.
     """
 
     verbs = ("m.stream(…)", "m.astream(…)", "m.ainstruct(…)")
 
-    if not TYPE_CHECKING:  # what a checker refuses
+    if not TYPE_CHECKING:  # type checkers reject this
 
         @short_errors
         def __await__(self) -> Any:
@@ -146,7 +146,7 @@ class AsyncOnly:
         @short_errors
         def __enter__(self) -> Any:
             raise UsageTypeError(
-                f"an async stream takes async with; in plain code, with {self.verbs[0]} as stream: for piece in stream"
+                f"an async stream takes async with; in sync code, with {self.verbs[0]} as stream: for piece in stream"
             )
 
         def __exit__(self, *error: object) -> None:
@@ -156,12 +156,12 @@ class AsyncOnly:
         def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             plain, streams, _ = self.verbs
             raise UsageTypeError(
-                f"an async stream is read by async for piece in {streams}; in plain code, for piece in {plain}"
+                f"an async stream is read by async for piece in {streams}; in sync code, for piece in {plain}"
             )
 
 
 class PlainOnly:
-    """Says how a plain stream is read, where it is read as an async one.
+    """Explains how to read a sync stream, when it is read as an async one.
 
     Attributes:
         verbs: see `AsyncOnly`.
@@ -169,12 +169,12 @@ class PlainOnly:
 
     verbs = AsyncOnly.verbs
 
-    if not TYPE_CHECKING:  # what a checker refuses
+    if not TYPE_CHECKING:  # type checkers reject this
         # There is no __aiter__, which would have web frameworks take this for an async stream.
         @short_errors
         async def __aenter__(self) -> Any:
             raise UsageTypeError(
-                f"a plain stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
+                f"a sync stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
                 "without async with"
             )
 
@@ -184,27 +184,27 @@ class PlainOnly:
 
 @short_errors
 class _Streaming(Displayed, Generic[T]):
-    """What both kinds of stream know of their generation, while it runs and afterwards."""
+    """What both kinds of stream know about their generation, while it runs and afterwards."""
 
     def __init__(self, launch: Launch, *, has_format: bool, live: bool = False, by_step: bool = False) -> None:
         self._launch = launch
         self._has_format = has_format
         self._live = live
-        self._by_step = by_step  # typed readers give nothing that a later step may supersede
+        self._by_step = by_step  # typed readers yield nothing that a later step may supersede
         self._lock = threading.Lock()  # two threads may begin to read at once
         self._thunk: ModelOutputThunk[Any] | None = None
         self._first: Cursor | None = None  # made at the launch, before anything is joined, for the first plain reader
         self._places: list[weakref.ref[ReaderPlace]] = []
 
     def _place(self) -> ReaderPlace:
-        """Make the place of one more reader."""
+        """Make a place for one more reader."""
         place = ReaderPlace(self)
         self._places = [known for known in self._places if known() is not None]
         self._places.append(weakref.ref(place))
         return place
 
     def _is_read(self) -> bool:
-        """Whether a reader that has begun, isn't through and is still alive reads the stream."""
+        """Whether a reader that has begun and hasn't finished is still alive."""
         return any(place.is_reading for known in self._places if (place := known()) is not None)
 
     def _post_cancel(self) -> None:
@@ -230,7 +230,7 @@ class _Streaming(Displayed, Generic[T]):
         return self._thunk
 
     def _leave_if_left(self) -> None:
-        """Cancel what a reader has launched that was closed meanwhile, from another thread: nobody else will."""
+        """Cancel a generation whose reader was closed from another thread while launching it: nothing else will."""
         places = [place for known in self._places if (place := known()) is not None]
         if any(place.is_through for place in places) and not any(place.is_reading for place in places):
             self._post_cancel()
@@ -247,7 +247,7 @@ class _Streaming(Displayed, Generic[T]):
 
     @property
     def has_format(self) -> bool:
-        """Whether the result is a value of some type, not a text."""
+        """Whether the result is a value of some type rather than text."""
         return self._has_format
 
     @property
@@ -257,7 +257,7 @@ class _Streaming(Displayed, Generic[T]):
 
     @property
     def text(self) -> str:
-        """The text so far; nothing before the reading begins, which launches the generation."""
+        """The text so far; empty before the first read, which launches the generation."""
         return "" if self._thunk is None else self._thunk.partial
 
     @property
@@ -267,7 +267,7 @@ class _Streaming(Displayed, Generic[T]):
 
     @property
     def usage(self) -> Usage | None:
-        """Tokens taken so far, `None` if the provider hasn't said."""
+        """The tokens used so far, `None` if the provider hasn't reported any."""
         return None if self._thunk is None else self._thunk.record.usage()
 
     @property
@@ -276,7 +276,7 @@ class _Streaming(Displayed, Generic[T]):
 
         Raises:
             UsageError: the stream hasn't been read to its end.
-            MelleaError: the generation failed, or its text is not a value of the asked format.
+            MelleaError: the generation failed, or its text isn't a value of the requested format.
         """
         if self._thunk is None or not self._thunk.record.is_final:
             raise UsageError("the stream hasn't ended yet; read it to its end before .result, .output and .parsed")
@@ -284,7 +284,7 @@ class _Streaming(Displayed, Generic[T]):
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """Every attempt of the strategy, in order; none where no strategy is at work, or before the end."""
+        """Every attempt of the strategy, in order; empty without a strategy, or before the end."""
         sampling = None if self._thunk is None else self._thunk.record.sampling
         return () if sampling is None else sampling.attempts
 
@@ -295,24 +295,24 @@ class _Streaming(Displayed, Generic[T]):
 
     @property
     def output(self) -> T:
-        """The typed result where there is a `format`, else the text; raises like `result`."""
+        """The typed result if there is a `format`, otherwise the text; raises like `result`."""
         result = self.result
         return cast("T", result.parsed if self._has_format else result.value)
 
     def _reach_end(self) -> None:
-        """A reader is through. Text that doesn't fit the format is read all the same; `output` tells."""
+        """Record that a reader has finished. Text that doesn't fit the format is no error here; `output` raises it."""
         thunk = self._thunk
         if thunk is not None and not thunk.record.is_misread:
             thunk.deliver()
 
-    if not TYPE_CHECKING:  # a checker refuses the names that aren't there
+    if not TYPE_CHECKING:  # type checkers then report unknown names
 
         @short_errors
         def __getattr__(self, name: str) -> Any:
             return find_attribute(self, name, STREAM_WAYS)
 
     def _card_(self) -> Card:
-        from mellea.core.run_card import RunCard, draw_unlaunched  # lazy: only a frontend asks
+        from mellea.core.run_card import RunCard, draw_unlaunched  # lazy: only a frontend needs it
 
         return draw_unlaunched("Stream") if self.record is None else RunCard(self.record).draw()
 
@@ -321,7 +321,7 @@ class _Streaming(Displayed, Generic[T]):
 
 
 def _launch_in(hold: SpanHold, launch: Launch) -> ModelOutputThunk[Any]:
-    """Launch a stream as a part of the function that has returned it."""
+    """Launch a stream as part of the function that returned it."""
     with hold.entered():
         thunk = launch()
     hold_until_end(thunk.record.spans, hold)
@@ -403,13 +403,13 @@ class Stream(_Streaming[T], PlainOnly):
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]: ...
     def items(self, on_error: OnError = "raise") -> ItemReader[Any]:
         """Read the items of a sequence, as `ModelOutputThunk.items` does."""
-        from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text needs none of it
+        from mellea.stdlib.streaming.readers import ItemReader  # lazy: plain text doesn't need it
 
         return ItemReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), on_error, self._place())
 
     def partials(self) -> PartialReader[T]:
         """Read what is known of the result so far, as `ModelOutputThunk.partials` does."""
-        from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text needs none of it
+        from mellea.stdlib.streaming.readers import PartialReader  # lazy: plain text doesn't need it
 
         return PartialReader(self, TextReader(self, _do_nothing, text_filter=make_piece_filter), self._place())
 
@@ -474,7 +474,7 @@ class _Reader(Generic[T], Iterator[T]):
     def __init__(self, stream: Stream[Any], deliver: Callable[[], Any] | None = None) -> None:
         self._stream = stream
         self._deliver = deliver or stream._reach_end
-        self._place = stream._place() if deliver is None else None  # else the reader that is made of it has one
+        self._place = stream._place() if deliver is None else None  # otherwise the reader that is made from it has one
         self._cursor: Cursor | None = None
 
     def __next__(self) -> T:
@@ -544,7 +544,7 @@ class EventReader(_Reader[Event]):
 
     def __init__(self, stream: Stream[Any]) -> None:
         super().__init__(stream)
-        self._new: list[Event] = []  # taken and not yet given, the next one last
+        self._new: list[Event] = []  # read but not yet returned, the next one last
 
     def __next__(self) -> Event:
         if self._new:
@@ -578,7 +578,8 @@ async def launch_from_async(stream: _Plain) -> None:
 
 
 async def _astart(launch: Launch) -> tuple[ModelOutputThunk[Any], Cursor]:
-    # The run works on another thread, and may have ended, its deltas joined, before the reading one goes on.
+    # The run works on another thread. It may have ended, and its deltas may have been joined, before the reading thread
+    # continues.
     thunk = launch()
     return thunk, Cursor(thunk.record)
 

@@ -3,7 +3,7 @@
 Rules, in this order:
 
 - A `Deny` wins, the policy's before a person's. The policy is asked about every call, and again on resuming.
-- Invalid arguments need no approval: the model is told.
+- Invalid arguments need no approval: the model gets the error.
 - A tool that runs outside waits for its result.
 - A call that the policy asks about, or that requires approval, waits for a person's yes. `Edited` is a yes.
 """
@@ -26,7 +26,7 @@ __all__ = ["Approved", "Verdict", "check_answers", "settle"]
 _DECLINED = "this call was not run: a person declined it"
 
 _LONGEST = 300
-"""The most characters of a call's arguments in a question."""
+"""The maximum number of characters of a call's arguments in a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Approved:
 
 
 Verdict = Approved | Deny | OutsideResult | Question
-"""The decision about a call: it runs, its result is a reason or a given one, or it waits."""
+"""The decision about a call: it runs, it has a reason or a given result instead, or it waits."""
 
 
 async def settle(
     key: str, call: ToolCall, tool: Tool[..., Any] | None, policy: Policy | None, answer: Answer | None, has_begun: bool
 ) -> Verdict:
-    """Decide whether a call runs, is denied, has its result already, or waits for a person.
+    """Decide whether a call runs, is denied, already has its result, or waits for a person.
 
     Args:
         key: the id of the question, if there is one.
@@ -62,7 +62,7 @@ async def settle(
         args = dict(answer.args)
         call = replace(call, tool_args=args, raw_args=json.dumps(args, ensure_ascii=False, default=str), is_valid=True)
     decision = await decide(policy, call, answer.result if isinstance(answer, OutsideResult) else answer)
-    # The policy's decision is first: a person can't override a `Deny` of the program.
+    # The policy decides first: a person can't override the program's `Deny`.
     for one in (decision, answer):
         if isinstance(one, Deny):
             return one

@@ -1,7 +1,7 @@
 """Contracts of tools: conditions before and after a model's call.
 
-A check is any function, sync or async, that takes some of the tool's arguments by their names. If it says no, or
-raises, the model is told and may try again; the program's own calls of the function are not checked.
+A check is any function, sync or async, that takes some of the tool's arguments by name. If it returns false or raises,
+the model gets the message and may try again; the program's own calls of the function are not checked.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class Check:
         missing = next((name for name, is_required in self._names.items() if is_required and name not in names), None)
         if missing is not None:
             known = ", ".join(map(repr, names)) or "none"
-            raise UsageError(f"{self._what} has a function with the parameter {missing!r}; the tool's are {known}")
+            raise UsageError(
+                f"{self._what} has a function with the parameter {missing!r}, which the tool lacks; the "
+                f"tool's parameters are {known}"
+            )
 
     async def run(self, arguments: Mapping[str, Any], *leading: Any) -> Any:
         """Call the function, a sync one in a worker thread, and return its result."""
@@ -144,7 +147,7 @@ def _decorate(contract: Contract) -> Callable[[F], F]:
             setattr(function, _ATTRIBUTE, (contract, *list_contracts(function)))
         except AttributeError:
             raise UsageError(
-                f"a condition can't be kept on {function!r}; set it on a function, or on what @tool made"
+                f"a condition can't be attached to {function!r}; apply it to a function, or to what @tool returned"
             ) from None
         return function
 
@@ -153,14 +156,14 @@ def _decorate(contract: Contract) -> Callable[[F], F]:
 
 def _text(message: Any, name: str) -> str:
     if not isinstance(message, str) or not message:
-        raise UsageError(f"{name} takes a text that tells the model what is wrong, not {message!r}")
+        raise UsageError(f"{name} takes a string that tells the model what is wrong, not {message!r}")
     return message
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function).parameters.values())
-    except ValueError:  # such as `bool`, which only takes the result
+    except ValueError:  # such as `bool`, which takes only the result
         return [inspect.Parameter("result", inspect.Parameter.POSITIONAL_ONLY)]
 
 

@@ -68,7 +68,7 @@ class FieldDefaults:
         Raises:
             UsageError: a value isn't valid.
         """
-        from pydantic import ValidationError  # lazy: there is a Field, so that it is loaded already
+        from pydantic import ValidationError  # lazy: there is a `Field`, so pydantic is already loaded
 
         checked = {}
         for name in self._infos.keys() & values.keys():

@@ -48,7 +48,7 @@ _OTHER_FIELDS = {
     "exception": "Raises",
 }
 _GOOGLE_ENTRY = re.compile(
-    r"\*{0,2}(?P<names>\w++)\s*+(?:\((?:[^()]++|\([^()]*+\))*+\)\s*+)?:\s*+(?P<text>.*)"  # a type may have brackets
+    r"\*{0,2}(?P<names>\w++)\s*+(?:\((?:[^()]++|\([^()]*+\))*+\)\s*+)?:\s*+(?P<text>.*)"  # a type may contain brackets
 )
 _NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w++(?:\s*+,\s*+\*{0,2}\w++)*+)\s*+(?::.*)?")
 
@@ -87,7 +87,7 @@ class _SectionReader:
 
     def read(self, line: str, following: str) -> None:
         style, _, lines = self._parts[-1]
-        # The line of dashes under a title that has just begun a section.
+        # The line of dashes below a title that has just started a section.
         if style == "numpy" and not lines and _DASHES.fullmatch(line):
             return
         if begun := self._begin(line, following):

@@ -19,11 +19,11 @@ __all__ = ["SuspendedError", "make_output", "perform", "run_call", "run_calls", 
 K = TypeVar("K", bound=Hashable)
 
 _LONGEST = 500
-"""The most characters of an error that are sent to the model."""
+"""The maximum number of characters of an error that are sent to the model."""
 
 
 class SuspendedError(Exception):
-    """A call has to wait for a person; the loop inside its tool goes on from its state once there is an answer."""
+    """A call has to wait for a person; the loop inside its tool continues from its state once there is an answer."""
 
 
 async def run_call(
@@ -39,9 +39,9 @@ async def run_call(
     Args:
         call: the model's call.
         tools: the available tools by name.
-        tell: serialises a result for the model; by default texts are kept and other values become JSON.
+        tell: serialises a result for the model; by default strings are kept and other values become JSON.
         on_progress: called with each value that the tool yields, as a `ToolProgress`; an event as a `NestedEvent`.
-        is_approved: whether a person has approved of the call, or need not.
+        is_approved: whether a person has approved the call, or needn't.
 
     Raises:
         SuspendedError: the tool is an agent that has to wait for a person.
@@ -56,13 +56,14 @@ async def run_call(
         try:
             returned = await perform(call, tools, report, is_approved=is_approved)
             output = make_output(call, returned, tell)
-        # Not a result: the call isn't over, and the model mustn't be told anything of it yet.
+        # Not a result: the call isn't over, and the model mustn't learn anything about it yet.
         except SuspendedError:
             raise
         except Exception as error:  # noqa: BLE001 - user code: the model gets whatever error a tool raises
             output = ToolOutput(call.tool_call_id, call.tool_name, _format_error(error), is_error=True)
             if span is not None:
-                # Recorded by hand, as the error doesn't leave the span: for the loop the call has ended well.
+                # Recorded explicitly, because the error doesn't leave the span: to the loop, the call has ended
+                # normally.
                 span.error = error
         if span is not None:
             span.result = output
@@ -70,7 +71,7 @@ async def run_call(
 
 
 def make_output(call: ToolCall, returned: Any, tell: Callable[[Any], Any] | None = None) -> ToolOutput:
-    """Return what a tool returned as the output of a call.
+    """Return a tool's result as the output of a call.
 
     Args:
         call: the model's call.
@@ -82,7 +83,8 @@ def make_output(call: ToolCall, returned: Any, tell: Callable[[Any], Any] | None
     """
     result = ToolReturn.of(returned)
     told = (tell or serialise_result)(result.text)
-    # The value is kept only where it differs from what the model reads; otherwise each result would be held twice.
+    # The value is only kept if it differs from the text that the model reads; otherwise each result would be stored
+    # twice.
     return ToolOutput(call.tool_call_id, call.tool_name, told, value=result.value if returned is result else None)
 
 
@@ -105,7 +107,7 @@ async def run_calls(
         on_result: called with each output as soon as it is available.
         on_progress: called with each value that a tool yields, as soon as it does.
         tell: see `run_call`.
-        denied: places of calls that aren't to run, and why, which the model is told as their results.
+        denied: positions of calls that must not run, with the reasons, which the model gets as their results.
 
     Raises:
         UsageError: the limit is not a whole number from 1.
@@ -129,8 +131,8 @@ async def run_calls(
 
 
 def _as_event(call: ToolCall, value: Any) -> Event:
-    """Return what readers get of a value that a tool yields: events of a run inside it say whose they are."""
-    # The path grows from the inside out, one part at each level.
+    """Return the event for a value that a tool yields; events of a run inside the tool get its path."""
+    # The path grows from the inside out, by one part per level.
     if isinstance(value, NestedEvent):
         return NestedEvent(call.tool_call_id, f"{call.tool_name}/{value.path}", value.event)
     if isinstance(value, Event):
@@ -144,7 +146,7 @@ async def run_in_queues(
     """Run calls at the same time, those of a tool with `one_at_a_time` one after the other.
 
     Args:
-        calls: the model's calls, by whatever `run` knows them by.
+        calls: the model's calls, by the keys that `run` takes.
         tools: the available tools by name.
         run: runs one of them.
         limit: how many calls run at once.
@@ -153,7 +155,7 @@ async def run_in_queues(
     waiting = iter(queues)
 
     async def work() -> None:
-        for queue in waiting:  # shared by all that work, so that calls begin in their order
+        for queue in waiting:  # shared by all workers, so that calls begin in order
             for key in queue:
                 await run(key)
 
@@ -166,8 +168,8 @@ def _sort_into_queues(calls: Mapping[K, ToolCall], tools: Mapping[str, Tool[...,
     of_tool: dict[str, list[K]] = {}
     for key, call in calls.items():
         tool = tools.get(call.tool_name)
-        # A queue that one worker empties in order is all that `one_at_a_time` takes: no lock that a cancel could
-        # leave held.
+        # `one_at_a_time` only needs a queue that one worker empties in order: there is no lock that a cancellation
+        # could leave held.
         if tool is not None and tool.one_at_a_time and tool.name in of_tool:
             of_tool[tool.name].append(key)
             continue
@@ -189,18 +191,18 @@ async def perform(
     Args:
         call: the model's call.
         tools: the available tools by name.
-        on_progress: is called with each value that the tool yields.
-        is_approved: whether a person has approved of the call; without that, one that needs it isn't run.
+        on_progress: called with each value that the tool yields.
+        is_approved: whether a person has approved the call; a call that needs approval isn't run without it.
 
     Raises:
-        ToolError: there is no such tool, the arguments don't fit, or the call wasn't approved; what the tool
-            raises comes as it is.
+        ToolError: there is no such tool, the arguments don't fit, or the call wasn't approved; the tool's own errors
+            are raised unchanged.
     """
     tool = tools.get(call.tool_name)
     if tool is None:
         known = ", ".join(map(repr, tools)) or "none"
         raise ToolError(f"there is no tool {call.tool_name!r}; the tools are {known}")
-    # The raw text is shown, as the model can mend its JSON only if it sees what it wrote.
+    # The raw text is shown, because the model can only fix its JSON if it sees what it wrote.
     if not call.is_valid:
         raise ToolError(f"the arguments of {call.tool_name!r} are not a JSON object: {call.raw_args[:100]!r}")
     if not is_approved and await tool.needs_approval(call.tool_args):
@@ -210,7 +212,7 @@ async def perform(
 
 def _format_error(error: Exception) -> str:
     try:
-        # Our own errors are written for the model; of others the class is often all that helps.
+        # Our own errors are written for the model; for others the class is often the only helpful part.
         said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - user code: even `__str__` of an error may fail
         said = type(error).__name__

@@ -1,12 +1,12 @@
-"""A loop while it works: what it has come to, what it waits for, and where that is saved.
+"""A working loop: how far it is, what it waits for, and where its state is saved.
 
 Rules:
 
-- Whoever runs a loop that may wait for people gives it a `LoopProgress`, and finds in it afterwards how far it came.
-- The state is saved after each answer of the model and each finished tool, before anything goes on because of it; when
-  the loop is resumed, before the first tool runs; and when it begins to wait.
-- What a person says while the loop works (`added`) is taken in when the next step begins.
-- A loop inside a tool (a sub-agent) saves its state into that of the loop around it.
+- A loop that may wait for people is given a `LoopProgress`, which afterwards shows how far it got.
+- The state is saved after each answer of the model and each finished tool, before the loop acts on it; when the loop is
+  resumed, before the first tool runs; and when it begins to wait.
+- Messages that a person sends while the loop works (`added`) are added when the next step begins.
+- A loop inside a tool (a sub-agent) saves its state into that of the outer loop.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from mellea.stdlib.tools.loop_state import Answer, LoopState, Question, key_call
 __all__ = ["LoopProgress", "RunningCall", "Save", "current_call", "nest_progress"]
 
 Save = Callable[[LoopState], Awaitable[object]]
-"""Is given the state of a loop, to keep it."""
+"""Called with the state of a loop, to save it."""
 
 
 class LoopProgress:
-    """How far one run of a loop has come.
+    """The progress of one run of a loop.
 
     Args:
-        state: where to begin: at a new conversation, or where another run stopped, with questions answered.
-        can_wait: whether somebody will answer questions; if not, a policy or a tool that asks is an error.
-        save: is given the state after each answer and each finished tool.
-        spent: returns what was used up so far, to be part of the state: JSON values by name.
+        state: where to begin: with a new conversation, or where another run stopped, with questions answered.
+        can_wait: whether questions can be answered later; if not, a policy or a tool that asks is an error.
+        save: called with the state after each answer and each finished tool.
+        spent: returns the usage so far, which becomes part of the state: JSON values by name.
         is_nested: whether the loop runs inside a tool of another.
 
     Attributes:
         messages: the conversation so far.
         starts: where in `messages` each step begins.
-        outputs: of the last answer's calls those that are finished, by their keys.
-        asked: open questions about the others.
-        nested: how far the loops inside unfinished calls have come.
-        added: messages that the next step takes in; any thread may append to it.
-        limit: which limit the last answer has reached, so that its calls aren't run.
+        outputs: the results of the last answer's finished calls, by their keys.
+        asked: open questions about the other calls.
+        nested: the progress of the loops inside unfinished calls.
+        added: messages for the next step; any thread may append to it.
+        limit: the limit that the last answer has reached, so that its calls aren't run.
         cancels: stops a call that is running, by its key; from any thread.
-        spent_before: what runs before this one have used up.
-        is_resumed: whether the step that is under way was begun by a run before this one.
+        spent_before: the usage of earlier runs.
+        is_resumed: whether the current step was begun by an earlier run.
         is_done: whether the last answer is the final one.
     """
 
@@ -75,7 +75,7 @@ class LoopProgress:
         self.nested: dict[str, LoopState] = dict(begun.nested)
         self.added: list[Message] = list(begun.added)
         self.cancels: dict[str, Callable[[], object]] = {}
-        # A step with an unfinished answer, or with the final one, isn't asked again.
+        # If the step has an unfinished answer or the final one, the model isn't asked again.
         self.is_resumed = bool(begun.calls) or begun.is_done
         self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
         self._save, self._spent = save, spent
@@ -85,7 +85,7 @@ class LoopProgress:
 
     @property
     def state(self) -> LoopState:
-        """How far it has come, as a value."""
+        """The progress as a value."""
         return LoopState(
             tuple(self.messages),
             tuple(self.starts),
@@ -101,7 +101,7 @@ class LoopProgress:
 
     @property
     def step(self) -> int:
-        """Number of the last step that was begun."""
+        """The number of the last step that was begun."""
         return len(self.starts)
 
     @property
@@ -110,29 +110,30 @@ class LoopProgress:
         return bool(self.asked or any(inner.questions for inner in self.nested.values()))
 
     def begin_step(self) -> int:
-        """Return the number of the next step: again that of a step whose calls aren't finished."""
-        # A resumed step has its start in the state already; a second one would shift all later steps.
+        """Return the number of the next step, or of the current one if its calls aren't finished."""
+        # The state already contains the start of a resumed step; a second start would shift all later steps.
         if not self.is_resumed:
             self.starts.append(len(self.messages))
-            # One by one: another thread may append meanwhile, and a copy with a later `clear` would lose its message.
+            # One by one: another thread may append in the meantime, and copying followed by `clear` would lose its
+            # message.
             while self.added:
                 self.messages.append(self.added.pop(0))
         return self.step
 
     async def begin(self) -> None:
-        """Note that something is about to be done: the model is asked, or tools run. Saves a state that was resumed."""
-        # Until something is done the old state stays valid: a process that is killed here has changed nothing.
+        """Prepare to do something (call the model, or run tools): saves a state that was resumed."""
+        # Until something has been done the old state stays valid: a process that is killed here has changed nothing.
         if not self._is_begun:
             self._is_begun = True
             await self.save()
 
     def last_answer(self) -> Generation:
-        """Return the last answer, that of a run before this one, as a generation."""
+        """Return the last answer, from an earlier run, as a generation."""
         answer = self.state.last_answer or Message("assistant")
         return Generation(answer.text, answer, messages=(answer,), finish_reason="tool_call" if self.calls else "stop")
 
     async def take_answer(self, answer: Message, is_done: bool) -> None:
-        """Note an answer of the model; if the last one was the final one, this one takes its place.
+        """Record an answer of the model; if the last one was final, this one replaces it.
 
         Args:
             answer: the answer.
@@ -152,7 +153,7 @@ class LoopProgress:
         return {key: call for key, call in self.calls.items() if key not in self.outputs}
 
     async def finish_call(self, key: str, output: ToolOutput) -> None:
-        """Note the result of a call."""
+        """Record the result of a call."""
         self.outputs[key] = output
         # An answer is kept until its call has a result, so a crash in between needn't ask the person again.
         self.answers.pop(key, None)
@@ -160,7 +161,7 @@ class LoopProgress:
         await self.save()
 
     def cancel_call(self, tool_call_id: str) -> bool:
-        """Stop a call that is running, from any thread; false if none with that id is."""
+        """Stop a running call, from any thread; false if there is none with that id."""
         keys = [key for key, call in self.calls.items() if call.tool_call_id == tool_call_id]
         running = [cancel for key in keys if (cancel := self.cancels.get(key)) is not None]
         for cancel in running:
@@ -169,7 +170,7 @@ class LoopProgress:
 
     def end_step(self) -> None:
         """Put the results into the conversation, in the order of the calls."""
-        # In the order of the calls, not in that of finishing: the same conversation whichever tool was faster.
+        # In the order of the calls, not of their completion, so the conversation is the same whichever tool was faster.
         self.messages += [Message("tool", self.outputs[key]) for key in self.calls]
         self.calls, self.outputs, self.is_resumed = {}, {}, False
 
@@ -178,20 +179,20 @@ class LoopProgress:
         if self._save is None:
             return
         self._changes += 1
-        # Made when it is needed: most loops save nothing.
+        # Created on demand: most loops save nothing.
         if self._lock is None:
             self._lock = anyio.Lock()
         async with self._lock:
-            # Whoever held the lock before may have saved this change as well.
+            # The previous holder of the lock may have saved this change as well.
             if self._saved < self._changes:
-                # Read before the write: what changes meanwhile is a change of its own, and is saved by whoever made
-                # it.
+                # Read before the write: anything that changes in the meantime is a separate change, saved by whoever
+                # made it.
                 changes = self._changes
                 await self._save(self.state)
                 self._saved = changes
 
     def raise_if_waiting(self) -> None:
-        """Tell the loop around a nested one that its call waits.
+        """Report to the outer loop that the call of a nested loop waits.
 
         Raises:
             SuspendedError: the loop has questions.
@@ -205,15 +206,15 @@ class RunningCall:
     """A tool call that is running.
 
     Attributes:
-        progress: that of the loop that runs it.
-        key: which of its calls.
+        progress: the progress of the loop that runs it.
+        key: the key of the call.
     """
 
     progress: LoopProgress
     key: str
 
     async def save(self, state: LoopState) -> None:
-        """Keep the state of a loop that runs inside the tool."""
+        """Save the state of a loop that runs inside the tool."""
         self.progress.nested[self.key] = state
         await self.progress.save()
 
@@ -223,12 +224,12 @@ current_call: ContextVar[RunningCall | None] = ContextVar("mellea_running_call",
 
 
 def nest_progress(messages: tuple[Message, ...], spent: Callable[[], Mapping[str, Any]] | None = None) -> LoopProgress:
-    """Return the progress of a loop inside a tool: where it stopped when the tool had to wait, else a new one.
+    """Return the progress of a loop inside a tool: where it stopped when the tool had to wait, otherwise a new one.
 
-    Once the loop has ended, `raise_if_waiting` hands its questions to the loop around it.
+    Once the loop has ended, `raise_if_waiting` passes its questions to the outer loop.
 
     Args:
-        messages: what a new loop begins with.
+        messages: the messages that a new loop begins with.
         spent: see `LoopProgress`.
     """
     call = current_call.get()

@@ -1,9 +1,9 @@
-"""How far a tool loop has come, as a value: what it goes on from in another process, or once a person has answered.
+"""The state of a tool loop as a value, from which it continues in another process, or once a person has answered.
 
 Rules:
 
-- A call is known by its key: its id, with a number after it if the answer has that id twice. The keys of a loop inside
-  a tool (a sub-agent) are after the key of the call that runs it, as in `"call_1/call_7"`.
+- A call is identified by its key: its id, followed by a number if the answer has that id twice. The keys of a loop
+  inside a tool (a sub-agent) follow the key of the call that runs it, as in `"call_1/call_7"`.
 - `messages` ends with the model's last answer until all its calls are finished; then their results follow it.
 - An answer to a question is kept until its call is finished, so that a killed process needn't ask again.
 """
@@ -23,19 +23,19 @@ from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 __all__ = ["Answer", "LoopState", "OutsideResult", "Question", "QuestionKind", "give_answers"]
 
 QuestionKind = Literal["approval", "outside"]
-"""Whether a person has to approve of a call, or somebody outside has to run it and give its result."""
+"""Whether a person has to approve a call, or it has to be run outside and its result passed in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a loop waits for.
+    """A question that a loop waits for.
 
     Attributes:
         id: what the answer refers to.
         kind: `"approval"` or `"outside"`.
         call: the tool and the arguments that the model wants.
         text: the question in words.
-        path: which agent asks: `""` for the one that was run, else names of sub-agents with their steps, as in
+        path: the agent that asks: `""` for the one that was run, otherwise names of sub-agents with their steps, as in
             `"researcher/2"`.
     """
 
@@ -48,30 +48,30 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class OutsideResult:
-    """The result of a tool that somebody else has run: what the model reads, and the value for the program."""
+    """The result of a tool that was run outside: the text for the model, and the value for the program."""
 
     result: Any
     value: Any = None
 
 
 Answer = bool | Deny | Edited | OutsideResult
-"""What a question was answered with."""
+"""The answer to a question."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """How far a loop has come; a new one begins with nothing but messages.
+    """The state of a loop; a new loop only has messages.
 
     Attributes:
-        messages: the conversation: what the loop began with, the model's answers, the results of tools.
-        starts: where in `messages` each step begins, with what was said before it.
-        outputs: of the last answer's calls those that are finished, by their keys.
-        asked: the questions about the others.
-        answers: what was answered about calls that aren't finished yet, by their keys.
-        nested: how far the loops inside unfinished calls have come, by the keys of the calls.
-        added: messages from outside that the next step takes in.
-        spent: what was used up so far, as JSON values; for the caller of the loop.
-        limit: which limit the last answer has reached, so that its calls aren't run.
+        messages: the conversation: the initial messages, the model's answers, the results of tools.
+        starts: where in `messages` each step begins, including the messages before its answer.
+        outputs: the results of the last answer's finished calls, by their keys.
+        asked: the questions about the other calls.
+        answers: the answers about calls that aren't finished yet, by their keys.
+        nested: the states of the loops inside unfinished calls, by the keys of the calls.
+        added: messages from outside for the next step.
+        spent: the usage so far, as JSON values; for the caller of the loop.
+        limit: the limit that the last answer has reached, so that its calls aren't run.
         is_done: whether the last answer is the final one.
     """
 
@@ -88,7 +88,7 @@ class LoopState:
 
     @property
     def step(self) -> int:
-        """Number of the step that is under way, or was finished last; 0 before the first."""
+        """The number of the current step, or of the last finished one; 0 before the first."""
         return len(self.starts)
 
     @property
@@ -99,12 +99,12 @@ class LoopState:
 
     @property
     def calls(self) -> dict[str, ToolCall]:
-        """The calls of the answer whose step is under way, by their keys, in the model's order."""
+        """The calls of the current step's answer, by their keys, in the model's order."""
         answer = self.last_answer
         return {} if answer is None or self.is_done else key_calls(answer)
 
     def list_steps(self) -> list[tuple[Message, ...]]:
-        """Return the messages of each step: what was said before it, the answer, and the results of its tools."""
+        """Return the messages of each step: those before the answer, the answer, and the results of its tools."""
         ends = (*self.starts[1:], len(self.messages))
         return [self.messages[start:end] for start, end in zip(self.starts, ends, strict=True)] if self.starts else []
 
@@ -115,15 +115,15 @@ class LoopState:
 
     @property
     def questions(self) -> tuple[Question, ...]:
-        """All open questions, those of the loops inside calls included."""
+        """All open questions, including those of loops inside calls."""
         return (*self.asked, *self._ask_nested())
 
     @property
     def is_waiting(self) -> bool:
         """Whether nothing can be done before a question is answered."""
         asked = {question.id for question in self.asked}
-        # A sub-agent that can still work keeps the whole loop going, so its call counts as waiting only with all
-        # inside it.
+        # A sub-agent that can still work keeps the whole loop going, so its call only counts as waiting if everything
+        # inside it waits.
         left = [key for key in self.calls if key not in self.outputs and key not in asked]
         return bool(self.questions) and all(key in self.nested and self.nested[key].is_waiting for key in left)
 
@@ -138,10 +138,10 @@ class LoopState:
 
 
 def key_calls(answer: Message) -> dict[str, ToolCall]:
-    """Return the calls of an answer by keys, each of its own; `/` doesn't occur in one."""
+    """Return the calls of an answer by unique keys, which don't contain `/`."""
     calls: dict[str, ToolCall] = {}
     for call in answer.tool_calls:
-        # The slash joins the keys of nested calls, and an id comes from a provider, who may put anything into it.
+        # The slash joins the keys of nested calls, and an id comes from a provider and may contain anything.
         key = first = call.tool_call_id.replace("/", "_")
         number = 1
         while key in calls:
@@ -157,7 +157,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
     Args:
         state: a loop that waits.
         answers: by the ids of the questions: `True`, `False`, `Deny(reason)` or `Edited(args)` for an approval; for a
-            tool that runs outside its result, or `Deny(reason)`. What isn't answered stays open.
+            tool that runs outside, its result or `Deny(reason)`. Unanswered questions stay open.
 
     Raises:
         UsageError: there is no open question with such an id, or an answer doesn't fit its question.
@@ -165,7 +165,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
     if not isinstance(answers, Mapping):
         raise UsageError(f"answers takes a dict of answers by the ids of the questions, not {answers!r}")
     questions = {question.id: question for question in state.questions}
-    # Refused as a whole before anything is recorded: half of the answers would be lost in the error.
+    # Rejected as a whole before anything is recorded: otherwise half of the answers would be lost with the error.
     if unknown := [each for each in answers if each not in questions]:
         known = ", ".join(map(repr, questions)) or "none"
         raise UsageError(f"there is no open question {unknown[0]!r}; the open ones are {known}")
@@ -175,8 +175,7 @@ def give_answers(state: LoopState, answers: Mapping[str, Any]) -> LoopState:
 def _record(state: LoopState, answers: Mapping[str, Answer]) -> LoopState:
     if not answers:
         return state
-    # Only answers to questions of this level; the others are passed down, without the part of the path that is used
-    # up.
+    # Only answers to questions at this level; the others are passed down, without this level's part of the path.
     asked = {question.id for question in state.asked}
     nested = {
         key: _record(
@@ -203,7 +202,7 @@ def _check_answer(question: Question, answer: Any) -> Answer:
         )
     if isinstance(answer, Edited):
         raise UsageError(f"the tool of {question.id!r} runs outside; give its result or Deny(reason), not {answer!r}")
-    # The result of an outside tool takes the same way as that of a local one, `ToolReturn` included.
+    # The result of an outside tool is handled like a local one, including `ToolReturn`.
     returned = ToolReturn.of(answer)
     try:
         # Checked now: the state has to be saved as JSON before the model reads the result.

@@ -1,4 +1,4 @@
-"""Policies: whether a tool may run, asked before each call of one, and again once a person has answered."""
+"""Policies decide whether a tool may run: before each call, and again once a person has answered."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The tool doesn't run; the model is given the reason as its result. A policy's decision, or a person's answer."""
+    """The tool doesn't run; the model gets the reason as its result. A policy's decision, or a person's answer."""
 
     reason: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.reason, str):
-            raise UsageError(f"Deny takes the reason as text, which the model is told, not {self.reason!r}")
+            raise UsageError(f"Deny takes the reason as text, which the model sees, not {self.reason!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A person has to decide, and is asked this."""
+    """A person has to decide, and sees this question."""
 
     question: str
 
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """A person's answer: the tool may run with these arguments, in place of those that the model wrote."""
+    """A person's answer: the tool may run with these arguments, instead of the model's."""
 
     args: Mapping[str, Any]
 
@@ -53,26 +53,26 @@ class Edited:
 Decision = Allow | Deny | Ask
 
 Policy = Callable[..., Decision | Awaitable[Decision]]
-"""Decides about one call, its only argument; synchronous (called in a worker thread) or not. One that has a parameter
-`answer` is told what a person has answered about the call, too: `None` before that."""
+"""Decides about one call, its only argument; synchronous (called in a worker thread) or not. A policy with a parameter
+`answer` also gets the person's answer about the call, `None` before that."""
 
 
 async def decide(policy: Policy | None, call: ToolCall, answer: Any = None) -> Decision:
-    """Return what a policy decides about a call; without one every call is allowed.
+    """Return a policy's decision about a call; without a policy, every call is allowed.
 
     Args:
         policy: the policy.
         call: the call, with edited arguments if a person has edited them.
-        answer: what a person has answered about it.
+        answer: the person's answer about it.
 
     Raises:
-        UsageError: it returns something else than a decision.
-        Exception: what it raises itself.
+        UsageError: it returns something other than a decision.
+        Exception: raised by the policy.
     """
     if policy is None:
         return Allow()
     try:
-        # By its parameters, so that policies with one argument go on working.
+        # Decided by its parameters, so that policies with one argument keep working.
         asked = functools.partial(policy, answer=answer) if _takes_answer(policy) else policy
         decision = await find_outcome(asked, call)
     except Exception as error:

@@ -23,7 +23,7 @@ Report = Callable[[Any], object]
 async def run_generator(generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any], report: Report) -> Any:
     """Run a tool's generator to its end, a sync one in one worker thread, and return its result.
 
-    The result is what a sync generator returns, else a `ToolReturn` that was yielded, else the last value that was.
+    The result is a sync generator's return value, otherwise a yielded `ToolReturn`, otherwise the last yielded value.
     If the wait is cancelled, an async generator is closed, and a sync one at its next `yield`.
     """
     if isinstance(generator, Generator):

@@ -19,7 +19,7 @@ class ToolReturn:
 
     Args:
         value: for the program, in the result's event: `event.result.value`.
-        text: for the model: a text, a block such as an image, a list of both, or any value with a JSON form.
+        text: for the model: a string, a block such as an image, a list of both, or any value with a JSON form.
     """
 
     value: Any

@@ -227,7 +227,7 @@ class ArgumentValidator:
 def _get_hint(parameter: Parameter, hints: Mapping[str, Any]) -> Any:
     hint = hints.get(parameter.name, Any)
     if hint is Any and isinstance(parameter.default, (bool, int, float, str)):
-        return type(parameter.default)  # `limit=10` is as good as an annotation
+        return type(parameter.default)  # a default such as `limit=10` is as good as an annotation
     return hint
 
 

@@ -62,22 +62,23 @@ class Tool(Generic[P, R]):
     (or NumPy's, or Sphinx's), the tool's description from the rest.
 
     A generator function, sync or async, reports its progress: each value that it yields is a `ToolProgress` event, and
-    what it returns, else the last value, is the result. A `ToolReturn` as the result tells the model something else.
+    the result is its return value, or else the last value. If the result is a `ToolReturn`, the model reads a different
+    text.
 
     Args:
-        function: sync (then the model's calls run in a worker thread) or async; a bound method works, too.
+        function: sync (then the model's calls run in a worker thread) or async; a bound method works as well.
         name: what the model calls it; the function's name by default.
         description: what it is for; the docstring by default.
-        timeout: seconds after which a call is abandoned, and the model told so. A sync function then runs on in
-            its thread, and its result is dropped; a sync generator ends at its next `yield`.
-        one_at_a_time: never run two calls of one answer at once, but in order.
+        timeout: seconds after which a call is abandoned, and the model is informed. A sync function then keeps running
+            in its thread, and its result is dropped; a sync generator ends at its next `yield`.
+        one_at_a_time: run the calls of one answer in order, never two at once.
         runs: `"outside"` if it is run elsewhere and its result passed in; its body is never called.
         requires_approval: whether a person has to approve each call; or a function, sync or async, that takes some of
             the tool's arguments by name and decides.
         examples: worked calls for models without native tools; without them a small one rarely finds the right tool
             and arguments.
         names: additional names that the annotations may use.
-        contracts: the conditions of `@require` and `@ensure`; those that were set on the function by default.
+        contracts: the conditions of `@require` and `@ensure`; by default those that were set on the function.
 
     Attributes:
         inner_tools: the tools of the agent, if the tool is an agent; otherwise empty.
@@ -107,7 +108,7 @@ class Tool(Generic[P, R]):
         from mellea.stdlib.tools.signature import get_name, get_parameters  # lazy: plain text needs no tools
 
         if not callable(function) or inspect.isclass(function):
-            raise UsageError(f"a tool is made from a function, not of {function!r}")
+            raise UsageError(f"a tool is made from a function, not from {function!r}")
         self.name = get_name(function) if name is None else name
         what = f"the tool {self.name!r}"
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -200,7 +201,7 @@ class Tool(Generic[P, R]):
             on_progress: called with each value that a generator yields.
 
         Returns:
-            What the function returns, or a generator's result; a `ToolReturn` as it is.
+            The function's or the generator's result; a `ToolReturn` unchanged.
 
         Raises:
             ToolError: the arguments don't fit, a condition doesn't hold, or it timed out; exceptions of the function
@@ -308,6 +309,12 @@ class Tool(Generic[P, R]):
         """Return this tool under another name."""
         return self._like(self._function, name=name)
 
+    def _traced_(self, trace: Callable[[Any], Any]) -> Tool[P, R]:
+        """Return this tool with a span around each call of its function."""
+        made = self._like(trace(self._function))
+        made._hints = self._hints
+        return made
+
     def _like(
         self, function: Any, *, name: str | None = None, contracts: tuple[Contract, ...] | None = None
     ) -> Tool[Any, Any]:
@@ -368,12 +375,12 @@ def tool(
 ) -> Any:
     """Make a function a tool, as a decorator with or without settings, which `Tool` explains.
 
-    Plain functions can be passed as tools, too; the decorator checks the function where it is defined.
+    Plain functions can be passed as tools as well; the decorator checks the function where it is defined.
 
     Raises:
         UsageError: a model can't call the function.
     """
-    # The function's annotations may use names that are local to its definition; the frame between is the entrance.
+    # The function's annotations may use names that are local to its definition; the frame in between is the entrance's.
     names = sys._getframe(2).f_locals
 
     def make(function: Any) -> Tool[Any, Any]:

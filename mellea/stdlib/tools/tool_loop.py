@@ -109,9 +109,9 @@ class ToolLoop:
     """How the tools that a model calls are run, and when to stop.
 
     Args:
-        max_steps: the most requests to the model; by default 10, or the agent's `Limits`.
+        max_steps: the maximum number of requests to the model; by default 10, or the agent's `Limits`.
         on_limit: what to do if the last of these answers calls tools, which aren't run: `"raise"` a
-            `ToolLoopLimitError`, or `"return"` what there is.
+            `ToolLoopLimitError`, or `"return"` the result so far.
         concurrency: how many tools of one answer run at once; 1 runs them one after the other, in the model's order.
         policy: decides before each tool call whether it runs.
         prepare_step: may change the model, the messages, the tools and the options of each step.
@@ -145,7 +145,7 @@ class ToolLoop:
 
         Args:
             run: gets the events of all steps.
-            task: what is asked.
+            task: the task.
             progress: where to start, and what to save, for a loop that may wait; `is_waiting` says afterwards
                 whether it does. Without one the tools and the policy can't ask.
 
@@ -177,7 +177,7 @@ class ToolLoop:
 
     @property
     def step_limit(self) -> int:
-        """The most requests to the model: `max_steps`, or the default."""
+        """The maximum number of requests to the model: `max_steps`, or the default."""
         return self.max_steps or MAX_TURNS
 
     def check_tools(self, tools: Iterable[AnyTool] | ToolSet, *, can_wait: bool = False) -> tuple[CheckedTool, ...]:
@@ -189,14 +189,14 @@ class ToolLoop:
                 loop that can't wait, such a tool in a set only matters once it is called.
 
         Raises:
-            UsageError: it can't run one of them.
+            UsageError: one of them can't be run.
         """
         checked = as_tools(tools)
         # Checked before the first request, because a call that can't run costs a whole answer.
         for tool in checked:
             if isinstance(tool, ToolSpec):
                 raise UsageError(
-                    f"tool_calls='run' can't run {tool.name!r}, which is a schema alone; give a function for it"
+                    f"tool_calls='run' can't run {tool.name!r}, which is only a schema; pass a function instead"
                 )
             if can_wait or not isinstance(tool, Tool) or not tool.must_ask:
                 continue
@@ -227,7 +227,7 @@ class ToolLoop:
             return step
         if not isinstance(changed, Step):
             raise UsageError(f"prepare_step returns a Step, as replace(step, …) makes one, or None, not {changed!r}")
-        # Again: the function may have added plain functions, or a set.
+        # Prepared again: the function may have added plain functions or a set.
         tools = await load_tools(as_tools(changed.tools))
         return replace(
             changed,
@@ -242,7 +242,7 @@ class ToolLoop:
         An invalid last answer is corrected once, in the same step.
         """
         if progress.is_resumed:
-            # An earlier run has paid for the answer. Its text is emitted again, since this run's readers
+            # An earlier run has already paid for the answer. Its text is emitted again, since this run's readers
             # haven't seen it.
             answer = progress.last_answer()
             if progress.is_done and answer.text:
@@ -306,6 +306,9 @@ class ToolLoop:
         if ready or not progress.is_waiting:
             await progress.begin()
         await run_in_queues(ready, tools, finish, self.concurrency)
+        for question in progress.asked:  # without a length of their own: the run ends, and another one goes on
+            with span_around("wait", question.call.tool_name, tool_call=question.call):
+                pass
         # Saved only if something is new; a resume that changes nothing leaves the checkpoint alone.
         if progress.is_waiting and (ready or progress.asked != before):
             await progress.save()
@@ -329,14 +332,14 @@ class ToolLoop:
 
         Args:
             run: the run.
-            task: what is asked.
+            task: the task.
             number: of the last step.
             answer: the model's answer in that step.
             end: the end of that answer.
-            limit: `"steps"`, or what the task calls its own limit.
+            limit: `"steps"`, or the name of the task's own limit.
 
         Raises:
-            ToolLoopLimitError: unless the loop is to return what there is.
+            ToolLoopLimitError: unless the loop returns the result so far.
         """
         if self.on_limit == "return":
             run.emit([StepEnd(number), end])
@@ -375,7 +378,9 @@ def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = M
     if not isinstance(loop, ToolLoop):
         raise UsageError(f"loop takes a ToolLoop, such as ToolLoop(max_steps=5), not {loop!r}")
     if max_turns not in (MAX_TURNS, loop.max_steps):
-        raise UsageError(f"max_turns={max_turns!r} can't go with loop=, which has max_steps={loop.max_steps!r}")
+        raise UsageError(
+            f"max_turns={max_turns!r} can't be combined with loop=, which has max_steps={loop.max_steps!r}"
+        )
     return loop
 
 

@@ -3,8 +3,8 @@
 Rules:
 
 - The page loads nothing; its policy allows only its own script, known by its digest.
-- What a run holds is in one block of JSON that no browser runs, in which every `<` is written as an escape, so that
-  nothing in it can end the block. The script makes text nodes of it, and nothing else.
+- A run's data is in one block of JSON that no browser runs, in which every `<` is escaped, so that nothing in it can
+  end the block. The script only makes text nodes from it.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def render_page(
     """Return the page of a run: a whole HTML document that needs no network.
 
     Args:
-        spans: as plain data, as `read_run` of the record gives them.
-        title: what to call it; by default as its first span is called.
-        live: the path at which the page asks for changes, `None` if there are none to come.
-        runs: what else can be shown: dicts with `id`, `name`, `started` and `is_shown`.
+        spans: plain data, as returned by `read_run`.
+        title: the title; by default the name of the first span.
+        live: the path at which the page asks for changes, `None` if there will be none.
+        runs: other runs that can be shown: dicts with `id`, `name`, `started` and `is_shown`.
     """
     known = list(spans)
     called = title or next((str(span.get("name")) for span in known), "An empty run")
@@ -77,8 +77,8 @@ def render_trace(trace: Trace, *, content: bool = False) -> str:
 
     Args:
         trace: running or ended.
-        content: whether to show what was said: prompts, answers, arguments and results of tools, and reasons. Keys are
-            never shown.
+        content: whether to show content: prompts, answers, arguments and results of tools, and reasons. Keys are never
+            shown.
     """
     spans = [describe_span(span, content=content) for span in trace.spans]
     return render_page(scrub_all(spans, list_known_secrets()) if content else spans, title=trace.name)
@@ -105,7 +105,7 @@ def policy(*, is_live: bool) -> str:
 
 
 def to_json(data: Any) -> str:
-    """Return JSON that can be in a `<script>`: nothing in it can be read as the end of that, or as a comment."""
+    """Return JSON that is safe in a `<script>`: nothing in it can be read as the end of the script or as a comment."""
     try:
         text = _dump(data)
     except ValueError:
@@ -121,7 +121,7 @@ def _dump(data: Any) -> str:
 
 
 def _write_out_numbers(value: Any) -> Any:
-    """Return a copy in which numbers that JSON doesn't have, such as infinity, are texts."""
+    """Return a copy in which numbers that JSON doesn't have, such as infinity, are strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):

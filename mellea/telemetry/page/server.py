@@ -5,8 +5,9 @@ Rules:
 - It listens on the loopback interface only. Every path begins with a random token, so that neither another user of
   the machine nor a page of another site can read what was recorded; `Host` has to be this server's own, so that no
   name of another site can be pointed at it.
-- It only reads the record. A page says what it knows, and gets what is new: the server keeps nothing of its readers.
-- The server is a thread, and each request has one of its own, as in the standard library's `http.server`. A connection
+- It only reads the record. A page sends what it knows, and gets what is new: the server stores nothing about its
+  readers.
+- The server is a thread, and each request has its own thread, as in the standard library's `http.server`. A connection
   carries one request, so that nothing is served once the server is closed.
 """
 
@@ -48,9 +49,9 @@ def serve_page(database: str | os.PathLike[str], *, run: int | None = None, port
     """Serve the page of a recorded run on this machine; the page follows a running one.
 
     Args:
-        database: the record, as `mellea.traces.record` writes it.
-        run: which run to show first, as `read_runs` tells; by default the newest.
-        port: where to listen, 0 for any free port.
+        database: a record written by `mellea.traces.record`.
+        run: the id of the run to show first, as in `read_runs`; by default the newest.
+        port: the port to listen on, 0 for any free port.
 
     Returns:
         the server, which runs until `close()`; open its `url` in a browser.
@@ -64,7 +65,7 @@ def serve_page(database: str | os.PathLike[str], *, run: int | None = None, port
 
 
 class PageServer:
-    """A server of pages, made by `serve_page`; `close()` or the end of a `with` block ends it.
+    """A server for the pages of runs, made by `serve_page`; `close()` or leaving its `with` block ends it.
 
     Attributes:
         url: the address to open. Anyone with it can read the record.
@@ -89,7 +90,7 @@ class PageServer:
         self._thread.join()
 
     def close(self) -> None:
-        """End the server; a second time does nothing."""
+        """Stop the server; a second call does nothing."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -117,7 +118,7 @@ class _Server(ThreadingHTTPServer):
         self.hosts = {f"{name}:{self.server_port}" for name in (_HOST, "localhost")}
 
     def server_close(self) -> None:
-        """Close the socket, and refuse what comes on connections that are open."""
+        """Close the socket, and reject requests on open connections."""
         self.hosts = set()
         super().server_close()
 
@@ -134,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        """Answer with what is new."""
+        """Answer with the news."""
         self._answer()
 
     def _answer(self) -> None:

@@ -21,6 +21,24 @@ def test_a_bad_one_is_refused(url: object) -> None:
             OpenAIBackend("m", base_url=url)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("localhost:8123/v1", "localhost:8123/v1"),
+        (" host/v1 ", "host/v1"),
+        ("HTTPS//Host/v1", "HTTPS//Host/v1"),
+        ("ftp://me:S3CRET@h:1/v1?key=S3CRET", "ftp://h:1/v1"),
+        ("me:S3CRET@host:1/v1#S3CRET", "host:1/v1"),
+        ("http://", "http://"),
+        ("sk-proj-S3CRETS3CRETS3CRET", "***"),
+    ],
+)
+def test_a_bad_one_is_shown_as_it_was_given_without_its_secrets(url: str, shown: str) -> None:
+    with pytest.raises(UsageError, match="base_url") as caught:
+        TinyBackend("m", base_url=url)
+    assert f"base_url {shown!r} is not" in str(caught.value) and "S3CRET" not in str(caught.value)
+
+
 @pytest.mark.parametrize("end", ["/v1/chat/completions", "/v1/chat/completions/", "/v1/responses", "/v1/messages"])
 def test_an_endpoint_is_no_base(end: str) -> None:
     with pytest.raises(UsageError, match="leave out"):

@@ -236,15 +236,37 @@ async def test_plain_requests_are_tried_again(anyio_backend: str) -> None:
             ),
         ),
         (says({"data": []}), "m", Probe(False, "the server has no model 'm'; it has none at all")),
-        (says({}, 404), "m", Probe(True, "the server can be reached, but doesn't list its models")),
     ],
-    ids=["there", "nearly there", "none", "no list"],
+    ids=["there", "nearly there", "none"],
 )  # fmt: skip
 async def test_probe(behaviour: Any, model: str, expected: Probe, anyio_backend: str) -> None:
     with misbehaving(behaviour) as server:
         backend = TinyBackend(model, base_url=server.url)
         assert await backend.probe() == expected
         await backend.aclose()
+
+
+def answer_briefly(connection: Connection) -> None:
+    connection.send(OK, chunk(text("x")), chunk(END), LAST)
+
+
+async def test_a_server_without_a_list_of_models_is_probed_by_a_short_request(anyio_backend: str) -> None:
+    with misbehaving(says({}, 404), answer_briefly) as server:
+        backend = TinyBackend("m", base_url=server.url)
+        assert await backend.probe() == Probe(True, "the server doesn't list its models, but the model answers")
+        await backend.aclose()
+    assert len(server.requests) == 2
+    # A wrong address has no list either, and nothing else: it is tried once.
+    with misbehaving(says({}, 404), says({}, 404)) as server:
+        backend = TinyBackend("m", base_url=server.url, retries=5)
+        found = await backend.probe()
+        assert not found and "base_url" in found.reason
+        await backend.aclose()
+    with misbehaving(says({}, 404), says({}, 503)) as server:
+        backend = TinyBackend("m", base_url=server.url, retries=5)
+        assert "503" in (await backend.probe()).reason
+        await backend.aclose()
+    assert len(server.requests) == 2
 
 
 async def test_probe_says_why_not(anyio_backend: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import logging
 import time
@@ -133,8 +134,32 @@ async def test_the_way_to_send_a_key_is_no_key(anyio_backend: str) -> None:
     said = json.dumps({"error": "send it as 'Authorization: Bearer …', not k-123456"}).encode()
     with misbehaving(lambda connection: connection.send(answer(401, said))) as server:
         async with MelleaSession(OpenAIBackend("m", base_url=server.url, api_key="k-123456")) as m:
-            with pytest.raises(AuthError, match="Authorization: Bearer …', not \\*\\*\\*; check the key"):
+            with pytest.raises(
+                AuthError, match="Authorization: Bearer …', not \\*\\*\\*; check the key, which is from"
+            ):
                 await m.ainstruct("x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "source"),
+    [
+        ({}, "check the key, which is from OPENAI_API_KEY"),
+        ({"api_key": "another-key"}, "check the key, which is from api_key="),
+        ({"api_key": "", "headers": {"authorization": "Bearer another-key"}}, "check the key"),
+        ({"api_key": ""}, "no key was sent: pass api_key=, or set OPENAI_API_KEY in the environment"),
+    ],
+)
+async def test_a_refused_key_is_told_with_its_source(
+    arguments: dict[str, Any], source: str, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-the-environment")
+    with misbehaving(lambda connection: connection.send(answer(401, b"{}"))) as server:
+        backend = OpenAIBackend("m", base_url=server.url, **arguments)
+        for each in (backend, copy.copy(backend)):
+            async with MelleaSession(each) as m:
+                with pytest.raises(AuthError) as caught:
+                    await m.ainstruct("x")
+            assert str(caught.value).endswith(source) and "a-key" not in str(caught.value)
 
 
 async def test_a_refused_request_without_a_key_says_that_none_was_sent(
@@ -157,7 +182,7 @@ async def test_a_server_without_videos_may_be_one_that_has_none(anyio_backend: s
 async def test_a_wait_of_two_minutes_is_told(anyio_backend: str) -> None:
     with misbehaving(lambda connection: connection.send(answer(429, b"{}", retry_after="120"))) as server:
         async with MelleaSession(OpenAIBackend("m", base_url=server.url)) as m:
-            with pytest.raises(RateLimitError, match="asks to wait 120 s, so it wasn't asked again"):
+            with pytest.raises(RateLimitError, match="asks to wait 120 s, so the request wasn't retried"):
                 await m.ainstruct("x")
     assert len(server.requests) == 1
 

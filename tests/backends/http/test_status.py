@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mellea.backends.http.secret import KeySource
 from mellea.backends.http.status import make_message, make_redirect_message, make_status_error, request_id
 from mellea.backends.http.words import shorten_page
 from mellea.errors import (
@@ -79,7 +80,7 @@ def test_some_statuses_come_with_advice() -> None:
 
 
 def test_a_refusal_without_a_key_says_that_there_was_none() -> None:
-    assert "no key was sent" in make_message(401, b"", "http://h", had_key=False)
+    assert "no key was sent" in make_message(401, b"", "http://h", key_advice=KeySource().advise(had_key=False))
 
 
 def test_what_may_lack_at_the_address_is_named() -> None:

@@ -24,7 +24,7 @@ from mellea.testing import Gate, ScriptedBackend
 pytestmark = pytest.mark.anyio
 
 CALL = [ToolStart("1", "look"), ToolEnd(ToolCall("1", "look", {}))]
-CIRCLE = "itself waits for the call"
+CIRCLE = "is itself waiting for the call"
 
 
 async def _text(thunk: Any) -> None:

@@ -298,7 +298,7 @@ async def test_an_answer_that_was_steered_is_followed_by_another_step() -> None:
                 gate.open()
         assert [chunk.text async for chunk in stream] == ["Un chat."]
     assert stream.result.value == "Un chat."
-    with pytest.raises(UsageError, match="takes a text"):
+    with pytest.raises(UsageError, match="takes a string"):
         Agent(backend).astream("x").steer("  ")
 
 
@@ -479,7 +479,7 @@ async def test_plain_exceptions_come_out() -> None:
         ({"tools": look}, "put it into one"),
         ({"loop": 3}, "loop takes a ToolLoop"),
         ({"limits": 3}, r"limits takes Limits, such as Limits\(steps=5\)"),
-        ({"instructions": 3}, "instructions takes a text"),
+        ({"instructions": 3}, "instructions takes a string"),
         ({"max_steps": 3}, r"'max_steps'; write limits=Limits\(steps=…\)"),
         ({"max_turns": 3}, "write limits="),
         ({"output_type": int}, "write output="),

@@ -181,7 +181,7 @@ def test_a_file_that_somebody_else_has_written_is_replaced(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda line: line.update(after="x"), "change 2 behind the saved state belongs to another state"),
+        (lambda line: line.update(after="x"), "change 2 after the saved state belongs to another state"),
         (lambda line: line.pop("id"), "change 2 lacks the field 'id'"),
         (
             lambda line: line["change"]["messages"].update(keep=100),
@@ -210,7 +210,7 @@ def test_a_damaged_change_is_refused_with_the_place(tmp_path: Path, damage: Any,
     damage(line)
     with pytest.raises(StateError, match=said):
         Pending.from_json("\n".join([*lines, json.dumps(line, separators=(",", ":")), ""]))
-    with pytest.raises(StateError, match="change 2 behind the saved state isn't JSON"):
+    with pytest.raises(StateError, match="change 2 after the saved state isn't JSON"):
         Pending.from_json("\n".join([*lines, last[:-5], ""]))
 
 
@@ -234,7 +234,7 @@ def store(tmp_path: Path) -> ResumeStore:
 
 
 def refused(store: ResumeStore, state: str) -> None:
-    with pytest.raises(UsageError, match=f"the state '{state}' was resumed already"):
+    with pytest.raises(UsageError, match=f"the state '{state}' has already been resumed"):
         store.claim(state, "other", "run")
 
 
@@ -250,7 +250,7 @@ def test_a_state_whose_claim_was_used_cant_be_resumed_again(store: ResumeStore) 
 def test_a_claim_that_was_never_used_is_superseded_and_so_is_the_state_that_it_saved(store: ResumeStore) -> None:
     store.claim("a", "b", "run")  # killed here, perhaps after it has saved b
     store.claim("a", "c", "run")
-    with pytest.raises(UsageError, match="was resumed already"):
+    with pytest.raises(UsageError, match="has already been resumed"):
         store.use("a", "b")
     store.use("a", "c")
     refused(store, "b")
@@ -280,5 +280,5 @@ def test_of_many_that_claim_one_state_at_once_one_goes_on(tmp_path: Path) -> Non
 
 def test_another_database_isnt_taken_for_a_store(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database " * 100)
-    with pytest.raises(StateError, match="is not a sound SQLite database"):
+    with pytest.raises(StateError, match="is not a valid SQLite database"):
         ResumeStore(tmp_path / "text.db").claim("a", "b", "run")

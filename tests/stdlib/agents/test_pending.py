@@ -94,7 +94,7 @@ def test_the_document_names_its_format_and_version() -> None:
         ('{"format": "mellea", "version": 1, "value": {}}', "isn't a document that mellea saved"),
         ('{"format": "mellea.pending", "version": 2, "value": {}}', "has version 2"),
         ('{"format": "mellea.pending", "version": 1, "value": {}}', "lacks the field 'run'"),
-        ('{"format": "mellea.pending", "version": 1, "value": ' + "[" * 100_000, "nested too deep|isn't JSON"),
+        ('{"format": "mellea.pending", "version": 1, "value": ' + "[" * 100_000, "nested too deeply|isn't JSON"),
     ],
 )
 def test_what_isnt_a_state_is_refused(text: str, said: str) -> None:
@@ -144,7 +144,7 @@ def test_sub_agents_can_be_nested_only_so_deep() -> None:
     state = INNER
     for _ in range(60):
         state = LoopState(STATE.messages, (1,), nested={"d": state})
-    with pytest.raises(StateError, match="nested too deep"):
+    with pytest.raises(StateError, match="nested too deeply"):
         Pending.from_json(pending(state).to_json())
 
 
@@ -200,7 +200,7 @@ def test_without_the_secret_or_the_signature_nothing_is_resumed() -> None:
     whole = signed()
     with pytest.raises(StateError, match="signed with another secret"):
         check_signature(whole, b"another")
-    with pytest.raises(StateError, match="there is no secret to check that with"):
+    with pytest.raises(StateError, match="there is no secret to verify it with"):
         check_signature(whole, None)
     with pytest.raises(StateError, match="isn't signed"):
         check_signature(pending(), SECRET)
@@ -214,7 +214,7 @@ def test_the_secret_is_in_the_environment_by_default(monkeypatch: pytest.MonkeyP
     assert find_secret(None) == "Öl".encode()
     assert find_secret("x") == b"x" == find_secret(b"x")
     for wrong in ("", b"", 3):
-        with pytest.raises(UsageError, match="secret takes a text or bytes that aren't empty"):
+        with pytest.raises(UsageError, match="secret takes a non-empty string or bytes"):
             find_secret(wrong)  # type: ignore[arg-type]
 
 

@@ -150,6 +150,50 @@ async def test_a_pending_stream_has_no_final_chunk() -> None:
     assert [event.result.tool_call_id for event in events if isinstance(event, ToolResult)] == ["c2"]
 
 
+async def test_a_resumed_run_can_be_streamed() -> None:
+    agent, backend = shopper(BUY, ["All ", "done."], BUY, ["All ", "done."])
+    run = await agent.arun("x")
+    stream = await agent.aresume_stream(run.pending, {"c1": True}, live=True)
+    assert ran == ["look Rome"]  # nothing goes on before somebody reads
+    chunks = [chunk async for chunk in stream]
+    assert "".join(chunk.text for chunk in chunks if chunk.step == 2) == "All done."
+    assert [chunk.is_final for chunk in chunks][-1]
+    assert (stream.result.value, ran) == ("All done.", ["look Rome", "buy tea"])
+    with pytest.raises(UsageError, match="no open question 'c9'"):
+        await agent.aresume_stream(run.pending, {"c9": True})
+    saved = (await agent.arun("x")).pending.to_json()  # type: ignore[union-attr]
+    plain = await anyio.to_thread.run_sync(lambda: list(agent.resume_stream(saved, {"c1": False})))
+    assert [chunk.text for chunk in plain] == ["All ", "done."]
+    assert len(backend.requests) == 4
+
+
+async def test_a_stream_of_a_state_is_refused_with_the_way_to_stream_it() -> None:
+    agent, _ = shopper(BUY)
+    run = await agent.arun("x")
+    uses: list[Any] = [
+        lambda: agent.stream(run.pending),
+        lambda: agent.astream(run),
+        lambda: agent.stream(run.pending, {"c1": True}),  # type: ignore[call-arg]
+        lambda: agent.astream("x", answers={"c1": True}),  # type: ignore[call-arg]
+    ]
+    for use in uses:
+        with pytest.raises(UsageError, match=r"agent\.resume_stream\(pending, answers\) streams"):
+            use()
+
+
+async def test_a_run_that_waits_shows_itself() -> None:
+    agent, _ = shopper([call("buy", 1, what="tea")], "Done.")
+    with mellea.traces.start("shopping") as trace:
+        run = await agent.arun("x")
+        assert str(run) == "(waits for answers to buy(what='tea'))"
+        assert str(await agent.aresume(run.pending, {"c1": True})) == "Done."
+    lines = [line.strip().partition(" (")[::2] for line in str(trace.tree()).splitlines()]
+    assert [(name, kind.split(",")[0].rstrip(")")) for name, kind in lines if name == "buy"] == [
+        ("buy", "wait"),
+        ("buy", "tool"),
+    ]
+
+
 async def test_a_typed_answer_comes_after_a_resume_and_is_corrected_if_it_has_to_be() -> None:
     backend = ScriptedBackend([call("buy", what="tea")], "[1, 2]")
     run = await (agent := Agent(backend, TOOLS, output=list[int])).arun("x")
@@ -239,7 +283,7 @@ async def test_with_a_store_no_state_is_resumed_twice(tmp_path: Path) -> None:
     assert waiting.pending == run.pending, "nothing was done, so it can be resumed still"
     assert (await agent.aresume(run.pending, {"c1": True})).value == "Done."
     for again in (run.pending, run.pending.to_json(), Pending.from_json(run.pending.to_json())):
-        with pytest.raises(UsageError, match="was resumed already, and the store lets each state be resumed once"):
+        with pytest.raises(UsageError, match="has already been resumed, and the store allows this only once per state"):
             await shopper("Done.", store=store)[0].aresume(again, {"c1": True})
     assert ran == ["look Rome", "buy tea"]
 
@@ -341,7 +385,7 @@ async def test_a_run_stopped_in_the_middle_goes_on_from_its_checkpoint_with_a_st
     again, backend = shopper("Done.", store=store)
     assert (await again.aresume(file)).value == "Done."
     assert ran == ["look Rome", "buy tea"] and len(backend.requests) == 1
-    with pytest.raises(UsageError, match="was resumed already"):
+    with pytest.raises(UsageError, match="has already been resumed"):
         await again.aresume(waiting, {"c1": True})
 
 
@@ -383,7 +427,7 @@ def test_wrong_places_for_states_are_refused_at_once(tmp_path: Path) -> None:
     for wrong in (3, tmp_path, tmp_path / "nowhere" / "run.json"):
         with pytest.raises(UsageError, match="checkpoint takes the path of a file"):
             agent.run("x", checkpoint=wrong)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="secret takes a text or bytes"):
+    with pytest.raises(UsageError, match="secret takes a non-empty string or bytes"):
         Agent(backend, secret="")
     with pytest.raises(UsageError, match="resume takes a Pending, its JSON, or the path of a checkpoint, not 3"):
         agent.resume(3)  # type: ignore[arg-type]
@@ -398,7 +442,7 @@ def test_wrong_places_for_states_are_refused_at_once(tmp_path: Path) -> None:
 async def test_another_agents_state_is_refused() -> None:
     agent, _ = shopper(BUY, name="buyer")
     run = await agent.arun("x")
-    with pytest.raises(UsageError, match="the state is that of the agent 'buyer', and this one is 'seller'"):
+    with pytest.raises(UsageError, match="the state belongs to the agent 'buyer', but this is 'seller'"):
         await shopper("x", name="seller")[0].aresume(run.pending, {"c1": True})  # type: ignore[arg-type]
 
 

@@ -129,7 +129,7 @@ def test_text_of_its_own() -> None:
     assert said(mify(Own(["tea"]), fields_include={"goods"})) == 'Own:\n- goods: ["tea"]'
     assert said(mify(Own([]), stringify_func=lambda shop: f"in {shop.country}")) == "in Norway"
     assert said(mify(Own(["a"]), template="{{ goods|join }} in {{ country }}")) == "a in Norway"
-    with pytest.raises(UsageError, match="stringify_func of Own returns a text, not 3"):
+    with pytest.raises(UsageError, match="stringify_func of Own returns a string, not 3"):
         said(mify(Own([]), stringify_func=lambda shop: 3))  # type: ignore[arg-type, return-value]
 
 
@@ -302,7 +302,7 @@ def test_what_cant_be_marked_or_asked_about_is_refused() -> None:
             what(None, "x")
         with pytest.raises(UsageError, match="is empty"):
             what("x", " ")
-        with pytest.raises(UsageError, match="takes a text, not 3"):
+        with pytest.raises(UsageError, match="takes a string, not 3"):
             what("x", 3)  # type: ignore[arg-type]
     for what in (len, lambda: 1, copy):
         with pytest.raises(UsageError, match="takes a class or an object"):

@@ -33,7 +33,7 @@ def test_tables_are_made_of_dicts_of_rows_and_of_csv() -> None:
         (([[1, 2]], ["a"]), r"has 2 cells, but there are 1"),
         (([{"a": 1}, [2]],), "all dicts or all lists"),
         ((["ab"],), "a row of a Table"),
-        (([[1]], [2]), "texts as names"),
+        (([[1]], [2]), "strings as names"),
     ],
 )
 def test_what_is_no_table_is_refused(arguments: tuple[object, ...], message: str | None) -> None:

@@ -265,7 +265,7 @@ def returns_a_number() -> Any:
         (lambda m: command(wrong), r"wrong\(\) is annotated with int, .* write @command\(output=int\)"),
         (
             lambda m: command(returns_a_number)(m),
-            r"the body of returns_a_number\(\) has to return the prompt, which is a text, not 3",
+            r"the body of returns_a_number\(\) has to return the prompt, which is a string, not 3",
         ),
         (lambda m: command(lambda tools: "x"), "has a parameter 'tools'"),
         (lambda m: command(output=int, tool=[look])(wrong), r"wrong\(\) takes no option 'tool'"),

@@ -427,9 +427,9 @@ def nothing() -> None: ...
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        (lambda m: generative(takes_m), r"takes_m\(\) has a parameter 'm', a name which its calls keep"),
+        (lambda m: generative(takes_m), r"takes_m\(\) has a parameter 'm', a name that is reserved for calls"),
         (lambda m: generative(takes_strategy), "has a parameter 'strategy'"),
-        (lambda m: generative(3), "a prompt is made from a function, not of 3"),
+        (lambda m: generative(3), "a prompt is made from a function, not from 3"),
         (lambda m: generative(temperature=1)(nothing), r"nothing\(\) takes no option 'temperature'"),
         (lambda m: generative(model_options={"temprature": 1})(nothing), "did you mean 'temperature'"),
         (lambda m: generative(nothing)(m), r"nothing\(\) is annotated to return None"),
@@ -462,7 +462,7 @@ def test_a_prompt_function_shows_its_name_and_keeps_what_it_is_made_of() -> None
 
 
 def test_what_is_no_plain_function_is_refused_with_the_way_out() -> None:
-    with pytest.raises(UsageError, match="not of the class"):
+    with pytest.raises(UsageError, match="not from the class"):
         generative(Document)  # type: ignore[call-overload]
     with pytest.raises(UsageError, match=r"greet\(\) is a @staticmethod already; put @staticmethod on top"):
 

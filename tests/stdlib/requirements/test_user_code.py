@@ -283,7 +283,7 @@ async def test_a_function_of_the_context_where_the_text_is_given_is_told_so_too(
 
     with pytest.raises(OutputError, match="simple_validate gives a function the text"):
         await session().ainstruct("x", requirements=[Requirement("r", simple_validate(of_context))])
-    with pytest.raises(OutputError, match="is given a chunk of the output, which is a text"):
+    with pytest.raises(OutputError, match="is given a chunk of the output, which is a string"):
         await session().ainstruct("x", requirements=[Requirement("r", stream_validation_fn=of_context)])
 
 
@@ -310,7 +310,7 @@ async def test_a_function_of_other_arguments_is_refused_where_it_is_given(make: 
 
 async def test_an_outcome_that_is_neither_yes_nor_no_is_told_what_to_do() -> None:
     match = simple_validate(lambda text: re.search("x", text) or 5)
-    with pytest.raises(UsageError, match=r"'r' returns .* not 5; bool\(…\) makes one"):
+    with pytest.raises(UsageError, match=r"'r' returns .* not 5; bool\(…\) converts"):
         await session().ainstruct("x", requirements=[Requirement("r", match)])
 
 

@@ -72,7 +72,7 @@ async def foreign(sampler: Any) -> Any:
         (no_attempts, r"chose 0 of 0 attempts"),
         (out_of_range, r"chose 1 of 1 attempts"),
         (a_text, r"chose '0' of 1 attempts"),
-        (foreign, r"chose an output that isn't one of this call"),
+        (foreign, r"chose an output that doesn't belong to this call"),
         (lambda sampler: 5, r"has to be an async function; it returned 5"),
     ],
 )
@@ -203,7 +203,7 @@ async def test_a_call_of_a_tool_after_the_thinking_is_in_the_answer() -> None:
 async def test_a_beginning_of_the_answer_isnt_passed_over() -> None:
     backend = ScriptedBackend("hm")
     m = mellea.start_session(backend)
-    with pytest.raises(UsageError, match=r"output_prefix='Sure' can't go with .* answer_prefix="):
+    with pytest.raises(UsageError, match=r"output_prefix='Sure' can't be combined with .* answer_prefix="):
         await m.ainstruct("q", output_prefix="Sure", strategy=BudgetForcingStrategy())
     assert backend.requests == []
 

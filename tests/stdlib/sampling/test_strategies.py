@@ -97,7 +97,7 @@ async def test_part_4_number_22_exhausted_attempts_are_visible() -> None:
         thunk = await m.ainstruct("x", requirements=[has("cat")], strategy=strategy)
         assert (thunk.value, thunk.success) == (value, False)
         m, _ = session("one", "two")
-        with pytest.raises(RequirementError, match=r"no attempt of 2 .*there is no cat in it") as caught:
+        with pytest.raises(RequirementError, match=r"no attempt out of 2 .*there is no cat in it") as caught:
             await m.ainstruct("x", requirements=[has("cat")], strategy=strategy, strict=True)
         assert [[bool(result) for result in results] for results in caught.value.results] == [[False], [False]]
         assert caught.value.partial == value

@@ -86,7 +86,7 @@ async def test_with_release_a_strategy_draws_one_attempt_after_the_other() -> No
 async def test_release_cant_go_with_an_answer_of_several_steps() -> None:
     backend = ScriptedBackend(["One. ", CALLS_DOUBLE], "Two.")
     m = mellea.start_session(backend)
-    with pytest.raises(UsageError, match="release='sentence' can't go with tool_calls='run'"):
+    with pytest.raises(UsageError, match="release='sentence' can't be combined with tool_calls='run'"):
         m.astream("x", tools=[double], tool_calls="run", requirements=[without_bad("sentence")], release="sentence")
     assert backend.requests == []
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, field_validator
 
 import mellea
 from mellea.core.backend import Capabilities
@@ -126,6 +128,19 @@ async def test_what_was_let_out_is_kept_if_no_attempt_can_go_on() -> None:
     assert caught.value.partial == "One is fine."
 
 
+async def test_the_error_of_an_attempt_that_cant_go_on_says_what_failed_and_what_to_leave_out() -> None:
+    m, _ = session("One is fine. Two is bad. ", "never", capabilities=Capabilities(prefill=False))
+    with pytest.raises(RequirementError) as caught:
+        await anext_all(m.astream("Write.", requirements=[Without("bad", "sentence")], release="sentence"))
+    message = str(caught.value)
+    assert "attempt 1 fails: has no 'bad' in it (it says ' Two is bad. ')" in message
+    assert "leave out release='sentence'" in message
+    assert "output_prefix" not in message  # it wasn't given
+    m, _ = session("One is fine. Two is good. ", capabilities=Capabilities(prefill=False))
+    stream = m.astream("Write.", requirements=[Without("bad", "sentence")], release="sentence")
+    assert "".join(await anext_all(stream)) == "One is fine. Two is good. "  # nothing failed, so nothing has to go on
+
+
 async def anext_all(stream: Any) -> list[str]:
     return [text async for text in stream]
 
@@ -146,9 +161,9 @@ async def test_release_takes_requirements_and_strategies_that_can() -> None:
     judged = check("is fine")
     for arguments, message in [
         ({"requirements": [judged]}, "'is fine' only checks complete outputs"),
-        ({"requirements": [Without("x", "line")]}, "looks at a line"),
+        ({"requirements": [Without("x", "line")]}, "checks a line"),
         ({"requirements": [Without("x")], "strategy": BestOfNStrategy(2)}, "one attempt after the other"),
-        ({"requirements": [Without("x")], "strategy": None}, "takes a strategy"),
+        ({"requirements": [Without("x")], "strategy": None}, "needs a strategy"),
     ]:
         with pytest.raises(UsageError, match=message):
             m.astream("Write.", release="word", **arguments)  # type: ignore[arg-type]
@@ -299,6 +314,77 @@ async def test_items_are_chunks_too_and_come_out_as_they_pass() -> None:
     assert stream.output == [1, 2, 3, 4]
     assert backend.requests[1].messages[-1].content == "[1, 2,"
     assert stream.attempts[0].failures[0][1].reason == "30 is too big"
+
+
+@dataclass
+class Review:
+    stars: int
+
+
+def seen_items(seen: list[Any], verdict: Any = lambda review: review.stars <= 5) -> Any:
+    def check_item(chunk: Chunk) -> Any:
+        seen.append((chunk.number, chunk.parsed))
+        return verdict(chunk.parsed), f"{chunk.item} isn't right"
+
+    return mellea.core.Requirement("few stars", stream_validation_fn=check_item, scope="item")
+
+
+async def test_a_check_of_items_gets_each_item_once_with_its_value_and_nothing_else() -> None:
+    seen: list[Any] = []
+    first: list[Any] = []
+    m, _ = session(['[{"stars": 1}, {"st', 'ars": 9}, {"stars": 2}]'], '[{"stars": 3} , {"stars": 4}\n]', "[]")
+    checks = [seen_items(seen), seen_items(first, lambda review: True)]
+    output = await m.ainstruct("x", format=list[Review], requirements=checks)
+    assert output.parsed == [Review(3), Review(4)]
+    assert seen == [(0, Review(1)), (1, Review(9)), (0, Review(3)), (1, Review(4))]
+    assert {id(value) for _, value in first} >= {id(value) for _, value in seen[:1]}  # made once for all
+    results = await m.avalidate([seen_items(seen, lambda review: review.stars < 4)])
+    assert [result.reason for result in results] == ['{"stars": 4} isn\'t right']
+    seen.clear()
+    assert (await m.ainstruct("x", format=list[Review], requirements=checks)).parsed == []
+    assert seen == []
+
+
+async def test_an_invalid_item_stops_the_attempt_before_a_check_of_items_sees_it() -> None:
+    class Odd(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def check(cls, n: int) -> int:
+            assert n % 2, f"{n} is even"
+            return n
+
+    seen: list[Any] = []
+    m, backend = session(['[{"n": 1}, {"n": 2}, ', Gate()], '[{"n": 3}]')
+    check_items = seen_items(seen, lambda odd: True)
+    with anyio.fail_after(30):
+        output = await m.ainstruct("x", format=list[Odd], requirements=[check_items])
+    assert [found.n for _, found in seen] == [1, 3]
+    rejected = output.sampling.attempts[0]
+    assert "2 is even" in rejected.explain()
+    assert "an answer of the requested type" in rejected.explain()
+    backend.assert_closed()
+
+
+async def test_what_follows_the_items_is_as_certain_as_the_last_one() -> None:
+    m, _ = session('[{"stars": 1}, {"stars": 2}]')
+    undecided = mellea.core.Requirement(
+        "r", stream_validation_fn=lambda c: True if c.number == 0 else None, scope="item"
+    )
+    stream = m.astream("x", format=list[Review], requirements=[undecided])
+    passed = [event.chunk async for event in stream.events() if isinstance(event, ChunkValidated)]
+    assert passed == ['[{"stars": 1}']
+
+
+async def test_a_stopped_typed_answer_is_an_error_that_says_so() -> None:
+    m, _ = session('["a bad day"]', '["a bad day"]')
+    with pytest.raises(RequirementError, match=r"was stopped there, so it has no value of the requested type$"):
+        await m.ainstruct("x", format=list[str], requirements=[Without("bad")])
+    m, _ = session('["a bad day"]', '["a bad"]')
+    whole = mellea.core.Requirement("not bad", simple_validate(lambda text: "bad" not in text))
+    output = await m.ainstruct("x", format=list[str], requirements=[whole])
+    assert (output.success, output.parsed) == (False, ["a bad day"])
 
 
 # -- checks that take their time -------------------------------------------------------------------------------------

@@ -42,11 +42,14 @@ async def test_a_requirement_that_would_wait_for_the_turn_that_it_checks(is_chun
 
     for function in (plain, native):
         requirement = Requirement("r", stream_validation_fn=function) if is_chunk else Requirement("r", function)
-        with anyio.fail_after(30), pytest.raises(StreamingError, match=r"itself waits for the call, .* start_session"):
+        with (
+            anyio.fail_after(30),
+            pytest.raises(StreamingError, match=r"is itself waiting for the call, .* start_session"),
+        ):
             await m.ainstruct("q", requirements=[requirement])
-        with pytest.raises(StreamingError, match="itself waits for the call"):
+        with pytest.raises(StreamingError, match="is itself waiting for the call"):
             await run_in_thread(partial(m.instruct, "q", requirements=[requirement]))
-        with pytest.raises(StreamingError, match="itself waits for the call"):
+        with pytest.raises(StreamingError, match="is itself waiting for the call"):
             await run_in_thread(lambda requirement=requirement: list(m.stream("q", requirements=[requirement])))
 
 
@@ -60,7 +63,7 @@ async def test_a_call_that_cant_be_right_isnt_a_no() -> None:
         return native(text)
 
     for function in (lambda text: bool(m.chat("Is it good?").value), native, later):
-        with anyio.fail_after(30), pytest.raises(StreamingError, match="itself waits for the call"):
+        with anyio.fail_after(30), pytest.raises(StreamingError, match="is itself waiting for the call"):
             await m.ainstruct("q", requirements=[Requirement("r", simple_validate(function))])
 
 
@@ -83,7 +86,7 @@ async def test_a_tool_that_would_wait_for_the_answer_it_is_called_for_is_told_so
     thunk = await run_in_thread(partial(m.chat, "q", tools=[ask], tool_calls="run"))
     assert thunk.value == "done"
     told = m.backend.requests[-1].messages[-1].blocks[0]  # type: ignore[attr-defined]
-    assert told.is_error and "itself waits for the call" in str(told)
+    assert told.is_error and "is itself waiting for the call" in str(told)
 
 
 async def test_a_wait_through_another_turn_is_found_too() -> None:

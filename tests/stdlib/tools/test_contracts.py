@@ -115,7 +115,10 @@ async def test_a_result_with_a_text_for_the_model_is_checked_by_its_value() -> N
 
 
 def test_wrong_conditions_are_errors_at_the_definition() -> None:
-    with pytest.raises(UsageError, match="has a function with the parameter 'sum'; the tool's are 'amount'"):
+    with pytest.raises(
+        UsageError,
+        match="has a function with the parameter 'sum', which the tool lacks; the tool's parameters are 'amount'",
+    ):
 
         @tool
         @require(lambda sum: sum > 0, "positive")
@@ -123,9 +126,9 @@ def test_wrong_conditions_are_errors_at_the_definition() -> None:
 
     with pytest.raises(UsageError, match="takes a function, not True"):
         require(True, "x")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="takes a text that tells the model what is wrong, not ''"):
+    with pytest.raises(UsageError, match="takes a string that tells the model what is wrong, not ''"):
         ensure(bool, "")
     with pytest.raises(UsageError, match="whose first parameter is the result"):
         ensure(lambda: True, "x")
-    with pytest.raises(UsageError, match="can't be kept on"):
+    with pytest.raises(UsageError, match="can't be attached to"):
         require(bool, "x")([].append)

@@ -258,7 +258,7 @@ def no_json(x: threading.Thread) -> None: ...
         (keywords, r"the tool 'keywords' takes \*\*kwargs"),
         (unknown, "the tool 'unknown' has an annotation with an unknown name: name 'Nowhere' is not defined"),
         (no_json, "a parameter of the tool 'no_json' has a type without a JSON form"),
-        (Shop, "a tool is made from a function, not of <class"),
+        (Shop, "a tool is made from a function, not from <class"),
         ("weather", "tools takes functions and Tools, not 'weather'"),
         (lambda x: x, "'<lambda>'; give it one with name="),
     ],

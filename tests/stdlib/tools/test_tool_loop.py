@@ -313,11 +313,11 @@ async def test_an_ingredient_that_is_still_written_is_awaited_first() -> None:
     ("arguments", "said"),
     [
         ({"tool_calls": "do"}, "tool_calls takes 'show' or 'run', not 'do'"),
-        ({"tools": [ToolSpec("bare", "", {})], "tool_calls": "run"}, "can't run 'bare', which is a schema alone"),
+        ({"tools": [ToolSpec("bare", "", {})], "tool_calls": "run"}, "can't run 'bare', which is only a schema"),
         ({"tools": [look, look]}, "two tools have the name 'look'"),
         ({"tools": [3]}, "tools takes functions and Tools, not 3"),
         ({"max_turns": 0}, "max_turns takes a whole number from 1, not 0"),
-        ({"tool_calls": "run", "output_prefix": "So"}, "output_prefix='So' can't go with tool_calls='run'"),
+        ({"tool_calls": "run", "output_prefix": "So"}, "output_prefix='So' can't be combined with tool_calls='run'"),
     ],
 )
 async def test_wrong_arguments_are_refused_before_anything_is_sent(arguments: dict[str, Any], said: str) -> None:
@@ -432,5 +432,5 @@ def test_a_loop_with_a_wrong_part_is_refused(arguments: Any, complaint: str) -> 
         ToolLoop(**arguments)
     with pytest.raises(UsageError, match="loop takes a ToolLoop"):
         choose_loop("run", "show")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="max_turns=3 can't go with loop="):
+    with pytest.raises(UsageError, match="max_turns=3 can't be combined with loop="):
         choose_loop(ToolLoop(max_steps=5), "run", 3)

@@ -273,7 +273,7 @@ class Decoder(SseWireDecoder):
                 self._emit_text(part, events)
                 continue
             if type(part) is not dict:
-                raise make_type_error("content", "a text, or a list of parts", parts)
+                raise make_type_error("content", "a string or a list of parts", parts)
             kind = part.get("type")
             if kind == "thinking":
                 thoughts = "".join([find_text(thought, "text") for thought in find_mappings(part, "thinking")])

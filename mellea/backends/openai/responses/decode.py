@@ -151,7 +151,7 @@ class Decoder(SseWireDecoder):
         if chunk is None or chunk == "":
             return
         if type(chunk) is not str:
-            raise make_type_error("delta", "a text", chunk)
+            raise make_type_error("delta", "a string", chunk)
         self._say(self._items.find_for_delta(event, "message"), find_int(event, "content_index") or 0, chunk, events)
 
     def _say(self, item: Item, part: int, chunk: str, events: list[Event]) -> None:

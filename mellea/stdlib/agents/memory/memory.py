@@ -75,8 +75,8 @@ _LONGEST_QUESTION = 2000
 class Memory(ToolSet):
     """Notes about one user that outlast a conversation, in an SQLite file which several processes may share.
 
-    `Agent(memory=…)` gives an agent what it needs: the newest notes in each run, and the tools `remember`, `recall` and
-    `forget`. As a set of tools it may also be in `tools=` of any call.
+    `Agent(memory=…)` gives an agent the newest notes in each run, and the tools `remember`, `recall` and `forget`. As a
+    set of tools it may also be in `tools=` of any call.
 
     Args:
         path: the file, created if it doesn't exist and readable only by the current user; `":memory:"` for notes that
@@ -84,9 +84,10 @@ class Memory(ToolSet):
         user: whom the notes are about: a user's id, or the name of a project. Notes about others can't be accessed.
             `of` returns another user's memory, for programs with many users.
         embed: a session, a backend or the name of a model that makes embeddings, such as
-            `"openai/text-embedding-3-small"`. Notes are then found by their meaning, too, not only by their words.
+            `"openai/text-embedding-3-small"`. Notes are then found by their meaning and not only by their words.
         shown: how many of the newest notes an agent is shown at the beginning of each run.
-        max_notes: the most notes of a user; beyond that, the least recently written or recalled ones are deleted.
+        max_notes: the maximum number of a user's notes; beyond that, the least recently written or recalled ones are
+            deleted.
         max_characters: the length of a note.
         tools: which of the tools `"remember"`, `"recall"` and `"forget"` a model gets. A model that reads strangers'
             texts, such as web pages, is safer without `"remember"`; a very small one does better with fewer.
@@ -168,12 +169,12 @@ class Memory(ToolSet):
             limit: how many notes at most.
 
         Raises:
-            UsageError: the question is not a text, or the limit not a whole number from 1.
+            UsageError: the question isn't a string, or the limit isn't a whole number from 1.
             StateError: the file can't be read or written.
             BackendError: the embedding model failed.
         """
         if not isinstance(question, str):
-            raise UsageError(f"recall takes a text, not {question!r}")
+            raise UsageError(f"recall takes a string, not {question!r}")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
         asked = _clean(question)[:_LONGEST_QUESTION]
@@ -251,7 +252,7 @@ class Memory(ToolSet):
         if len(clean) > self.max_characters:
             raise UsageError(
                 f"a note has at most {self.max_characters} characters, and this one has {len(clean)}; shorten it, or "
-                "make several notes of it"
+                f"split it into several notes"
             )
         return clean
 
@@ -323,14 +324,14 @@ def _check_path(path: Any) -> str | os.PathLike[str]:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise UsageError(f"a memory takes the path of a file, not {path!r}")
     if os.fspath(path) != ":memory:" and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-        raise UsageError(f"a memory takes the path of a file in a folder that is there, not {os.fspath(path)!r}")
+        raise UsageError(f"a memory takes the path of a file in an existing folder, not {os.fspath(path)!r}")
     return path
 
 
 def _check_user(user: object) -> str:
     if isinstance(user, str) and user.strip():
         return user
-    raise UsageError(f"user takes a text that says whose memory it is, not {user!r}")
+    raise UsageError(f"user takes a string that says whose memory it is, not {user!r}")
 
 
 def _check_tools(tools: Iterable[str]) -> tuple[str, ...]:
@@ -360,7 +361,7 @@ def _find_embedder(embed: MelleaSession | Backend | str) -> Backend:
 def _clean(text: object) -> str:
     """Return a text in one line, without keys and without invisible characters, which a model would read."""
     if not isinstance(text, str):
-        raise UsageError(f"a note is a text, not {text!r}")
+        raise UsageError(f"a note is a string, not {text!r}")
     line = " ".join(replace_surrogates(text).split())
     return scrub_text("".join([char for char in line if _can_be_seen(char)]), list_known_secrets()).strip()
 
@@ -371,7 +372,7 @@ def _can_be_seen(char: str) -> bool:
         "Cf",
         "Co",
         "Cn",
-    )  # these two join letters
+    )  # these two characters join letters
 
 
 def _to_json(note: Note) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class NoteStore:
 
         Args:
             user: whose note it is.
-            text: what is noted.
+            text: the text of the note.
             replaces: the id of the note to replace.
             most: how many notes the user may have.
 

@@ -1,4 +1,4 @@
-"""Tools of MCP servers: one task owns each connection, and anybody may use it.
+"""Tools of MCP servers: one task owns each connection, and any task or thread may use it.
 
 The package `mcp` is loaded when needed.
 """

@@ -2,12 +2,12 @@
 
 Rules:
 
-- The package `mcp` requires that the task which enters a client leaves it. So each connection has a task of its own (an
-  `_Owner`), on the loop of a thread of ours, which outlives the loops of those who use it.
-- Users hand their requests to that loop and wait on their own: another task, loop or thread makes no difference.
-- A connection is opened at its first use. When it is lost, what was under way fails; the next use opens another one.
+- The package `mcp` requires that the task which enters a client also leaves it. So each connection has its own task (an
+  `_Owner`) on the loop of our own thread, which outlives the loops of its users.
+- Users submit their requests to that loop and wait on their own; it doesn't matter which task, loop or thread they use.
+- A connection is opened at its first use. If it is lost, requests in flight fail, and the next use opens another one.
 - A request is sent a second time only if the server can't have acted on it.
-- The list of tools belongs to the connection, and is asked for again after the server says that it has changed.
+- The list of tools belongs to the connection, and is requested again after the server says that it has changed.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ __all__ = ["Connection"]
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 8.0
-"""How long the end of the program waits for connections to close: the package gives a process some 6 s."""
+"""How long the end of the program waits for connections to close; the package gives a process about 6 s."""
 
 _REASON_SECONDS = 1.0
-"""How long a request that was lost waits to learn why."""
+"""How long a lost request waits to learn why."""
 
 _MOST_TOOLS = 2_000
-"""How many tools of one server are taken."""
+"""The maximum number of tools from one server."""
 
 _MOST_PAGES = 200
-"""How many pages of a list are asked for."""
+"""The maximum number of pages of a list."""
 
 
 class Page(Protocol):
-    """A page of a list, as the package gives it."""
+    """A page of a list, as the package returns it."""
 
     next_cursor: str | None
 
@@ -55,10 +55,10 @@ class _Owner:
 
     Attributes:
         client: the `mcp.Client`, while the connection is open.
-        is_lost: whether it can't be used any more.
-        has_forgotten: whether the server has refused a request because it doesn't know the session any more.
-        error: why it was lost or couldn't be opened, if that is known.
-        tools: the server's tools as it last listed them; `None` if they have to be asked for.
+        is_lost: whether it can no longer be used.
+        has_forgotten: whether the server has rejected a request because it no longer knows the session.
+        error: why it was lost or couldn't be opened, if known.
+        tools: the server's tools as it last listed them; `None` if they have to be requested.
     """
 
     def __init__(self, target: Target, connect_timeout: float) -> None:
@@ -79,22 +79,22 @@ class _Owner:
         _owners.add(self)
 
     def stop(self) -> None:
-        """Have the task close the connection; on its loop."""
+        """Make the task close the connection; called on its loop."""
         self.is_lost = True
         self._stop.set()
 
     def abandon(self, reason: str) -> None:
-        """Have the task close the connection, which is no longer used, even while it is being opened."""
+        """Make the task close a connection that is no longer used, even while it is being opened."""
         self.error = self.error or ToolError(reason)
         self.stop()
         if not self.is_opened.is_set() and self._opening is not None:
             self._opening.cancel()
 
     def _forget_session(self) -> None:
-        self.is_lost = self.has_forgotten = True  # it is closed by the request that was refused
+        self.is_lost = self.has_forgotten = True  # the rejected request has closed it
 
     async def main(self) -> None:
-        """Open the connection, hold it until it is to be closed or is lost, and close it."""
+        """Open the connection, hold it until it is lost or should be closed, and close it."""
         try:
             await anyio.to_thread.run_sync(require_mcp)
             with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as self._opening:
@@ -117,7 +117,7 @@ class _Owner:
             self.is_opened.set()
 
     def end(self) -> None:
-        """Note that the task is over."""
+        """Record that the task has ended."""
         self.is_lost = True
         self.is_opened.set()
         self.has_ended.set()
@@ -130,7 +130,7 @@ class _Owner:
             group.cancel_scope.cancel()
 
     async def _subscribe(self, client: Any) -> None:
-        """Hear of changes of the list from servers of 2026-07-28, which tell only those who ask for it."""
+        """Subscribe to changes of the list; servers of 2026-07-28 only notify clients that ask for it."""
         from mcp.client.subscriptions import ListenNotSupportedError  # optional: the extra `mcp`
 
         tools = client.server_capabilities.tools
@@ -141,7 +141,7 @@ class _Owner:
                 async for _ in changes:
                     self.forget_tools()
         except ListenNotSupportedError:
-            return  # older servers tell everybody
+            return  # older servers notify everybody
         except Exception:  # noqa: BLE001 - a server that offers it and can't: the list is asked for each time
             self._changes = -1
         self.forget_tools()
@@ -151,12 +151,12 @@ class _Owner:
             self.forget_tools()
 
     def forget_tools(self) -> None:
-        """Have the tools asked for again at their next use."""
+        """Make the next use request the tools again."""
         self.tools = None
         self._changes += 1
 
     async def list_tools(self, fetch: Callable[[], Awaitable[list[Any]]]) -> list[Any]:
-        """Return the server's tools, asked for once by all who want them."""
+        """Return the server's tools, requested once for all users."""
         async with self._listing:
             if self.tools is not None:
                 return self.tools
@@ -168,7 +168,7 @@ class _Owner:
 
 
 class _Holder:
-    """Where a connection keeps its owner, so that the owner learns when the connection is no longer used."""
+    """Holds a connection's owner, so that the owner notices when the connection is no longer used."""
 
     owner: _Owner | None = None
 
@@ -179,7 +179,7 @@ class _Holder:
 
 
 class Connection:
-    """A connection to one server, for anybody: any task, loop or thread.
+    """A connection to one server, for any task, loop or thread.
 
     Args:
         target: what to connect to.
@@ -197,14 +197,14 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._holder = _Holder()
-        weakref.finalize(self, self._holder.release).atexit = False  # the thread closes all then
+        weakref.finalize(self, self._holder.release).atexit = False  # the thread closes all of them
 
     async def request(self, what: str, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Have `work` use the client, and return what it returns.
+        """Let `work` use the client, and return its result.
 
         Args:
-            what: what it does, for errors: "the tool 'add'".
-            work: is given the `mcp.Client`; it runs on the connection's loop.
+            what: a description for errors, such as "the tool 'add'".
+            work: takes the `mcp.Client`; it runs on the connection's loop.
 
         Raises:
             ToolError: the server can't be reached, is lost, takes too long or refuses.
@@ -215,7 +215,7 @@ class Connection:
         """Return the server's tools, as `mcp.Tool`s.
 
         Args:
-            cache: whether those that were listed before will do, if the server hasn't said that they have changed.
+            cache: whether an earlier list may be used, if the server hasn't reported a change.
 
         Raises:
             ToolError: see `request`; or there are too many.
@@ -238,7 +238,7 @@ class Connection:
             return
 
         async def close() -> None:
-            if owner.loop.is_current():  # after a fork there is another loop, and the parent's connection isn't ours
+            if owner.loop.is_current():  # after a fork, loop and connection are the parent's
                 owner.abandon("this program closed it")
                 await owner.has_ended.wait()
 
@@ -296,17 +296,26 @@ class Connection:
         with anyio.move_on_after(_REASON_SECONDS):
             await owner.has_ended.wait()
         raise ToolError(
-            f"the MCP server {self.target.label!r} was lost before it answered {what}: {self._reason(owner)}; "
+            f"the connection to the MCP server {self.target.label!r} was lost before it answered {what}: "
+            f"{self._reason(owner)}; "
             "the next use connects again"
         ) from None
 
     def _reason(self, owner: _Owner) -> str:
         error = owner.error
-        if error is None:
-            return "it ended, or closed the connection"
         if isinstance(error, MelleaError):
             return str(error)
-        return self.target.explain(error)
+        if error is not None and not _is_closed(error):
+            return self.target.explain(error)
+        advice = "; its standard error may say why" if self.target.command else ""
+        return f"it ended, or closed the connection{advice}"
+
+
+def _is_closed(error: BaseException) -> bool:
+    """Return whether the package reports only that the connection was closed, which is no reason."""
+    from mcp_types import CONNECTION_CLOSED  # optional: the extra `mcp`
+
+    return getattr(error, "code", None) == CONNECTION_CLOSED
 
 
 class _UnsentError(ToolError):
@@ -314,12 +323,12 @@ class _UnsentError(ToolError):
 
 
 async def read_pages(fetch: Callable[..., Coroutine[Any, Any, Page]], name: str, most: int) -> list[Any]:
-    """Return all items of a list that a server gives in pages.
+    """Return all items of a list that a server sends in pages.
 
     Args:
-        fetch: asks for a page, given the `cursor`.
+        fetch: requests a page, given the `cursor`.
         name: the attribute of a page that holds its items.
-        most: how many there may be.
+        most: the maximum number of items.
 
     Raises:
         ToolError: there are more, or the pages don't end.
@@ -338,7 +347,7 @@ async def read_pages(fetch: Callable[..., Coroutine[Any, Any, Page]], name: str,
 
 
 def _only(error: BaseException) -> BaseException:
-    """Return the first error in a group that isn't one itself."""
+    """Return the first error in a group that isn't a group itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
@@ -348,7 +357,7 @@ _owners: set[_Owner] = set()
 
 
 async def _close_all() -> None:
-    owners = [owner for owner in _owners if owner.loop.is_current()]  # after a fork there may be the parent's
+    owners = [owner for owner in _owners if owner.loop.is_current()]  # after a fork, this may be the parent's
     for owner in owners:
         owner.abandon("the program is ending")
     for owner in owners:

@@ -33,10 +33,10 @@ _ALLOWED = frozenset(string.ascii_letters + string.digits + "_-")
 _LONGEST_NAME = 64
 
 _LONGEST_DESCRIPTION = 20_000
-"""The most characters of a description, which is part of every request."""
+"""The maximum length of a description, which is part of every request."""
 
 _LONGEST_MESSAGE = 4_000
-"""The most characters of a progress notification."""
+"""The maximum length of a progress notification."""
 
 _MOST_REPORTS = 1_000
 """How many progress notifications wait for a caller whose loop is busy; beyond that, the oldest are dropped."""
@@ -45,15 +45,15 @@ _MOST_REPORTS = 1_000
 class McpTool(Tool[..., Any]):
     """A tool of an MCP server: calling it returns a coroutine.
 
-    Arguments are checked against the server's schema before anything is sent; the server checks them itself, too.
+    Arguments are checked against the server's schema before anything is sent; the server checks them as well.
 
     Attributes:
-        remote_name: what the server calls it. `name`, for models, has only letters, digits, `_` and `-`, at most 64.
-        title: its name for people, if the server gives one.
-        output_schema: the JSON Schema of its structured result, if the server gives one.
-        read_only: whether it only reads, as the server says; `None` if it doesn't say.
-        destructive: whether it may destroy something, as the server says; `None` if it doesn't say.
-        annotations: all hints of the server by their names on the wire. They are what the server claims of itself.
+        remote_name: the server's name for it. `name`, for models, has only letters, digits, `_` and `-`, at most 64.
+        title: its name for people, if the server has one.
+        output_schema: the JSON Schema of its structured result, if the server has one.
+        read_only: whether it only reads, according to the server; `None` if it doesn't say.
+        destructive: whether it may destroy something, according to the server; `None` if it doesn't say.
+        annotations: all hints from the server by their names on the wire. They are the server's own claims.
     """
 
     def __init__(self, tool: Any, connection: Connection, *, prefix: str = "", approval: Approval = False) -> None:
@@ -65,7 +65,7 @@ class McpTool(Tool[..., Any]):
         self.title: str | None = tool.title
         self.output_schema: Mapping[str, Any] | None = tool.output_schema
         self.name = _model_name(prefix + tool.name)
-        self.timeout = None  # the connection has one
+        self.timeout = None  # the connection has a time-out
         self.one_at_a_time = False
         self.runs = "here"
         self.__name__ = self.name
@@ -92,7 +92,7 @@ class McpTool(Tool[..., Any]):
 
     @functools.cached_property
     def spec(self) -> ToolSpec:
-        """The tool as the model sees it: the server's own words and schema."""
+        """The tool as the model sees it: with the server's description and schema."""
         return ToolSpec(self.name, self.__doc__ or "", self._schema).bind(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -102,7 +102,7 @@ class McpTool(Tool[..., Any]):
         return self.call(kwargs)
 
     def _check_values(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Check the arguments against the server's schema: what a person has edited, too, before anything is sent."""
+        """Check the arguments, including edited ones, against the server's schema before anything is sent."""
         if args is not None and not isinstance(args, Mapping):
             raise ToolError(f"the tool {self.name!r} takes its arguments as an object, not {args!r}")
         values = dict(args or {})
@@ -115,7 +115,7 @@ class McpTool(Tool[..., Any]):
 
     @functools.cached_property
     def _is_sound(self) -> bool:
-        """Whether the server's schema is one; if not, only the server can say what is wrong with arguments."""
+        """Whether the server's schema is valid; if not, only the server can say what is wrong with arguments."""
         return find_schema_problem(self._schema) is None
 
     async def _run(self, values: Mapping[str, Any], report: Report) -> Any:
@@ -130,7 +130,7 @@ class McpTool(Tool[..., Any]):
         return result
 
     async def _send(self, values: dict[str, Any], report: Report) -> Any:
-        queue = ReportQueue(_MOST_REPORTS)  # progress comes on the connection's loop
+        queue = ReportQueue(_MOST_REPORTS)  # progress arrives on the connection's loop
 
         async def note(progress: float, total: float | None, message: str | None) -> None:
             said = {"progress": progress, "total": total, "message": message and message[:_LONGEST_MESSAGE]}
@@ -161,6 +161,10 @@ class McpTool(Tool[..., Any]):
     def rename(self, name: str) -> McpTool:
         """Return this tool under another name; requests to the server use its own."""
         return self._copy_with({"name": name, "__name__": name})
+
+    def _traced_(self, trace: Callable[[Any], Any]) -> McpTool:
+        """Return this tool with a span around each call of the server."""
+        return self._copy_with({"_send": trace(self._send)})
 
     def _copy_with(self, attributes: Mapping[str, Any]) -> McpTool:
         twin: McpTool = object.__new__(type(self))

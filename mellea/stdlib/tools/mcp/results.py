@@ -20,11 +20,11 @@ __all__ = ["read_content", "read_prompt", "read_resource", "read_result"]
 
 
 def read_result(result: Any, max_bytes: int) -> Any:
-    """Return the result of a tool: a text or blocks, or a `ToolReturn` if the server also sends a value.
+    """Return the result of a tool: a string or blocks, or a `ToolReturn` if the server also sends a value.
 
     Args:
         result: the package's `CallToolResult`.
-        max_bytes: its largest size.
+        max_bytes: its maximum size.
 
     Raises:
         ToolError: the tool failed, or the result is larger.

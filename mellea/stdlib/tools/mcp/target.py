@@ -156,7 +156,7 @@ class Target:
         import httpx2  # optional: it comes with the extra `mcp`
         from mcp.client.streamable_http import streamable_http_client
 
-        # Decompression would need a limit, too, so servers are asked not to compress.
+        # Decompression would need a limit as well, so servers are asked not to compress.
         client = httpx2.AsyncClient(
             headers={**self.headers, "Accept-Encoding": "identity"},
             auth=self.auth,
@@ -270,7 +270,7 @@ def _strings(name: str, given: Mapping[str, str] | None) -> dict[str, str]:
         return {}
     is_right = isinstance(given, Mapping) and all(isinstance(part, str) for pair in given.items() for part in pair)
     if not is_right:  # the values may be keys, so they aren't shown
-        raise UsageError(f"{name}= takes a dict of texts, not a {type(given).__name__} with other values")
+        raise UsageError(f"{name}= takes a dict of strings, not a {type(given).__name__} with other values")
     return dict(given)
 
 
@@ -282,7 +282,7 @@ def _split(command: str | Sequence[str]) -> tuple[str, ...]:
     if not words or not all(isinstance(word, str) and word for word in words[:1]):
         raise UsageError("the command of an MCP server is empty; give its program and arguments")
     if not all(isinstance(word, (str, os.PathLike)) for word in words):
-        raise UsageError("the command of an MCP server is a list of texts")
+        raise UsageError("the command of an MCP server is a list of strings")
     return tuple(os.fspath(word) for word in words)
 
 

@@ -20,14 +20,14 @@ from mellea.stdlib.tools.tool_set import ToolSet
 __all__ = ["McpTools", "mcp"]
 
 Filter = Iterable[str] | Callable[[McpTool], bool]
-"""Names of tools as the server gives them, or a function of a tool."""
+"""The server's names of tools, or a function of a tool."""
 
 _MOST = 10_000
-"""The most resources or prompts that are listed."""
+"""The maximum number of resources or prompts that are listed."""
 
 
 class McpTools(ToolSet):
-    """The tools, resources and prompts of one MCP server; `mcp(…)` makes it, and explains its arguments.
+    """The tools, resources and prompts of one MCP server; made by `mcp(…)`, which explains the arguments.
 
     It connects at its first use, and again after the connection was lost or closed. It may be used from any task, loop
     or thread, by several at once, and by any number of calls. `with` and `async with` close the connection at the end
@@ -192,9 +192,9 @@ def mcp(
     Nothing is opened before the first use. It needs the extra `mcp`.
 
     Args:
-        server: a URL (streamable HTTP); a command that starts a server (a text, split as a shell would but run
-            without one, or a list); or a server in this process, such as `mcp.server.MCPServer` or the
-            result of `mellea.serve.mcp`, which then runs on the connections' thread.
+        server: a URL (streamable HTTP); a command that starts a server (a string, split like in a shell but run without
+            one, or a list); or a server in this process, such as `mcp.server.MCPServer` or the result of
+            `mellea.serve.mcp`, which then runs on the connections' thread.
         allow: the tools to use: their names at the server, or a function of an `McpTool`.
         deny: the tools to leave out.
         prefix: a prefix of their names, so that two servers may have tools with the same name.
@@ -223,7 +223,7 @@ def mcp(
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise UsageError(f"max_bytes takes a whole number from 1, not {max_bytes!r}")
     if not isinstance(prefix, str):
-        raise UsageError(f"prefix takes a text, not {prefix!r}")
+        raise UsageError(f"prefix takes a string, not {prefix!r}")
     if requires_approval not in ("annotated", True, False) and not callable(requires_approval):
         raise UsageError(f"requires_approval takes 'annotated', True, False or a function, not {requires_approval!r}")
     target = Target.of(server, headers=headers, auth=auth, env=env, cwd=cwd, max_bytes=max_bytes, mode=mode)

@@ -237,7 +237,8 @@ function snippetOf(span) {
       ? ""
       : oneLine(typeof span.data.result === "string" ? span.data.result : JSON.stringify(span.data.result), 90);
   if (span.data.kind === "check") return oneLine(span.data.reason ?? "", 90);
-  return span.answer ? oneLine(textOf(span.answer), 90) : "";
+  const text = span.answer ? textOf(span.answer) : "";
+  return oneLine(text || span.children.filter((child) => child.data.kind === "tool").map(labelOf).join(", "), 90);
 }
 
 function fact(name, value, title) {

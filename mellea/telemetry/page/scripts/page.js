@@ -56,6 +56,7 @@ function drawTotals() {
       box("div", box("dt", name), box("dd", value, more ? [" ", box("small", more)] : null)),
     ),
   );
+  byId("totals").lastChild.classList.toggle("wrong", outcomes.error + outcomes.lost > 0);
   const state = run.isRunning
     ? "running"
     : (run.roots.map((root) => root.outcome).find((each) => each !== "ok") ?? "ok");

@@ -45,7 +45,7 @@ class Timeline {
 
   ticks(width) {
     const length = this.to - this.from;
-    const wanted = length / Math.max(width / 90, 1);
+    const wanted = length / Math.max(width / 64, 1);
     const power = 10 ** Math.floor(Math.log10(wanted));
     const steps = wanted > 20 ? CLOCK_STEPS : [power, 2 * power, 5 * power, 10 * power];
     const step = steps.find((each) => each >= wanted) ?? Math.ceil(wanted / 86400) * 86400;

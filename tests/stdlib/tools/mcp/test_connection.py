@@ -233,6 +233,12 @@ def test_a_program_that_is_not_there_is_an_error() -> None:
         mcp("no-such-program --key sk-123456789").load()
 
 
+def test_a_program_that_fails_says_why_itself_and_the_error_refers_to_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ToolError, match=r"can't be reached: it ended, .*; its standard error may say why$"):
+        mcp([sys.executable, "-c", "exit('no model is set')"], connect_timeout=SECONDS).load()
+    assert "no model is set" in capfd.readouterr().err
+
+
 def test_the_process_ends_with_its_last_reader() -> None:
     tools = mcp([sys.executable, str(PROGRAM), "stdio"], connect_timeout=SECONDS)
     pid = asyncio.run(_pid(tools))
