@@ -424,8 +424,8 @@ class Runner:
         if not self._has_waited and journal is not None:
             self._has_waited = True
             _log.warning(
-                "row %r of %s() is being asked for by another map with the journal %r, so this one waits for its answer, as "
-                "for all rows that both have; give each rows of its own to have them work at the same time",
+                "row %r of %s() is being asked for by another map with the journal %r, so this one waits for its "
+                "answer, as for all rows that both have; give each rows of its own to have them work at the same time",
                 task.id, self.name, journal.path,
             )  # fmt: skip
 
