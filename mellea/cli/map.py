@@ -131,8 +131,8 @@ def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path)
     try:
         return _write_each(mapped, out, errors, kept)
     except OSError as error:
-        # The journal's errors say so themselves, and who closes a pipe wants no more. Caught out here, as closing a file
-        # fails once more on a full disk.
+        # The journal's errors say so themselves, and who closes a pipe wants no more. Caught out here, as closing a
+        # file on a full disk fails once more.
         if isinstance(error, (MelleaError, BrokenPipeError)) or error.filename is not None:
             raise
         output.note(

@@ -192,21 +192,14 @@ class Journal:
         self._database.close()
 
     def restore(self) -> int | None:
-        """If the file was deleted or replaced, write what this process still sees of it into the one that is there now.
-
-        Returns:
-            How many answers were written; `None` if nothing has happened to the file.
-
-        Raises:
-            StateError: there is another file now, and it isn't one to go on in.
-        """
+        """If the file was deleted or replaced, write its answers into the new one, and return how many; else `None`."""
         with self._restoring:
             if not self._database.has_moved():
                 return None
-            jobs = self.list_jobs()
+            jobs, add = self.list_jobs(), "INSERT OR IGNORE INTO jobs (job, name) VALUES (?, ?)"
             with self._database.replace() as copy:
                 with self.write() as connection:
-                    connection.executemany("INSERT OR IGNORE INTO jobs (job, name) VALUES (?, ?)", jobs)
+                    connection.executemany(add, jobs)
                 # Their numbers are known to those who go on.
                 if not set(jobs) <= set(self.list_jobs()):
                     raise StateError(
@@ -260,10 +253,9 @@ class Journal:
 
     def list_newer(self, job: int, after: int) -> list[tuple[int, bytes]]:
         """Return where the answers of a job behind a place stand, and their keys."""
+        select = "SELECT answer, key FROM answers WHERE answer > ? AND job = ? ORDER BY answer"
         with self._database.read() as connection:
-            return connection.execute(
-                "SELECT answer, key FROM answers WHERE answer > ? AND job = ? ORDER BY answer", (after, job)
-            ).fetchall()
+            return connection.execute(select, (after, job)).fetchall()
 
     def fetch(self, answers: Sequence[int]) -> dict[int, FoundAnswer]:
         """Return the answers that stand at some places, as far as they are still there."""
