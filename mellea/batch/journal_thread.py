@@ -6,6 +6,7 @@ if there is little, nothing waits for more.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -16,6 +17,8 @@ from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
 from mellea.core.runtime.loop import Loop, create_waiter, get_current_loop
 
 __all__ = ["JournalThread"]
+
+_log = logging.getLogger("mellea")
 
 _COMPANY_SECONDS = 0.002
 """How soon after one transaction the next may begin: a single answer costs three times as much as one among others."""
@@ -30,6 +33,9 @@ class JournalThread:
         journal: the journal.
         committed: called on the running loop with the tickets of answers and failures that are committed.
         failed: called there if the journal can't be written or read any more.
+
+    Attributes:
+        at_end: called on the thread at its end, when nothing is committed any more.
     """
 
     def __init__(self, journal: Journal, committed: Done, failed: Callable[[BaseException], None]) -> None:
@@ -38,6 +44,7 @@ class JournalThread:
         self._committed, self._failed = committed, failed
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         self._end = create_waiter()
+        self.at_end: Callable[[], None] = _do_nothing
         # A daemon: after Ctrl-C, the program must not hang because another process holds a lock on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
@@ -84,6 +91,7 @@ class JournalThread:
         finally:
             # SQLite's connections belong to the thread that opened them, so this thread has to close it.
             self._journal.close()
+            self.at_end()
             self._end.wake()
 
     def _handle(self, items: list[tuple[Any, Any]]) -> None:
@@ -92,6 +100,7 @@ class JournalThread:
         kept = [(entry, ticket) for entry, ticket in items if entry is not None]
         try:
             if kept:
+                self._look_for_file()
                 self._journal.commit(
                     [entry for entry, _ in kept if isinstance(entry, Answer)],
                     [entry for entry, _ in kept if isinstance(entry, Failure)],
@@ -110,6 +119,16 @@ class JournalThread:
         if calls:
             self._loop.post(lambda: [call.waiter.wake() for call in calls])
 
+    def _look_for_file(self) -> None:
+        # Before each transaction, as nobody would find what is written into a file that was deleted.
+        restored = self._journal.restore()
+        if restored is not None:
+            _log.warning(
+                "the journal %r was deleted or replaced while it was in use; it goes on in the file that is there now, "
+                "into which %s answers were written again",
+                self._journal.path, f"{restored:,}",
+            )  # fmt: skip
+
     def _answer(self, calls: list[_Errand]) -> None:
         places = [call.what for call in calls if isinstance(call.what, int)]
         # Read together: each query costs a wait for the interpreter's lock.
@@ -122,6 +141,10 @@ class JournalThread:
                 call.value = call.what(self._journal)
             except Exception as error:  # noqa: BLE001 - it belongs to the caller
                 call.error = error
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _Errand:
