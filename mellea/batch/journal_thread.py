@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
@@ -22,6 +23,8 @@ _log = logging.getLogger("mellea")
 
 _COMPANY_SECONDS = 0.002
 """How soon after one transaction the next may begin: a single answer costs three times as much as one among others."""
+
+_WATCH_SECONDS = 0.05
 
 Done = Callable[[list[Any]], None]
 
@@ -36,6 +39,7 @@ class JournalThread:
 
     Attributes:
         at_end: called on the thread at its end, when nothing is committed any more.
+        watch: called on the thread again and again, at least every 50 ms, until it returns false.
     """
 
     def __init__(self, journal: Journal, committed: Done, failed: Callable[[BaseException], None]) -> None:
@@ -45,6 +49,7 @@ class JournalThread:
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         self._end = create_waiter()
         self.at_end: Callable[[], None] = _do_nothing
+        self.watch: Callable[[], bool] | None = None
         # A daemon: after Ctrl-C, the program must not hang because another process holds a lock on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
@@ -76,7 +81,7 @@ class JournalThread:
         is_open, ended = True, 0.0
         try:
             while is_open:
-                items = [self._queue.get()]
+                items = [self._get()]
                 # Measured from the end of the last transaction, so an answer that arrives after a quiet moment is
                 # committed at once.
                 wait = ended + _COMPANY_SECONDS - time.monotonic()
@@ -93,6 +98,16 @@ class JournalThread:
             self._journal.close()
             self.at_end()
             self._end.wake()
+
+    def _get(self) -> tuple[Any, Any] | None:
+        """Return the next item, and watch while waiting for it."""
+        while self.watch is not None:
+            if not self.watch():
+                self.watch = None
+                break
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=_WATCH_SECONDS)
+        return self._queue.get()
 
     def _handle(self, items: list[tuple[Any, Any]]) -> None:
         calls = [ticket for entry, ticket in items if entry is None]

@@ -260,7 +260,7 @@ class Runner:
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
         # Before the answers are read: who begins from now on is noticed.
         self._claims = await self._thread.call(lambda journal: Claims(journal.path))
-        self._thread.at_end = self._claims.close
+        self._thread.at_end, self._thread.watch = self._claims.close, self._claims.share_if_asked
         self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
             self._desk = desk = BatchDesk(
@@ -409,7 +409,8 @@ class Runner:
         while not claims.take(task.key):
             if self._error is not None or self._purse.is_closed:
                 return False  # it won't be asked for
-            self._warn_of_waiting(task)
+            if not claims.is_waiting:
+                self._warn_of_waiting(task)
             # Looked at again and again: no system tells an event loop that another process has let a lock go.
             await anyio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_LOOK)

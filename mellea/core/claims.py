@@ -7,6 +7,9 @@ Rules:
 - These locks are per process, so what the maps of one process have claimed stands in a table, too. A process opens a
   file of claims once: closing it anywhere would drop all its locks (POSIX, `fcntl`).
 - The first byte is held by everybody who has the file open, and by whoever removes it, alone.
+- The second byte is held alone by the first process that opens the file: it has claimed everything, so that it needs no
+  lock for each row. Another one that opens the file makes it longer, and can claim nothing before the first has noticed
+  that, has locked what it has claimed, and shares the byte. Who has to notice calls `share_if_asked` often.
 - A map that begins makes the file a byte longer. So whoever is alone with it knows that nobody else was there either.
 - Without such locks (on Windows, or on a disk that has none) claims hold in one process only.
 """
@@ -32,9 +35,12 @@ except ImportError:  # on Windows
 _log = logging.getLogger("mellea")
 
 _SUFFIX = "-claims"
-_ROOM_BYTE = 0
+_ROOM_BYTE, _ALL_BYTE, _FIRST_BYTE = 0, 1, 2
 _RETRY_SECONDS = 0.001
 _TRIES = 1_000
+
+_PATIENCE_SECONDS = 10.0
+"""How long a process waits for the first one to share its claims, which may be paused."""
 
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 """What a lock that somebody else holds fails with; POSIX allows either."""
@@ -52,22 +58,58 @@ class _File:
         self.starts = 0
         self.owners: dict[int, Claims] = {}  # by the byte
         self.descriptor: int | None = None
+        self.has_all, self.is_shared = False, True  # holds the second byte alone; may claim
+        self._opened = time.monotonic()
         if fcntl is None:
             return
         try:
             self.descriptor = _open(path)
+            self.has_all = self.is_shared = _lock(self.descriptor, _ALL_BYTE)
         except OSError as error:
-            _log.warning(
-                "%r can't be made or locked (%s), so another process that maps the same rows at this moment isn't "
-                "noticed; start only one", path, error.strerror or error,
-            )  # fmt: skip
+            self._go_on_alone(error)
+
+    def _go_on_alone(self, error: OSError) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+        self.has_all, self.is_shared = False, True
+        _log.warning(
+            "%r can't be made or locked (%s), so another process that maps the same rows at this moment isn't "
+            "noticed; start only one", self.path, error.strerror or error,
+        )  # fmt: skip
 
     def lock(self, byte: int) -> bool:
-        return self.descriptor is None or _lock(self.descriptor, byte)
+        if self.descriptor is None or self.has_all:
+            return True
+        return (self.is_shared or self._join(self.descriptor)) and _lock(self.descriptor, byte)
 
     def unlock(self, byte: int) -> None:
-        if self.descriptor is not None and fcntl is not None:
+        if self.descriptor is not None and not self.has_all and fcntl is not None:
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, byte)
+
+    def _join(self, descriptor: int) -> bool:
+        """Whether the process that was first shares its claims now."""
+        if fcntl is None or _lock(descriptor, _ALL_BYTE, fcntl.LOCK_SH):
+            self.is_shared = True
+        elif time.monotonic() - self._opened > _PATIENCE_SECONDS:
+            self.is_shared = True
+            _log.warning(
+                "the process that uses %r does not react, it may be paused; its rows may be requested twice",
+                self.path,
+            )  # fmt: skip
+        return self.is_shared
+
+    def share(self) -> None:
+        """Lock what is claimed, and let others claim the rest."""
+        if self.descriptor is None or fcntl is None:
+            return
+        self.has_all = False
+        try:
+            for byte in self.owners:
+                _lock(self.descriptor, byte)
+            _lock(self.descriptor, _ALL_BYTE, fcntl.LOCK_SH)
+        except OSError as error:  # the system has no more locks
+            self._go_on_alone(error)
 
     def note_start(self) -> None:
         self.users += 1
@@ -118,6 +160,22 @@ class Claims:
     def is_seen_by_others(self) -> bool:
         """Whether other processes notice what is claimed."""
         return self._file is not None and self._file.descriptor is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing can be claimed yet, as the process that was first doesn't share its claims yet."""
+        return self._file is not None and not self._file.is_shared
+
+    def share_if_asked(self) -> bool:
+        """Share the claims with a process that came later, if there is one; false once that isn't asked any more."""
+        with _turn:
+            file = self._file
+            if file is None or not file.has_all:
+                return False
+            # Each start makes the file longer; those of this process share its table anyway.
+            if file.count_starts() > file.starts:
+                file.share()
+            return file.has_all
 
     def take(self, key: bytes) -> bool:
         """Claim a key; false if somebody else has. What is claimed twice has to be released twice."""
@@ -180,7 +238,7 @@ class Claims:
 
 def _find_byte(key: bytes) -> int:
     # Of two different keys with the same byte one would wait for the other, and no more; in 2**62 there are none.
-    return (int.from_bytes(key[:8], "big") >> 2) + 1
+    return (int.from_bytes(key[:8], "big") >> 2) + _FIRST_BYTE
 
 
 def _open(path: str) -> int:

@@ -18,6 +18,7 @@ import pytest
 
 from mellea.batch import Budget, BudgetExceededError, Journal, Row, amap
 from mellea.batch import map as map_rows
+from mellea.core import claims as claims_module
 from mellea.core.claims import Claims
 from tests.waiting import until, until_here
 
@@ -111,6 +112,19 @@ def test_the_rows_of_a_killed_program_are_free_at_once(programs: Programs) -> No
     assert read_rows(heir) == ["K0", "K1", "K2", "K3"]
     assert time.monotonic() - began < 20
     assert len(programs.list_calls()) == 8
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes can't be paused here")
+def test_a_program_that_is_paused_holds_up_others_for_a_while_only(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(claims_module, "_PATIENCE_SECONDS", 0.3)
+    first = programs.start(0, 4, pause=60)
+    until_here(lambda: len(programs.list_calls()) == 4)
+    first.send_signal(signal.SIGSTOP)
+    rows = map_rows(shout_plainly, name_rows(10, 20), journal=tmp_path / "run.db")
+    assert [row.value for row in rows] == [name.upper() for name in name_rows(10, 20)]
+    assert [log.message.count("does not react") for log in caplog.records] == [1]
 
 
 def test_programs_with_rows_of_their_own_work_at_the_same_time(programs: Programs) -> None:
@@ -275,12 +289,16 @@ def test_a_forked_child_has_none_of_the_claims(tmp_path: Path) -> None:
 
     def look() -> None:
         mine = Claims(str(tmp_path / "run.db"))
+        while mine.is_waiting and not mine.take(b"m" * 16):
+            time.sleep(0.01)
         results.put((mine.take(b"k" * 16), mine.take(b"l" * 16)))
         mine.close()
 
     child = context.Process(target=look)
     child.start()
-    child.join(30)
+    while child.is_alive():
+        claims.share_if_asked()
+        child.join(0.01)
     assert results.get() == (False, True)
     assert claims.is_taken(b"k" * 16)
     claims.close()

@@ -266,7 +266,7 @@ FAULTS = [
         [late(503), late(503), late_and_good], "all well", requests=3, deadlines=ENOUGH,
     ),
     Fault(
-        "429 for longer than everything may take", [status(429, retry_after="5"), good], DeadlineError, "did not finish",
+        "429 for longer than everything may take", [status(429, retry_after="5"), good], DeadlineError, "not finish",
         True, deadlines=Deadlines(total=0.3),
     ),
     Fault("429 that asks not to come back", [status(429, x_should_retry="false")], RateLimitError, status=429),
