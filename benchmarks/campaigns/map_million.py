@@ -5,7 +5,7 @@
 
 Checked: the memory at each tenth of the rows is about that at the first, the threads are no more, all rows come in
 order; and the journal's share of the time is below a tenth. That is what its thread uses, and what making keys, values
-and entries takes on the loop.
+and entries, and claiming rows, takes on the loop.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import mellea
 from mellea.batch import call_programs, journal_thread
+from mellea.core import claims
 from mellea.core.backend import Backend, Capabilities, Request
 from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
 
@@ -83,6 +84,8 @@ def main(rows: int) -> None:
     measure(journal_thread.JournalThread, "commit", time.thread_time, spent)
     measure(call_programs.PromptProgram, "dump", time.thread_time, spent)
     measure(call_programs.PromptProgram, "_digest", time.thread_time, spent)
+    measure(claims.Claims, "take", time.thread_time, spent)
+    measure(claims.Claims, "release", time.thread_time, spent)
     list(mellea.map(classify, ["warm"] * 1000))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.db"

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 
+from mellea.backends.flights import Flight, join_flight
 from mellea.backends.wrapped import WrappedBackend, open_stream
 from mellea.core.backend import Backend, Request, SentRequest
 from mellea.core.events import Event, KeepAlive, StreamEnd
@@ -29,7 +30,9 @@ class CachedBackend(WrappedBackend):
     """Replays the stored answer to a repeated request, event for event, at no cost.
 
     Requests are the same if their `Request.fingerprint` is. If one call sends the same request several times, as a
-    strategy does, each has its own answer. Failed and truncated answers aren't stored, nor are images and embeddings.
+    strategy does, each has its own answer. If several calls of this process send the same request at the same time, the
+    first one is sent, and the others wait for its whole answer; they send their own if it fails or is cancelled. Failed
+    and truncated answers aren't stored, nor are images and embeddings.
 
     Args:
         backend: answers requests that aren't stored.
@@ -62,10 +65,44 @@ class CachedBackend(WrappedBackend):
                 async for event in source:
                     yield event
             return
-        kept = await self._find(key)
-        async with aclosing(self._ask(request, key) if kept is None else self._replay(request, kept)) as events:
+        async with aclosing(self._run_keyed(request, key)) as events:
             async for event in events:
                 yield event
+
+    async def _run_keyed(self, request: Request, key: str) -> AsyncGenerator[Event, None]:
+        """Replay the stored answer, or that of an equal request that is on its way, or ask."""
+        around = runs_around.get()
+        name, outer = (os.path.realpath(self.journal.path), key), around[0]() if around else None
+        flight, is_first = join_flight(name, outer)
+        while not is_first:
+            async with aclosing(flight.follow()) as signs:
+                async for _ in signs:
+                    yield KeepAlive()
+            if flight.events is not None:
+                break
+            # If it was left, one of those who waited is the first now; if it failed, each asks for itself.
+            flight, is_first = (Flight(name, None), True) if flight.has_failed else join_flight(name, outer)
+        source = self._run_first(request, key, flight) if is_first else self._replay(request, flight.events or [])
+        async with aclosing(source) as events:
+            async for event in events:
+                yield event
+
+    async def _run_first(self, request: Request, key: str, flight: Flight) -> AsyncGenerator[Event, None]:
+        """Replay the stored answer, or ask; those who wait for the flight learn what it came to."""
+        try:
+            kept = await self._find(key)
+            if kept is not None:
+                flight.events = self._load(kept)
+                flight.end()  # before it is replayed with its timing
+            source = self._replay(request, flight.events) if flight.events else self._ask(request, key, flight)
+            async with aclosing(source) as events:
+                async for event in events:
+                    yield event
+        except Exception:
+            flight.has_failed = True
+            raise
+        finally:
+            flight.end()
 
     async def _find(self, key: str) -> str | None:
         return await run_in_thread(self.journal.find_reply, key)
@@ -80,7 +117,7 @@ class CachedBackend(WrappedBackend):
         counter[fingerprint] += 1
         return fingerprint if counter[fingerprint] == 1 else f"{fingerprint}:{counter[fingerprint]}"
 
-    async def _ask(self, request: Request, key: str) -> AsyncGenerator[Event, None]:
+    async def _ask(self, request: Request, key: str, flight: Flight) -> AsyncGenerator[Event, None]:
         began = time.monotonic()
         events: list[tuple[float, Event]] = []
         async with open_stream(self.backend, request) as source:
@@ -89,12 +126,15 @@ class CachedBackend(WrappedBackend):
                     events.append((time.monotonic() - began, event))
                 if isinstance(event, StreamEnd):  # stored before a reader sees that it is complete
                     await run_in_thread(self.journal.keep_reply, key, _dump(events))
+                    flight.events = events
+                    flight.end()
+                flight.note()
                 yield event
 
-    async def _replay(self, request: Request, kept: str) -> AsyncGenerator[Event, None]:
+    async def _replay(self, request: Request, kept: list[tuple[float, Event]]) -> AsyncGenerator[Event, None]:
         yield KeepAlive(sent=SentRequest(self._kept, request))
         began = time.monotonic()
-        for at, event in self._load(kept):
+        for at, event in kept:
             if self.is_timed and (wait := began + at - time.monotonic()) > 0:
                 await anyio.sleep(wait)
             yield event

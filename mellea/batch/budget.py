@@ -106,6 +106,12 @@ class Purse:
         """Whether there is a budget but no row has shown yet what a row costs."""
         return self._budget is not None and not self._last
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no row begins any more, as one was refused or the time is up."""
+        seconds = None if self._budget is None else self._budget.seconds
+        return self.is_empty or (seconds is not None and time.monotonic() - self._began >= seconds)
+
     async def enter(self, backend: Backend | None) -> bool:
         """Wait until it is clear whether one more row may start, and return the answer.
 
@@ -136,7 +142,7 @@ class Purse:
             return True
         # Sticky: once a row has been refused, no more rows are started even if the mean falls again, so that the rows
         # that get done are the first ones.
-        if self.is_empty or (budget.seconds is not None and time.monotonic() - self._began >= budget.seconds):
+        if self.is_closed:
             return False
         if budget.cost is None and budget.tokens is None:
             return True

@@ -9,8 +9,9 @@ Rules:
   never in two batches at once.
 - A row whose key is in an open batch waits for that batch. A batch stays open until all its answers are committed.
 - The intent claims its rows in one transaction: if several processes map the same rows, each row is in the batch of one
-  of them, and the others wait for that batch. If the process behind an intent has ended without creating the batch, one
-  of the waiting processes gives up the intent, and its rows are claimed again.
+  of them, and the others wait for that batch. The process that
+  creates a batch claims its intent meanwhile, and this claim ends with the process. An intent that nobody claims and
+  that has no batch is given up by one of the waiting processes, and its rows are claimed again.
 - Requests that a batch can't handle are sent live: see `can_take`. A request that expired, was cancelled or failed for
   a temporary reason returns a retryable error, and goes into the next batch.
 - If a map is abandoned, its batches continue at the provider; the next run finds them.
@@ -18,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -36,10 +38,11 @@ from mellea.batch.limits import CallJournal
 from mellea.batch.program import Asked
 from mellea.batch.unnoted import Unnoted, drive
 from mellea.core.backend import Backend, Request, SentRequest
+from mellea.core.claims import Claims
 from mellea.core.events import Event, KeepAlive
 from mellea.core.journal import NotedBatch
 from mellea.core.observer import Span, listening, make_span
-from mellea.core.processes import is_named_alive, name_process
+from mellea.core.processes import name_process
 from mellea.core.runtime import Hooks
 from mellea.core.runtime.ledger import Meter
 from mellea.core.runtime.loop import Waiter, create_waiter
@@ -61,14 +64,10 @@ _TRIES = 5
 _SETTLE_SECONDS = 20.0
 """The minimum age of an intent before its batch counts as never created, since a list may show a new batch late."""
 _LONGEST_MAKING = 600.0
-"""How long creating a batch may take; if its process can't be checked, it counts as ended after that."""
+"""How long the making of a batch may take; where claims aren't seen by other processes, its maker has ended then."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 """The errors that a codec raises for provider data in another form."""
-
-
-_making: set[str] = set()
-"""The intents of the batches that this process is creating at this moment, in all its maps."""
 
 
 @dataclass(slots=True)
@@ -133,14 +132,15 @@ class BatchDesk:
     Args:
         call_journal: calls a function with the journal.
         job: the number of the map's job there.
+        claims: what maps have claimed there.
         gets_more: whether more requests may arrive.
 
     Attributes:
         waiting: how many rows wait here for their answers.
     """
 
-    def __init__(self, call_journal: CallJournal, job: int, gets_more: Callable[[], bool]) -> None:
-        self._call_journal, self._job, self._gets_more = call_journal, job, gets_more
+    def __init__(self, call_journal: CallJournal, job: int, claims: Claims, gets_more: Callable[[], bool]) -> None:
+        self._call_journal, self._job, self._claims, self._gets_more = call_journal, job, claims, gets_more
         self.waiting = 0
         self._noted: dict[str, tuple[NotedBatch, str]] = {}  # by the row's key: the batch before, the name in it
         self._found: dict[str, _Batch] = {}  # batches of earlier runs that are waited for, by their intent
@@ -321,7 +321,7 @@ class BatchDesk:
                 item.end()
 
     async def _make(self, batch: _Batch) -> None:
-        _making.add(batch.intent)
+        self._claims.take(_make_key(batch.intent))  # nobody else knows its name yet
         try:
             await self._claim(batch)
             if batch.items:
@@ -332,10 +332,10 @@ class BatchDesk:
                 with anyio.CancelScope(shield=True):
                     await self._note(batch.intent, "made", status.id)
         finally:
-            _making.discard(batch.intent)
             if batch.id is None and batch.items:
                 with anyio.CancelScope(shield=True), suppress(MelleaError):
                     await self._call_journal(lambda journal: journal.leave_batch(batch.intent))
+            self._claims.release(_make_key(batch.intent))
 
     async def _claim(self, batch: _Batch) -> None:
         """Record the intent. Rows that another process has put into a batch in the meantime wait for that batch."""
@@ -388,7 +388,7 @@ class BatchDesk:
             batch.id = noted.provider_id
             if batch.id is not None:
                 return
-            if _is_being_made(noted):
+            if self._is_being_made(noted):
                 _log.info("waiting for %s, which is making the batch %s", noted.maker, batch.intent)
             elif (found := await self._find(batch, batch.at)) is not None:
                 batch.id = found.id
@@ -441,20 +441,23 @@ class BatchDesk:
             )
             _resolve(batch, name)
 
+    def _is_being_made(self, noted: NotedBatch) -> bool:
+        """Whether somebody makes this batch at this moment, so that it is too early to look for it."""
+        if self._claims.is_taken(_make_key(noted.intent)):
+            return True
+        is_known = self._claims.is_seen_by_others or noted.maker in (None, name_process())
+        return not is_known and time.time() - noted.at < _LONGEST_MAKING
+
     async def _note(self, intent: str, state: str, id: str | None = None) -> None:
         await self._call_journal(lambda journal: journal.note_batch(intent, state, id))
 
 
+def _make_key(intent: str) -> bytes:
+    return hashlib.sha256(intent.encode()).digest()
+
+
 def _has_batches(backend: Backend) -> bool:
     return isinstance(backend, HttpBackend) and backend.batches is not None
-
-
-def _is_being_made(noted: NotedBatch) -> bool:
-    """Whether a process is creating this batch at this moment, so that it is too early to look for it."""
-    if noted.maker is None or noted.maker == name_process():
-        return noted.intent in _making
-    is_alive = is_named_alive(noted.maker)
-    return time.time() - noted.at < _LONGEST_MAKING if is_alive is None else is_alive
 
 
 def _resolve(batch: _Batch, name: str) -> None:

@@ -6,10 +6,12 @@ if there is little, nothing waits for more.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from mellea.core.journal import Answer, Failure, FoundAnswer, Journal
@@ -17,8 +19,12 @@ from mellea.core.runtime.loop import Loop, create_waiter, get_current_loop
 
 __all__ = ["JournalThread"]
 
+_log = logging.getLogger("mellea")
+
 _COMPANY_SECONDS = 0.002
 """How soon after one transaction the next may begin: a single answer costs three times as much as one among others."""
+
+_WATCH_SECONDS = 0.05
 
 Done = Callable[[list[Any]], None]
 
@@ -30,6 +36,10 @@ class JournalThread:
         journal: the journal.
         committed: called on the running loop with the tickets of answers and failures that are committed.
         failed: called there if the journal can't be written or read any more.
+
+    Attributes:
+        at_end: called on the thread at its end, when nothing is committed any more.
+        watch: called on the thread again and again, at least every 50 ms, until it returns false.
     """
 
     def __init__(self, journal: Journal, committed: Done, failed: Callable[[BaseException], None]) -> None:
@@ -38,6 +48,8 @@ class JournalThread:
         self._committed, self._failed = committed, failed
         self._queue: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         self._end = create_waiter()
+        self.at_end: Callable[[], None] = _do_nothing
+        self.watch: Callable[[], bool] | None = None
         # A daemon: after Ctrl-C, the program must not hang because another process holds a lock on the file.
         threading.Thread(target=self._serve, name="mellea-journal", daemon=True).start()
 
@@ -69,7 +81,7 @@ class JournalThread:
         is_open, ended = True, 0.0
         try:
             while is_open:
-                items = [self._queue.get()]
+                items = [self._get()]
                 # Measured from the end of the last transaction, so an answer that arrives after a quiet moment is
                 # committed at once.
                 wait = ended + _COMPANY_SECONDS - time.monotonic()
@@ -84,7 +96,18 @@ class JournalThread:
         finally:
             # SQLite's connections belong to the thread that opened them, so this thread has to close it.
             self._journal.close()
+            self.at_end()
             self._end.wake()
+
+    def _get(self) -> tuple[Any, Any] | None:
+        """Return the next item, and watch while waiting for it."""
+        while self.watch is not None:
+            if not self.watch():
+                self.watch = None
+                break
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=_WATCH_SECONDS)
+        return self._queue.get()
 
     def _handle(self, items: list[tuple[Any, Any]]) -> None:
         calls = [ticket for entry, ticket in items if entry is None]
@@ -92,6 +115,7 @@ class JournalThread:
         kept = [(entry, ticket) for entry, ticket in items if entry is not None]
         try:
             if kept:
+                self._look_for_file()
                 self._journal.commit(
                     [entry for entry, _ in kept if isinstance(entry, Answer)],
                     [entry for entry, _ in kept if isinstance(entry, Failure)],
@@ -110,6 +134,16 @@ class JournalThread:
         if calls:
             self._loop.post(lambda: [call.waiter.wake() for call in calls])
 
+    def _look_for_file(self) -> None:
+        # Before each transaction, as nobody would find what is written into a file that was deleted.
+        restored = self._journal.restore()
+        if restored is not None:
+            _log.warning(
+                "the journal %r was deleted or replaced while it was in use; it goes on in the file that is there now, "
+                "into which %s answers were written again",
+                self._journal.path, f"{restored:,}",
+            )  # fmt: skip
+
     def _answer(self, calls: list[_Errand]) -> None:
         places = [call.what for call in calls if isinstance(call.what, int)]
         # Read together: each query costs a wait for the interpreter's lock.
@@ -122,6 +156,10 @@ class JournalThread:
                 call.value = call.what(self._journal)
             except Exception as error:  # noqa: BLE001 - it belongs to the caller
                 call.error = error
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class _Errand:

@@ -7,6 +7,8 @@ Rules:
 - A row keeps its place until its answer is committed. So a killed process loses at most the rows in flight.
 - The number of finished rows that haven't been yielded is bounded: a slow reader, or a slow first row, holds up the
   others. So memory doesn't grow with the number of rows.
+- A row without an answer is claimed before it is requested, until its answer is committed. If several maps use one
+  journal, one of them requests the row, and the others wait for its answer. The desk claims the rows of batches.
 - A failed row is an outcome like any other. An error that affects every row ends the map: a rejected key, an unknown
   price, a journal that can't be written; and a model that doesn't exist, a server that can't be reached, or fields that
   the function doesn't take, once several rows have failed for it and none has been answered. Then no more rows are
@@ -41,6 +43,7 @@ from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
 from mellea.batch.progress import MapProgress
 from mellea.batch.row import Row, RowId, digest_row, find_id, make_arguments
+from mellea.core.claims import Claims
 from mellea.core.events import Usage
 from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch
@@ -61,6 +64,10 @@ _log = logging.getLogger("mellea")
 
 _FLUSH_SECONDS = 1.0
 """How long a stopped map waits for its last answers to be committed."""
+
+_FIRST_LOOK = 0.02
+_LONGEST_LOOK = 0.5
+"""How long to wait before looking whether a row that another map asks for is answered, at first and at most."""
 
 _IN_BATCHES = 10_000
 """How many rows may wait for batches at once."""
@@ -135,6 +142,9 @@ class Runner:
         self._out: list[Row[Any]] = []  # done in this iteration of the loop
         self._answered: Answered | None = None
         self._thread: JournalThread | None = None
+        self._claims: Claims | None = None
+        self._claimed: dict[int, bytes] = {}  # the keys of the rows that are claimed, by their indices
+        self._has_waited = False  # for a row of another map
         self._looks_for_change = _LOOKS_FOR_CHANGE
         self._desk: BatchDesk | None = None
         self._desk_scope: anyio.CancelScope | None = None
@@ -248,9 +258,14 @@ class Runner:
     async def _open_journal(self, journal: Journal) -> None:
         self._thread = JournalThread(journal, self._note_committed, self._lose_journal)
         self._job = await self._thread.call(lambda journal: journal.job(self._program.name))
+        # Before the answers are read: who begins from now on is noticed.
+        self._claims = await self._thread.call(lambda journal: Claims(journal.path))
+        self._thread.at_end, self._thread.watch = self._claims.close, self._claims.share_if_asked
         self._attempts.call_journal = self._thread.call
         if self._settings.is_batched:
-            self._desk = desk = BatchDesk(self._thread.call, self._job, lambda: self._may_request(desk.waiting))
+            self._desk = desk = BatchDesk(
+                self._thread.call, self._job, self._claims, lambda: self._may_request(desk.waiting)
+            )
             self._attempts.desk = self._desk
             # Read before the answers: if a batch of another process ends in between, it is found in one or the other.
             await self._desk.open()
@@ -363,9 +378,11 @@ class Runner:
             row_id = task.id.encode("utf-8", "surrogatepass")
             task.key = hashlib.sha256(b"%b\0%b" % (row_id, work.digest)).digest()[:KEY_BYTES]
             # On the first run the journal is empty, so nothing has to be looked up.
+            if len(self._answered) and await self._find_cached(task, work):
+                return
+            if self._desk is None and await self._claim(task, work):
+                return
             if len(self._answered):
-                if await self._find_cached(task, work):
-                    return
                 await self._warn_of_change(task)
         # The map may have failed while this row waited, for example because the first row has shown that a budget can't
         # be enforced.
@@ -383,6 +400,40 @@ class Runner:
         value = await work.load(found.value)
         self._hand_out_soon(Row(task.index, task.id, value, None, _read_usage(found.usage), found.cost, True))
         return True
+
+    async def _claim(self, task: Task, work: Work) -> bool:
+        """Claim a row, so that no other map asks for it, and return whether one has answered it meanwhile."""
+        claims, answered, pause = self._claims, self._answered, _FIRST_LOOK
+        if claims is None or answered is None:
+            return False
+        while not claims.take(task.key):
+            if self._error is not None or self._purse.is_closed:
+                return False  # it won't be asked for
+            if not claims.is_waiting:
+                self._warn_of_waiting(task)
+            # Looked at again and again: no system tells an event loop that another process has let a lock go.
+            await anyio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_LOOK)
+        self._claimed[task.index] = task.key
+        if claims.is_alone:
+            return False
+        await answered.refresh()
+        return await self._find_cached(task, work)
+
+    def _warn_of_waiting(self, task: Task) -> None:
+        journal = self._settings.journal
+        if not self._has_waited and journal is not None:
+            self._has_waited = True
+            _log.warning(
+                "row %r of %s() is being asked for by another map with the journal %r, so this one waits for its "
+                "answer, as for all rows that both have; give each rows of its own to have them work at the same time",
+                task.id, self.name, journal.path,
+            )  # fmt: skip
+
+    def _release(self, index: int) -> None:
+        key = self._claimed.pop(index, None)
+        if key is not None and self._claims is not None:
+            self._claims.release(key)
 
     async def _warn_of_change(self, task: Task) -> None:
         """Warn once if an answered row is requested again: the user may not want to pay for all of them again."""
@@ -457,6 +508,7 @@ class Runner:
 
     def _give_up(self, task: Task) -> None:
         """Drop a row that won't be started any more."""
+        self._release(task.index)
         self._in_flight -= 1
         self._wake_all()
         self._end_desk()
@@ -475,6 +527,8 @@ class Runner:
         self._hand_out(rows)
 
     def _hand_out(self, rows: list[Row[Any]]) -> None:
+        for row in rows:
+            self._release(row.index)
         self._in_flight -= len(rows)
         self.done += len(rows)
         self.progress.note(rows, self._purse)

@@ -128,6 +128,23 @@ def _check_ids(rows: Iterable[Any], kept: Path, id: str | None) -> Iterator[Any]
 
 def _write(mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path) -> tuple[int, BaseException | None]:
     """Write the outcomes, and return how many rows failed, and the error of the first of them."""
+    try:
+        return _write_each(mapped, out, errors, kept)
+    except OSError as error:
+        # The journal's errors say so themselves, and who closes a pipe wants no more. Caught out here, as closing a
+        # file on a full disk fails once more.
+        if isinstance(error, (MelleaError, BrokenPipeError)) or error.filename is not None:
+            raise
+        output.note(
+            f"mellea: the outcomes can't be written: {error.strerror or error}; {mapped.done:,} answers are saved in "
+            f"{str(kept)!r}, so --resume asks for none of them again"
+        )
+        raise typer.Exit(1) from None
+
+
+def _write_each(
+    mapped: Rows[Any], out: Path | None, errors: Path | None, kept: Path
+) -> tuple[int, BaseException | None]:
     failed = 0
     first: BaseException | None = None
     with _open(out) as values, _open(errors) as failures, mapped:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import time
 from array import array
 from bisect import bisect_left
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 from mellea.core.journal_compaction import ANSWERED, compact
 from mellea.core.sqlite import Database
-from mellea.errors import UsageError
+from mellea.errors import StateError, UsageError
 
 __all__ = ["KEY_BYTES", "Answer", "Failure", "FoundAnswer", "Journal", "KeyIndex", "NotedBatch"]
 
@@ -132,13 +133,17 @@ class KeyIndex:
     Args:
         heads: the first 8 bytes of each key as a number, ascending.
         answers: where the answer with each of these keys stands.
+
+    Attributes:
+        last: where the latest of all stands, 0 if there is none.
     """
 
-    __slots__ = ("_answers", "_heads")
+    __slots__ = ("_answers", "_heads", "last")
 
     def __init__(self, heads: array[int], answers: array[int]) -> None:
         self._heads = heads
         self._answers = answers
+        self.last = max(answers, default=0)
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -175,6 +180,7 @@ class Journal:
             path, kind="mellea journal", schema=_SCHEMA, is_durable=False, wait=wait, is_fixed=is_fixed
         )
         self._jobs: dict[str, int] = {}
+        self._restoring = threading.Lock()
 
     @property
     def path(self) -> str:
@@ -184,6 +190,23 @@ class Journal:
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._database.close()
+
+    def restore(self) -> int | None:
+        """If the file was deleted or replaced, write its answers into the new one, and return how many; else `None`."""
+        with self._restoring:
+            if not self._database.has_moved():
+                return None
+            jobs, add = self.list_jobs(), "INSERT OR IGNORE INTO jobs (job, name) VALUES (?, ?)"
+            with self._database.replace() as copy:
+                with self.write() as connection:
+                    connection.executemany(add, jobs)
+                # Their numbers are known to those who go on.
+                if not set(jobs) <= set(self.list_jobs()):
+                    raise StateError(
+                        f"the journal {self.path!r} was replaced by another one while it was in use; start again to go "
+                        "on with what is in that one"
+                    )
+                return self.merge(copy, only_new=True)
 
     # -- answers ----------------------------------------------------------------------------------------
 
@@ -227,6 +250,12 @@ class Journal:
                 heads.append(int.from_bytes(key[:8], "big"))
                 answers.append(answer)
         return KeyIndex(heads, answers)
+
+    def list_newer(self, job: int, after: int) -> list[tuple[int, bytes]]:
+        """Return where the answers of a job behind a place stand, and their keys."""
+        select = "SELECT answer, key FROM answers WHERE answer > ? AND job = ? ORDER BY answer"
+        with self._database.read() as connection:
+            return connection.execute(select, (after, job)).fetchall()
 
     def fetch(self, answers: Sequence[int]) -> dict[int, FoundAnswer]:
         """Return the answers that stand at some places, as far as they are still there."""

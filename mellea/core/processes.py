@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-__all__ = ["has_ended", "is_named_alive", "name_process"]
+__all__ = ["has_ended", "name_process"]
 
 
 def has_ended(host: str, pid: int) -> bool:
@@ -35,16 +35,6 @@ def name_process() -> str:
     """
     pid = os.getpid()
     return f"{socket.gethostname()}/{pid}/{_read_stat(pid)[1]}"
-
-
-def is_named_alive(name: str) -> bool | None:
-    """Whether the process with this name is there; `None` if that can't be told for certain."""
-    host, pid, start = name.rsplit("/", 2)
-    if has_ended(host, int(pid)):
-        return False
-    if host != socket.gethostname() or not start:
-        return None
-    return _read_stat(int(pid))[1] == start
 
 
 def _read_stat(pid: int) -> tuple[str, str]:

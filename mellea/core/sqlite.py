@@ -145,6 +145,35 @@ class Database:
                 return False
             return self._identity != _identify(self.path)
 
+    @contextmanager
+    def replace(self) -> Iterator[str]:
+        """After the file has moved: begin a new one, or go on in another that is there; give a copy of what was in it.
+
+        The copy is a file that is there until the block is left.
+
+        Raises:
+            StateError: see `write`.
+        """
+        copy = f"{self.path}-moved-{os.getpid()}-{os.urandom(4).hex()}"
+        with self._lock:
+            try:
+                with self._explaining():
+                    _make_private(copy)
+                    # The system keeps a file that somebody has open, and its log with it.
+                    self._open().execute("VACUUM INTO ?", (copy,))
+                # Closed before the new one is opened: the logs of both have one name. What is left of the old one's
+                # would be taken for the new one's.
+                self.close()
+                if not os.path.exists(self.path):
+                    for suffix in ("-wal", "-shm"):
+                        with suppress(OSError):
+                            os.unlink(self.path + suffix)
+                yield copy
+            finally:
+                for suffix in ("", "-wal", "-shm"):
+                    with suppress(OSError):
+                        os.unlink(copy + suffix)
+
     def shrink(self, pages: int | None = None) -> bool:
         """Give the pages that are free in the file back to the disk, and return whether there are more.
 

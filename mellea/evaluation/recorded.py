@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from mellea.backends.cached import CachedBackend
+from mellea.backends.flights import Flight
 from mellea.core.backend import Backend, Request
 from mellea.core.events import Event
 from mellea.core.journal import Journal
@@ -111,17 +112,17 @@ class _RecordedBackend(CachedBackend):
             return None
         return await super()._find(key)
 
-    async def _ask(self, request: Request, key: str) -> AsyncGenerator[Event, None]:
+    async def _ask(self, request: Request, key: str, flight: Flight) -> AsyncGenerator[Event, None]:
         if not self._answers.is_recording:
             raise ConfigurationError(
                 f"there is no recorded answer of {self.name}/{self.model_id} in {self.journal.path!r} for the request "
                 f"that ends with {_end_of(request)!r}; run pytest --mellea-record to record what is missing"
             )
         self._answers.count(is_asked=True)
-        async for event in super()._ask(request, key):
+        async for event in super()._ask(request, key, flight):
             yield event
 
-    async def _replay(self, request: Request, kept: str) -> AsyncGenerator[Event, None]:
+    async def _replay(self, request: Request, kept: list[tuple[float, Event]]) -> AsyncGenerator[Event, None]:
         self._answers.count(is_asked=False)
         async for event in super()._replay(request, kept):
             yield event

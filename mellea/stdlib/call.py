@@ -311,7 +311,7 @@ class Call:
         answering = self.answering(request, history, pending)
         ready = answering.get_ready if request is None else None
         if self.loop is not None:
-            overdue = f"the model {self.backend.model_id!r} and its tools were not done"
+            overdue = f"the model {self.backend.model_id!r} and its tools"
             return self.begin(
                 context, pending, parts, ready=ready, work=answering.work, overdue=overdue, correction=correction
             )

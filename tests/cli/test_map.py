@@ -278,3 +278,17 @@ def test_half_a_character_in_a_row_is_mapped_and_kept_like_any_text(run: Run, ro
         [failure] = lines((rows.parent / "bad.jsonl").read_text())
         assert failure["message"] == "\ud83d bad"
     assert [answer["id"] for answer in Journal(rows.with_suffix(".journal.db")).answers()] == ["\\ud83d"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+def test_a_full_disk_is_told_with_what_is_saved_and_how_to_go_on(run: Run, rows: Path) -> None:
+    done = run("map", f"{rows.parent}/mails.py:classify", rows, "-o", "/dev/full")
+    assert (done.code, done.stderr.count("\n")) == (1, 1)
+    assert "the outcomes can't be written: No space left on device" in done.stderr
+    assert "--resume asks for none of them again" in done.stderr
+
+
+def test_rows_from_standard_input_are_refused_with_the_reason(run: Run, rows: Path) -> None:
+    done = run("map", f"{rows.parent}/mails.py:classify", "-")
+    assert (done.code, done.stderr.count("\n")) == (2, 1)
+    assert "rows aren't read from standard input" in done.stderr

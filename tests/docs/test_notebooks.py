@@ -192,6 +192,23 @@ following.__enter__()
     assert printed(cell("slow.backend.__init__('Fine.'); print(slow.instruct('Write').value)")) == "Fine.\n"
 
 
+@pytest.mark.parametrize("code", ["await slow.ainstruct('Write')", "async for piece in slow.astream('Write'): pass"])
+def test_a_cell_that_awaits_a_silent_model_ends_when_it_is_interrupted(
+    kernel: tuple[Any, Any], cell: Any, begun: Path, code: str
+) -> None:
+    manager, client = kernel
+    asked = client.execute(code, stop_on_error=False)
+    end = time.monotonic() + SECONDS
+    while not begun.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(1)  # nothing happens in the kernel's loop, and nothing will
+    manager.interrupt_kernel()
+    # No other request is sent, which would wake the loop.
+    while (reply := client.get_shell_msg(timeout=SECONDS))["parent_header"].get("msg_id") != asked:
+        continue
+    assert reply["content"]["status"] == "error"
+
+
 def test_interrupting_a_cell_leaves_alone_what_earlier_cells_have_started(kernel: tuple[Any, Any], cell: Any) -> None:
     manager, client = kernel
     start = "import asyncio, time\nkept = await slow.ainstruct('Write', await_result=False)\n"

@@ -112,9 +112,9 @@ def make_interrupted_error(backend: str | None, model: str | None) -> Interrupte
 
 
 def make_overdue_error(what: str, seconds: float, backend: str | None, model: str | None) -> DeadlineError:
-    """Make the error for a deadline that has passed; `what` says what, such as "the model … was silent"."""
+    """Make the error for a deadline that has passed; `what` says what, such as "the model … was silent for"."""
     return DeadlineError(
-        f"{what} for {seconds:g} s; for more time: model_options={{'timeout': seconds in total, or Deadlines(…)}}",
+        f"{what} {seconds:g} s; for more time: model_options={{'timeout': seconds in total, or Deadlines(…)}}",
         backend=backend,
         model=model,
         is_retryable=True,

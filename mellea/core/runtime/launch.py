@@ -104,7 +104,7 @@ def launch(
         label: its name in traces: a text, or a component, which may have a `name`.
         links: the runs of the thunks that it depends on, for traces.
         deadlines: how long to wait; for `work` only the total applies.
-        overdue: what the error says took too long, such as "the model … and its tools were not done".
+        overdue: what the error says took too long, such as "the model … and its tools".
         dependencies: runs whose results `ready` waits for.
         format: the type of the answer, if it isn't text.
         backend: name of the backend.

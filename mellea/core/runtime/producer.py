@@ -288,6 +288,6 @@ class Run(Record):
         self._wake()
 
     def _expire(self, late: str, seconds: float) -> None:
-        what = self._overdue or f"the model {self.model!r} at backend {self.backend!r} was {late}"
-        if self.end(State.FAILED, failure.make_overdue_error(what, seconds, self.backend, self.model)):
+        what = self._overdue or f"the model {self.model!r} at backend {self.backend!r}"
+        if self.end(State.FAILED, failure.make_overdue_error(f"{what} {late}", seconds, self.backend, self.model)):
             self._stop_task()

@@ -216,7 +216,7 @@ class Clock:
     Args:
         deadlines: how long to wait.
         loop: the running one.
-        expire: called with what was late, `"silent"` or `"not done"`, and for how many seconds.
+        expire: called with what was late, such as `"was silent for"`, and the seconds.
         only_total: whether only the total deadline applies.
 
     Attributes:
@@ -284,7 +284,9 @@ class Clock:
         if when > now:
             self._is_late, self.due = False, min(when, now + between)
         elif self._is_late:
-            self._expire(*(("silent", silence) if quiet_until <= all_until else ("not done", total)))
+            self._expire(
+                *(("was silent for", silence) if quiet_until <= all_until else ("did not finish within", total))
+            )
             self._is_late, self.due = False, _NEVER
         else:  # how late this check is shows for how long the loop was blocked
             self._is_late, self.due = True, now + min(_QUICK_SECONDS + 2 * (now - when), _RECHECK_SECONDS)

@@ -96,7 +96,7 @@ def launch_sampled(
         context,
         call.ingredients(context),
         work=work,
-        overdue=f"the attempts with model {call.backend.model_id!r}, and their checks, were not done",
+        overdue=f"the attempts with model {call.backend.model_id!r}, and their checks",
     )
 
 

@@ -246,7 +246,7 @@ FAULTS = [
     ),
     Fault("one byte after another", [slow], "slow", deadlines=ENOUGH),
     Fault(
-        "bytes without end or sense", [dripping], DeadlineError, "was not done for 0.4 s", True, "all ",
+        "bytes without end or sense", [dripping], DeadlineError, "did not finish within 0.4 s", True, "all ",
         deadlines=Deadlines(total=0.4),
     ),
     Fault("comments while it thinks", [commented], "late", deadlines=ENOUGH),
@@ -266,7 +266,7 @@ FAULTS = [
         [late(503), late(503), late_and_good], "all well", requests=3, deadlines=ENOUGH,
     ),
     Fault(
-        "429 for longer than everything may take", [status(429, retry_after="5"), good], DeadlineError, "not done",
+        "429 for longer than everything may take", [status(429, retry_after="5"), good], DeadlineError, "not finish",
         True, deadlines=Deadlines(total=0.3),
     ),
     Fault("429 that asks not to come back", [status(429, x_should_retry="false")], RateLimitError, status=429),

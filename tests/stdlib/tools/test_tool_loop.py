@@ -264,7 +264,7 @@ async def test_the_total_deadline_is_that_of_the_whole_loop() -> None:
         await anyio.sleep_forever()
 
     m, _ = session([call("forever")])
-    with pytest.raises(DeadlineError, match=r"and its tools were not done for 0\.05 s"):
+    with pytest.raises(DeadlineError, match=r"and its tools did not finish within 0\.05 s"):
         await m.ainstruct("x", tools=[forever], tool_calls="run", model_options={"timeout": 0.05})
 
 
