@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator
@@ -106,3 +107,14 @@ def join_flight(name: tuple[str, str], run: Any) -> tuple[Flight, bool]:
         if flight is None and run is not None:
             _flights[name] = new
         return new, True
+
+
+def _forget() -> None:
+    """In a forked child, where nothing sends the parent's requests, and its lock may be held for good."""
+    global _turn
+    _turn = threading.RLock()
+    _flights.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -166,3 +169,28 @@ async def test_equal_requests_of_one_call_do_not_wait_for_each_other(tmp_path: P
     with anyio.fail_after(30):
         results = [str(await session.ainstruct("x")), await look(), str(await session.ainstruct("x"))]
     assert results == ["1", "2", "1"]
+
+
+_FORK = """
+import os, sys, time
+import mellea
+from mellea.testing import Pause, ScriptedBackend
+
+path = sys.argv[1]
+backend = ScriptedBackend(["parent", Pause(60)], "child")
+thunk = mellea.start_session(backend, cache=path).stream("Greet me.")
+next(iter(thunk))
+child = os.fork()
+if child == 0:
+    print(mellea.start_session(ScriptedBackend("child"), cache=path).instruct("Greet me."), flush=True)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+thunk.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_waits_for_no_request_of_its_parent(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", _FORK, str(tmp_path / "runs.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.stdout.split() == ["child", "0"], done.stderr
