@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -47,13 +47,14 @@ class Recorded(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        print(f"(sent: {asked['tools'][0]})")
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        for event in ANTHROPIC if self.path.endswith("/messages") else GATEWAY:
-            kind = f"event: {event['type']}\n" if "type" in event else ""
-            self.wfile.write(f"{kind}data: {json.dumps(event)}\n\n".encode())
+        with suppress(ConnectionError):  # the program, or the reader of what it prints, has left
+            print(f"(sent: {asked['tools'][0]})")
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            for event in ANTHROPIC if self.path.endswith("/messages") else GATEWAY:
+                kind = f"event: {event['type']}\n" if "type" in event else ""
+                self.wfile.write(f"{kind}data: {json.dumps(event)}\n\n".encode())
 
     def log_message(self, *args: Any) -> None:
         """Print nothing."""
