@@ -1,6 +1,6 @@
 """How much the tests try: a part of it where a person waits, all of it in CI, many times more under `scripts/soak`.
 
-`MELLEA_SOAK` is a number: how many times as much is tried as in CI. Without it, it is a quarter, and of tests that take
+`MELLEA_SOAK` is a number: how many times as much is tried as in CI. Without it, it is a fifth, and of tests that take
 seconds of a processor only a part is run:
 
 - `@pytest.mark.sample(n)`: of the cases of a test (its parameters, the event loops among them) a quick run tries n,
@@ -22,7 +22,7 @@ __all__ = ["choose_loops", "examples", "factor", "is_thorough", "spread"]
 
 T = TypeVar("T")
 
-QUICK = 0.25
+QUICK = 0.2
 FEWEST = 10
 
 

@@ -24,7 +24,7 @@ EMBEDDED = [
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 def test_an_example_whose_reader_leaves_ends_as_any_script_does(name: str) -> None:
     """As in `… | head -1`: Python's own traceback, if any, and nothing of our threads and processes."""
     _skip_without_packages(name)
@@ -68,7 +68,7 @@ def _leave_after_a_line(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 def test_an_example_with_an_unknown_model_says_in_a_line_what_to_do(name: str, tmp_path: Path) -> None:
     said = r"ConfigurationError: MELLEA_MODEL names an unknown model: 'nonsense': .*'provider/model'"
     _assert_error(name, tmp_path, said, MELLEA_MODEL="nonsense")
