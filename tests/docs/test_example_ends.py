@@ -12,9 +12,12 @@ import pytest
 
 from docs.site import outputs
 from tests.docs.programs import EXAMPLES, PYTHON, SECONDS, environment, watch
+from tests.soak import factor, spread
 
 PROGRAMS = [name for name in outputs.list_programs() if not Path(name).name.startswith("test_")]
 SCRIPTS = [name for name in PROGRAMS if not name.startswith("web/")]
+# Each takes a second and more of a processor: CI tries a part of them, and `scripts/soak` all.
+LEFT = SCRIPTS if factor() > 1 else spread(SCRIPTS, 12, "left")
 EMBEDDED = [
     name
     for name in PROGRAMS
@@ -23,7 +26,7 @@ EMBEDDED = [
 """Those that start a session of their own with the model of `MELLEA_MODEL`."""
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", LEFT)
 @pytest.mark.sample(1)
 def test_an_example_whose_reader_leaves_ends_as_any_script_does(name: str) -> None:
     """As in `… | head -1`: Python's own traceback, if any, and nothing of our threads and processes."""
