@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import mellea
-from mellea.batch import call_programs, journal_thread
-from mellea.core import claims
+from mellea.batch import call_programs, claims, journal_thread
 from mellea.core.backend import Backend, Capabilities, Request
 from mellea.core.events import Event, StreamEnd, TextDelta, Usage, UsageEvent
 

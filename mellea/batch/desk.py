@@ -34,11 +34,11 @@ import anyio.abc
 
 from mellea.backends.http import HttpBackend
 from mellea.backends.http.batches import BatchCodec, BatchOutcome, BatchStatus
+from mellea.batch.claims import Claims
 from mellea.batch.limits import CallJournal
 from mellea.batch.program import Asked
 from mellea.batch.unnoted import Unnoted, drive
 from mellea.core.backend import Backend, Request, SentRequest
-from mellea.core.claims import Claims
 from mellea.core.events import Event, KeepAlive
 from mellea.core.journal import NotedBatch
 from mellea.core.observer import Span, listening, make_span

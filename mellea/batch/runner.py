@@ -34,6 +34,7 @@ import anyio.abc
 from mellea.batch.answered import Answered, read_answered
 from mellea.batch.attempts import RowAttempts, Task
 from mellea.batch.budget import Budget, Purse
+from mellea.batch.claims import Claims
 from mellea.batch.desk import BatchDesk
 from mellea.batch.feed import Feed
 from mellea.batch.journal_thread import JournalThread
@@ -43,7 +44,6 @@ from mellea.batch.places import Places
 from mellea.batch.program import Program, Work
 from mellea.batch.progress import MapProgress
 from mellea.batch.row import Row, RowId, digest_row, find_id, make_arguments
-from mellea.core.claims import Claims
 from mellea.core.events import Usage
 from mellea.core.journal import KEY_BYTES, Answer, Failure, Journal
 from mellea.core.runtime.loop import Loop, Waiter, create_waiter, get_current_loop, launch

@@ -46,7 +46,7 @@ def _answer(request: Any, fails: str) -> str:
 
 def _make_function(prompt: str) -> Callable[[str], str]:
     def rate(text: str) -> str:
-        raise NotImplementedError
+        return text  # not called: the model answers
 
     rate.__doc__ = prompt
     return rate

@@ -17,9 +17,9 @@ import anyio
 import pytest
 
 from mellea.batch import Budget, BudgetExceededError, Journal, Row, amap
+from mellea.batch import claims as claims_module
 from mellea.batch import map as map_rows
-from mellea.core import claims as claims_module
-from mellea.core.claims import Claims
+from mellea.batch.claims import Claims
 from tests.waiting import until, until_here
 
 pytestmark = pytest.mark.anyio
@@ -310,7 +310,7 @@ def test_a_disk_without_locks_is_said_and_maps_go_on(
     def fail(*_: object) -> int:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("mellea.core.claims._open", fail)
+    monkeypatch.setattr("mellea.batch.claims._open", fail)
     assert [row.value for row in map_rows(shout_plainly, ["a"], journal=tmp_path / "run.db")] == ["A"]
     assert "No locks available" in caplog.text
     assert Journal(tmp_path / "run.db").count() == {f"{__name__}.shout_plainly": (1, 0)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,9 @@ PYTHON = (sys.executable, "-W", "error")
 
 SECONDS = 120.0
 """How long any program may take; far more than it needs, for machines that have other work."""
+
+
+_MOST_AT_ONCE = 2**20
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -47,19 +51,34 @@ class Watched:
 
 def watch(command: Sequence[str | Path], *, cwd: Path = ROOT, said: str = "", **more: str) -> Watched:
     """Run a program to its end, with `said` as its piped input."""
-    process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=cwd,
-        env=environment(**more),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin and process.stdout and process.stderr
+    out, its_out = _make_output()
+    with out, its_out:
+        process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=cwd,
+            env=environment(**more),
+            stdin=subprocess.PIPE,
+            stdout=its_out,
+            stderr=subprocess.PIPE,
+        )
+        its_out.close()
+        return _read_all(process, out.fileno(), said)
+
+
+def _make_output() -> tuple[socket.socket, socket.socket]:
+    """Return where to read what a program writes: each of its writes by itself, however busy this process is."""
+    kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_STREAM) if sys.platform == "linux" else socket.SOCK_STREAM
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_AT_ONCE)
+    return ours, theirs
+
+
+def _read_all(process: subprocess.Popen[bytes], output: int, said: str) -> Watched:
+    assert process.stdin and process.stderr
     with process, selectors.DefaultSelector() as selector:
         process.stdin.write(said.encode())
         process.stdin.close()
-        written: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+        written: dict[int, list[bytes]] = {output: [], process.stderr.fileno(): []}
         for fd in written:
             selector.register(fd, selectors.EVENT_READ)
         arrivals: list[float] = []
@@ -70,10 +89,10 @@ def watch(command: Sequence[str | Path], *, cwd: Path = ROOT, said: str = "", **
                 process.kill()
                 raise AssertionError(f"not done after {SECONDS:g} s; it wrote {written}")
             for key, _ in ready:
-                data = os.read(key.fd, 65536)
+                data = os.read(key.fd, _MOST_AT_ONCE)
                 if not data:
                     selector.unregister(key.fd)
-                elif key.fd == process.stdout.fileno():
+                elif key.fd == output:
                     arrivals.append(time.monotonic())
                 written[key.fd].append(data)
         process.wait(SECONDS)

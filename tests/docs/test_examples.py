@@ -20,12 +20,9 @@ from tests.docs.fences import ROOT, fences
 from tests.docs.programs import EXAMPLES, LMSTUDIO, PYTHON, STREAMING, Terminal, Watched, watch
 
 
-def _assert_streamed(done: Watched, *, least: int = 4) -> None:
-    """The text came while it was written: in several pieces, and the first well before the last.
-
-    A busy machine reads many pieces at once; how many there were is what the programs themselves say.
-    """
-    assert len(done.arrivals) >= least, done.out
+def _assert_streamed(done: Watched) -> None:
+    """The text came while it was written: in several pieces, and the first well before the last."""
+    assert len(done.arrivals) >= 4, done.out
     assert done.arrivals[-1] - done.arrivals[0] >= 0.2, "all of it came at once"
 
 
@@ -65,7 +62,7 @@ def test_advanced(tmp_path: Path) -> None:
     done = watch([*PYTHON, STREAMING / "advanced_streaming.py"], cwd=tmp_path)
     assert done.returncode == 0, done.out + done.err
     assert done.err == ""
-    _assert_streamed(done, least=2)  # its twelve pieces come within a tenth of a second, the rest a second later
+    _assert_streamed(done)
     assert re.findall(r"^== (\w+): ", done.out, re.MULTILINE) == ["waiting", "failures", "deadlines"]
     waiting, failures, deadlines = re.split(r"^== .*\n", done.out, flags=re.MULTILINE)[1:]
     first, everything = map(float, re.findall(r"after (\d+\.\d+) s", waiting)[1:])
