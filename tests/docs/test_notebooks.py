@@ -158,7 +158,7 @@ def test_a_cell_may_run_on_trio(cell: Any) -> None:
         # The cell's own code is at work when the interrupt comes, and a variable still holds the stream.
         "import time\nstream = slow.stream('Write')\nfor piece in (kept := stream): time.sleep(60)",
         "import asyncio\nthunk = await slow.ainstruct('Write', await_result=False); await asyncio.sleep(60)",
-        "task = asyncio.create_task(slow.ainstruct('Write')); await asyncio.sleep(60)",
+        "import asyncio\ntask = asyncio.create_task(slow.ainstruct('Write')); await asyncio.sleep(60)",
         "thunk = await slow.ainstruct('Write', await_result=False); show(thunk); await thunk",
     ],
 )
