@@ -497,25 +497,31 @@ def _call(observer: Any, method: str, *args: object) -> Any:
     try:
         return getattr(observer, method)(*args)
     except Exception:  # noqa: BLE001 - the observer's own code, which must not break what it observes
-        # Once: an observer that fails does so at every span, and would fill the log.
-        if id(observer) not in _failed:
-            _failed.add(id(observer))
-            _log.exception(
-                "the observer %s failed in %s(); it is still notified of later events", _name(observer), method
-            )
+        _log_failure(observer, method)
         return None
 
 
 def _call_all(observers: Sequence[Any], method: str, *args: object) -> None:
     """Call all of them, even if one raises something like `SystemExit`, which is raised at the end."""
-    exits: list[BaseException] = []
+    first: BaseException | None = None
     for each in observers:
         try:
-            _call(each, method, *args)
+            getattr(each, method)(*args)  # not by `_call`: this runs twice for each span
+        except Exception:  # noqa: BLE001 - as in `_call`
+            _log_failure(each, method)
         except BaseException as exit:  # noqa: BLE001 - it is raised below
-            exits.append(exit)
-    if exits:
-        raise exits[0]
+            first = first or exit
+    if first is not None:
+        raise first
+
+
+def _log_failure(observer: Any, method: str) -> None:
+    # Once: an observer that fails does so at every span, and would fill the log.
+    if id(observer) not in _failed:
+        _failed.add(id(observer))
+        _log.exception(
+            "the observer %s failed in %s(); it is still notified of later events", _name(observer), method
+        )
 
 
 def _name(observer: Any) -> str:

@@ -166,8 +166,9 @@ def _describe_generation(said: Generation, data: dict[str, Any]) -> None:
     if said.finish_reason is not None:
         data["finish_reason"] = said.finish_reason
     if (usage := said.usage) is not None:
-        known = zip(Usage.__slots__, _tokens_of(usage), strict=True)
-        data.update([(name, tokens) for name, tokens in known if tokens is not None])
+        for name, tokens in zip(Usage.__slots__, _tokens_of(usage), strict=True):
+            if tokens is not None:
+                data[name] = tokens
 
 
 _tokens_of = attrgetter(*Usage.__slots__)
