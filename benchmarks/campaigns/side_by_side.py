@@ -267,7 +267,7 @@ def check(process: subprocess.Popen[bytes], folder: Path, way: str) -> None:
 
 def main(rows: int, ways: list[str]) -> None:
     print(f"{rows:,} rows, {PLACES} at a time, a model that takes {DELAY * 1000:g} ms\n")
-    print("| way | rows a second | first call after | memory | calls made again after a kill |")
+    print("| program | rows per second | first call after | memory | calls repeated after the kill |")
     print("|---|--:|--:|--:|--:|")
     for way in ways:
         rate, first, most = run_whole(way, rows)

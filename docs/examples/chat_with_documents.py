@@ -1,11 +1,11 @@
-"""Ask your own documents: find the passage that is nearest to the question, answer from it, and name its file.
+"""Answer questions from your own documents: find the passage nearest to the question, and name its file.
 
 Run it: uv run docs/examples/chat_with_documents.py
 Needs: the embedded model
 
-Both the vectors and the answers come from the embedded model. It wasn't made for search, so the words that question and
-passage share count as well. With a model for embeddings, such as `start_session("openai/text-embedding-3-small")`, the
-vectors are enough. A bigger model reads several passages at once and says which of them it used.
+Both the vectors and the answers come from the embedded model. It wasn't trained for search, so the words that question
+and passage share count as well. With a model for embeddings, such as `start_session("openai/text-embedding-3-small")`,
+the vectors are enough. A bigger model reads several passages at once and says which of them it used.
 """
 
 import json

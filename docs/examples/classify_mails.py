@@ -1,10 +1,10 @@
-"""Classify 2,000 mails overnight: within a budget, and killed in the middle without asking for anything twice.
+"""Classify 2,000 mails overnight within a budget, and resume after a kill without repeating any request.
 
 Run it: uv run docs/examples/classify_mails.py
 Needs: no model; a script stands in for it
 
-The first night's process is killed, the second night's budget is used up, and the third night finishes the rest. All of
-this takes seconds, since no model is asked. A real budget is `Budget(cost=2.50)`, in dollars.
+In the first night the process is killed, in the second the budget is used up, and in the third the rest is finished.
+All of this takes seconds, since no model is called. A real budget is `Budget(cost=2.50)`, in dollars.
 """
 
 import itertools

@@ -3,7 +3,7 @@
 Run it: uv run --group durable docs/examples/durable_steps.py
 Needs: dbos; no model, since a script stands in for it
 
-It is killed in the second chapter and started again: only that chapter is repeated. Any process can read the stream.
+The job is killed in the second chapter; the next run repeats only that chapter. Any process can read the stream.
 """
 
 import asyncio

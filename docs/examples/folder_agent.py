@@ -1,4 +1,4 @@
-"""Keep an agent inside one folder: it lists and reads files there, and a path that leads out is refused.
+"""Keep an agent inside one folder: it lists and reads files there, and paths that lead out of it are refused.
 
 Run it: uv run docs/examples/folder_agent.py
 Needs: the embedded model

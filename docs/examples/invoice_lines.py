@@ -3,9 +3,9 @@
 Run it: uv run docs/examples/invoice_lines.py
 Needs: the embedded model
 
-Each item begins with a copy of the invoice's line. A model that has copied a line reads it better, and one that isn't
-on the invoice is left out, so nothing made up gets into the table. The embedded model needs an example in the prompt. A
-bigger model needs none, and reads invoices that have no columns.
+Each item begins with a copy of the invoice's line. A model reads a line better after it has copied it. A copy that
+isn't on the invoice is left out, so nothing invented gets into the table. The embedded model needs an example in the
+prompt. A bigger model needs none, and reads invoices that have no columns.
 """
 
 import sqlite3

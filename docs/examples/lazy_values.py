@@ -1,10 +1,10 @@
-"""Pass on values before they exist: two calls that need a first one run at the same time, and a last one needs both.
+"""Pass on values before they exist: two calls that use a first value run at the same time, and a last call uses both.
 
 Run it: uv run docs/examples/lazy_values.py
 Needs: the embedded model
 
-The embedded model repeats itself. A bigger model says how the weather is and who lives there, and puts both into a
-story with a beginning and an end.
+The embedded model repeats itself. A bigger model describes the weather and the people, and puts both into a story with
+a beginning and an end.
 """
 
 import asyncio

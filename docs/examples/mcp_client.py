@@ -1,4 +1,4 @@
-"""Call the tools of an MCP server, and show their progress as it comes. It starts `mcp_server.py`.
+"""Call the tools of an MCP server, and show their progress. The program starts `mcp_server.py`.
 
 Run it: uv run docs/examples/mcp_client.py
 Needs: mellea[mcp] and the embedded model

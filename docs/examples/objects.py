@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/objects.py
 Needs: the embedded model
 
-The embedded model answers in whole sentences and loses things. A bigger model answers "Ann" and "North", and returns
+The embedded model answers in whole sentences and forgets things. A bigger model answers "Ann" and "North", and returns
 beans, soil and seeds.
 """
 

@@ -1,4 +1,4 @@
-"""Keep traces in a file: `mellea traces` shows what the program did, afterwards or while it runs.
+"""Store traces in a file: `mellea traces` shows what the program did, afterwards or while it runs.
 
 Run it: uv run docs/examples/recorded_runs.py
 Needs: mellea[cli] and the embedded model

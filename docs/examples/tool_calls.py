@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/tool_calls.py
 Needs: no model; a script stands in for it, unless MELLEA_MODEL names one
 
-A real model writes the same kinds of events; which words and which calls, it decides itself.
+A real model writes the same kinds of events, with its own words and calls.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Give two tools to a model that has no support for tools, inside your process and without a network.
+"""Give two tools to a model without tool support, inside your process and without a network.
 
 Run it: uv run docs/examples/tools_offline.py
 Needs: the embedded model

@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/tracing.py
 Needs: the embedded model
 
-A bigger model gives the same tree with other times, and, if it is a provider's, with a price.
+With a bigger model the tree is the same, with other times and, if it runs at a provider, with a cost.
 """
 
 import mellea

@@ -3,8 +3,8 @@
 Run it: uv run docs/examples/triage_mailbox.py
 Needs: the embedded model
 
-It makes a mailbox of its own; to sort yours, put the path of a file in mbox format behind the command. The embedded
-model decides between two words at a time, which it does rather well. A bigger model fills in a whole class at once:
+The program makes its own mailbox. To sort yours, append the path of a file in mbox format to the command. The embedded
+model chooses between two words at a time, which it does rather well. A bigger model fills in a whole class at once:
 `-> Mail`.
 """
 

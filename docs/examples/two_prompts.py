@@ -3,8 +3,7 @@
 Run it: uv run docs/examples/two_prompts.py
 Needs: the embedded model
 
-A bigger model does well with both prompts. Then the report says that it can't tell them apart, and you need harder
-cases.
+A bigger model does well with both prompts. The report then can't tell which is better, and you need harder cases.
 """
 
 from typing import Literal

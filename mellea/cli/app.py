@@ -72,7 +72,7 @@ def _start(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Generative programs in Python."""
+    """Ask language models, and run, evaluate and serve the Python programs that use them."""
 
 
 @short_errors

@@ -21,7 +21,7 @@ Model = Annotated[
         "-m",
         envvar="MELLEA_MODEL",
         metavar="PROVIDER/MODEL",
-        help="By default the embedded model.",
+        help="The model; by default the embedded one.",
         show_default=False,
     ),
 ]

@@ -25,36 +25,49 @@ __all__ = ["ask"]
 
 
 def ask(
-    prompt: Annotated[str | None, typer.Argument(help="What to ask; piped input is added below it.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; piped input is appended to it.")] = None,
     model: Model = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of the answer.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The maximum number of tokens in the answer.")] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Any other model option.")
+        list[str] | None, typer.Option("--option", "-o", metavar="NAME=VALUE", help="Set any other model option.")
     ] = None,
     format: Annotated[
-        str | None, typer.Option(metavar="FILE.py:TYPE", help="The type of the answer, printed as JSON.")
+        str | None, typer.Option(metavar="FILE.py:TYPE", help="The type of the answer, which is printed as JSON.")
     ] = None,
     schema: Annotated[str | None, typer.Option(metavar="FILE|JSON", help="The JSON Schema of the answer.")] = None,
     items: Annotated[
         bool, typer.Option("--items", help="Ask for a list; print each complete item as a line of JSON.")
     ] = False,
-    partials: Annotated[bool, typer.Option("--partials", help="Print a line of JSON for each new piece.")] = False,
+    partials: Annotated[
+        bool, typer.Option("--partials", help="Print a line of JSON for each new piece of the value.")
+    ] = False,
     attach: Annotated[
-        list[Path] | None, typer.Option("--attach", "-a", exists=True, dir_okay=False, help="Images and other files.")
+        list[Path] | None,
+        typer.Option("--attach", "-a", exists=True, dir_okay=False, help="Add an image or another file to the prompt."),
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option("--template", "-t", exists=True, dir_okay=False, help="A file with the prompt, with {{names}}."),
+        typer.Option(
+            "--template", "-t", exists=True, dir_okay=False, help="Read the prompt from a file with {{names}}."
+        ),
     ] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="For the template; {{input}} is the piped input."),
+        typer.Option(
+            "--parameter",
+            "-p",
+            metavar="NAME=VALUE",
+            help="Set a {{name}} of the template; {{input}} is the piped input.",
+        ),
     ] = None,
     go_on: Annotated[bool, typer.Option("--continue", "-c", help="Continue the last conversation.")] = False,
     usage: Annotated[bool, typer.Option("--usage", "-u", help="Print time, tokens and cost on stderr.")] = False,
 ) -> None:
-    """Ask a model. The answer is text, or with --format, --schema, --items or --partials JSON."""
+    """Send a prompt to a model, and print the answer.
+
+    The answer is text, or JSON with --format, --schema, --items or --partials.
+    """
     piped = read_pipe()
     options: dict[Any, Any] = {
         name: read_value(value) for name, value in (split("--option", each) for each in option or ())

@@ -32,9 +32,12 @@ Ctrl-C           stop an answer, which isn't remembered then"""
 def chat(
     model: Model = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="Instructions for the model.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens of an answer.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The maximum number of tokens in an answer.")] = None,
 ) -> None:
-    """Talk with a model. /help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves."""
+    """Chat with a model.
+
+    /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves.
+    """
     options: dict[Any, Any] = {} if system is None else {ModelOption.SYSTEM_PROMPT: system}
     options |= {} if max_tokens is None else {ModelOption.MAX_NEW_TOKENS: max_tokens}
     talk = _Talk(start_session(model, ctx=ChatContext(), model_options=options))

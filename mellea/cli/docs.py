@@ -33,15 +33,18 @@ def docs(
     page: Annotated[
         str | None,
         typer.Argument(
-            metavar="PAGE", help="The page, as in `tutorial`, or an example, as in `memory.py`.", show_default=False
+            metavar="PAGE", help="A page, such as `tutorial`, or an example, such as `memory.py`.", show_default=False
         ),
     ] = None,
     search: Annotated[
-        str | None, typer.Option("--search", "-s", metavar="WORDS", help="Show the lines that have these words.")
+        str | None, typer.Option("--search", "-s", metavar="WORDS", help="Show the lines that contain these words.")
     ] = None,
     as_json: output.Json = False,
 ) -> None:
-    """Read the documentation: the list of pages, one page, or the lines with some words."""
+    """Read the documentation.
+
+    Without a page, this lists all pages.
+    """
     if page is not None and page.endswith(".py") and search is None:
         _show_program(_find_program(page))
         return

@@ -36,7 +36,10 @@ _STYLES = {"ok": "green", "missing": "dim", "wrong": "red"}
 
 
 def doctor(as_json: output.Json = False) -> None:
-    """Check what is installed and set up, and whether the model answers. Ends with 1 if something is wrong."""
+    """Check the installation, the settings, and the model.
+
+    The exit code is 1 if something is wrong.
+    """
     found = list(_look())
     if output.is_for_people(as_json):
         table = output.table("what", "state", "detail")

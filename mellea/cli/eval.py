@@ -28,36 +28,39 @@ def eval(
         str, typer.Argument(metavar="FILE.py[:NAME]", help="What to evaluate; by default every Evaluation in the file.")
     ],
     cases: Annotated[
-        Path | None, typer.Argument(metavar="[CASES]", help="A .csv, .jsonl or .parquet file of cases.")
+        Path | None, typer.Argument(metavar="CASES", help="A .csv, .jsonl or .parquet file of cases.")
     ] = None,
     check: Annotated[
-        list[str] | None, typer.Option("--check", metavar="TEXT", help="A requirement that a model judges.")
+        list[str] | None, typer.Option("--check", metavar="TEXT", help="Check a requirement, which a model judges.")
     ] = None,
-    repeat: Annotated[int | None, typer.Option("--repeat", min=1, help="Samples of each case.")] = None,
+    repeat: Annotated[int | None, typer.Option("--repeat", min=1, help="The number of samples of each case.")] = None,
     at_least: Annotated[
         float | None, typer.Option("--at-least", metavar="RATE", help="Fail if a pass rate is below this, such as 0.8.")
     ] = None,
     sure: Annotated[
         bool, typer.Option("--sure", help="Fail unless even the lower end of the interval reaches that rate.")
     ] = False,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page.")] = None,
-    jsonl: Annotated[Path | None, typer.Option("--jsonl", metavar="FILE", help="Write all samples.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a web page.")] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write all samples as JSON lines.")
+    ] = None,
     journal: Annotated[
         Path | None, typer.Option("--journal", metavar="FILE", help="The journal, by default beside the program.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many cases.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The maximum number of cases.")] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="The model, such as openai/gpt-5-mini.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="The most samples in flight at once.")] = None,
-    cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="The maximum number of samples in flight.")] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="The maximum cost, in US dollars.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="The maximum number of tokens.")] = None,
     batch: Annotated[bool, typer.Option("--batch", help="Use the provider's batches, at half the price.")] = False,
     as_json: output.Json = False,
     resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
 ) -> None:
-    """Evaluate functions on cases, and report: rates with intervals, which variant is better, cost and time.
+    """Evaluate functions on cases, and print a report.
 
-    The journal keeps the answers, so a later run only requests what is new or has changed: other cases, another prompt
-    or model. The exit code is 1 if a rate is too low, or if the budget was used up.
+    The report has pass rates with intervals, which variant is better, cost and time. The journal keeps the answers, so
+    a later run only requests what is new or has changed: other cases, another prompt or model. The exit code is 1 if a
+    rate is too low, or if the budget was used up.
     """
     del resume  # `mellea map` needs this to continue a journal; here it is always continued
     found = [_change(each, cases, check, repeat, at_least, limit) for each in _find_evaluations(program, cases)]

@@ -16,12 +16,12 @@ from mellea.errors import UsageError
 
 __all__ = ["app"]
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The journal.", show_default=False)]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The journal file.", show_default=False)]
 Job = Annotated[
-    str | None, typer.Option("--job", metavar="NAME", help="Of one function, by default all.", show_default=False)
+    str | None, typer.Option("--job", metavar="NAME", help="Only those of this function.", show_default=False)
 ]
 
-app = typer.Typer(help="The journal of a map: what was answered, what failed.", no_args_is_help=True)
+app = typer.Typer(help="Show, export and merge the journals of maps.", no_args_is_help=True)
 
 
 @app.command("show")
@@ -39,27 +39,37 @@ def show(file: File, as_json: output.Json = False) -> None:
 
 @app.command("export")
 def export(file: File, job: Job = None) -> None:
-    """Write the answers as JSON lines, oldest first: job, id, value, usage, cost, at."""
+    """Write the answers as JSON lines, oldest first.
+
+    Each line has job, id, value, usage, cost and at.
+    """
     output.write_json(_open(file, job).answers(job))
 
 
 @app.command("failures")
 def failures(file: File, job: Job = None) -> None:
-    """Write failed rows that are still unanswered as JSON lines: job, id, row, error, message, attempts."""
+    """Write failed rows that have no answer yet as JSON lines.
+
+    Each line has job, id, row, error, message and attempts.
+    """
     output.write_json(_open(file, job).failures(job))
 
 
 @app.command("compact")
 def compact(file: File) -> None:
-    """Drop superseded answers, and free their space."""
+    """Delete superseded answers, and free their space."""
     output.note(f"mellea: dropped {_open(file).compact():,} entries")
 
 
 @app.command("merge")
 def merge(
-    file: File, others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Journals to merge.")]
+    file: File,
+    others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="The journals whose answers to add.")],
 ) -> None:
-    """Merge the answers of other journals into one, such as those of an engine's parts."""
+    """Merge the answers of other journals into this one.
+
+    They may be the journals of an engine's tasks.
+    """
     output.note(f"mellea: merged {Journal(file).merge(*others):,} answers")
 
 
@@ -67,11 +77,15 @@ def merge(
 def cancel(
     file: File,
     ids: Annotated[
-        list[str] | None, typer.Option("--id", metavar="ID", help="A batch that this command named as a candidate.")
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="The id of a batch that this command listed as a candidate."),
     ] = None,
     as_json: output.Json = False,
 ) -> None:
-    """Cancel unfinished batches; the answers that they have are fetched when the map is resumed."""
+    """Cancel unfinished batches at the provider.
+
+    The answers that they already have are fetched when the map is resumed.
+    """
     cancelled = cancel_batches(_open(file), ids=ids or ())
     if not output.is_for_people(as_json):
         output.write_json(asdict(batch) for batch in cancelled)

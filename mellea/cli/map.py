@@ -32,28 +32,31 @@ def map(
     function: Annotated[str, typer.Argument(metavar="FILE.py:NAME", help="What to call for each row.")],
     rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A .csv, .tsv, .jsonl or .parquet file.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the values go, by default stdout.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write the outcomes to this file, by default to stdout."),
     ] = None,
     journal: Annotated[
         Path | None, typer.Option("--journal", metavar="FILE", help="The journal, by default beside the rows.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue with an existing journal.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most this many rows.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The maximum number of rows.")] = None,
     errors: Annotated[
-        Path | None, typer.Option("--errors", metavar="FILE", help="Where failed rows go, as JSON lines.")
+        Path | None,
+        typer.Option("--errors", metavar="FILE", help="Write the rows that failed to this file, as JSON lines."),
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="The field that identifies a row.")] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="The model, such as openai/gpt-5-mini.")] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="The most rows in flight at once.")] = None,
-    cost: Annotated[float | None, typer.Option("--cost", help="The most that it may cost, in US dollars.")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="The most tokens that it may use.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="The maximum number of rows in flight.")] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="The maximum cost, in US dollars.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="The maximum number of tokens.")] = None,
     batch: Annotated[
         bool, typer.Option("--batch", help="Use the provider's batches, at half the price, if it has any.")
     ] = False,
 ) -> None:
-    """Call a function for each row of a file; answers are stored, so that it can continue where it stopped.
+    """Call a function for each row of a file.
 
-    The outcomes are JSON lines of id and value, in the order of the rows.
+    The outcomes are JSON lines with id and value, in the order of the rows. The journal keeps the answers, so that an
+    interrupted map can continue with --resume.
     """
     # A journal by default: users rarely think of one before the first crash of a long map.
     kept = journal or rows.with_suffix(".journal.db")

@@ -21,35 +21,33 @@ from mellea.stdlib.tools import Tool
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The Model Context Protocol: serve programs as tools.", no_args_is_help=True)
+app = typer.Typer(help="Serve programs as MCP tools.", no_args_is_help=True)
 
 
 @app.callback()
 def start() -> None:
-    """The Model Context Protocol: serve programs as tools."""
+    """Serve programs as MCP tools."""
 
 
 @app.command("serve")
 def serve(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and which parts of it to serve.")
-    ],
+    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and what to serve of it.")],
     model: Model = None,
-    http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP; without it stdin and stdout.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP, instead of stdin and stdout.")] = False,
     host: Annotated[str, typer.Option(help="With --http, the loopback address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="With --http, the port.")] = 8000,
     name: Annotated[
         str | None, typer.Option(help="The server's name; by default that of the file.", show_default=False)
     ] = None,
     instructions: Annotated[
-        str | None, typer.Option(help="What clients may tell their models about it.", show_default=False)
+        str | None, typer.Option(help="A description of the server, for the models of its clients.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve the generative functions, commands, tools and agents of a file as tools for MCP clients.
+    """Serve the functions, tools and agents of a file as MCP tools.
 
-    This serves the names in the file's __all__, or else everything in it that can be served; FILE.py:NAME,NAME selects
-    some, and may also name plain functions. If the file makes its own server (mellea.serve.mcp), that is served
-    unchanged.
+    This serves the names in the file's __all__, or else all its generative functions, commands, tools and agents.
+    FILE.py:NAME,NAME selects some, and may also name plain functions. If the file makes its own server
+    (mellea.serve.mcp), that is served unchanged.
     """
     # The protocol uses stdout, so whatever the file prints during its import must not go there.
     with nullcontext() if http else redirect_stdout(sys.stderr):

@@ -23,29 +23,34 @@ _HERE = ("localhost", "127.0.0.1", "::1")
 _SECONDS = 10.0
 """How long a provider may take to list its models."""
 
-app = typer.Typer(help="Models: which can be used, why others can't, and the weights of embedded ones.")
+app = typer.Typer(help="List the models that you can use, or download the embedded one.")
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, as_json: output.Json = False) -> None:
-    """Models: which can be used, why others can't, and the weights of embedded ones."""
+    """List the models that you can use, or download the embedded one."""
     if context.invoked_subcommand is None:
         list_providers(as_json=as_json)
 
 
 @app.command("pull")
-def pull_model(model: Annotated[str, typer.Argument(help="Which model.")] = DEFAULT_MODEL) -> None:
-    """Fetch the weights of an embedded model into the cache, and print where they are."""
+def pull_model(model: Annotated[str, typer.Argument(help="The model to download.")] = DEFAULT_MODEL) -> None:
+    """Download the weights of an embedded model.
+
+    They are stored in the cache folder, and their path is printed.
+    """
     output.write(f"{pull(model)}\n")
 
 
 @app.command("list")
 def list_providers(
-    provider: Annotated[str | None, typer.Argument(help="One provider, whose models are listed.")] = None,
-    all: Annotated[bool, typer.Option("--all", help="Also those without a key, or without a server here.")] = False,
+    provider: Annotated[str | None, typer.Argument(help="List the models of this provider.")] = None,
+    all: Annotated[
+        bool, typer.Option("--all", help="Include providers that have no key, or no server on this machine.")
+    ] = False,
     as_json: output.Json = False,
 ) -> None:
-    """List the providers that can be used, and how many models each has; or the models of one."""
+    """List the providers that you can use, or the models of one provider."""
     if provider is not None:
         models = anyio.run(list_models, provider)
         for model in models:

@@ -29,13 +29,16 @@ def run(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME=VALUE]...",
-            help="Its arguments, as JSON or text; `-` is the piped input. For an agent, the prompt.",
+            metavar="NAME=VALUE",
+            help="The arguments, as JSON or text; `-` is the piped input. For an agent, the prompt.",
         ),
     ] = None,
     model: Model = None,
 ) -> None:
-    """Call a function of a program, and print its result: text as it is written, anything else as JSON lines."""
+    """Call a function of a program, and print its result.
+
+    Text is printed as it is written, anything else as JSON lines.
+    """
     called = load(program)
     if isinstance(called, Agent):
         with called.stream(" ".join(map(_read, arguments or ()))) as chunks:

@@ -31,29 +31,27 @@ _GRACE_SECONDS = 10
 
 
 def serve(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and which parts of it to serve.")
-    ],
+    file: Annotated[str, typer.Argument(metavar="FILE.py[:NAME,…]", help="The program, and what to serve of it.")],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 chooses a free one.")] = 8000,
     key: Annotated[
         str | None,
         typer.Option(envvar=_KEY, show_envvar=True, help="The key that clients have to send.", show_default=False),
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file for state that workers share and that survives a restart."),
+        typer.Option(metavar="FILE", help="A file for state that workers share and that survives a restart."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="The number of processes.")] = 1,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Another name of the server, besides localhost and addresses."),
+        typer.Option(metavar="NAME", help="Accept this host name, besides localhost and IP addresses."),
     ] = None,
 ) -> None:
-    """Serve the sessions, agents and generative functions of a file, over OpenAI's API and as a chat page.
+    """Serve a program over OpenAI's API, and as a chat page.
 
-    This serves the names in the file's __all__, or else everything in it that can be served; FILE.py:NAME,NAME selects
-    some.
+    This serves the names in the file's __all__, or else all its sessions, agents and generative functions.
+    FILE.py:NAME,NAME selects some.
     """
     try:
         import uvicorn  # optional: an extra

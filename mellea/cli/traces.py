@@ -25,7 +25,10 @@ from mellea.telemetry.run_file import read_run, read_runs
 __all__ = ["app"]
 
 Database = Annotated[
-    Path, typer.Option("--db", envvar="MELLEA_TRACES", metavar="FILE", help="The record.", show_default=True)
+    Path,
+    typer.Option(
+        "--db", envvar="MELLEA_TRACES", metavar="FILE", help="The file with the recorded runs.", show_default=True
+    ),
 ]
 
 
@@ -40,19 +43,21 @@ def _read_number(given: str) -> int:
 
 Run = Annotated[
     int | None,
-    typer.Argument(metavar="ID", help="Which run, by default the newest.", show_default=False, parser=_read_number),
+    typer.Argument(
+        metavar="ID", help="The id of the run, by default the newest.", show_default=False, parser=_read_number
+    ),
 ]
 
 _DEFAULT = Path("runs.db")
 
 _COLOURS = {"cancelled": "yellow", "error": "red", "lost": "magenta", "ok": "green", "running": "cyan"}
 
-app = typer.Typer(help="What programs did: list, show, open and export recorded runs.")
+app = typer.Typer(help="List, show, open and export recorded runs.")
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context, database: Database = _DEFAULT, as_json: output.Json = False) -> None:
-    """What programs did: list, show, open and export recorded runs."""
+    """List, show, open and export recorded runs."""
     # `mellea traces` on its own is the most used command.
     if context.invoked_subcommand is None:
         list_runs(database=database, as_json=as_json)
@@ -61,7 +66,7 @@ def start(context: typer.Context, database: Database = _DEFAULT, as_json: output
 @app.command("list")
 def list_runs(
     database: Database = _DEFAULT,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to list, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many to list.")] = 20,
     as_json: output.Json = False,
 ) -> None:
     """List recorded runs, the newest first."""
@@ -118,11 +123,14 @@ def show_run(
     run: Run = None,
     database: Database = _DEFAULT,
     full: Annotated[
-        bool, typer.Option("--full", help="Show everything that was said, not only its first line.")
+        bool, typer.Option("--full", help="Show whole prompts and answers, not only their first lines.")
     ] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Show the spans of a run as a tree, with prompts and answers if they were recorded."""
+    """Show the spans of a run as a tree.
+
+    It includes prompts and answers if they were recorded.
+    """
     spans = read_run(database, _find(database, run))
     if not output.is_for_people(as_json):
         output.write_json(spans)
@@ -165,7 +173,10 @@ def open_run(
     ] = None,
     browser: Annotated[bool, typer.Option(help="Whether to open a browser.")] = True,
 ) -> None:
-    """Show the page of a run in a browser; it follows a running one."""
+    """Open the page of a run in a browser.
+
+    The page updates while the run continues.
+    """
     from mellea.telemetry.page import render_page, serve_page  # lazy: other commands don't need it
 
     id = _find(database, run)
@@ -185,14 +196,18 @@ def open_run(
 @app.command("export")
 def export(
     runs: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]...", help="Which runs, by default all.", parser=_read_number)
+        list[int] | None,
+        typer.Argument(metavar="ID", help="The ids of the runs, by default all.", parser=_read_number),
     ] = None,
     endpoint: Annotated[
-        str, typer.Option("--otlp", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="The receiver's URL.")
+        str, typer.Option("--otlp", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="The URL of the receiver.")
     ] = "http://localhost:4318",
     database: Database = _DEFAULT,
 ) -> None:
-    """Send runs to an OpenTelemetry collector, or to anything else that accepts OTLP over HTTP."""
+    """Send runs to an OpenTelemetry collector.
+
+    Any other server that accepts OTLP over HTTP works, too.
+    """
     sent = export_runs(database, endpoint, runs or None)
     output.note(f"mellea: sent {sent} spans to {scrub_text(endpoint)}")
 

@@ -1,4 +1,4 @@
-"""A session with LM Studio; where none is set up, the embedded engine's own server takes its place."""
+"""A session with LM Studio; if none is set up, the embedded engine's own server takes its place."""
 
 import os
 import sys

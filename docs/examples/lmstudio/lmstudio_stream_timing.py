@@ -1,9 +1,9 @@
-"""Time the chunks of an answer: safe ones come when the step is over, live ones while it is written.
+"""Time the chunks of an answer: safe ones arrive when the step is over, live ones while it is written.
 
 Run it: uv run docs/examples/lmstudio/lmstudio_stream_timing.py
 Needs: the embedded model, or LM Studio with a model that LMSTUDIO_MODEL names
 
-A bigger model takes longer, so its live chunks are ahead of the safe ones by more.
+A bigger model takes longer, so its live chunks arrive even earlier than the safe ones.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/streaming/advanced_streaming.py
 Needs: the embedded model
 
-The embedded model writes fast, and not always sense. A bigger model writes sense and takes longer.
+The embedded model is fast, but what it writes doesn't always make sense. A bigger model writes better and takes longer.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def waiting(m: mellea.MelleaSession) -> None:
 
 
 async def failures(m: mellea.MelleaSession) -> None:
-    """What had arrived before a failure is shown, and is kept."""
+    """Text that had arrived before a failure is shown, and is kept."""
     options = {"max_tokens": 12}  # too few for a whole recipe
     thunk = await m.ainstruct("Write a recipe for soup.", format=Recipe, model_options=options, await_result=False)
     try:
@@ -49,7 +49,7 @@ async def failures(m: mellea.MelleaSession) -> None:
 
 
 async def deadlines(m: mellea.MelleaSession) -> None:
-    """Limit one call from inside, or any stretch of the program from outside."""
+    """Limit the time of one call, or of any part of the program."""
     # Seconds in total; mellea.Deadlines(first_byte=…, between_bytes=…, total=…) says more.
     options = {"timeout": 0.4, "max_tokens": 500}
     thunk = await m.ainstruct("Tell a long story.", model_options=options, await_result=False)

@@ -1,10 +1,10 @@
-"""Draw a form with rich while a model fills it in: texts grow in their cells, numbers and choices appear at once.
+"""Draw a form with rich while a model fills it in: strings grow in their cells, numbers and choices appear at once.
 
 Run it: uv run docs/examples/streaming/form_at_a_terminal.py
 Needs: rich and the embedded model
 
-The embedded model fills every field with a value of its type, and not always with sense. A bigger model invents a
-booking that hangs together. `partial_form.py` has the form, and prints it line by line.
+The embedded model fills every field with a valid value, but these don't always make sense. A bigger model invents a
+consistent booking. `partial_form.py` has the form, and prints it line by line.
 """
 
 from time import perf_counter

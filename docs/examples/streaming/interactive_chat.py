@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/streaming/interactive_chat.py
 Needs: the embedded model
 
-At a keyboard: /reset starts over, /quit leaves, Ctrl-C stops an answer, or leaves if there is none.
+At a terminal: /reset starts over, /quit leaves, Ctrl-C stops an answer, or leaves if there is none.
 With piped input, every line is a message: printf 'Hello!\\nTell me a joke.\\n' | python interactive_chat.py
 
 The embedded model makes up most of what it says. A bigger model remembers what you told it, and says so when it
@@ -16,7 +16,7 @@ import mellea
 
 
 def answer(m: mellea.MelleaSession, message: str) -> None:
-    """Print the answer as it comes; leaving the `with` block early cancels it."""
+    """Print the answer as it arrives; leaving the `with` block early cancels it."""
     try:
         with m.stream(mellea.user_message(message)) as pieces:
             for piece in pieces:

@@ -1,10 +1,10 @@
-"""Fill in a form while a model is still writing it, line by line.
+"""Print a form line by line while a model fills it in.
 
 Run it: uv run docs/examples/streaming/partial_form.py
 Needs: the embedded model
 
-The embedded model fills every field with a value of its type, and not always with sense. A bigger model invents a
-booking that hangs together. `form_at_a_terminal.py` draws the same form.
+The embedded model fills every field with a valid value, but these don't always make sense. A bigger model invents a
+consistent booking. `form_at_a_terminal.py` draws the same form.
 """
 
 from time import perf_counter

@@ -1,4 +1,4 @@
-"""Count the tokens that stopping early saves: the same attempts, checked at their end and while they are written.
+"""Count the tokens that stopping early saves, for the same attempts, checked at their end and while they are written.
 
 Run it: uv run docs/examples/streaming/stopping_early.py
 Needs: the embedded model

@@ -19,7 +19,7 @@ TASK = "Write three sentences about bread."
 
 
 def repaired(m: mellea.MelleaSession) -> None:
-    """A forbidden word ends an attempt, and the next prompt says why. Events show all of it."""
+    """A forbidden word ends an attempt, and the next prompt says why. The events show everything."""
     stream = m.stream(
         TASK,
         # It looks at every word. With `check_only` it isn't part of the first prompt.
@@ -40,7 +40,7 @@ def repaired(m: mellea.MelleaSession) -> None:
 
 
 def released(m: mellea.MelleaSession) -> None:
-    """With release="sentence", what has passed is shown at once and stays; the next attempt goes on from there."""
+    """With release="sentence", a sentence that passes is shown and stays; the next attempt continues from there."""
     stream = m.stream(
         TASK,
         requirements=[excludes("delicious", scope="sentence", check_only=True)],

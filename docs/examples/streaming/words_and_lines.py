@@ -3,7 +3,7 @@
 Run it: uv run docs/examples/streaming/words_and_lines.py
 Needs: the embedded model
 
-The embedded model writes fast, and not always sense. A bigger model writes sense and takes longer.
+The embedded model is fast, but what it writes doesn't always make sense. A bigger model writes better and takes longer.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ async def whole(pieces: AsyncIterable[str], separator: str) -> AsyncIterator[str
 
 
 async def display(m: mellea.MelleaSession) -> None:
-    """A model's pieces are parts of words; a screen reader or a log wants whole ones."""
+    """A model's pieces are parts of words; a screen reader or a log needs whole words."""
     thunk = await m.ainstruct("Write two lines about rain.", await_result=False)
     print("pieces:", "|".join([piece async for piece in thunk]))
     # A thunk can be read again, by as many readers as you like.

@@ -1,4 +1,4 @@
-"""Stream what a model writes to a browser, from a web application with its own page.
+"""Stream what a model writes to a browser; the web application has its own page.
 
 Run it: uv run --group web uvicorn --app-dir docs/examples/web app:app
 Needs: fastapi, uvicorn and the embedded model

@@ -25,6 +25,8 @@ def calls_user_code(schema: Any) -> bool:
     if not isinstance(schema, dict):
         # A class in a core schema is only compared with, not called; callables are stored under other keys.
         return callable(schema) and not isinstance(schema, type) and not is_known(schema)
+    if getattr(schema.get("function"), "__module__", None) == "builtins":
+        return True  # a builtin as a validator, such as `sorted`, changes the value and calls methods of the items
     # These are names of methods, not functions, so the walk below wouldn't find them.
     if schema.get("post_init") or schema.get("custom_init"):
         return True

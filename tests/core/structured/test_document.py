@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Optional, TypedDict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, field_validator
+from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, field_validator
 from pydantic.alias_generators import to_camel
 
 import mellea
@@ -255,6 +255,14 @@ def test_an_item_that_is_made_by_a_validator_of_the_whole_comes_at_the_end() -> 
         got.extend(session('{"people": [2, 1]}').stream("x", format=Sorted).items())
     assert list(caught.value.items) == got == [2, 1]
     assert list(session('{"people": [1, 2]}').stream("x", format=Sorted).items()) == [1, 2]
+
+
+@pytest.mark.parametrize("sort", [sorted, lambda found: sorted(found)], ids=["a builtin", "a function"])
+def test_items_that_a_validator_puts_in_another_order_are_an_error(sort: Callable[[list[int]], list[int]]) -> None:
+    got: list[int] = []
+    with pytest.raises(ParseError, match="aren't the beginning of the complete result") as caught:
+        got.extend(session("[3, 1, 2]").stream("x", format=Annotated[list[int], AfterValidator(sort)]).items())
+    assert list(caught.value.items) == got == [3, 1, 2]
 
 
 def test_scalars_are_read_only_where_there_is_no_bracket() -> None:
