@@ -348,15 +348,6 @@ class WireDecoder:
             raise self.error
         return events
 
-    def decode_body(self, body: bytes) -> list[Event]:
-        """Return the events of a complete answer.
-
-        Raises:
-            BackendError: the body has an error, or is invalid.
-        """
-        events = self.feed(body)
-        return events + self.close()
-
     # -- for the wires ----------------------------------------------------------------------------------------
 
     def read_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
