@@ -74,7 +74,7 @@ async def request_once(
 
 @verb("embed")
 async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResult:
-    """Make a vector for each text, in order.
+    """Return an embedding, a vector, for each text, in order.
 
     Args:
         texts: one text, or several.
@@ -98,7 +98,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
 async def agenerate_image(
     prompt: Any, backend: Backend, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
 ) -> ImageResult:
-    """Have a model make images.
+    """Generate images.
 
     Args:
         prompt: text, blocks, a `Message`, or a list of messages.

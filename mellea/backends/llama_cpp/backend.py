@@ -45,7 +45,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class LlamaCppBackend(Backend):
-    """A model in this very process.
+    """A model in this process.
 
     Nothing is loaded before the first request, and each model once in a process, however many backends
     use it. Requests beyond the number of slots wait for one. Loading takes about a second, during which the engine

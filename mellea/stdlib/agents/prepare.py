@@ -31,7 +31,7 @@ LAST_STEP = (
 
 
 def react(wording: str = REACT) -> PrepareStep:
-    """Create a `prepare_step` that makes the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
+    """Create a `prepare_step` that makes the model reason before it acts, one tool per step (Yao et al., 2022, ReAct).
 
     Args:
         wording: the text for the model, after the instructions.

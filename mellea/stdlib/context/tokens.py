@@ -24,7 +24,7 @@ FILE_TOKENS = 1000
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text: one for four bytes of UTF-8, which is about four letters of English."""
+    """Estimate the tokens of a text: one per four bytes of UTF-8, which is about four letters of English."""
     # Bytes rather than letters: a letter of Chinese takes three, and about one token.
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
 
