@@ -45,7 +45,7 @@ Runs = Literal["here", "outside"]
 """Where a tool runs: in this process, or outside, with its result passed in."""
 
 MAX_TURNS = 10
-"""How many times a loop asks the model, unless it is told otherwise."""
+"""How many requests a loop sends to the model by default."""
 
 ToolCalls = Literal["show", "run"] | bool
 """Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results.
