@@ -84,7 +84,7 @@ class Preference:
         said = f"{self.winner!r} is preferred" if self.winner else "Can't tell which is preferred"
         steady = (
             f"The judge chose the same in both orders of {self.steady} pairs, and the first one in {self.first:.0%} of "
-            "its answers."
+            "its choices."
         )
         failed = f" It gave no verdict on {self.errors}." if self.errors else ""
         return f"{said}: {figures}. {steady}{failed}"
