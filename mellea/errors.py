@@ -102,7 +102,7 @@ def _remake(kind: type[MelleaError], args: tuple[Any, ...]) -> MelleaError:
 
 
 class UsageError(MelleaError, RuntimeError):
-    """The call is wrong, whatever the model answers."""
+    """A call, or one of its arguments, is wrong."""
 
 
 class StreamingError(UsageError):
@@ -140,7 +140,7 @@ class ErrorFields(TypedDict, total=False):
 
 
 class BackendError(MelleaError):
-    """The model's side failed.
+    """The provider or the model failed.
 
     Attributes:
         backend: name of the backend, such as `"openai"`.
@@ -287,7 +287,7 @@ class GenerationCancelledError(MelleaError):
 
 
 class BudgetExceededError(MelleaError):
-    """The budget of a map is used up; every row that was begun has been handed out.
+    """The budget of a map is used up; all rows that were started have been yielded.
 
     Attributes:
         spent: what it took, by the names of the budget: `cost` in US dollars (`None` if unknown), `tokens`, `seconds`.

@@ -11,8 +11,9 @@ from mellea.core import prices
 from mellea.core.backend import Backend
 from mellea.core.entrance import entrance
 from mellea.core.events import Usage
+from mellea.core.numbers import check_number
 from mellea.core.runtime.loop import Waiter, create_waiter
-from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
+from mellea.errors import BudgetExceededError, ConfigurationError
 
 __all__ = ["Budget", "Purse"]
 
@@ -52,12 +53,7 @@ class Budget:
     def __post_init__(self) -> None:
         for field in fields(self):
             # A loop rather than one check per field, so that a field added later is checked automatically.
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or not 0 < value < float("inf"):
-                raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
+            check_number(f"{field.name}= of a Budget", getattr(self, field.name), above=0, or_none=True)
 
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -26,8 +26,8 @@ import anyio
 
 from mellea.core.backend import Backend
 from mellea.core.journal import Journal
+from mellea.core.numbers import check_number
 from mellea.core.results import RateLimitState
-from mellea.errors import UsageError
 
 __all__ = ["LONGEST_HOLD", "CallJournal", "Pace", "RateLimits"]
 
@@ -66,10 +66,7 @@ class RateLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (is_number and 0 < value < float("inf")):
-                raise UsageError(f"{field.name}= of RateLimits takes a number above 0, or None, not {value!r}")
+            check_number(f"{field.name}= of RateLimits", getattr(self, field.name), above=0, or_none=True)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from mellea.batch.progress import MapProgress
 from mellea.batch.runner import MapSettings, Runner
 from mellea.batch.sources import open_rows
 from mellea.core.journal import Journal
+from mellea.core.numbers import is_whole
 from mellea.errors import UsageError
 from mellea.stdlib.verb import verb
 
@@ -125,17 +126,12 @@ def check_arguments(arguments: MapArguments) -> MapSettings:
     )
 
 
-def _is_count(least: int) -> Callable[[Any], bool]:
-    # `type(…) is int`, not isinstance: `True` is an int, and `retries=True` is a mistake.
-    return lambda value: type(value) is int and value >= least
-
-
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "concurrency": (lambda value: value is None or _is_count(1)(value), "a whole number from 1, or None"),
+    "concurrency": (lambda value: value is None or is_whole(value), "a whole number from 1, or None"),
     "ordered": (lambda value: isinstance(value, bool), "True or False"),
     "limits": (lambda value: value is None or isinstance(value, RateLimits), "RateLimits(…)"),
     "budget": (lambda value: value is None or isinstance(value, Budget), "Budget(…)"),
-    "retries": (_is_count(0), "a whole number from 0"),
+    "retries": (lambda value: is_whole(value, 0), "a whole number from 0"),
     "batch": (lambda value: isinstance(value, bool), "True or False"),
     "progress": (lambda value: value is None or isinstance(value, bool), "True, False or None"),
     "id": (

@@ -29,7 +29,7 @@ from mellea.core.serialise import json_value
 from mellea.errors import BudgetExceededError, UsageError
 from mellea.stdlib.session import MelleaSession
 
-__all__ = ["Outcome", "Partition", "check_count", "list_rows"]
+__all__ = ["Outcome", "Partition", "list_rows"]
 
 Outcome = dict[str, Any]
 """A row's outcome as plain values, the same for all engines: `id`, `value` as JSON, `error` and `message`,
@@ -152,16 +152,6 @@ class Partition:
             return find_id(row, number, self.id)
         except Exception:  # noqa: BLE001 - user code: `id=` may be a function
             return str(number)
-
-
-def check_count(name: str, count: int) -> None:
-    """Reject an invalid number of rows per task.
-
-    Raises:
-        UsageError: it isn't a whole number from 1.
-    """
-    if type(count) is not int or count < 1:
-        raise UsageError(f"{name}= takes a whole number from 1, not {count!r}")
 
 
 def list_rows(rows: Any) -> list[Any]:

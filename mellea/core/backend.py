@@ -221,7 +221,7 @@ class Capabilities:
 
 
 class Backend(ABC):
-    """A way to reach one model.
+    """Sends requests to one model, and yields its answers as events.
 
     Attributes:
         name: the provider, as in `"provider/model"`.

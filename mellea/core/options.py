@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypedDict, Unpack
 
+from mellea.core.numbers import is_number, is_whole
 from mellea.errors import UsageError
 
 __all__ = [
@@ -91,26 +91,19 @@ class Deadlines:
     def __post_init__(self) -> None:
         for name in ("connect", "first_byte", "between_bytes", "total"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(0)(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {_show(value)}")
 
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        try:
-            return is_number and math.isfinite(value) and low <= value <= high
-        except OverflowError:  # a whole number too large for a float
-            return False
-
-    return check
+    return lambda value: is_number(value) and low <= value <= high
 
 
 DEFAULT_DEADLINES = Deadlines()
 
 
-def _is_int(low: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low
+def _is_whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: is_whole(value, low)
 
 
 def _is_a(*types: type) -> Callable[[Any], bool]:
@@ -123,7 +116,7 @@ def _is_stop(value: Any) -> bool:
 
 
 def _is_timeout(value: Any) -> bool:
-    return value is None or isinstance(value, Deadlines) or (_is_number(0)(value) and value > 0)
+    return value is None or isinstance(value, Deadlines) or (is_number(value) and value > 0)
 
 
 def _is_choice(value: Any) -> bool:
@@ -133,11 +126,11 @@ def _is_choice(value: Any) -> bool:
 
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.TEMPERATURE: ("a number from 0", _is_number(0)),
-    ModelOption.MAX_NEW_TOKENS: ("a whole number from 1", _is_int(1)),
+    ModelOption.MAX_NEW_TOKENS: ("a whole number from 1", _is_whole(1)),
     ModelOption.TOP_P: ("a number from 0 to 1", _is_number(0, 1)),
-    ModelOption.TOP_K: ("a whole number from 0", _is_int(0)),
+    ModelOption.TOP_K: ("a whole number from 0", _is_whole(0)),
     ModelOption.MIN_P: ("a number from 0 to 1", _is_number(0, 1)),
-    ModelOption.SEED: ("a whole number from 0", _is_int(0)),
+    ModelOption.SEED: ("a whole number from 0", _is_whole(0)),
     ModelOption.STOP_SEQUENCES: ("a string or a list of strings", _is_stop),
     ModelOption.FREQUENCY_PENALTY: ("a number from -2 to 2", _is_number(-2, 2)),
     ModelOption.PRESENCE_PENALTY: ("a number from -2 to 2", _is_number(-2, 2)),
@@ -146,7 +139,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ModelOption.THINKING: ("True, False, or an effort such as 'low'", _is_a(bool, str, int)),
     ModelOption.TOOLS: ("a list of tools", _is_a(list, tuple)),
     ModelOption.TOOL_CHOICE: ("'auto', 'required', 'none', the name of a tool, or a list of names", _is_choice),
-    ModelOption.CONTEXT_WINDOW: ("a whole number from 1", _is_int(1)),
+    ModelOption.CONTEXT_WINDOW: ("a whole number from 1", _is_whole(1)),
     ModelOption.STREAM: ("True or False", _is_a(bool)),
     ModelOption.TIMEOUT: ("seconds above 0, Deadlines, or None", _is_timeout),
     ModelOption.EXTRA_BODY: ("a dict", _is_a(dict)),

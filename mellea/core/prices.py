@@ -44,6 +44,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from mellea.core.numbers import check_number
 from mellea.errors import ConfigurationError, UsageError
 
 __all__ = [
@@ -94,10 +95,7 @@ class Price:
     def __post_init__(self) -> None:
         numbers = ("input", "output", "cached", "cache_write", "reasoning", "batch", "batch_cached", "up_to", "second")
         for name in numbers:
-            value = getattr(self, name)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (is_number and 0 <= value < float("inf")):
-                raise UsageError(f"{name}= of a Price takes a number from 0, or None, not {value!r}")
+            check_number(f"{name}= of a Price", getattr(self, name), least=0, or_none=True)
 
     def cost(self, usage: Usage, *, batch: bool = False) -> float | None:
         """Return the cost of a request with this usage in US dollars, or `None` if a part of it is unknown.

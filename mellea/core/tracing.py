@@ -47,7 +47,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Tree(Displayed):
-    """The spans of a trace; as text one line a span, two blanks a level, the name first.
+    """The spans of a trace; as text, one line per span, indented by two spaces per level.
 
     Args:
         spans: in the order in which they began.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+from mellea.core.numbers import check_number
 from mellea.core.runtime.portal import blocking
-from mellea.errors import UsageError
 from mellea.evaluation.arguments import EvaluateArguments
 from mellea.evaluation.report import Report
 from mellea.evaluation.run import aevaluate
@@ -39,9 +39,7 @@ class Evaluation:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.at_least, (int, float)) and not isinstance(self.at_least, bool)
-        if self.at_least is not None and not (is_number and 0 < self.at_least <= 1):
-            raise UsageError(f"at_least= takes a rate up to 1, such as 0.8, not {self.at_least!r}")
+        check_number("at_least=", self.at_least, above=0, most=1, or_none=True)
 
     async def arun(self, **arguments: Unpack[EvaluateArguments]) -> Report:
         """Run it; the arguments are those of `aevaluate`, and take precedence over its own."""

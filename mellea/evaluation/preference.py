@@ -48,7 +48,7 @@ class Preference:
         for_base: in how many pairs it prefers the base's value, in both orders.
         for_other: in how many it prefers the other's.
         ties: in how many it prefers neither, or a different one in each order.
-        steady: in how many pairs it said the same in both orders.
+        steady: in how many pairs it chose the same in both orders.
         first: the share of choices, apart from ties, in which it chose the first value; 0.5 is fair.
         comparison: the test by case; a rate is the share of preferences, where a tie counts half.
         errors: for how many pairs the judge gave no verdict.
@@ -83,7 +83,8 @@ class Preference:
         )
         said = f"{self.winner!r} is preferred" if self.winner else "Can't tell which is preferred"
         steady = (
-            f"The judge said the same in both orders of {self.steady} pairs, and chose the first in {self.first:.0%}."
+            f"The judge chose the same in both orders of {self.steady} pairs, and the first one in {self.first:.0%} of "
+            "its choices."
         )
         failed = f" It gave no verdict on {self.errors}." if self.errors else ""
         return f"{said}: {figures}. {steady}{failed}"

@@ -14,6 +14,7 @@ from mellea.batch import AsyncRows, Budget, Row, amap
 from mellea.batch.program import Program
 from mellea.batch.programs import as_program
 from mellea.core.backend import Backend
+from mellea.core.numbers import check_whole
 from mellea.core.runtime.portal import blocking
 from mellea.errors import BudgetExceededError, UsageError
 from mellea.evaluation.arguments import EvaluateArguments
@@ -60,8 +61,7 @@ async def aevaluate(function: Any, cases: Any, **arguments: Unpack[EvaluateArgum
     """
     variants = _name_variants(function)
     repeat = arguments.get("repeat", 1)
-    if type(repeat) is not int or repeat < 1:
-        raise UsageError(f"repeat= takes a whole number from 1, not {repeat!r}")
+    check_whole("repeat=", repeat)
     version = arguments.get("version")
     programs = {name: as_program(each, version, "evaluate") for name, each in variants.items()}
     found = await read_cases(cases, _join_parameters(programs))

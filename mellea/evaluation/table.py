@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Literal
+from typing import Any
 
 from mellea.core.card import Card, Grid, Part, Prose
 from mellea.core.terminal import make_lines_visible
@@ -87,7 +87,3 @@ def make_card(report: Findings) -> Card:
         parts += [Prose(part.title)] if part.title else []
         parts.append(Grid(part.head, part.rows))
     return Card("evaluation", facts=(report.name,), parts=parts)
-
-
-def _justify(table: FigureTable, column: int) -> Literal["left", "right"]:
-    return "left" if column < table.names or table.is_text else "right"

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from mellea.core.entrance import short_errors
-from mellea.errors import UsageError
+from mellea.core.numbers import check_whole
 from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused
 from mellea.serve.json_response import respond_json
@@ -63,8 +63,7 @@ class Application:
         title: str,
         max_requests: int,
     ) -> None:
-        if isinstance(max_requests, bool) or not isinstance(max_requests, int) or max_requests < 1:
-            raise UsageError(f"max_requests takes a whole number from 1, not {max_requests!r}")
+        check_whole("max_requests", max_requests)
         self.models = make_models(programs)
         self.guard = guard
         self._openai = OpenAIEndpoints(self.models, open_response_store(store))

@@ -25,6 +25,7 @@ import anyio
 import pydantic_core
 
 from mellea.core.entrance import short_errors
+from mellea.core.numbers import check_whole
 from mellea.core.runtime.tasks import run_in_thread
 from mellea.errors import UsageError
 from mellea.serve.response import Receive, Scope, read_body
@@ -109,8 +110,7 @@ class Guard:
             raise UsageError("key takes a non-empty string")
         if isinstance(allowed_hosts, str):
             raise UsageError(f"allowed_hosts takes a list of names, not {allowed_hosts!r}")
-        if isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 1:
-            raise UsageError(f"max_body takes a number of bytes from 1, not {max_body!r}")
+        check_whole("max_body", max_body, of="bytes")
         self._key = None if key is None else key.strip().encode()
         # Host names don't depend on case (RFC 9110, section 4.2.3).
         self._hosts = frozenset(name.lower() for name in (*_LOCAL_NAMES, *allowed_hosts))

@@ -12,6 +12,7 @@ from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
 from mellea.core.events import UsageEvent
 from mellea.core.messages import Message
+from mellea.core.numbers import check_number, check_whole
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.core.runtime import Run, change_request, launch
 from mellea.core.runtime.ledger import current_ledger
@@ -73,7 +74,7 @@ async def request_once(
 
 @verb("embed")
 async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResult:
-    """Make a vector for each text, in order.
+    """Return an embedding, a vector, for each text, in order.
 
     Args:
         texts: one text, or several.
@@ -97,7 +98,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
 async def agenerate_image(
     prompt: Any, backend: Backend, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
 ) -> ImageResult:
-    """Have a model make images.
+    """Generate images.
 
     Args:
         prompt: text, blocks, a `Message`, or a list of messages.
@@ -110,8 +111,7 @@ async def agenerate_image(
         UnsupportedError: the backend makes no images.
         MelleaError: an argument is wrong, or the provider failed.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise UsageError(f"n takes a whole number from 1, not {n!r}")
+    check_whole("n", n)
     _check_aspect_ratio(aspect_ratio)
     return await request_once(
         "image",
@@ -189,7 +189,5 @@ def _check_aspect_ratio(aspect_ratio: Any) -> None:
 
 def _check_video(seconds: Any, timeout: Any, max_bytes: Any) -> None:
     for name, value in {"seconds": seconds, "max_bytes": max_bytes}.items():
-        if value is not None and (type(value) is not int or value < 1):
-            raise UsageError(f"{name} takes a whole number from 1, not {value!r}")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
-        raise UsageError(f"timeout takes a number of seconds, or None, not {timeout!r}")
+        check_whole(name, value, or_none=True)
+    check_number("timeout", timeout, above=0, of="seconds", or_none=True)

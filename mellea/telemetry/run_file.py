@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from mellea._version import __version__
+from mellea.core.numbers import check_whole
 from mellea.core.processes import has_ended
 from mellea.core.sqlite import Database, UnusableFileError
 from mellea.errors import ConfigurationError, UsageError
@@ -377,8 +378,7 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
         UsageError: there is no such file, or the limit isn't a number.
         StateError: it isn't a record.
     """
-    if limit is not None and (type(limit) is not int or limit < 0):
-        raise UsageError(f"limit takes a whole number from 0, or None for all, not {limit!r}")
+    check_whole("limit", limit, 0, or_none=True)
     query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
     with reading(path) as connection:
         rows = _dicts(connection.execute(query, (-1 if limit is None else _fit(limit),)))

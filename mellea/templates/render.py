@@ -214,7 +214,7 @@ def find(name: str, model: str | None = None, package: str | None = None) -> Tem
 
 
 def fill(description: str, variables: Mapping[str, Any], *, model: str | None = None) -> str:
-    """Put variables into a description, where it says `{{name}}`.
+    """Replace the `{{name}}`s of a description by variables.
 
     Raises:
         UsageError: a variable is missing, or the description is not a template.

@@ -208,7 +208,7 @@ def find_source(template: str, parent: str = "") -> tuple[TemplateSource, str] |
 
 
 def is_verbatim(name: str, model: str | None = None) -> bool:
-    """Return whether the template of this name says its `content` and nothing else."""
+    """Return whether the template of this name consists of its `content` and nothing else."""
     return find_prompt(name, model, None).alone == "content"
 
 

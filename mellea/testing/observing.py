@@ -13,7 +13,7 @@ __all__ = ["RecordingObserver"]
 
 
 class RecordingObserver(Observer):
-    """Records spans in the order in which they begin, and everything that it is told in order.
+    """Records spans in the order in which they begin, and all notifications in order.
 
     Args:
         wants_events: whether to record the events of requests, too.

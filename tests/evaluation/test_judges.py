@@ -52,7 +52,7 @@ async def test_a_preference_that_both_orders_share_counts() -> None:
     assert found.winner == "write_long"
     assert str(found) == (
         "'write_long' is preferred: 'write_long' in 12 of 12 pairs, 'write_short' in 0, neither in 0 (p < 0.001). "
-        "The judge said the same in both orders of 12 pairs, and chose the first in 50%."
+        "The judge chose the same in both orders of 12 pairs, and the first one in 50% of its choices."
     )
     assert len(judge.requests) == 24
     prompt = judge.requests[0].messages[-1].text

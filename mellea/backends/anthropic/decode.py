@@ -51,7 +51,7 @@ from mellea.backends.http.fields import (
     read_mappings,
     read_text,
 )
-from mellea.backends.http.report import is_report, make_reported_error
+from mellea.backends.http.report import is_error_report, make_reported_error
 from mellea.backends.http.status import make_status_error
 from mellea.backends.http.words import find_words
 from mellea.core.blocks import Source, ToolOutput
@@ -159,7 +159,7 @@ class Decoder(SseWireDecoder):
         self._on_message_stop({}, events)
 
     def _make_alien_error(self, body: JsonObject) -> BackendError:
-        if is_report(body):
+        if is_error_report(body):
             return self.make_reported_error(body)
         return WireError(f"the provider's answer has no content: {find_words(body) or repr(body)[:120]}")
 
@@ -171,12 +171,12 @@ class Decoder(SseWireDecoder):
             handler(self, chunk, events)
         elif kind == "message" and not self.is_known:
             self.read_body(chunk, events)  # a whole answer in one event
-        elif chunk.get("error") or (not kind and is_report(chunk)):
+        elif chunk.get("error") or (not kind and is_error_report(chunk)):
             raise self.make_reported_error(chunk)
         elif chunk and not kind:
             raise WireError(f"the provider sent an event without a type: {repr(chunk)[:120]}")
         elif chunk:
-            self.overlook(chunk)
+            self.skip_unknown(chunk)
 
     # -- the message -----------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class Decoder(SseWireDecoder):
         return "stop" if finish == "tool_call" and self._has_answered else finish
 
     def _on_ping(self, event: JsonObject, events: list[Event]) -> None:
-        if is_report(event):  # an error under the wrong name
+        if is_error_report(event):  # an error under the wrong name
             raise self.make_reported_error(event)
         events.append(KeepAlive())
 
@@ -260,7 +260,7 @@ class Decoder(SseWireDecoder):
             raise WireError(f"the provider sent a block without a type: {repr(block)[:120]}")
         elif block:
             self._strange.add(index)
-            self.overlook(block)
+            self.skip_unknown(block)
 
     def _on_block_delta(self, event: JsonObject, events: list[Event]) -> None:
         self.is_known = True
@@ -269,7 +269,7 @@ class Decoder(SseWireDecoder):
         if (handler := _DELTAS.get(kind)) is not None:
             handler(self, index, delta, events)
         elif delta:
-            self.overlook(delta)
+            self.skip_unknown(delta)
 
     def _on_block_stop(self, event: JsonObject, events: list[Event]) -> None:
         index = self._find_index(event)

@@ -28,7 +28,7 @@ def web_search(
     user_location: JsonObject | None = None,
     version: str = "20250305",
 ) -> BuiltinTool:
-    """Let the model search the web; what it cites comes as sources.
+    """Let the model search the web; its citations arrive as sources.
 
     Args:
         max_uses: searches in one answer.
@@ -80,7 +80,7 @@ def web_fetch(
 
 
 def code_execution(*, version: str = "20250825") -> BuiltinTool:
-    """Let the model run Python and shell commands in a container of the provider's.
+    """Let the model run Python and shell commands in a container at the provider.
 
     Args:
         version: of the tool, as the provider dates it.

@@ -47,7 +47,7 @@ from mellea.backends.http.fields import (
     read_mappings,
     read_text,
 )
-from mellea.backends.http.report import is_report, make_reported_error
+from mellea.backends.http.report import is_error_report, make_reported_error
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,
@@ -204,10 +204,10 @@ class Decoder(SseWireDecoder):
 
     def _read_head(self, chunk: JsonObject) -> None:
         """Read a chunk's fields that concern the whole answer."""
-        if chunk.get("error") or (not _OWN & chunk.keys() and is_report(chunk)):
+        if chunk.get("error") or (not _OWN & chunk.keys() and is_error_report(chunk)):
             raise self.make_reported_error(chunk)
         if not _OWN & chunk.keys():
-            self.overlook(chunk)
+            self.skip_unknown(chunk)
         self.response_id = self.response_id or find_id(chunk, "responseId") or None
         if version := find_text(chunk, "modelVersion"):
             self.model = version
@@ -254,7 +254,7 @@ class Decoder(SseWireDecoder):
         if signature := _read_signature(part):
             events.append(ReasoningDelta("", signature))
         elif any(value is not None for value in part.values()):
-            self.overlook(part)
+            self.skip_unknown(part)
 
     def _on_text(self, part: JsonObject, text: str, events: list[Event]) -> None:
         is_thought = _read_flag(part, "thought")

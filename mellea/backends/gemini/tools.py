@@ -10,7 +10,7 @@ __all__ = ["code_execution", "file_search", "google_maps", "google_search", "url
 
 
 def google_search(*, start_time: str | None = None, end_time: str | None = None) -> BuiltinTool:
-    """Let the model search the web; what it found comes as sources.
+    """Let the model search the web; its results arrive as sources.
 
     Args:
         start_time: leave out what is older, such as `"2026-01-01T00:00:00Z"`; only together with `end_time`.
@@ -25,7 +25,7 @@ def google_search(*, start_time: str | None = None, end_time: str | None = None)
 
 
 def code_execution() -> BuiltinTool:
-    """Let the model write Python and run it at the provider's."""
+    """Let the model write Python code, which the provider runs."""
     return BuiltinTool(PROVIDER, CODE_EXECUTION, {"codeExecution": {}})
 
 
@@ -40,7 +40,7 @@ def google_maps() -> BuiltinTool:
 
 
 def file_search(*stores: str, top_k: int | None = None, metadata_filter: str | None = None) -> BuiltinTool:
-    """Let the model search files that were put into file search stores before.
+    """Let the model search the files in file search stores.
 
     Args:
         stores: names such as `"fileSearchStores/my-store-123"`.

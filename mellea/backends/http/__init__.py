@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mellea.backends.http.jsonl import JsonLinesWireDecoder as JsonLinesWireDecoder
     from mellea.backends.http.outgoing import HTTP_OPTIONS as HTTP_OPTIONS
     from mellea.backends.http.outgoing import Outgoing as Outgoing
-    from mellea.backends.http.report import is_report as is_report
+    from mellea.backends.http.report import is_error_report as is_error_report
     from mellea.backends.http.secret import make_missing_key_error as make_missing_key_error
     from mellea.backends.http.status import make_status_error as make_status_error
     from mellea.backends.http.thoughts import ThoughtTags as ThoughtTags
@@ -64,7 +64,7 @@ _HOMES = {
     "WireDecoder": "decoding",
     "read_arguments": "fields",
     "make_status_error": "status",
-    "is_report": "report",
+    "is_error_report": "report",
     "find_int": "fields",
     "find_text": "fields",
     "read_mapping": "fields",
@@ -96,7 +96,7 @@ __all__ = [
     "find_int",
     "find_text",
     "fit_ids",
-    "is_report",
+    "is_error_report",
     "make_missing_key_error",
     "make_status_error",
     "make_type_error",

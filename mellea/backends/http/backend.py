@@ -44,6 +44,7 @@ from mellea.core.backend import Backend, Batches, Request, check_supported, make
 from mellea.core.entrance import short_errors
 from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.masking import hide_keys
+from mellea.core.numbers import check_whole
 from mellea.core.options import Deadlines, ModelOption
 from mellea.core.results import RateLimitState
 from mellea.errors import (
@@ -157,10 +158,8 @@ class HttpBackend(Backend):
         super().__init__(model_options=model_options)
         if not isinstance(model_id, str) or not model_id:
             raise UsageError(f"model_id takes the name of a model, not {model_id!r}")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise UsageError(f"retries takes a whole number from 0, not {retries!r}")
-        if max_answer_bytes is not None and (type(max_answer_bytes) is not int or max_answer_bytes < 1):
-            raise UsageError(f"max_answer_bytes takes a whole number from 1, or None, not {max_answer_bytes!r}")
+        check_whole("retries", retries, 0)
+        check_whole("max_answer_bytes", max_answer_bytes, or_none=True)
         if api_key is not None and not isinstance(api_key, str):
             raise UsageError(f"api_key takes a string, not {type(api_key).__name__}")
         self.model_id = model_id

@@ -7,9 +7,10 @@ Its driver decides how to make them, and with which retries.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
+from urllib.parse import quote
 
 from pydantic_core import from_json
 
@@ -17,7 +18,16 @@ from mellea.backends.http.fields import encode_json
 from mellea.backends.http.outgoing import JobCall
 from mellea.errors import BackendError, WireError
 
-__all__ = ["MOST_RESULT_BYTES", "BatchCodec", "BatchOutcome", "BatchStatus", "Calls", "read_lines", "render_item"]
+__all__ = [
+    "MOST_RESULT_BYTES",
+    "BatchCodec",
+    "BatchOutcome",
+    "BatchStatus",
+    "Calls",
+    "list_pages",
+    "read_lines",
+    "render_item",
+]
 
 T = TypeVar("T")
 
@@ -105,6 +115,27 @@ class BatchCodec(ABC):
     @abstractmethod
     def cancel(self, id: str) -> Calls[BatchStatus]:
         """Cancel a batch; existing answers can still be fetched."""
+
+
+def list_pages(
+    path: str, cursor: str, read: Callable[[Mapping[str, Any]], BatchStatus], since: float
+) -> Calls[list[BatchStatus]]:
+    """List batches, the latest first, page by page until one is older than `since`.
+
+    Args:
+        path: the path of the list, whose pages have `data` and `has_more`.
+        cursor: the parameter that takes the id of the last batch of the page before.
+        read: returns the state of one batch.
+        since: in seconds since 1970.
+    """
+    found: list[BatchStatus] = []
+    after = ""
+    while True:
+        page = yield JobCall("GET", f"{path}?limit=100{after}")
+        found += map(read, page["data"])
+        if not page.get("has_more") or not found or (found[-1].made or since) < since:
+            return found
+        after = f"&{cursor}={quote(found[-1].id, safe='')}"
 
 
 def read_lines(data: bytes) -> Iterator[Mapping[str, Any]]:

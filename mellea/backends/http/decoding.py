@@ -31,7 +31,7 @@ from pydantic_core import from_json
 from mellea.backends.http.codec import Filter
 from mellea.backends.http.halves import Halves, decode_text, parse_body, parse_odd, parse_or_none
 from mellea.backends.http.outgoing import MOST_BODY_BYTES
-from mellea.backends.http.report import is_report, make_reported_error
+from mellea.backends.http.report import is_error_report, make_reported_error
 from mellea.backends.http.words import read_words, show_value
 from mellea.core.events import Event, KeepAlive, SourceEvent, StreamEnd, TextDelta, UsageEvent
 from mellea.core.terminal import make_visible
@@ -348,15 +348,6 @@ class WireDecoder:
             raise self.error
         return events
 
-    def decode_body(self, body: bytes) -> list[Event]:
-        """Return the events of a complete answer.
-
-        Raises:
-            BackendError: the body has an error, or is invalid.
-        """
-        events = self.feed(body)
-        return events + self.close()
-
     # -- for the wires ----------------------------------------------------------------------------------------
 
     def read_frame(self, data: bytes, events: list[Event], kind: str = "message") -> None:
@@ -403,7 +394,7 @@ class WireDecoder:
         if len(self._odd) < _STRAY_BYTES:
             self._odd += data[:_STRAY_BYTES] + b"\n"
 
-    def overlook(self, what: Any) -> None:
+    def skip_unknown(self, what: Any) -> None:
         """Record an unknown part of the answer, which is shown if nothing else arrives."""
         self._overlooked = self._overlooked or show_value(what)
 
@@ -508,7 +499,7 @@ class WireDecoder:
             self._take_body(said, events)
         elif said and not self.is_known and (self.find_stray() or b" " in said):  # more than a heartbeat
             raise self.make_alien_error(said)
-        elif said and is_report(value := parse_or_none(said)):
+        elif said and is_error_report(value := parse_or_none(said)):
             raise self.make_reported_error(value)
         elif not self.is_known and self._beginning.strip(_SPACE):
             beginning = read_words(self._beginning[:1024])
@@ -517,7 +508,7 @@ class WireDecoder:
     def make_alien_error(self, body: bytes) -> BackendError:
         """Create the error for bytes that aren't an answer."""
         kind = f"{self.media_type!r}" if self.media_type else "something"
-        if is_report(value := parse_or_none(body)):
+        if is_error_report(value := parse_or_none(body)):
             return self.make_reported_error(value)
         return WireError(
             f"the server sent {kind} that is not a model's answer; check base_url. It begins: {read_words(body)!r}"

@@ -37,7 +37,7 @@ _MOST_DIGITS = 18
 
 _MOST_REDIRECTS = 3
 _REPORT_SECONDS = 0.1
-"""How often is told how much has arrived."""
+"""The time between two reports of progress."""
 
 _SILENCE = 60.0
 """Seconds that a server may be silent while it sends a file."""

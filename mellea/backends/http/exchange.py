@@ -235,7 +235,7 @@ _SHORTEST_NAP = 0.01
 
 
 class Attempts:
-    """Counts the attempts of one request.
+    """Counts the attempts to send one request.
 
     Args:
         retries: how many may follow the first one.

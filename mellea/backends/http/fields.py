@@ -86,7 +86,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def read_text(mapping: dict[str, Any], name: str) -> str:
-    """Return a text, `""` where there is none.
+    """Return a string, `""` if the field is missing.
 
     Raises:
         WireError: it is something else.
@@ -115,7 +115,7 @@ def read_int(mapping: dict[str, Any], name: str) -> int | None:
 
 
 def read_mapping(mapping: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an object, an empty one where there is none.
+    """Return an object, an empty one if the field is missing.
 
     Raises:
         WireError: it is something else.
@@ -199,7 +199,7 @@ def make_type_error(name: str, wanted: str, value: Any) -> WireError:
 
 
 def find_text(mapping: dict[str, Any], name: str) -> str:
-    """Return a text, `""` for anything else."""
+    """Return a string, `""` for anything else."""
     value = mapping.get(name)
     if type(value) is not str:
         return ""

@@ -52,7 +52,7 @@ class JsonLinesDecoder:
 
 
 class JsonLinesWireDecoder(WireDecoder):
-    """Decodes one JSON object a line; add `read_chunk`. The arguments are `WireDecoder`'s."""
+    """Decodes one JSON object per line; add `read_chunk`. The arguments are `WireDecoder`'s."""
 
     is_lines = True
 

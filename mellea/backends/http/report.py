@@ -14,7 +14,7 @@ from mellea.backends.http.status import is_retryable_status, make_status_error
 from mellea.backends.http.words import WORDS, find_words, read_words
 from mellea.errors import BackendError, ErrorFields
 
-__all__ = ["find_status", "is_hopeless", "is_report", "is_used_up", "make_reported_error"]
+__all__ = ["find_status", "is_error_report", "is_hopeless", "is_used_up", "make_reported_error"]
 
 _STATUS = {
     "api_error": 500,
@@ -111,7 +111,7 @@ def make_reported_error(report: Any, **fields: Unpack[ErrorFields]) -> BackendEr
     return BackendError(text, **fields) if status is None else make_status_error(status, text, **fields)
 
 
-def is_report(value: Any) -> bool:
+def is_error_report(value: Any) -> bool:
     """Return whether an object that isn't part of an answer reports a failure."""
     if not isinstance(value, dict):
         return False

@@ -1,4 +1,4 @@
-"""The embedded model: llama.cpp in this very process, by way of `xllamacpp`."""
+"""The embedded model: llama.cpp in this process, with `xllamacpp`."""
 
 # What lives here imports `mellea.core` and `mellea.errors`; `engine.py` alone touches the engine. Read `backend.py`
 # first, then `engine.py` with its rules.

@@ -31,9 +31,10 @@ from mellea.backends.llama_cpp.weights import (
 )
 from mellea.core.backend import Backend, Capabilities, Request, check_supported
 from mellea.core.events import Event, KeepAlive
+from mellea.core.numbers import check_whole
 from mellea.core.options import ModelOption, check_options
 from mellea.core.results import EmbeddingResult, Probe
-from mellea.errors import MelleaError, UsageError
+from mellea.errors import MelleaError
 
 __all__ = ["LlamaCppBackend"]
 
@@ -44,7 +45,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class LlamaCppBackend(Backend):
-    """A model in this very process.
+    """A model in this process.
 
     Nothing is loaded before the first request, and each model once in a process, however many backends
     use it. Requests beyond the number of slots wait for one. Loading takes about a second, during which the engine
@@ -91,9 +92,9 @@ class LlamaCppBackend(Backend):
     ) -> None:
         self.model_id = check_name(fspath(model_id))
         super().__init__(model_options=find_options(self.model_id) | check_options(model_options))
-        self.context_window = _check_positive("context_window", context_window)
-        self.parallel = _check_positive("parallel", parallel)
-        self.threads = choose_threads() if threads is None else _check_positive("threads", threads)
+        self.context_window = check_whole("context_window", context_window)
+        self.parallel = check_whole("parallel", parallel)
+        self.threads = choose_threads() if threads is None else check_whole("threads", threads)
         self.stop_repetition = stop_repetition
         self.verbose = verbose
         self._text_tokens = find_text_tokens(self.model_id) or MAX_TOKENS
@@ -219,9 +220,3 @@ async def _stop(call: EngineCall) -> None:
         # Also when cancelled: the slot is only free once the engine has returned.
         with anyio.CancelScope(shield=True):
             await call.wait_done(_CLOSE_SECONDS)
-
-
-def _check_positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} takes a whole number from 1, not {value!r}")
-    return value

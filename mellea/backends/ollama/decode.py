@@ -23,7 +23,7 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.jsonl import JsonLinesWireDecoder
-from mellea.backends.http.report import is_report
+from mellea.backends.http.report import is_error_report
 from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.ollama.wire import FINISH_REASONS, PROVIDER, Json, JsonObject
 from mellea.core.events import (
@@ -86,14 +86,14 @@ class Decoder(JsonLinesWireDecoder):
     def read_chunk(self, chunk: JsonObject, events: list[Event]) -> None:
         """Append the events of one chunk."""
         is_bare = chunk.get("done") is None and "message" not in chunk
-        if chunk.get("error") or (is_bare and is_report(chunk)):
+        if chunk.get("error") or (is_bare and is_error_report(chunk)):
             raise self.make_reported_error(chunk)
         is_done = chunk.get("done")
         if is_done is not None and type(is_done) is not bool:
             raise make_type_error("done", "true or false", is_done)
         said = read_text(chunk, "response")  # from /api/generate, whose format some servers use
         if is_bare and not said:
-            self.overlook(chunk)
+            self.skip_unknown(chunk)
             return
         self.is_known = True
         if said:

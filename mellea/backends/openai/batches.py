@@ -16,6 +16,7 @@ from mellea.backends.http.batches import (
     BatchOutcome,
     BatchStatus,
     Calls,
+    list_pages,
     read_lines,
     render_item,
 )
@@ -74,14 +75,7 @@ class OpenAIBatches(BatchCodec):
 
     def list_recent(self, since: float) -> Calls[list[BatchStatus]]:
         """List batches, the latest first."""
-        found: list[BatchStatus] = []
-        after = ""
-        while True:
-            page = yield JobCall("GET", f"batches?limit=100{after}")
-            found += map(_read, page["data"])
-            if not page.get("has_more") or not found or (found[-1].made or since) < since:
-                return found
-            after = f"&after={quote(found[-1].id, safe='')}"
+        return (yield from list_pages("batches", "after", _read, since))
 
     def fetch(self, status: BatchStatus) -> Calls[list[BatchOutcome]]:
         """Fetch the files of results and of errors."""

@@ -16,6 +16,7 @@ from mellea.backends.openai.content import make_unsupported_error
 from mellea.core.blocks import CBlock, ImageBlock
 from mellea.core.events import Usage
 from mellea.core.messages import Message, as_messages
+from mellea.core.numbers import check_whole
 from mellea.core.results import ImageResult
 from mellea.errors import UsageError, WireError
 
@@ -48,8 +49,7 @@ def encode_images(
         UnsupportedError: the aspect ratio is unknown to the model.
         UsageError: `n` is not a number from 1, or the prompt is empty.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise UsageError(f"n takes a whole number from 1, not {n!r}")
+    check_whole("n", n)
     payload: dict[str, Any] = {"model": model_id, "prompt": _read_prompt(messages), "n": n}
     if aspect_ratio is not None:
         payload |= _encode_size(aspect_ratio, model_id, service)

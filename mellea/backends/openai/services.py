@@ -45,7 +45,7 @@ _LLAMA = {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"
 
 @quick_value
 class Service:
-    """One service, and its peculiarities.
+    """One service, and how it differs from OpenAI.
 
     Args:
         name: the prefix of a model's name, as in `"groq/llama-3.3-70b-versatile"`.

@@ -21,7 +21,7 @@ __all__ = ["TextToolsBackend"]
 
 
 class TextToolsBackend(WrappedBackend):
-    """Lets a model without native tools call tools, by a JSON protocol in its text.
+    """Lets a model without native tool support call tools, by a JSON protocol in its text.
 
     Calls use it automatically if a backend's capabilities have no tools. Create one yourself for a model without
     tools whose provider's other models have them.

@@ -8,8 +8,9 @@ from typing import Any
 
 from mellea.batch.budget import Budget
 from mellea.batch.limits import RateLimits
-from mellea.batch.partition import Outcome, Partition, check_count, list_rows
+from mellea.batch.partition import Outcome, Partition, list_rows
 from mellea.batch.row import RowId
+from mellea.core.numbers import check_whole
 from mellea.errors import MissingExtraError
 
 __all__ = ["map"]
@@ -48,7 +49,7 @@ def map(
         UsageError: an argument is wrong.
         MissingExtraError: Dask isn't installed.
     """
-    check_count("partition_size", partition_size)
+    check_whole("partition_size=", partition_size)
     partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
     try:
         from dask import bag as bags  # lazy: an optional dependency

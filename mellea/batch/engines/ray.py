@@ -9,8 +9,9 @@ from typing import Any
 
 from mellea.batch.budget import Budget
 from mellea.batch.limits import RateLimits
-from mellea.batch.partition import Partition, check_count, list_rows
+from mellea.batch.partition import Partition, list_rows
 from mellea.batch.row import RowId
+from mellea.core.numbers import check_whole
 from mellea.errors import MissingExtraError
 
 __all__ = ["map"]
@@ -50,7 +51,7 @@ def map(
         UsageError: an argument is wrong.
         MissingExtraError: Ray isn't installed.
     """
-    check_count("batch_size", batch_size)
+    check_whole("batch_size=", batch_size)
     partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
     try:
         from ray import cloudpickle, data  # lazy: an optional dependency

@@ -24,7 +24,7 @@ from mellea.core.structured.schema import Shape, get_shapes, list_branches
 from mellea.core.structured.schema_check import MismatchError, check
 from mellea.core.structured.strict import make_strict
 from mellea.core.structured.visibility import strip_marks
-from mellea.core.structured.wellformed import find_schema_problem
+from mellea.core.structured.wellformed import find_schema_problem, has_keyword
 from mellea.errors import OutputError, ParseError, UsageError
 
 __all__ = [
@@ -384,9 +384,11 @@ def _check_json_schema(format: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         problem = problem or str(error)
     if problem is not None:
+        if has_keyword(format):
+            raise UsageError(f"format can't be the JSON Schema {dict(format)!r}: {problem}")
         raise UsageError(
-            f"format can't be {dict(format)!r}: as a dict it takes a JSON Schema, such as {{'type': 'object', "
-            f"'properties': {{…}}}}, and {problem}; a TypedDict or a dataclass names fields and their types"
+            f"format can't be {dict(format)!r}: a dict has to be a JSON Schema, such as {{'type': 'object', "
+            f"'properties': {{…}}}}, but {problem}; a TypedDict or a dataclass can name fields and their types instead"
         )
     return dict(format)
 

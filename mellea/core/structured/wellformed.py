@@ -10,7 +10,7 @@ from mellea.core.structured.patterns import PatternError, compile_pattern
 from mellea.core.structured.schema import SCHEMA_DICTS, SCHEMA_LISTS, SCHEMAS, iterate_parts
 from mellea.core.structured.schema_check import JSON_TYPES
 
-__all__ = ["find_schema_problem"]
+__all__ = ["find_schema_problem", "has_keyword"]
 
 _Test = tuple[Callable[[Any], bool], str]
 
@@ -69,12 +69,19 @@ def find_schema_problem(schema: Any, place: str = "") -> str | None:
         return f"{schema!r}{where} isn't a JSON Schema"
     # A dict without a single known keyword is an example of an answer, or another library's shorthand.
     if schema and not _KNOWN & schema.keys():
-        return f"there is no keyword of JSON Schema{where}, such as 'type' or 'properties', among {', '.join(schema)}"
+        subject = f"the value at {place}" if place else "it"
+        names = ", ".join(map(repr, schema))
+        return f"{subject} has no keyword of JSON Schema, such as 'type' or 'properties', only {names}"
     own = _find_type_problem(schema.get("type", []), where) or _find_keyword_problem(schema, where)
     if own is not None:
         return own
     inside = (find_schema_problem(part, f"{place}.{name}".lstrip(".")) for name, part in _list_schemas(schema))
     return next((problem for problem in inside if problem), None)
+
+
+def has_keyword(schema: Mapping[str, Any]) -> bool:
+    """Whether a dict has a keyword of JSON Schema, so that it is meant as one."""
+    return not _KNOWN.isdisjoint(schema)
 
 
 def _find_type_problem(kinds: Any, where: str) -> str | None:

@@ -14,6 +14,7 @@ from mellea.core.backend import Backend
 from mellea.core.entrance import entrance
 from mellea.core.events import Usage
 from mellea.core.messages import Message
+from mellea.core.numbers import check_number, check_whole
 from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import ConfigurationError, UsageError
 from mellea.stdlib.agents.keeper import StateKeeper
@@ -63,16 +64,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            is_whole = field.name in ("steps", "tokens", "tool_calls")
-            is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
-            # Above 0 for values that may be fractions; a limit of 0 tool calls is useful, for an agent that only
-            # answers.
-            if not is_number or not (0 if field.name == "tool_calls" else 1e-12) <= value < float("inf"):
-                what = "a whole number" if is_whole else "a number"
-                raise UsageError(f"{field.name}= of Limits takes {what} above 0, or None, not {value!r}")
+            name, value = f"{field.name}= of Limits", getattr(self, field.name)
+            if field.name in ("cost", "seconds"):
+                check_number(name, value, above=0, or_none=True)
+            else:
+                # A limit of 0 tool calls is useful, for an agent that only answers.
+                check_whole(name, value, 0 if field.name == "tool_calls" else 1, or_none=True)
 
     def check_price(self, backend: Backend) -> None:
         """Reject a cost limit for a model without a price.

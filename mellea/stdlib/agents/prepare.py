@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from mellea.core.messages import Message
+from mellea.core.numbers import check_whole
 from mellea.core.runtime.tasks import find_outcome
 from mellea.errors import UsageError
 from mellea.stdlib.agents.instructions import add_instructions
@@ -30,7 +31,7 @@ LAST_STEP = (
 
 
 def react(wording: str = REACT) -> PrepareStep:
-    """Create a `prepare_step` that makes the model reason before it acts, one tool a step (Yao et al., 2022, ReAct).
+    """Create a `prepare_step` that makes the model reason before it acts, one tool per step (Yao et al., 2022, ReAct).
 
     Args:
         wording: the text for the model, after the instructions.
@@ -59,8 +60,7 @@ def warn_near_limit(max_steps: int | None = None, ahead: int = 2) -> PrepareStep
         # Python also passes the default through here, and `None` is valid for one of the two.
         if number is None and name == "max_steps":
             continue
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise UsageError(f"{name} takes a whole number from {least}, not {number!r}")
+        check_whole(name, number, least)
 
     async def prepare(step: Step) -> Step | None:
         # Looked up in each step: one function may serve several agents at the same time.

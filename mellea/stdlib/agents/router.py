@@ -26,7 +26,7 @@ text."""
 
 @short_errors
 class Router:
-    """Sends each prompt to one of several agents; the first rule that matches counts.
+    """Sends each prompt to one of several agents; the first rule that matches applies.
 
     Args:
         rules: pairs of a rule and an agent. A rule is a word, several words, or a function of the prompt's text. A word

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from mellea.core.context import Context, Turn
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_whole
 from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
@@ -77,8 +78,8 @@ class ChatContext(Context):
         count_tokens: Callable[[str], int] = estimate_tokens,
         pinned: Iterable[Any] = (),
     ) -> None:
-        _check_number("window_size", window_size)
-        _check_number("token_budget", token_budget)
+        check_whole("window_size", window_size, or_none=True)
+        check_whole("token_budget", token_budget, or_none=True)
         if compactor is not None and (not callable(compactor) or isinstance(compactor, type)):
             raise UsageError(f"compactor takes a function of turns, such as WindowCompactor(4), not {compactor!r}")
         if isinstance(pinned, (str, bytes)) or not isinstance(pinned, Iterable):
@@ -337,8 +338,3 @@ def _rebuild(kind: type[ChatContext], settings: _Settings, nodes: list[tuple[Tur
         previous, context = context, kind.__new__(kind)
         context._begin(settings, previous, turn, is_pinned=is_pinned)
     return context if context is not None else kind()
-
-
-def _check_number(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise UsageError(f"{name} takes a whole number from 1, or None, not {value!r}")

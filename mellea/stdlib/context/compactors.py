@@ -9,6 +9,7 @@ from typing import Any
 from mellea.core.context import Turn
 from mellea.core.entrance import entrance
 from mellea.core.messages import Message
+from mellea.core.numbers import check_whole
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.errors import OutputError, UsageError
@@ -38,7 +39,7 @@ class WindowCompactor:
     size: int
 
     def __post_init__(self) -> None:
-        _check("size", self.size, 1)
+        check_whole("size", self.size)
 
     def __call__(self, turns: Sequence[Turn]) -> list[Turn]:
         """Return the last turns."""
@@ -68,7 +69,7 @@ class ThresholdCompactor:
     def __post_init__(self) -> None:
         if not callable(self.compactor):
             raise UsageError(f"ThresholdCompactor takes a compactor such as WindowCompactor(4), not {self.compactor!r}")
-        _check("tokens", self.tokens, 1)
+        check_whole("tokens", self.tokens)
 
     def __call__(self, turns: Sequence[Turn]) -> Any:
         """Return the turns as they are, or what the other compactor makes of them."""
@@ -109,8 +110,8 @@ class SummaryCompactor:
             raise UsageError(
                 f"call takes a function of a string, such as the ainstruct of a session, not {self.call!r}"
             )
-        _check("keep", self.keep, 0)
-        _check("tokens", self.tokens, 1)
+        check_whole("keep", self.keep, 0)
+        check_whole("tokens", self.tokens)
 
     async def __call__(self, turns: Sequence[Turn]) -> Sequence[Turn]:
         """Return the turns as they are, or a summary and the last of them.
@@ -154,8 +155,3 @@ def _write_transcript(turns: Sequence[Turn]) -> str:
             if texts:
                 lines.append(f"{role}: " + "\n".join(texts))
     return "\n\n".join(lines)
-
-
-def _check(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} takes a whole number from {least}, not {value!r}")

@@ -11,6 +11,7 @@ from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolO
 from mellea.core.component import walk
 from mellea.core.context import Turn
 from mellea.core.messages import Message
+from mellea.core.numbers import is_whole
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 
@@ -23,7 +24,7 @@ FILE_TOKENS = 1000
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text: one for four bytes of UTF-8, which is about four letters of English."""
+    """Estimate the tokens of a text: one per four bytes of UTF-8, which is about four letters of English."""
     # Bytes rather than letters: a letter of Chinese takes three, and about one token.
     return -(-len(text.encode("utf-8", "replace")) // _BYTES_A_TOKEN)
 
@@ -70,7 +71,7 @@ class TokenCounter:
 
     def _count_text(self, text: str) -> int:
         tokens = self.count(text)
-        if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        if not is_whole(tokens, 0):
             raise UsageError(f"count_tokens returns a whole number from 0, not {tokens!r}")
         return tokens
 

@@ -36,7 +36,7 @@ async def aask(
 async def aask(
     prompt: Any, *, format: Any = None, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
 ) -> Any:
-    """Ask a model, and return its answer: the text, or a value of `format`.
+    """Ask a model, and return its answer: text, or a value of `format`.
 
     Tools are run unless `tool_calls="show"`, and an answer that fails its requirements is an error unless
     `strict=False`.
@@ -108,7 +108,7 @@ class _Ask(Protocol):
     def __call__(
         self, prompt: Any, *, format: Any, session: MelleaSession | None = None, **arguments: Unpack[InstructArguments]
     ) -> Any:
-        """Ask a model, and return its answer: the text, or a value of `format`. Tools are run.
+        """Ask a model, and return its answer: text, or a value of `format`. Tools are run.
 
         Args:
             prompt: the task in words; or a `Message`, or a list of messages.

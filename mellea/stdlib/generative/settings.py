@@ -29,7 +29,7 @@ RESERVED = ("m", *FORMER, *[name for name in OPTIONS if name != "release"])
 """Names that a call keeps for itself, so that no parameter may have them."""
 
 _OWN_WORDS = "messages prompt content message text question query instruction task"
-"""What the verbs are told; a prompt function makes it itself."""
+"""Arguments of the verbs that a prompt function sets itself."""
 
 WAYS = {
     **dict.fromkeys(_OWN_WORDS.split(), "the prompt is made from the function's own docstring and parameters"),

@@ -12,6 +12,7 @@ from mellea.core.backend import Backend
 from mellea.core.component import TemplateRepresentation
 from mellea.core.context import Context
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_number
 from mellea.core.options import check_options, merge_options, strip_shape
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.core.thunk import ModelOutputThunk
@@ -57,9 +58,7 @@ class Judge:
     def __post_init__(self) -> None:
         if self.model is not None and not isinstance(getattr(self.model, "backend", self.model), Backend):
             raise UsageError(f"a Judge's model takes a backend or a session, not {self.model!r}")
-        is_number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
-        if self.threshold is not None and not (is_number and 0 <= self.threshold <= 1):
-            raise UsageError(f"a Judge's threshold takes a number from 0 to 1, or None, not {self.threshold!r}")
+        check_number("a Judge's threshold", self.threshold, least=0, most=1, or_none=True)
         check_options(self.model_options)
 
     async def judge(self, requirement: Requirement, context: Context, backend: Backend) -> ValidationResult:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from mellea.core.chunkers import Chunk, Scope, make_text_chunker
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_whole
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -97,7 +98,6 @@ def _check(min: int | None, max: int | None) -> None:
     if min is None and max is None:
         raise UsageError("length takes min=, max= or both")
     for name, value in (("min", min), ("max", max)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise UsageError(f"length takes a whole number from 0 as {name}, not {value!r}")
+        check_whole(f"{name}= of length", value, 0, or_none=True)
     if min is not None and max is not None and min > max:
         raise UsageError(f"length takes a min that isn't above max, not min={min}, max={max}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_whole
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.shorthand import simple_validate
@@ -189,8 +190,7 @@ def _describe_range(noun: str, least: int, most: int | None) -> str:
 
 def _check_range(name: str, least: int, most: int | None) -> None:
     for value in (least, most):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise UsageError(f"the number of {name} takes a whole number from 0, not {value!r}")
+        check_whole(f"the number of {name}", value, 0, or_none=True)
     if most is not None and least > most:
         raise UsageError(f"at least {least} {name} and at most {most} exclude each other")
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from mellea.core.entrance import entrance
 from mellea.core.events import Event, ReasoningDelta, StreamEnd, TextDelta, Usage, UsageEvent
+from mellea.core.numbers import check_whole
 from mellea.core.options import ModelOption
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Generate, Sampler, SamplingResult
 from mellea.core.thunk import ComputedModelOutputThunk, make_computed
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, rank_attempt
+from mellea.stdlib.sampling.draws import rank_attempt
 
 __all__ = ["BudgetForcingStrategy"]
 
@@ -53,15 +54,14 @@ class BudgetForcingStrategy:
         loop_budget: int = 1,
         requirements: Iterable[str | Requirement] | None = None,
     ) -> None:
-        if not isinstance(more, int) or isinstance(more, bool) or more < 0:
-            raise UsageError(f"more takes a whole number from 0, not {more!r}")
+        check_whole("more", more, 0)
         if not start.strip() or not end.strip():
             raise UsageError(f"start and end are the markers around the thinking, not {start!r} and {end!r}")
-        self.think_tokens = check_budget("think_tokens", think_tokens)
-        self.answer_tokens = None if answer_tokens is None else check_budget("answer_tokens", answer_tokens)
+        self.think_tokens = check_whole("think_tokens", think_tokens)
+        self.answer_tokens = None if answer_tokens is None else check_whole("answer_tokens", answer_tokens)
         self.more, self.wait = more, wait
         self.start, self.end, self.answer_prefix = start, end, answer_prefix
-        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.loop_budget = check_whole("loop_budget", loop_budget)
         self.requirements = as_requirements(requirements)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:

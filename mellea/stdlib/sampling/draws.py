@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 
 from mellea.core.runtime.tasks import run_together
 from mellea.core.sampling import Attempt
-from mellea.errors import UsageError
 
-__all__ = ["check_budget", "draw_together", "rank_attempt"]
+__all__ = ["draw_together", "rank_attempt"]
 
 IsEnough = Callable[[list[Attempt]], bool]
-
-
-def check_budget(name: str, value: Any) -> int:
-    """Return the value of a budget.
-
-    Raises:
-        UsageError: it is not a whole number from 1.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{name} takes a whole number from 1, not {value!r}")
-    return value
 
 
 def rank_attempt(attempt: Attempt) -> tuple[bool, bool, int]:

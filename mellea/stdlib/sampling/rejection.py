@@ -9,12 +9,13 @@ from typing import Any
 from mellea.core.blocks import ToolOutput
 from mellea.core.entrance import entrance
 from mellea.core.messages import Message
+from mellea.core.numbers import check_whole
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.stdlib import components
 from mellea.stdlib import context as contexts
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
+from mellea.stdlib.sampling.draws import draw_together, rank_attempt
 
 __all__ = ["FormatRepairStrategy", "MultiTurnStrategy", "RejectionSamplingStrategy", "RepairTemplateStrategy"]
 
@@ -41,8 +42,8 @@ class RejectionSamplingStrategy:
         requirements: Iterable[str | Requirement] | None = None,
         concurrency_budget: int = 1,
     ) -> None:
-        self.loop_budget = check_budget("loop_budget", loop_budget)
-        self.concurrency_budget = check_budget("concurrency_budget", concurrency_budget)
+        self.loop_budget = check_whole("loop_budget", loop_budget)
+        self.concurrency_budget = check_whole("concurrency_budget", concurrency_budget)
         self.requirements = as_requirements(requirements)
 
     @property
@@ -72,7 +73,7 @@ class _Correcting(ABC):
 
     @entrance("the strategy", max_retries=_BUDGET, retries=_BUDGET, max_attempts=_BUDGET, n=_BUDGET)
     def __init__(self, *, loop_budget: int = 2, requirements: Iterable[str | Requirement] | None = None) -> None:
-        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.loop_budget = check_whole("loop_budget", loop_budget)
         self.requirements = as_requirements(requirements)
 
     async def sample(self, sampler: Sampler) -> SamplingResult:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_whole
 from mellea.core.requirement import Requirement, check_function
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
@@ -19,7 +20,7 @@ from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.core.tracebacks import add_note
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, draw_together, rank_attempt
+from mellea.stdlib.sampling.draws import draw_together, rank_attempt
 
 __all__ = ["BestOfNStrategy", "MajorityVotingStrategy"]
 
@@ -52,10 +53,10 @@ class BestOfNStrategy:
     ) -> None:
         if scorer is not None:
             check_function("scorer", scorer, "the output")
-        self.n = check_budget("n", n)
+        self.n = check_whole("n", n)
         self.scorer = scorer
         self.requirements = as_requirements(requirements)
-        self.concurrency_budget = check_budget(
+        self.concurrency_budget = check_whole(
             "concurrency_budget", n if concurrency_budget is None else concurrency_budget
         )
 
@@ -114,10 +115,10 @@ class MajorityVotingStrategy:
     ) -> None:
         if key is not None:
             check_function("key", key, "the output")
-        self.n = check_budget("n", n)
+        self.n = check_whole("n", n)
         self.key = key
         self.requirements = as_requirements(requirements)
-        self.concurrency_budget = check_budget(
+        self.concurrency_budget = check_whole(
             "concurrency_budget", n if concurrency_budget is None else concurrency_budget
         )
 

@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args
 
 from mellea.core.backend import Backend
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_whole
 from mellea.core.requirement import Requirement
 from mellea.core.sampling import Attempt, Sampler, SamplingResult
 from mellea.errors import UsageError
 from mellea.stdlib.components import Repair
 from mellea.stdlib.requirements.validation import as_requirements
-from mellea.stdlib.sampling.draws import check_budget, rank_attempt
+from mellea.stdlib.sampling.draws import rank_attempt
 
 __all__ = ["SOFAIStrategy"]
 
@@ -51,7 +52,7 @@ class SOFAIStrategy:
             raise UsageError(f"handover takes 'fresh' or 'repair', not {handover!r}")
         self.slow = _take_backend("slow", slow)
         self.fast = None if fast is None else _take_backend("fast", fast)
-        self.loop_budget = check_budget("loop_budget", loop_budget)
+        self.loop_budget = check_whole("loop_budget", loop_budget)
         self.handover = handover
         self.requirements = as_requirements(requirements)
 

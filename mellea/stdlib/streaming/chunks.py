@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from mellea.core.events import Event, StepEnd, StepStart, TextDelta, ToolEnd
 from mellea.core.graphemes import cut_graphemes, find_grapheme_ends
-from mellea.errors import UsageError
+from mellea.core.numbers import check_whole
 
 __all__ = ["ChunkFold", "StreamChunk"]
 
@@ -49,8 +49,7 @@ class ChunkFold:
     """
 
     def __init__(self, *, live: bool = False, size: int | None = None) -> None:
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise UsageError(f"chunk_size takes a whole number of characters from 1, or None, not {size!r}")
+        check_whole("chunk_size", size, of="characters", or_none=True)
         self.ready: deque[StreamChunk] = deque()
         self._live = live
         self._size = size

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import Event, NestedEvent, ToolProgress
+from mellea.core.numbers import check_whole
 from mellea.core.observer import span_around
 from mellea.core.runtime.tasks import run_together
-from mellea.errors import ToolError, UsageError
+from mellea.errors import ToolError
 from mellea.stdlib.tools.progress import Report
 from mellea.stdlib.tools.returned import ToolReturn, serialise_result
 from mellea.stdlib.tools.tool import Tool
@@ -112,8 +113,7 @@ async def run_calls(
     Raises:
         UsageError: the limit is not a whole number from 1.
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
+    check_whole("limit", limit)
     outputs: dict[int, ToolOutput] = {}
 
     async def run(number: int) -> None:

@@ -13,6 +13,7 @@ import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.entrance import entrance
+from mellea.core.numbers import check_number
 from mellea.core.runtime.tasks import find_outcome, run_together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool_set import ToolSet
@@ -44,7 +45,7 @@ Runs = Literal["here", "outside"]
 """Where a tool runs: in this process, or outside, with its result passed in."""
 
 MAX_TURNS = 10
-"""How many times a loop asks the model, unless it is told otherwise."""
+"""How many requests a loop sends to the model by default."""
 
 ToolCalls = Literal["show", "run"] | bool
 """Whether calls of tools only stand in the answer, or are run, and the model is asked again with their results.
@@ -459,9 +460,7 @@ async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
 
 
 def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and 0 < timeout < float("inf")):
-        raise UsageError(f"timeout= of {what} takes seconds above 0, not {timeout!r}")
+    check_number(f"timeout= of {what}", timeout, above=0, of="seconds", or_none=True)
     if not isinstance(one_at_a_time, bool):
         raise UsageError(f"one_at_a_time= of {what} takes True or False, not {one_at_a_time!r}")
     if runs not in get_args(Runs):

@@ -25,6 +25,7 @@ from mellea.core.blocks import ToolCall, ToolOutput
 from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolResult
 from mellea.core.iterators import relay
 from mellea.core.messages import Message
+from mellea.core.numbers import check_whole
 from mellea.core.observer import span_around
 from mellea.core.options import check_options
 from mellea.core.runtime import Run
@@ -127,12 +128,8 @@ class ToolLoop:
     prepare_step: PrepareStep | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "concurrency"):
-            number = getattr(self, name)
-            if name == "max_steps" and number is None:
-                continue
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise UsageError(f"{name} takes a whole number from 1, not {number!r}")
+        check_whole("max_steps", self.max_steps, or_none=True)
+        check_whole("concurrency", self.concurrency)
         if self.on_limit not in ("raise", "return"):
             raise UsageError(f"on_limit takes 'raise' or 'return', not {self.on_limit!r}")
         for name in ("policy", "prepare_step"):
@@ -371,8 +368,7 @@ def choose_loop(loop: ToolLoop | None, tool_calls: ToolCalls, max_turns: int = M
     """
     if tool_calls not in ("show", "run") and not isinstance(tool_calls, bool):
         raise UsageError(f"tool_calls takes 'show' or 'run', not {tool_calls!r}")
-    if isinstance(max_turns, bool) or not isinstance(max_turns, int) or max_turns < 1:
-        raise UsageError(f"max_turns takes a whole number from 1, not {max_turns!r}")
+    check_whole("max_turns", max_turns)
     if loop is None:
         return ToolLoop(max_turns) if tool_calls == "run" else None
     if not isinstance(loop, ToolLoop):

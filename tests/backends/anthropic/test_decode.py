@@ -39,6 +39,7 @@ from mellea.errors import (
     StatusError,
     WireError,
 )
+from mellea.testing import replay
 from tests.backends.anthropic import answers
 from tests.backends.anthropic.answers import FOUND, SEARCH, TOOL, block, call, end, framed, start, text
 
@@ -431,7 +432,7 @@ def test_a_plain_answer_has_the_same_events() -> None:
         {**TOOL, "input": {}},
     ]
     body = whole(content=content, stop_reason="tool_use", usage={"input_tokens": 7, "output_tokens": 9})
-    assert spoken(join_deltas(Decoder("m").decode_body(body))) == [
+    assert spoken(join_deltas(list(replay(Decoder("m"), body)))) == [
         ReasoningDelta("Hm.", "anthropic:c2ln"),
         SourceEvent(Source(None, None, "Hi")),
         TextDelta("Hello"),
@@ -446,13 +447,13 @@ def test_a_plain_answer_has_the_same_events() -> None:
 
 def test_a_plain_error_is_raised() -> None:
     with pytest.raises(OverloadedError, match="busy"):
-        Decoder("m").decode_body(b'{"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}')
+        list(replay(Decoder("m"), b'{"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}'))
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"5", b'{"content": 5}', b'{"type": "message"}', b"<p>Hi</p>"])
 def test_a_plain_answer_that_is_none(body: bytes) -> None:
     with pytest.raises(BackendError):
-        Decoder("m").decode_body(body)
+        list(replay(Decoder("m"), body))
 
 
 @pytest.mark.parametrize(
@@ -469,11 +470,11 @@ def test_a_plain_answer_that_is_none(body: bytes) -> None:
 def test_a_failure_under_status_200_says_what_the_server_says(report: Any, said: str) -> None:
     for body in (json.dumps(report).encode(), b"data: " + json.dumps(report).encode() + b"\n\n"):
         with pytest.raises(BackendError, match=said):
-            Decoder("m").decode_body(body)
+            list(replay(Decoder("m"), body))
 
 
 def test_the_content_may_be_a_text() -> None:
-    assert TextDelta("Hello") in Decoder("m").decode_body(whole(content="Hello"))
+    assert TextDelta("Hello") in list(replay(Decoder("m"), whole(content="Hello")))
 
 
 # -- a schema held by a forced call ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from mellea.backends.anthropic.decode import Decoder
 from mellea.core.events import StreamEnd
 from mellea.errors import InterruptedStreamError, WireError
+from mellea.testing import replay
 from tests.backends.anthropic import answers
 from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome, own
 
@@ -84,7 +85,7 @@ def test_nothing_is_told_after_the_end(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", _plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
-    events = Decoder("claude-test").decode_body(exchange.body)
+    events = list(replay(Decoder("claude-test"), exchange.body))
     assert isinstance(events[-1], StreamEnd)
     with pytest.raises(InterruptedStreamError, match="JSON"):
-        Decoder("claude-test").decode_body(exchange.body[:-1])
+        list(replay(Decoder("claude-test"), exchange.body[:-1]))

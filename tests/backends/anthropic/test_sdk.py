@@ -11,6 +11,7 @@ from mellea.backends.anthropic.decode import Decoder
 from mellea.backends.anthropic.wire import FINISH_REASONS
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall
+from mellea.testing import replay
 from tests.backends.anthropic.test_recorded import _ours, _plain, _streams
 from tests.backends.recorded import TALLY, Exchange, outcome, replay_server
 from tests.peers import Peer
@@ -41,7 +42,7 @@ def _generation(exchange: Exchange) -> Generation:
     if "json" not in exchange.content_type:
         return outcome(Decoder("claude-test"), exchange.body).generation
     accumulator = Accumulator()
-    accumulator.feed(Decoder("claude-test").decode_body(exchange.body))
+    accumulator.feed(list(replay(Decoder("claude-test"), exchange.body)))
     return accumulator.generation()
 
 

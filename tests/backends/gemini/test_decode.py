@@ -30,6 +30,7 @@ from mellea.errors import (
     RateLimitError,
     WireError,
 )
+from mellea.testing import replay
 from tests.backends.gemini import answers
 from tests.backends.gemini.answers import call, end, part_of, partial, stream, text
 from tests.backends.recorded import Outcome, outcome
@@ -390,6 +391,6 @@ def test_nothing_at_all_is_interrupted() -> None:
 
 def test_a_plain_answer_is_one_chunk() -> None:
     body = json.dumps({**text("Hi"), **end(content={"parts": [{"text": "Hi"}]}), "responseId": "r"}).encode()
-    assert Decoder("m").decode_body(body) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
+    assert list(replay(Decoder("m"), body)) == [TextDelta("Hi"), USAGE, StreamEnd("stop", "r", "m")]
     with pytest.raises(RateLimitError):
-        Decoder("m").decode_body(b'{"error": {"code": 429, "message": "no"}}')
+        list(replay(Decoder("m"), b'{"error": {"code": 429, "message": "no"}}'))

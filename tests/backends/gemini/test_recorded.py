@@ -10,6 +10,7 @@ import pytest
 from mellea.backends.gemini.decode import Decoder
 from mellea.core.events import StreamEnd
 from mellea.errors import InterruptedStreamError
+from mellea.testing import replay
 from tests.backends.gemini import answers
 from tests.backends.recorded import Exchange, check_cuts, check_splits, exchanges, outcome, own
 
@@ -45,6 +46,6 @@ def test_white_space_at_the_end_may_be_missing(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", plain())
 def test_a_plain_answer_decodes(exchange: Exchange) -> None:
-    assert isinstance(Decoder("gemini-test").decode_body(exchange.body)[-1], StreamEnd)
+    assert isinstance(list(replay(Decoder("gemini-test"), exchange.body))[-1], StreamEnd)
     with pytest.raises(InterruptedStreamError, match="JSON"):
-        Decoder("gemini-test").decode_body(exchange.body[:-1])
+        list(replay(Decoder("gemini-test"), exchange.body[:-1]))

@@ -11,6 +11,7 @@ from mellea.backends.gemini.decode import Decoder
 from mellea.backends.gemini.wire import FINISH_REASONS
 from mellea.core.accumulator import Accumulator, Generation
 from mellea.core.blocks import ThinkingBlock, ToolCall, ToolOutput
+from mellea.testing import replay
 from tests.backends.gemini.test_recorded import EVERY, plain
 from tests.backends.recorded import TALLY, Exchange, outcome, replay_server
 from tests.peers import Peer
@@ -38,7 +39,7 @@ def _generation(exchange: Exchange) -> Generation:
     if "json" not in exchange.content_type:
         return outcome(Decoder("gemini-test"), exchange.body).generation
     accumulator = Accumulator()
-    accumulator.feed(Decoder("gemini-test").decode_body(exchange.body))
+    accumulator.feed(list(replay(Decoder("gemini-test"), exchange.body)))
     return accumulator.generation()
 
 

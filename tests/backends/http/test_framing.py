@@ -81,7 +81,7 @@ def test_the_bytes_may_be_split_anywhere(make: Any, frame: Any) -> None:
 )
 def test_an_answer_may_come_as_a_body(make: Any, frame: Any, body: bytes) -> None:
     assert fold(make(backend="toy"), body).text == "Hi"
-    assert [type(event) for event in make(backend="toy").decode_body(body)][-1] is StreamEnd
+    assert [type(event) for event in list(replay(make(backend="toy"), body))][-1] is StreamEnd
 
 
 @WIRES

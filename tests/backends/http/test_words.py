@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mellea.backends.http.report import is_report, make_reported_error
+from mellea.backends.http.report import is_error_report, make_reported_error
 from mellea.backends.http.words import LONGEST, read_words, shorten_page
 from mellea.core.terminal import make_visible
 from mellea.errors import AuthError, BackendError, NotFoundError, OverloadedError, RateLimitError
@@ -40,7 +40,7 @@ from mellea.errors import AuthError, BackendError, NotFoundError, OverloadedErro
 def test_the_words_are_in_the_error(report: Any, words: str) -> None:
     assert words in str(make_reported_error(report))
     assert words in read_words(json.dumps(report).encode())
-    assert is_report(report) or isinstance(report, list)
+    assert is_error_report(report) or isinstance(report, list)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_words_are_in_the_error(report: Any, words: str) -> None:
      {"base_resp": {"status_code": 0, "status_msg": ""}}, {"title": "a"}, {"message": {}}, {"success": True}],
 )  # fmt: skip
 def test_what_reports_no_failure(value: Any) -> None:
-    assert not is_report(value)
+    assert not is_error_report(value)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.testing import replay
 from tests.backends.ollama import answers
 from tests.backends.ollama.answers import call, end, lines, message
 from tests.backends.recorded import TALLY, Exchange, Outcome, check_order, check_splits, outcome, own, replay_server
@@ -237,13 +238,13 @@ def test_thoughts_in_tags_are_reasoning(size: int) -> None:
 def test_a_plain_answer_is_one_line_or_several() -> None:
     for indent in (None, 2):
         body = json.dumps(end(content="Hi"), indent=indent).encode()
-        assert Decoder("asked").decode_body(body) == [TextDelta("Hi"), *END]
+        assert list(replay(Decoder("asked"), body)) == [TextDelta("Hi"), *END]
     with pytest.raises(BackendError, match="no model"):
-        Decoder("asked").decode_body(b'{"error": "no model"}')
+        list(replay(Decoder("asked"), b'{"error": "no model"}'))
     with pytest.raises(InterruptedStreamError):
-        Decoder("asked").decode_body(b'{"message": {"content": "Half"}}')
+        list(replay(Decoder("asked"), b'{"message": {"content": "Half"}}'))
     with pytest.raises(WireError):
-        Decoder("asked").decode_body(b"{}")
+        list(replay(Decoder("asked"), b"{}"))
 
 
 def test_the_answer_of_the_other_endpoint_is_read() -> None:
@@ -252,7 +253,7 @@ def test_the_answer_of_the_other_endpoint_is_read() -> None:
     assert (
         "".join(
             event.chunk
-            for event in Decoder("m").decode_body(json.dumps(said[1]).encode())
+            for event in list(replay(Decoder("m"), json.dumps(said[1]).encode()))
             if isinstance(event, TextDelta)
         )
         == "lo"

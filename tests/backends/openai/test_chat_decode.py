@@ -207,10 +207,10 @@ def test_a_refusal_is_text_and_says_so() -> None:
 def test_an_answer_in_one_body() -> None:
     message = {"role": "assistant", "content": "Hi", "tool_calls": [call("{}", "f", "a", None)]}
     body = {"id": "c1", "model": "m1", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
-    events = Decoder().decode_body(json.dumps({**body, "usage": USAGE}).encode())
+    events = list(replay(Decoder(), json.dumps({**body, "usage": USAGE}).encode()))
     assert events[0] == TextDelta("Hi") and events[-1] == StreamEnd("tool_call", "c1", "m1")
     with pytest.raises(InterruptedStreamError):
-        Decoder().decode_body(json.dumps({"choices": []}).encode())
+        list(replay(Decoder(), json.dumps({"choices": []}).encode()))
 
 
 @pytest.mark.parametrize(

@@ -226,12 +226,12 @@ def test_an_answer_in_one_body() -> None:
         {"type": "message", "id": "m", "content": [{"type": "output_text", "text": "Hi"}]},
         {"type": "function_call", "id": "f", "call_id": "c", "name": "f", "arguments": "{}"},
     ]
-    events = Decoder().decode_body(json.dumps(response(output=output)).encode())
+    events = list(replay(Decoder(), json.dumps(response(output=output)).encode()))
     assert isinstance(events[0], ReasoningDelta) and events[1] == TextDelta("Hi")
     (end,) = [event.tool_call for event in events if isinstance(event, ToolEnd)]
     assert end == ToolCall("c", "f", {}, "{}") and events[-1] == StreamEnd("tool_call", "r1", "m1")
     with pytest.raises(BackendError, match="sorry"):
-        Decoder().decode_body(b'{"error": {"message": "sorry"}}')
+        list(replay(Decoder(), b'{"error": {"message": "sorry"}}'))
 
 
 def test_an_answer_that_is_taken_out_of_its_object() -> None:

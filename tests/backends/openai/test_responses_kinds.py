@@ -22,6 +22,7 @@ from mellea.core.events import (
 )
 from mellea.core.messages import user_message
 from mellea.errors import BackendError, InterruptedStreamError, WireError
+from mellea.testing import replay
 from tests.backends.openai.bodies import response, sse
 from tests.backends.recorded import Exchange, Outcome, check_splits, outcome
 
@@ -250,7 +251,7 @@ def back(*output: dict[str, Any], api_model: str = "gpt-5") -> list[dict[str, An
     """Return what the next turn sends of an answer."""
     backend = OpenAIBackend(api_model, api="responses", api_key="k")
     asked = Request((user_message("q"),))
-    answer = fold(backend.make_decoder(asked).decode_body(json.dumps(response(output=list(output))).encode()))
+    answer = fold(list(replay(backend.make_decoder(asked), json.dumps(response(output=list(output))).encode())))
     again = Request((user_message("q"), *answer.messages, user_message("more")))
     return backend.encode(again).payload["input"][1:-1]
 

@@ -208,7 +208,7 @@ def test_check_only_keeps_it_out_of_the_prompt() -> None:
 BAD: list[tuple[Any, str]] = [
     (lambda: length(), "min=, max= or both"),
     (lambda: length("letters", max=1), "as unit, not 'letters'"),
-    (lambda: length(max=-1), "as max, not -1"),
+    (lambda: length(max=-1), "max= of length takes a whole number from 0, or None, not -1"),
     (lambda: length(min=2, max=1), "min=2, max=1"),
     (lambda: contains(), "at least one word"),
     (lambda: contains(["a"]), r"not \['a'\]"),

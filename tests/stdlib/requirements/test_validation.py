@@ -284,7 +284,7 @@ async def test_a_judges_reason_goes_into_the_repair() -> None:
     [
         (lambda: req("a", validation_fn=print, judge=ScriptedBackend("x")), "a validation_fn or a judge, not both"),
         (lambda: req("a", judge="gpt"), "takes a backend or a session, not 'gpt'"),
-        (lambda: Judge(threshold=2), "threshold takes a number from 0 to 1"),
+        (lambda: Judge(threshold=2), "threshold takes a number from 0 up to 1"),
         (lambda: Judge(model_options={"temperatur": 0}), "did you mean 'temperature'"),
     ],
 )

@@ -421,7 +421,7 @@ async def test_one_at_a_time_runs_the_calls_in_the_order_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"max_steps": 0}, "max_steps takes a whole number from 1, not 0"),
+        ({"max_steps": 0}, "max_steps takes a whole number from 1, or None, not 0"),
         ({"concurrency": True}, "concurrency takes a whole number from 1, not True"),
         ({"on_limit": "stop"}, "on_limit takes 'raise' or 'return', not 'stop'"),
         ({"policy": 3}, "policy takes a function, not 3"),

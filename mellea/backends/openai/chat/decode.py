@@ -36,7 +36,7 @@ from mellea.backends.http.fields import (
     read_mappings,
     read_text,
 )
-from mellea.backends.http.report import is_report
+from mellea.backends.http.report import is_error_report
 from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
 from mellea.backends.openai.frames import DONE, Unwrapping
@@ -149,7 +149,7 @@ class Decoder(SseWireDecoder):
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
         """Append the events of an unstreamed response."""
-        if "choices" not in body and not is_report(body):
+        if "choices" not in body and not is_error_report(body):
             raise self.make_alien_error(json.dumps(body).encode())
         self.read_value(body, b"", events)
         self.end_answer(events)
@@ -246,7 +246,7 @@ class Decoder(SseWireDecoder):
         if "provider_metadata" in delta:
             self._count_tools(delta)
         if unknown := {name: delta[name] for name in delta.keys() - _KNOWN if delta[name]}:
-            self.overlook(unknown)
+            self.skip_unknown(unknown)
 
     def _read_reasoning(self, delta: JsonObject, events: list[Event]) -> None:
         said = ""
@@ -282,7 +282,7 @@ class Decoder(SseWireDecoder):
             elif kind in ("text", "output_text", None) and "text" in part:
                 self._emit_text(read_text(part, "text"), events)
             elif kind != "reference":  # Mistral's, to a source
-                self.overlook(part)
+                self.skip_unknown(part)
 
     def _read_image(self, image: JsonObject, events: list[Event]) -> None:
         self._emit_signature(events)
@@ -295,7 +295,7 @@ class Decoder(SseWireDecoder):
         elif url:
             events.append(FileEvent("image/png", url=url))
             return
-        self.overlook(image)
+        self.skip_unknown(image)
 
     def _emit_signature(self, events: list[Event]) -> None:
         if self._details is not None and self._details.held:
@@ -323,7 +323,7 @@ class Decoder(SseWireDecoder):
 
     def _check(self, chunk: JsonObject) -> None:
         """Raise if a chunk without choices reports a failure."""
-        if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_report(chunk)):
+        if chunk.get("error") or (("choices" not in chunk or chunk["choices"] is None) and is_error_report(chunk)):
             raise self.make_reported_error(chunk)
         if error := find_mapping(chunk, "x_groq").get("error"):
             raise self.make_reported_error(error)

@@ -34,7 +34,7 @@ from mellea.backends.http.fields import (
     read_mappings,
     read_text,
 )
-from mellea.backends.http.report import is_report
+from mellea.backends.http.report import is_error_report
 from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.backends.openai.responses.builtin import cut_builtin, emit_output, end_builtin, is_builtin, start_builtin
 from mellea.backends.openai.responses.citations import Citations
@@ -119,12 +119,12 @@ class Decoder(SseWireDecoder):
             take(self, chunk, events)
         elif type(kind) is not str and type(chunk.get("output")) is list:
             self.read_body(chunk, events)  # a whole answer in one event
-        elif chunk.get("error") or (type(kind) is not str and is_report(chunk)):
+        elif chunk.get("error") or (type(kind) is not str and is_error_report(chunk)):
             raise self.make_reported_error(chunk)
         elif type(kind) is not str and (kind is not None or any(chunk.get(name) for name in _SAYS)):
             raise WireError(f"the provider sent an event without a type, with {sorted(chunk)}")
         elif "delta" in chunk:
-            self.overlook(chunk)
+            self.skip_unknown(chunk)
 
     def read_body(self, body: dict[str, Any], events: list[Event]) -> None:
         """Append the events of an unstreamed response."""
@@ -135,7 +135,7 @@ class Decoder(SseWireDecoder):
         elif type(body.get("output")) is list or body.get("status") == "incomplete":
             self.is_known = True
             self._finish(body, events)
-        elif is_report(body):
+        elif is_error_report(body):
             raise self.make_reported_error(body)
         elif body.get("status") in ("failed", "cancelled"):
             self._finish(body, events)
@@ -286,7 +286,7 @@ class Decoder(SseWireDecoder):
         elif item.kind.endswith("_output"):
             emit_output(whole, events)
         else:
-            self.overlook(whole)
+            self.skip_unknown(whole)
 
     def _end_builtins(self, events: list[Event], *, waits: bool = True) -> None:
         """End the provider's finished tools, in the order of the output, in which they are sent back.
@@ -309,7 +309,7 @@ class Decoder(SseWireDecoder):
             self._is_refused = self._is_refused or part.get("type") == "refusal"
             texts.append(read_text(part, "text") or read_text(part, "refusal"))
             if not texts[-1] and part.get("type") not in ("output_text", "text", "refusal"):
-                self.overlook(part)
+                self.skip_unknown(part)
         if rest := _find_rest(item.text(), "".join(texts)):
             self._say(item, len(parts) - 1, rest, events)
         for part in parts:

@@ -27,6 +27,7 @@ from mellea.core.blocking import blocking
 from mellea.core.entrance import short_errors
 from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.messages import Message
+from mellea.core.numbers import check_whole
 from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.surrogates import replace_surrogates
 from mellea.errors import StateError, ToolError, UsageError
@@ -115,8 +116,7 @@ class Memory(ToolSet):
             ("max_notes", max_notes, 1),
             ("max_characters", max_characters, 1),
         ):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise UsageError(f"{name} takes a whole number from {least}, not {number!r}")
+            check_whole(name, number, least)
         self.user = _check_user(user)
         self.tools = _check_tools(tools)
         self.shown, self.max_notes, self.max_characters = shown, max_notes, max_characters
@@ -175,8 +175,7 @@ class Memory(ToolSet):
         """
         if not isinstance(question, str):
             raise UsageError(f"recall takes a string, not {question!r}")
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise UsageError(f"limit takes a whole number from 1, not {limit!r}")
+        check_whole("limit", limit)
         asked = _clean(question)[:_LONGEST_QUESTION]
         notes = await self.anotes()
         if asked:

@@ -383,7 +383,7 @@ def test_headers_reach_the_server(http_server: HttpServer) -> None:
         (lambda: mcp("http://127.0.0.1:9/", env={"A": "b"}), "env= and cwd= go with a command"),
         (lambda: mcp("run", headers={"A": "b"}), "headers= and auth= go with the address"),
         (lambda: mcp("run", env={"A": 1}), "env= takes a dict of strings"),  # type: ignore[dict-item]
-        (lambda: mcp("run", timeout=0), "timeout takes seconds above 0"),
+        (lambda: mcp("run", timeout=0), "timeout takes a number of seconds above 0"),
         (lambda: mcp("run", max_bytes=0), "max_bytes takes a whole number"),
         (lambda: mcp("run", allow="add"), "allow takes a list of names"),
         (lambda: mcp("run", requires_approval="never"), "requires_approval takes"),  # type: ignore[arg-type]
