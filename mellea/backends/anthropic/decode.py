@@ -37,7 +37,7 @@ from mellea.backends.anthropic.wire import (
     as_text,
 )
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.fields import (
     find_id,
     find_int,

@@ -33,7 +33,7 @@ from mellea.backends.gemini.wire import (
     JsonObject,
 )
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.fields import (
     decode_base64,
     find_id,

@@ -319,7 +319,8 @@ class HttpBackend(Backend):
                     )
                     has_ended = True
                 elif not has_ended:
-                    yield read_last_events(decoder, cut)
+                    for events in read_last_events(decoder, cut):
+                        yield events
             finally:
                 await response.aclose(_find_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
         except MelleaError as error:
@@ -430,8 +431,10 @@ class HttpBackend(Backend):
         """
         decoder = self.make_decoder(request)
         decoder.media_type = "application/json"
-        events = decoder.feed(body)
-        return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
+        events = decoder.feed(body) + decoder.close()
+        if decoder.error is not None:
+            raise decoder.error
+        return events
 
     async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = _SLOW) -> Any:
         """Make a call about a job, and return what it requests: a JSON value, bytes, or headers.

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
-from mellea.backends.http.decoding import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.report import is_hopeless
 from mellea.backends.openai import chat
 from mellea.backends.openai.services import COMPATIBLE, OPENAI, SERVICES, Service, find_service_at

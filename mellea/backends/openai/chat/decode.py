@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from mellea.backends.http.codec import Filter
-from mellea.backends.http.decoding import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.fields import (
     find_bytes,
     find_id,

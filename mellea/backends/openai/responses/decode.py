@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import SseWireDecoder
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.fields import (
     find_id,
     find_int,
@@ -207,6 +207,8 @@ class Decoder(SseWireDecoder):
             chunk = read_arguments(chunk, "delta")
         if chunk:
             item = self._items.find_for_delta(event, kind)
+            if item.done is not None:  # the call has been reported with its arguments
+                return
             item.chunks.append(chunk)
             if item.call_id:
                 events.append(ToolDelta(item.call_id, chunk))
