@@ -11,6 +11,7 @@ from mellea.core import prices
 from mellea.core.backend import Backend
 from mellea.core.entrance import entrance
 from mellea.core.events import Usage
+from mellea.core.numbers import is_number
 from mellea.core.runtime.loop import Waiter, create_waiter
 from mellea.errors import BudgetExceededError, ConfigurationError, UsageError
 
@@ -55,8 +56,7 @@ class Budget:
             value = getattr(self, field.name)
             if value is None:
                 continue
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or not 0 < value < float("inf"):
+            if not is_number(value) or value <= 0:
                 raise UsageError(f"{field.name}= of a Budget takes a number above 0, or None, not {value!r}")
 
     def __repr__(self) -> str:

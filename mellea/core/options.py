@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypedDict, Unpack
 
+from mellea.core.numbers import is_number
 from mellea.errors import UsageError
 
 __all__ = [
@@ -91,19 +92,12 @@ class Deadlines:
     def __post_init__(self) -> None:
         for name in ("connect", "first_byte", "between_bytes", "total"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(0)(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {_show(value)}")
 
 
-def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        try:
-            return is_number and math.isfinite(value) and low <= value <= high
-        except OverflowError:  # a whole number too large for a float
-            return False
-
-    return check
+def _is_number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: is_number(value, low, high)
 
 
 DEFAULT_DEADLINES = Deadlines()

@@ -44,6 +44,7 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from mellea.core.numbers import is_number
 from mellea.errors import ConfigurationError, UsageError
 
 __all__ = [
@@ -95,8 +96,7 @@ class Price:
         numbers = ("input", "output", "cached", "cache_write", "reasoning", "batch", "batch_cached", "up_to", "second")
         for name in numbers:
             value = getattr(self, name)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (is_number and 0 <= value < float("inf")):
+            if value is not None and not is_number(value, 0):
                 raise UsageError(f"{name}= of a Price takes a number from 0, or None, not {value!r}")
 
     def cost(self, usage: Usage, *, batch: bool = False) -> float | None:

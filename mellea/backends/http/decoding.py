@@ -215,9 +215,10 @@ class WireDecoder:
         self.read_value(_check_type(chunk, kind), data, events)
 
     def read_value(self, chunk: Any, data: bytes, events: list[Event]) -> None:
-        """Handle one frame's JSON value; after the end mark it can't fail the answer, and after the end it isn't read."""
-        if self.has_end(events):
+        """Handle one frame's JSON value; after the end mark it can't fail the answer."""
+        if self.has_end(events):  # several in one frame or body: what comes after the end isn't read
             return
+        self.is_known = self.is_known or bool(events)
         try:
             if type(chunk) is dict:
                 self.read_chunk(chunk, events)

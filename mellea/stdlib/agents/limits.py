@@ -14,6 +14,7 @@ from mellea.core.backend import Backend
 from mellea.core.entrance import entrance
 from mellea.core.events import Usage
 from mellea.core.messages import Message
+from mellea.core.numbers import is_number
 from mellea.core.serialise import from_jsonable, to_jsonable
 from mellea.errors import ConfigurationError, UsageError
 from mellea.stdlib.agents.keeper import StateKeeper
@@ -67,10 +68,10 @@ class Limits:
             if value is None:
                 continue
             is_whole = field.name in ("steps", "tokens", "tool_calls")
-            is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
             # Above 0 for values that may be fractions; a limit of 0 tool calls is useful, for an agent that only
             # answers.
-            if not is_number or not (0 if field.name == "tool_calls" else 1e-12) <= value < float("inf"):
+            least = 0 if field.name == "tool_calls" else 1e-12
+            if not is_number(value, least) or (is_whole and not isinstance(value, int)):
                 what = "a whole number" if is_whole else "a number"
                 raise UsageError(f"{field.name}= of Limits takes {what} above 0, or None, not {value!r}")
 

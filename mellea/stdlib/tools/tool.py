@@ -13,6 +13,7 @@ import anyio
 
 from mellea.core.backend import BuiltinTool, ToolExample, ToolSpec
 from mellea.core.entrance import entrance
+from mellea.core.numbers import is_number
 from mellea.core.runtime.tasks import find_outcome, run_together
 from mellea.errors import ToolError, UsageError
 from mellea.stdlib.tools.tool_set import ToolSet
@@ -459,8 +460,7 @@ async def load_tools(tools: Sequence[CheckedTool]) -> tuple[CheckedTool, ...]:
 
 
 def _check_settings(what: str, timeout: Any, one_at_a_time: Any, runs: Any) -> None:
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and 0 < timeout < float("inf")):
+    if timeout is not None and not (is_number(timeout) and timeout > 0):
         raise UsageError(f"timeout= of {what} takes seconds above 0, not {timeout!r}")
     if not isinstance(one_at_a_time, bool):
         raise UsageError(f"one_at_a_time= of {what} takes True or False, not {one_at_a_time!r}")

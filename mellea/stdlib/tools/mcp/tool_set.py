@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from mellea.core.blocks import CBlock, FileBlock
 from mellea.core.messages import Message
+from mellea.core.numbers import is_number
 from mellea.core.runtime.portal import blocking
 from mellea.errors import UsageError
 from mellea.stdlib.tools.mcp.connection import Connection, read_pages
@@ -218,7 +219,7 @@ def mcp(
         MissingExtraError: the package `mcp` isn't installed.
     """
     for name, seconds in (("connect_timeout", connect_timeout), ("timeout", timeout)):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+        if not is_number(seconds) or seconds <= 0:
             raise UsageError(f"{name} takes seconds above 0, not {seconds!r}")
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
         raise UsageError(f"max_bytes takes a whole number from 1, not {max_bytes!r}")
