@@ -26,6 +26,7 @@ def sentiment(review: str) -> Literal["positive", "negative"]:
     Args:
         review: what a customer wrote about a product.
     """
+    ...
 
 
 @dataclass
@@ -46,6 +47,7 @@ def says_something(context: Context) -> tuple[bool, str]:
 )
 def ticket(complaint: str) -> Ticket:
     """Make a ticket for the support team out of the complaint."""
+    ...
 
 
 @command

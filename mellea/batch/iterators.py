@@ -28,6 +28,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
+from mellea.core.turn import Turn
 from mellea.errors import StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
@@ -149,10 +150,18 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     Leaving the loop, or the `with` block, cancels the rows in flight. Only one thread at a time may read it.
     """
 
+    def __init__(self, runner: Runner, feed: Feed, journal: str | None) -> None:
+        super().__init__(runner, feed, journal)
+        self._turn = Turn()
+
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Row[T]:
+        with self._turn:
+            return self._next()
+
+    def _next(self) -> Row[T]:
         if self._ready:
             return self._ready.popleft()
         if self._is_over:

@@ -9,6 +9,8 @@ Rules:
   tokens than expected, the next slot moves.
 - With a journal, the slots are stored there, so that all processes that use it share them, and know the limits that the
   provider has reported to any of them. If there are many slots, several are taken at a time.
+- A process waits by its monotonic clock. In the journal the times are the wall clock's, which processes share; if that
+  was set back since the last entry, all times there move with it.
 - If no limits are given, those from the provider's headers apply (`Backend.rate_limits`); without either, there are
   none.
 - A refusal (429) pauses every process for as long as the provider asks.
@@ -39,6 +41,9 @@ _SHARE = 0.99
 
 _SLICE_SECONDS = 0.1
 """How many seconds' worth of slots are taken from the journal at once."""
+
+_MOST_SLOTS = 1000
+"""How many slots are taken at once: some servers report a limit of billions where they have none."""
 
 _STALE_SECONDS = 5.0
 """Slots older than this are dropped: they weren't used in time, and others may have been given the same ones."""
@@ -71,13 +76,19 @@ class RateLimits:
 
 @dataclass(slots=True)
 class _Moments:
-    """When the next request may start, in seconds since 1970."""
+    """When the next request may start, in seconds of the monotonic clock."""
 
     requests_due: float = 0.0
     tokens_due: float = 0.0
     requests: float | None = None
     tokens: float | None = None
     held_until: float = 0.0
+
+    def shift(self, seconds: float) -> None:
+        """Move all times by so many seconds, to those of another clock."""
+        self.requests_due += seconds
+        self.tokens_due += seconds
+        self.held_until += seconds
 
     def take(self, count: int, tokens: float, settled: float, now: float) -> list[float]:
         """Take slots, and return their times.
@@ -139,7 +150,7 @@ class Pace:
     @property
     def is_limited(self) -> bool:
         """Whether a limit is known."""
-        return self._moments.requests is not None or self._moments.tokens is not None or self._held > time.time()
+        return self._moments.requests is not None or self._moments.tokens is not None or self._held > time.monotonic()
 
     async def enter(self) -> float:
         """Wait until one more request may start; returns the tokens that it is expected to take."""
@@ -149,16 +160,13 @@ class Pace:
         async with self._turn:  # in the order of the rows
             expected = self._tokens
             at = await self._find_next_moment()
-            # In short sleeps: a refusal that arrives in the meantime extends the pause, and the wall clock may be
-            # changed.
-            while (wait := max(at, self._held) - time.time()) > 0:
+            # In short sleeps: a refusal that arrives in the meantime extends the pause.
+            while (wait := max(at, self._held) - time.monotonic()) > 0:
                 await anyio.sleep(min(wait, 1.0))
         return expected
 
     async def _find_next_moment(self) -> float:
-        # Wall-clock time, not monotonic: processes share the slots through the journal, and their monotonic clocks
-        # differ.
-        now = time.time()
+        now = time.monotonic()
         while self._taken and now - self._taken[0] > _STALE_SECONDS:
             self._taken.popleft()
         if not self._taken:
@@ -167,7 +175,7 @@ class Pace:
             rate = (self._moments.requests or 600.0) / 60.0
             if self._moments.tokens is not None and self._tokens:
                 rate = min(rate, self._moments.tokens / 60.0 / self._tokens)
-            count = max(1, int(rate * _SLICE_SECONDS))
+            count = max(1, int(min(rate * _SLICE_SECONDS, _MOST_SLOTS)))
             settled, self._settled = self._settled, 0.0
             if self._call_journal is None:
                 self._taken.extend(self._moments.take(count, self._tokens, settled, now))
@@ -178,16 +186,23 @@ class Pace:
     def _take_shared(self, journal: Journal, count: int, settled: float) -> list[float]:
         with journal.write() as connection:
             row = connection.execute(
-                "SELECT requests_due, tokens_due, requests, tokens, held_until FROM paces WHERE name = ?", (self._name,)
+                "SELECT requests_due, tokens_due, requests, tokens, held_until, at FROM paces WHERE name = ?",
+                (self._name,),
             ).fetchone()
-            shared = _Moments() if row is None else _Moments(*row)
+            # Processes have different monotonic clocks, so they share times of the wall clock.
+            wall, now = time.time(), time.monotonic()
+            shared = _Moments() if row is None else _Moments(*row[:5])
+            written = wall if row is None else row[5] or 0.0
+            shared.shift(now - max(wall, written))
             own = self._moments
             # Limits given here take precedence, then those that the provider has already reported to another process.
             shared.requests, shared.tokens = own.requests or shared.requests, own.tokens or shared.tokens
             shared.held_until = max(shared.held_until, self._held)
-            found = shared.take(count, self._tokens, settled, time.time())
+            found = shared.take(count, self._tokens, settled, now)
+            self._held = max(self._held, shared.held_until)
+            shared.shift(wall - now)
             connection.execute(
-                "INSERT OR REPLACE INTO paces VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO paces VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._name,
                     shared.requests_due,
@@ -195,9 +210,9 @@ class Pace:
                     shared.requests,
                     shared.tokens,
                     shared.held_until,
+                    wall,
                 ),
             )
-        self._held = max(self._held, shared.held_until)
         return found
 
     def settle(self, expected: float, tokens: int | None) -> None:
@@ -212,7 +227,7 @@ class Pace:
 
     def hold(self, seconds: float) -> None:
         """Hold all requests back for so many seconds."""
-        self._held = max(self._held, time.time() + min(seconds, LONGEST_HOLD))
+        self._held = max(self._held, time.monotonic() + min(seconds, LONGEST_HOLD))
 
     def look(self) -> int:
         """Read the limits in the last headers; returns how many requests have been refused since the last time."""

@@ -10,7 +10,8 @@ Rules:
   Python's lock at each statement, and getting it back from a busy event loop takes milliseconds.
 - A commit survives a killed process. A failure of power may lose the last moments, and damages nothing.
 
-`docs/scale.md` has the schema. Version 2 added the digests of the rows, and who makes a batch.
+`docs/scale.md` has the schema. Version 2 added the digests of the rows, and who makes a batch; version 3 the time of a
+pace.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ _SCHEMA: Sequence[Sequence[str]] = (
         "ALTER TABLE failures ADD COLUMN row_digest BLOB",
         "ALTER TABLE batches ADD COLUMN maker TEXT",
     ),
+    ("ALTER TABLE paces ADD COLUMN at REAL",),
 )
 
 _MOST = 64

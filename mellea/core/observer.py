@@ -519,9 +519,7 @@ def _log_failure(observer: Any, method: str) -> None:
     # Once: an observer that fails does so at every span, and would fill the log.
     if id(observer) not in _failed:
         _failed.add(id(observer))
-        _log.exception(
-            "the observer %s failed in %s(); it is still notified of later events", _name(observer), method
-        )
+        _log.exception("the observer %s failed in %s(); it is still notified of later events", _name(observer), method)
 
 
 def _name(observer: Any) -> str:

@@ -242,7 +242,9 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
     if data["type"] in _HIGHER:
         return importlib.import_module(_HIGHER[data["type"]]).load(data, path)
     if cls is None:
-        raise StateError(f"{path} is of the unknown kind {data['type']!r}; a newer version of mellea may have saved it")
+        raise StateError(
+            f"{path} is of the unknown kind {data['type']!r:.80}; a newer version of mellea may have saved it"
+        )
     return _make(cls, data, path)
 
 
@@ -251,7 +253,7 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
     for name in data:
         # An unknown field is rejected rather than dropped: it has a meaning in a newer version.
         if name not in schema and name != "type":
-            raise StateError(f"{path} has the unknown field {name!r}")
+            raise StateError(f"{path} has the unknown field {name!r:.80}")
     values = {}
     for name, field in schema.items():
         if name in data:
@@ -298,11 +300,11 @@ def read_document(text: str | bytes, *, format: str = _FORMAT, version: int = VE
     # By type: `true` equals 1 in Python.
     if type(document.get("version")) is not int or document["version"] != version:
         raise StateError(
-            f"the saved state has version {document.get('version')!r}, and this version of mellea reads {version}; "
+            f"the saved state has version {document.get('version')!r:.80}, and this version of mellea reads {version}; "
             "read it with the version that saved it"
         )
     if unknown := document.keys() ^ {"format", "version", "value"}:
-        raise StateError(f"the saved state has a field too many or too few: {sorted(unknown)[0]!r}")
+        raise StateError(f"the saved state has a field too many or too few: {sorted(unknown)[0]!r:.80}")
     # An escape in a foreign document may be a lone surrogate.
     return replace_surrogates_in(document["value"]) if "\\u" in whole else document["value"]
 

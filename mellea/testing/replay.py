@@ -30,3 +30,5 @@ def replay(decoder: Decoder, body: bytes, splits: Iterable[int] = ()) -> Iterato
         yield from decoder.feed(body[start:end])
         start = end
     yield from decoder.close()
+    if decoder.error is not None:
+        raise decoder.error

@@ -33,9 +33,13 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_000_000.0
+        self.ahead = 5e8  # of the wall clock
         monkeypatch.setattr("mellea.batch.limits.time", self)
 
     def time(self) -> float:
+        return self.now + self.ahead
+
+    def monotonic(self) -> float:
         return self.now
 
 
@@ -92,6 +96,30 @@ async def test_processes_with_one_journal_stay_within_the_limit_and_use_it_up(
         heapq.heappush(queue, (at, number))
     assert refused <= max(0.02 * asked, 2)
     assert asked >= 0.95 * allowed - 2
+
+
+async def test_a_clock_that_is_set_back_delays_no_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    journal = Journal(tmp_path / "run.db")
+
+    async def call_journal(function: Any) -> Any:
+        return function(journal)
+
+    first, second = (Pace(ScriptedBackend("x"), RateLimits(requests=60), call_journal) for _ in range(2))
+    for pace in (first, second, first):
+        clock.now = max(clock.now, await pace._find_next_moment())
+    clock.ahead -= 3600
+    for pace in (second, first):
+        wait = await pace._find_next_moment() - clock.now
+        assert 0.9 < wait < 3, "a second, and what the clock had gone since the last entry"
+        clock.now += wait
+
+
+@pytest.mark.parametrize("requests", [1e300, 1e12, 10**18])
+def test_a_limit_without_meaning_limits_nothing(requests: float) -> None:
+    session = mellea.MelleaSession(ScriptedBackend("x"))
+    rows = list(mellea.map(session.instruct, ["a", "b"], limits=RateLimits(requests)))
+    assert [row.error for row in rows] == [None, None]
 
 
 async def test_a_backend_says_what_the_last_headers_said() -> None:

@@ -6,8 +6,28 @@ from typing import Any
 
 import pytest
 
+from mellea.batch import Budget, RateLimits
 from mellea.core.numbers import check_number, check_whole
+from mellea.core.options import Deadlines
 from mellea.errors import UsageError
+from mellea.prices import Price
+from mellea.tools import Limits, tool
+
+LIMITS: list[Any] = [
+    lambda value: Budget(cost=value),
+    lambda value: RateLimits(requests=value),
+    lambda value: Limits(seconds=value),
+    lambda value: Price(input=value, output=1),
+    lambda value: Deadlines(total=value),
+    lambda value: tool(timeout=value)(lambda: None),
+]
+
+
+@pytest.mark.parametrize("make", LIMITS)
+@pytest.mark.parametrize("value", [True, "1", float("inf"), float("nan"), -1, 10**400, 1j], ids=lambda v: f"{v!r:.9}")
+def test_what_is_no_number_is_no_limit(make: Any, value: Any) -> None:
+    with pytest.raises(UsageError):
+        make(value)
 
 
 @pytest.mark.parametrize("value", [True, False, 1.0, "1", None, float("nan"), 0, -1])

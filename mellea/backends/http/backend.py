@@ -312,13 +312,13 @@ class HttpBackend(Backend):
                     raise
                 except response.errors as error:
                     cut = error
-                if not has_ended and cut is None and decoder.is_complete:
-                    yield await read_late_events(
-                        response, decoder, _find_patience(request.deadlines, began, _LATE_SECONDS)
-                    )
-                    has_ended = True
-                elif not has_ended:
-                    yield read_last_events(decoder, cut)
+                if not has_ended:
+                    is_complete = cut is None and decoder.is_complete
+                    late = _find_patience(request.deadlines, began, _LATE_SECONDS)
+                    last = [await read_late_events(response, decoder, late)] if is_complete else None
+                    for events in last or read_last_events(decoder, cut):
+                        yield events
+                    has_ended = is_complete
             finally:
                 await response.aclose(_find_patience(request.deadlines, began, _END_SECONDS) if has_ended else 0.0)
         except MelleaError as error:
@@ -429,8 +429,10 @@ class HttpBackend(Backend):
         """
         decoder = self.make_decoder(request)
         decoder.media_type = "application/json"
-        events = decoder.feed(body)
-        return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
+        events = decoder.feed(body) + decoder.close()
+        if decoder.error is not None:
+            raise decoder.error
+        return events
 
     async def make_call(self, call: JobCall, *, retries: int | None = None, deadlines: Deadlines = _SLOW) -> Any:
         """Make a call about a job, and return what it requests: a JSON value, bytes, or headers.

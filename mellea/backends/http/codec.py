@@ -49,7 +49,7 @@ class Decoder(Protocol):
         """
 
     def close(self) -> list[Event]:
-        """Signal the end of the bytes; returns the last events.
+        """Signal the end of the bytes; returns the last events, those before an error first, as `feed` does.
 
         Raises:
             InterruptedStreamError: the provider's end mark is missing.

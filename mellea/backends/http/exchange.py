@@ -15,8 +15,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -545,6 +544,10 @@ class Response:
 # -- what is read after an answer's end mark, and what it means when the connection breaks ------------------
 
 
+_MOST_LATE_BYTES = 1024 * 1024
+"""How much is read after the end mark: the usage is small, and more could only make the decoder fail."""
+
+
 async def read_late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
     """Read on after the answer's end mark, for the usage for example, and return the events that end the answer.
 
@@ -555,21 +558,23 @@ async def read_late_events(response: Response, decoder: Decoder, seconds: float)
         decoder: fed with everything so far.
         seconds: how long it may take.
     """
-    events: list[Event] = []
+    events, size = list[Event](), 0
     harmless: tuple[type[BaseException], ...] = (MelleaError, *response.errors)
     try:
         with anyio.move_on_after(seconds):
             async for data in response.reads:
                 events += decoder.feed(data)
-                if (events and type(events[-1]) is StreamEnd) or decoder.error is not None:
+                size += len(data)
+                is_over = bool(events) and type(events[-1]) is StreamEnd
+                if is_over or decoder.error is not None or size > _MOST_LATE_BYTES:
                     break
     except harmless as error:
         _log.info("ignored after the end of a complete answer: %s", error)
     return events if events and type(events[-1]) is StreamEnd else events + decoder.close()
 
 
-def read_last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]:
-    """Return the events that end an answer.
+def read_last_events(decoder: Decoder, cut: BaseException | None) -> Iterator[list[Event]]:
+    """Yield the events that end an answer.
 
     Args:
         decoder: fed with everything so far.
@@ -578,10 +583,15 @@ def read_last_events(decoder: Decoder, cut: BaseException | None) -> list[Event]
     Raises:
         InterruptedStreamError: the provider's end mark is missing.
     """
-    if cut is None:
-        return decoder.close()
-    with suppress(InterruptedStreamError, WireError):  # half a line is not the provider's fault then
-        return decoder.close()
+    try:
+        yield decoder.close()
+        if decoder.error is None:
+            return
+        raise decoder.error
+    except (InterruptedStreamError, WireError):
+        if cut is None:
+            raise
+    # Half a line is not the provider's fault.
     root = find_root(cut)
     raise InterruptedStreamError(
         f"the connection broke before the answer was complete ({str(root) or type(root).__name__}); "

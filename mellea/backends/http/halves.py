@@ -7,7 +7,7 @@ rejects such a chunk, and the whole answer with it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from mellea.core.events import Event, ReasoningDelta, SourceEvent, TextDelta, ToolDelta, ToolEnd, UsageEvent
 from mellea.core.surrogates import is_high, replace_surrogates, replace_surrogates_in
 
-__all__ = ["Halves", "decode_text", "parse_body", "parse_odd", "parse_or_none"]
+__all__ = ["Halves", "decode_text", "parse_body", "parse_cut_body", "parse_odd", "parse_or_none"]
 
 _DELTAS = (TextDelta, ReasoningDelta, ToolDelta)
 _BESIDE = (SourceEvent, UsageEvent)
@@ -61,27 +61,38 @@ def parse_body(body: bytes) -> tuple[list[Any], bool]:
         return [from_json(body)], False
     except ValueError as error:
         try:
-            return _parse_values(decode_text(body)), True
+            return list(_parse_values(decode_text(body))), True
         except ValueError:
             raise error from None
 
 
-def _parse_values(text: str) -> list[Any]:
-    """Return consecutive JSON values in a text, without an SSE end mark after them.
+def parse_cut_body(body: bytes) -> list[Any]:
+    """Return the complete JSON values at the beginning of a body that isn't JSON: those in a list, or in a row."""
+    values = list[Any]()
+    try:
+        for value in _parse_values(decode_text(body).removeprefix("[")):
+            values.append(value)
+    except ValueError:
+        return values
+    return values
+
+
+def _parse_values(text: str) -> Iterator[Any]:
+    """Yield consecutive JSON values in a text, without an SSE end mark after them.
 
     Raises:
         ValueError: it isn't JSON.
     """
-    decoder, values, place = json.JSONDecoder(), list[Any](), 0
+    decoder, place, is_first = json.JSONDecoder(), 0, True
     while (place := _find_next(text, place)) < len(text):
-        if values and text.startswith(("data:", "[DONE]", "event:", ":"), place):
+        if not is_first and text.startswith(("data:", "[DONE]", "event:", ":"), place):
             break
         try:
             value, place = decoder.raw_decode(text, place)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
-        values.append(value)
-    return values
+        yield value
+        is_first = False
 
 
 def _find_next(text: str, place: int) -> int:
@@ -101,10 +112,6 @@ class Halves:
 
     def __init__(self) -> None:
         self._held: dict[Any, str] = {}  # the waiting first half, by the kind of delta or the call's id
-
-    def __bool__(self) -> bool:
-        """Whether a half is waiting."""
-        return bool(self._held)
 
     def feed(self, events: Sequence[Event]) -> list[Event]:
         """Return the events without split characters."""

@@ -116,13 +116,13 @@ def check_fields(data: Any, path: str, needed: Mapping[str, type], optional: Map
     for name, value in data.items():
         kind = needed.get(name) or optional.get(name)
         if kind is None:
-            raise StateError(f"{path} has the unknown field {name!r}")
+            raise StateError(f"{path} has the unknown field {name!r:.80}")
         # Exact types: `isinstance` would take `True` for a whole number.
         if type(value) is not kind:
             raise StateError(f"{path}.{name} is not a value of the type {kind.__name__}: {value!r:.80}")
     for name in needed:
         if name not in data:
-            raise StateError(f"{path} lacks the field {name!r}")
+            raise StateError(f"{path} lacks the field {name!r:.80}")
 
 
 def _load_messages(data: dict[str, Any], name: str, path: str) -> tuple[Message, ...]:

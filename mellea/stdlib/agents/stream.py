@@ -16,6 +16,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Record
+from mellea.core.turn import Turn
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
@@ -245,14 +246,16 @@ class ChunkReader(Iterator[StreamChunk]):
     def __init__(self, events: EventReader, chunks: Chunks) -> None:
         self._events = events
         self._chunks = chunks
+        self._turn = Turn()
 
     def __next__(self) -> StreamChunk:
-        # One event may result in no chunk, or in several.
-        while (chunk := self._chunks.take()) is None:
-            if self._chunks.is_over:
-                raise StopIteration
-            self._chunks.put(next(self._events, None))
-        return chunk
+        with self._turn:
+            # One event may result in no chunk, or in several.
+            while (chunk := self._chunks.take()) is None:
+                if self._chunks.is_over:
+                    raise StopIteration
+                self._chunks.put(next(self._events, None))
+            return chunk
 
     def _go_on_in_(self, hold: SpanHold) -> None:
         self._events._go_on_in_(hold)

@@ -132,4 +132,4 @@ def _load_generation(data: Any, path: str) -> Generation:
 def _check_fields(data: dict[str, Any], known: set[str], path: str) -> None:
     # Rejected rather than dropped: an unknown field has a meaning in a newer version.
     if unknown := sorted(data.keys() - known):
-        raise StateError(f"{path} has the unknown field {unknown[0]!r}")
+        raise StateError(f"{path} has the unknown field {unknown[0]!r:.80}")

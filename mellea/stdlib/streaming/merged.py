@@ -22,6 +22,7 @@ from mellea.core.runtime import Run
 from mellea.core.runtime.launch import launch
 from mellea.core.runtime.tasks import run_in_thread, run_together
 from mellea.core.thunk import ModelOutputThunk
+from mellea.core.turn import Turn
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.streaming.streams import (
     AsyncOnly,
@@ -86,6 +87,7 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
     def __init__(self, begin: Callable[[], ModelOutputThunk[Any]]) -> None:
         self._source: Stream[Any] = Stream(begin, has_format=False)
         self._reader: EventReader | None = None
+        self._turn = Turn()
 
     def __next__(self) -> tuple[str, T]:
         """Wait for the next piece of any stream, and return it with the label of the stream.
@@ -93,12 +95,13 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
         Raises:
             MelleaError: a stream failed.
         """
-        if self._reader is None:
-            self._reader = self._source.events()
-        for event in self._reader:
-            if (piece := _read_piece(event)) is not None:
-                return piece
-        raise StopIteration
+        with self._turn:
+            if self._reader is None:
+                self._reader = self._source.events()
+            for event in self._reader:
+                if (piece := _read_piece(event)) is not None:
+                    return piece
+            raise StopIteration
 
     def _go_on_in_(self, hold: SpanHold) -> None:
         self._source._go_on_in_(hold)

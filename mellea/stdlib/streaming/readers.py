@@ -11,6 +11,7 @@ from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import shorten
+from mellea.core.turn import Turn
 from mellea.errors import ParseError
 
 if TYPE_CHECKING:
@@ -39,15 +40,17 @@ class _TypedReader(Iterator[T]):
         self._stream = stream
         self._text = text
         self._place = place
+        self._turn = Turn()
 
     def __next__(self) -> T:
-        self._place.begin()
-        try:
-            return self._next()
-        except BaseException as error:
-            self._place.end()
-            shorten(error)
-            raise
+        with self._turn:
+            self._place.begin()
+            try:
+                return self._next()
+            except BaseException as error:
+                self._place.end()
+                shorten(error)
+                raise
 
     @abstractmethod
     def _next(self) -> T:

@@ -35,6 +35,7 @@ from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import shorten
+from mellea.core.turn import Turn
 from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
@@ -476,18 +477,20 @@ class _Reader(Generic[T], Iterator[T]):
         self._deliver = deliver or stream._reach_end
         self._place = stream._place() if deliver is None else None  # otherwise the reader that is made from it has one
         self._cursor: Cursor | None = None
+        self._turn = Turn()
 
     def __next__(self) -> T:
-        place = self._place
-        if place is not None:
-            place.begin()
-        try:
-            return self._next()
-        except BaseException as error:
+        with self._turn:
+            place = self._place
             if place is not None:
-                place.end()
-            shorten(error)
-            raise
+                place.begin()
+            try:
+                return self._next()
+            except BaseException as error:
+                if place is not None:
+                    place.end()
+                shorten(error)
+                raise
 
     @abstractmethod
     def _next(self) -> T:
@@ -546,13 +549,8 @@ class EventReader(_Reader[Event]):
         super().__init__(stream)
         self._new: list[Event] = []  # read but not yet returned, the next one last
 
-    def __next__(self) -> Event:
-        if self._new:
-            return self._new.pop()
-        return super().__next__()
-
     def _next(self) -> Event:
-        self._new = self._more()[::-1]
+        self._new = self._new or self._more()[::-1]
         if not self._new:
             raise StopIteration
         return self._new.pop()

@@ -42,6 +42,7 @@ from mellea.errors import (
 from mellea.testing import replay
 from tests.backends.anthropic import answers
 from tests.backends.anthropic.answers import FOUND, SEARCH, TOOL, block, call, end, framed, start, text
+from tests.backends.recorded import Outcome, outcome
 
 
 def decode(*events: Any, **how: Any) -> list[Event]:
@@ -504,3 +505,26 @@ def test_other_tools_stay_calls_beside_it() -> None:
 def test_a_whole_message_in_one_event() -> None:
     said = {"id": "m", "type": "message", "content": [{"type": "text", "text": "hello"}], "stop_reason": "end_turn"}
     assert spoken(decode(said)) == [TextDelta("hello"), StreamEnd("stop", "m", "claude-test")]
+
+
+def read_in_every_way(body: bytes) -> list[Outcome]:
+    """Decode a body whole and byte by byte."""
+    return [outcome(Decoder("m"), body, splits) for splits in ((), range(1, len(body)))]
+
+
+def test_text_makes_a_message_whose_start_was_lost() -> None:
+    for found in read_in_every_way(framed(*text(0, "Hi"), *end())):
+        assert (found.text, found.error) == ("Hi", None)
+
+
+def test_a_split_character_in_a_name_is_replaced_wherever_the_reads_end() -> None:
+    tool = {**TOOL, "name": "a\ud83d"}
+    for found in read_in_every_way(framed(start(), *call(0, tool, "{}"), *end("tool_use"))):
+        assert [each.tool_name for each in found.generation.tool_calls] == ["a\ufffd"]
+
+
+def test_the_usage_of_an_answer_that_is_not_known_is_reported_wherever_the_reads_end() -> None:
+    odd = {"type": "content_block_start", "index": 0, "content_block": {"type": "riddle", "index": 0}}
+    for found in read_in_every_way(framed(start(), odd, *end())):
+        assert "riddle" in str(found.error)
+        assert {type(event) for event in found.events} == {UsageEvent}

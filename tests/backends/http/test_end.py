@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import logging
@@ -46,9 +47,17 @@ AFTER: dict[str, Callable[[Connection], Any]] = {
     "a reset": lambda connection: connection.reset(),
     "an end": lambda connection: connection.send(LAST),
     "an error": lambda connection: connection.send(chunk(events({"error": {"message": "late"}})), LAST),
+    "endless data": lambda connection: flood(connection),
     "nonsense": lambda connection: connection.send(chunk(b"data: {nonsense\n\n"), LAST),
     "broken chunks": lambda connection: connection.send(b"zz\r\n"),
 }
+
+
+def flood(connection: Connection) -> None:
+    with contextlib.suppress(OSError):  # until the client has had enough
+        connection.send(chunk(b"data: "))
+        for _ in range(80):
+            connection.send(chunk(b"x" * 1024 * 1024))
 
 
 @pytest.mark.parametrize("wire", BACKENDS)

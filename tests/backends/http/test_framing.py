@@ -108,6 +108,63 @@ def test_text_before_an_error_comes_first(make: Any, frame: Any) -> None:
     assert caught.value.partial == "Grü"
 
 
+def read_to_the_error(decoder: WireDecoder, body: bytes) -> tuple[str, BackendError | None]:
+    """Return the text that is delivered, and the error after it."""
+    said = []
+    try:
+        for event in replay(decoder, body):
+            said += [event.chunk] if isinstance(event, TextDelta) else []
+    except BackendError as error:
+        assert error.partial == "".join(said)
+        return "".join(said), error
+    return "".join(said), None
+
+
+@WIRES
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'[{"piece": "Hi"}, {"error": {"message": "slow down", "code": 429}}]', RateLimitError),
+        (b'[{"piece": "H"}, {"piece": "i"}, {"piece": " the', InterruptedStreamError),
+        (b'[{"piece": "H"},\n{"piece": "i"}\n,\n', InterruptedStreamError),
+        (b'[{"piece": "H"}, {"piece": "i"}]', InterruptedStreamError),
+    ],
+    ids=["an error", "a cut in a chunk", "a cut after a chunk", "no end"],
+)
+def test_text_before_the_fault_of_a_body_is_delivered(make: Any, frame: Any, body: bytes, error: Any) -> None:
+    said, caught = read_to_the_error(make(backend="toy"), body)
+    assert (said, type(caught)) == ("Hi", error)
+
+
+@WIRES
+def test_a_cut_behind_the_end_of_a_body_changes_nothing(make: Any, frame: Any) -> None:
+    assert read_to_the_error(make(backend="toy"), b'[{"piece": "Hi"}, {"over": 1}, {"ot') == ("Hi", None)
+
+
+@WIRES
+@pytest.mark.parametrize("is_list", [True, False])
+def test_what_follows_the_end_in_the_same_read_is_not_read(make: Any, frame: Any, is_list: bool) -> None:
+    chunks = [{"piece": "Hi"}, {"over": 1}, {"piece": "again"}, {"over": 1}]
+    body = (
+        json.dumps(chunks).encode() if is_list else frame({"piece": "Hi"}, [{"over": 1}, {"piece": "?"}, {"over": 1}])
+    )
+    events = [event for event in replay(make(backend="toy"), body) if not isinstance(event, UsageEvent)]
+    assert events == [TextDelta("Hi"), StreamEnd("stop", None, None)]
+
+
+def test_a_long_first_line_does_not_stop_the_stream() -> None:
+    line = lines({"piece": "H" * 100_000})
+    decoder = Lines(backend="toy")
+    said = [event for start in range(0, len(line), 1000) for event in decoder.feed(line[start : start + 1000])]
+    assert said == [TextDelta("H" * 100_000)]
+    assert decoder.feed(lines({"piece": "i"})) == [TextDelta("i")]
+
+
+def test_a_long_answer_in_one_line_is_a_whole_answer() -> None:
+    body = json.dumps({"piece": "H" * 100_000, "over": 1}).encode()
+    assert fold(Lines(backend="toy"), body, range(0, len(body), 1000)).text == "H" * 100_000
+
+
 @WIRES
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b'{"other": 1}', b"busy, come back later\n"])
 def test_what_is_no_answer_is_never_an_empty_success(make: Any, frame: Any, body: bytes) -> None:

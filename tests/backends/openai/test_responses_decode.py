@@ -21,8 +21,11 @@ from mellea.core.events import (
     ReasoningDelta,
     StreamEnd,
     TextDelta,
+    ToolDelta,
     ToolEnd,
+    ToolStart,
     Usage,
+    UsageEvent,
 )
 from mellea.errors import BackendError, InterruptedStreamError, OverloadedError, RateLimitError, WireError
 from mellea.testing.replay import replay
@@ -283,3 +286,11 @@ def test_an_image_block_is_what_the_fold_makes() -> None:
     image = base64.b64encode(b"x").decode()
     whole = decode(*item(0, type="image_generation_call", id="b", result=image))
     assert whole.generation.files == (ImageBlock("image/png", data=b"x"),)
+
+
+def test_arguments_after_the_end_of_their_call_are_ignored() -> None:
+    late = {"type": "response.function_call_arguments.delta", "item_id": "f", "delta": '{"b": 2}'}
+    call = item(0, type="function_call", id="f", call_id="c", name="look", arguments='{"a": 1}')
+    events = list(replay(Decoder(), sse(CREATED, *call, late, {"type": "response.completed", "response": response()})))
+    assert [type(event) for event in events] == [ToolStart, ToolDelta, ToolEnd, UsageEvent, StreamEnd]
+    assert [event.tool_call.tool_args for event in events if isinstance(event, ToolEnd)] == [{"a": 1}]

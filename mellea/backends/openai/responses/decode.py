@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.call_ids import CallIds
-from mellea.backends.http.decoding import SseWireDecoder
 from mellea.backends.http.fields import (
     find_id,
     find_int,
@@ -35,6 +34,7 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.report import is_error_report
+from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.backends.openai.responses.builtin import cut_builtin, emit_output, end_builtin, is_builtin, start_builtin
 from mellea.backends.openai.responses.citations import Citations
@@ -207,6 +207,8 @@ class Decoder(SseWireDecoder):
             chunk = read_arguments(chunk, "delta")
         if chunk:
             item = self._items.find_for_delta(event, kind)
+            if item.done is not None:  # the call has been reported with its arguments
+                return
             item.chunks.append(chunk)
             if item.call_id:
                 events.append(ToolDelta(item.call_id, chunk))
