@@ -39,11 +39,13 @@ __all__ = [
     "ChatArguments",
     "Default",
     "FunctionArguments",
+    "ImageArguments",
     "InstructArguments",
     "OptionArguments",
     "Parameters",
     "PartArguments",
     "StreamArguments",
+    "VideoArguments",
     "check_flag",
     "check_strategy",
     "document",
@@ -55,6 +57,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 Images = Annotated[Iterable[ImageBlock] | None, "images that go with the text."]
+AspectRatio = Annotated[str | None, 'the ratio of width to height, such as `"16:9"`.']
+ProviderOptions = Annotated[
+    Mapping[str, Any] | None, 'further options, by the provider\'s own names, such as `{"quality": "high"}`.'
+]
 
 
 class OptionArguments(TypedDict, total=False):
@@ -157,6 +163,36 @@ class FunctionArguments(OptionArguments, ToolArguments, CheckArguments, total=Fa
     ]
 
 
+class ImageArguments(TypedDict, total=False):
+    """What `generate_image` takes."""
+
+    n: Annotated[int, "how many images.", 1]
+    aspect_ratio: AspectRatio
+    options: ProviderOptions
+
+
+class VideoArguments(TypedDict, total=False):
+    """What `generate_video` takes."""
+
+    seconds: Annotated[int | None, "the length of the video; by default, the provider's default."]
+    aspect_ratio: AspectRatio
+    to: Annotated[
+        str | Path | None, "a file, or a folder, that the video is streamed into; otherwise it is held in memory."
+    ]
+    job_id: Annotated[
+        str | None,
+        "a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.",
+    ]
+    timeout: Annotated[float | None, "seconds until the job is cancelled; `None` waits forever.", 1800.0]
+    max_bytes: Annotated[int, "the largest size that the video may have.", 2**30]
+    progress: Annotated[
+        "bool | Callable[[Progress], object]",
+        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
+        True,
+    ]
+    options: ProviderOptions
+
+
 class Parameters(TypedDict, total=False):
     """The parameters that verbs have in their own signatures, each under the same name everywhere."""
 
@@ -168,23 +204,6 @@ class Parameters(TypedDict, total=False):
     ]
     return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
     session: Annotated[Any, "the session to use; the current one by default."]
-    n: Annotated[int, "how many images."]
-    aspect_ratio: Annotated[str | None, 'the ratio of width to height, such as `"16:9"`.']
-    seconds: Annotated[int | None, "the length of the video; by default, the provider's default."]
-    to: Annotated[
-        str | Path | None, "a file, or a folder, that the video is streamed into; otherwise it is held in memory."
-    ]
-    job_id: Annotated[
-        str | None,
-        "a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.",
-    ]
-    timeout: Annotated[float | None, "seconds until the job is cancelled; `None` waits forever."]
-    max_bytes: Annotated[int, "the largest size that the video may have."]
-    options: Annotated[Any, "further options, by the provider's own names."]
-    progress: Annotated[
-        "bool | Callable[[Progress], object]",
-        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
-    ]
 
 
 class NoArguments(TypedDict):
