@@ -254,7 +254,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         def __await__(self) -> Any:
             raise UsageTypeError("the rows of an amap aren't awaited: async for row in mellea.amap(…)")
 
-        def __iter__(self) -> Any:
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             raise UsageTypeError("the rows of an amap are read by async for; in plain code, for row in mellea.map(…)")
 
     def __aiter__(self) -> Self:

@@ -182,7 +182,7 @@ class EventIterator(_Iterator, AsyncIterator[Event]):
 
     if not TYPE_CHECKING:  # what a checker refuses
 
-        def __iter__(self) -> Any:
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             raise UsageTypeError("these events are read by async for; in plain code, for event in m.stream(…).events()")
 
     async def __anext__(self) -> Event:

@@ -372,11 +372,7 @@ class ModelOutputThunk(Displayed, Generic[T]):
             return find_attribute(self, name, THUNK_WAYS)
 
         @short_errors
-        def __getitem__(self, index: object) -> Any:  # `in` also tries this
-            raise UsageTypeError(_NO_TEXT)
-
-        @short_errors
-        def __iter__(self) -> Any:  # a TypeError, as of what isn't iterable: Django tries this before __aiter__
+        def __getitem__(self, index: object) -> Any:  # `for` and `in` also try this
             raise UsageTypeError(_NO_TEXT)
 
         @short_errors

@@ -20,7 +20,7 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.call import finish
 from mellea.stdlib.components import as_message, render_messages
-from mellea.stdlib.verb import ImageArguments, VideoArguments, verb
+from mellea.stdlib.verb import ImageArguments, VideoArguments, check_backend, verb
 
 __all__ = [
     "IMAGE_WAYS",
@@ -97,6 +97,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
         UnsupportedError: the backend makes no embeddings.
         MelleaError: there is no text, or the provider failed.
     """
+    check_backend(backend)
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
         raise UsageError(f"embed takes a non-empty string or a list of such strings, not {texts!r}")
@@ -122,6 +123,7 @@ async def agenerate_image(prompt: Any, backend: Backend, **arguments: Unpack[Ima
         UnsupportedError: the backend makes no images.
         MelleaError: an argument is wrong, or the provider failed.
     """
+    check_backend(backend)
     n, aspect_ratio = arguments.get("n", 1), _read_aspect_ratio(arguments)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UsageError(f"n takes a whole number from 1, not {n!r}")
@@ -158,6 +160,7 @@ async def agenerate_video(prompt: Any, backend: Backend, **arguments: Unpack[Vid
     """
     from mellea.core.videos import MAX_VIDEO_BYTES, VideoRequest  # lazy: few programs make videos
 
+    check_backend(backend)
     job_id, to = arguments.get("job_id"), arguments.get("to")
     if (prompt is None) == (job_id is None):
         raise UsageError("generate_video takes either a prompt or job_id=, and exactly one of them")

@@ -46,6 +46,7 @@ __all__ = [
     "PartArguments",
     "StreamArguments",
     "VideoArguments",
+    "check_backend",
     "check_flag",
     "check_strategy",
     "document",
@@ -217,6 +218,17 @@ def take_parts(arguments: InstructArguments) -> PartArguments:
     """Take the parts of the instruction out of the arguments of `instruct`."""
     found: dict[str, Any] = cast("dict[str, Any]", arguments)
     return cast("PartArguments", {name: found.pop(name) for name in _PART_NAMES if name in found})
+
+
+def check_backend(backend: Any) -> Backend:
+    """Return the backend if it is one.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(backend, Backend):
+        raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
+    return backend
 
 
 def check_flag(name: str, value: Any) -> None:

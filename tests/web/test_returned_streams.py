@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import mellea
 from mellea import generative
-from mellea.errors import UsageTypeError
 from mellea.stdlib.streaming import amerge, merge
 from mellea.testing import ScriptedBackend
 
@@ -43,30 +42,6 @@ def test_a_route_that_returns_a_stream_says_what_to_return(make: Callable[[Any],
         client.get("/")
     assert advice in str(caught.value)
     assert not backend.requests, "nothing was asked only to look for JSON"
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    "make", [make for make, advice in STREAMS.values() if "astream" in advice or "amerge" in advice]
-)
-async def test_an_async_stream_is_not_taken_for_a_plain_one(make: Callable[[Any], Any]) -> None:
-    # As Django's StreamingHttpResponse looks at what it is given: first `iter`, then `aiter`.
-    stream = make(mellea.start_session(ScriptedBackend("[5]")))
-    with pytest.raises(TypeError, match="async for") as caught:
-        iter(stream)
-    assert isinstance(caught.value, UsageTypeError)
-    assert isinstance(stream, AsyncIterable)
-    assert [piece async for piece in aiter(stream)]
-
-
-@pytest.mark.anyio
-async def test_thunks_events_and_rows_are_no_plain_iterables() -> None:
-    m = mellea.start_session(ScriptedBackend("Hello"))
-    thunk = await m.ainstruct("Write", await_result=False)
-    for each in (thunk, m.astream("Write").events(), mellea.amap(find_all, ["a"])):
-        with pytest.raises(UsageTypeError, match="async for"):
-            iter(each)
-    await thunk
 
 
 def test_a_merged_stream_may_become_a_dict() -> None:

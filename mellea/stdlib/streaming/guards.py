@@ -40,7 +40,7 @@ class AsyncOnly:
             """Do nothing: no block is entered."""
 
         @short_errors
-        def __iter__(self) -> Any:  # a TypeError, as of what isn't iterable: Django tries this before __aiter__
+        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             plain, streams, _ = self.verbs
             raise UsageTypeError(
                 f"an async stream is read by async for piece in {streams}; in sync code, for piece in {plain}; a web "
