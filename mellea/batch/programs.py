@@ -63,8 +63,8 @@ def as_program(function: Any, version: str | None, what: str = "map") -> Program
 def _refuse_streams(owner: Any, name: str, what: str) -> None:
     if name in _STREAMS and isinstance(owner, (Agent, MelleaSession, PromptFunction, AsyncPromptFunction)):
         raise UsageError(
-            f"{what} takes a function that returns a value, and .{name} returns a stream; give m.instruct, the agent or "
-            "the function itself"
+            f"{what} takes a function that returns a value, and .{name} returns a stream; give m.instruct, the agent, "
+            "or the function itself"
         )
 
 

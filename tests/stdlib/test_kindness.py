@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import mellea
-from mellea import tools
+from mellea import batch, evaluation, tools
 from mellea.core import ComputedModelOutputThunk, Requirement, ToolCall, Usage
 from mellea.errors import UsageAttributeError, UsageError, UsageTypeError
 from mellea.stdlib import components, functional, sampling
@@ -267,8 +267,12 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "headers": (lambda: mellea.serve.text(M.astream("x"), headers=5), "headers takes a dict"),  # type: ignore[arg-type]
     "vectors of a session": (lambda: mellea.mfuncs.embed("x", M), "backend takes a Backend"),  # type: ignore[arg-type]
     "images of a name": (lambda: mellea.mfuncs.generate_image("x", "openai/x"), "get_backend(…)"),  # type: ignore[arg-type]
-    "a map over streams": (lambda: mellea.map(M.astream, ["x"]), "give m.instruct, the agent or the function itself"),
+    "a map over streams": (lambda: mellea.map(M.astream, ["x"]), "give m.instruct, the agent, or the function itself"),
     "an agent's streams": (lambda: mellea.map(mellea.Agent(M).stream, ["x"]), ".stream returns a stream"),
+    "a file as CSV": (lambda: components.Table.from_csv(5), "from_csv takes the text of a table"),  # type: ignore[arg-type]
+    "no report": (lambda: evaluation.prefer(5, "kinder"), "prefer takes a report"),  # type: ignore[arg-type]
+    "no journal": (lambda: batch.cancel_batches(5), "takes the path of a journal"),  # type: ignore[arg-type]
+    "a flag": (lambda: Requirement("x", check_only="yes"), "check_only is True or False"),  # type: ignore[arg-type]
     "a value to mify": (lambda: mellea.mify(5), "the object 5 can't be marked"),
     "three names": (lambda: mellea.start_session("a", "b", "c"), "start_session takes 2"),  # type: ignore[misc]
 }
@@ -332,6 +336,9 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "a server's key": (lambda: MELLEA.serve.app(M, api_key="x"), "it is 'key' here"),
     "a server's port": (lambda: MELLEA.serve.app(M, port=80), "uvicorn.run(mellea.serve.app(…), host=…, port=…)"),
     "an endpoint": (lambda: MELLEA.telemetry.enable(endpoint="x"), "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "requests a minute": (lambda: MELLEA.RateLimits(rpm=5), "requests=… is the number of requests a minute"),
+    "headers of a table": (lambda: COMPONENTS.Table([["x"]], headers=["a"]), "it is 'columns' here"),
+    "several runs": (lambda: MELLEA.evaluate(len, ["a"], n=3), "it is 'repeat' here"),
     "a proxy": (lambda: MELLEA.start_session("openai/x", proxy="http://x"), "proxies are read from HTTPS_PROXY"),
     "an organization": (lambda: MELLEA.start_session("openai/x", organization="x"), "'OpenAI-Organization'"),
 }
