@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mellea._lazy_exports import lazily
+from mellea._saved_kinds import register_kind
 from mellea._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ __all__ = [
 
 
 __getattr__ = lazily(__name__, _HOMES)
+
+register_kind("chat_context", "mellea.stdlib.components.saved_context")
 
 
 def __dir__() -> list[str]:

@@ -89,7 +89,12 @@ class FallbackBackend(WrappedBackend):
                 return
 
     async def generate_image(
-        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        aspect_ratio: str | None = None,
+        options: Mapping[str, Any] = {},
     ) -> ImageResult:
         """Generate images with the first model that can.
 
@@ -105,10 +110,10 @@ class FallbackBackend(WrappedBackend):
         # The last error goes to the caller, so it isn't caught.
         for backend in self.backends[:-1]:
             try:
-                return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+                return await backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, options=options)
             except (BackendError, ConfigurationError) as error:
                 _log.info("%s/%s is skipped: %s", backend.name, backend.model_id, error)
-        return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+        return await self.backends[-1].generate_image(messages, n=n, aspect_ratio=aspect_ratio, options=options)
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
         """Generate a video with the first model that can.

@@ -62,6 +62,17 @@ _FOREIGN: Mapping[str, str] = {
 """Other libraries' names for an argument or an option; a provider's name in front, as in `x_api_key`, is ignored."""
 
 
+_PROXIES = "proxies are read from HTTPS_PROXY and the like; or give client=httpx.AsyncClient(proxy=…)"
+_ADVICE: Mapping[str, str] = {
+    **dict.fromkeys(("proxy", "proxies", "http_proxy", "https_proxy"), _PROXIES),
+    **dict.fromkeys(("organization", "org", "organisation"), "write headers={'OpenAI-Organization': …}"),
+    "project": "write headers={'OpenAI-Project': …}",
+    **dict.fromkeys(("verify", "verify_ssl", "ssl_verify"), "SSL_CERT_FILE names your own certificates"),
+    "cache": "start_session(…, cache=…) keeps answers",
+}
+"""What to do about arguments that no backend takes under any name."""
+
+
 @short_errors
 def get_backend(
     model: str | os.PathLike[str] | Sequence[str] | None = None, model_id: str | None = None, **backend_kwargs: Any
@@ -329,6 +340,8 @@ def _advise_on_argument(name: str, taken: Collection[str], options: Collection[s
     plain = name.lower()
     if plain in _STAND_INS:
         return _ADVICE_ON_TESTS
+    if plain in _ADVICE:
+        return _ADVICE[plain]
     # Some libraries prefix it with the provider's name.
     ours = _FOREIGN.get(plain) or next((_FOREIGN[end] for end in _list_endings(plain) if end in _FOREIGN), name)
     if ours in taken and ours != name:

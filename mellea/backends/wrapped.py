@@ -76,7 +76,12 @@ class WrappedBackend(Backend):
         return self.backend.run(request)
 
     async def generate_image(
-        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        aspect_ratio: str | None = None,
+        options: Mapping[str, Any] = {},
     ) -> ImageResult:
         """Generate images with the backend.
 
@@ -86,7 +91,7 @@ class WrappedBackend(Backend):
             aspect_ratio: width to height, such as `"16:9"`.
             options: further options, by the provider's own names.
         """
-        return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options)
+        return await self.backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, options=options)
 
     async def generate_video(self, request: VideoRequest) -> VideoResult:
         """Generate a video with the backend."""

@@ -85,6 +85,8 @@ cancel_batches = blocking(acancel_batches)
 
 
 def _open(path: str | os.PathLike[str]) -> Journal:
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"journal takes the path of a journal, or a Journal, not {path!r}")
     # Opening a journal creates it, and a typo shouldn't leave an empty file behind.
     if not os.path.isfile(path):
         raise UsageError(f"there is no journal {os.fspath(path)!r}")

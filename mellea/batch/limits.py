@@ -27,6 +27,7 @@ from typing import Any
 import anyio
 
 from mellea.core.backend import Backend
+from mellea.core.entrance import entrance
 from mellea.core.journal import Journal
 from mellea.core.numbers import check_number
 from mellea.core.results import RateLimitState
@@ -54,6 +55,15 @@ LONGEST_HOLD = 120.0
 CallJournal = Callable[[Callable[[Journal], Any]], Awaitable[Any]]
 
 
+@entrance(
+    "RateLimits",
+    **dict.fromkeys(
+        ("rpm", "requests_per_minute", "max_requests", "max_rpm"), "requests=… is the number of requests a minute"
+    ),
+    **dict.fromkeys(("tpm", "tokens_per_minute", "max_tokens", "max_tpm"), "tokens=… is the number of tokens a minute"),
+    **dict.fromkeys(("rps", "requests_per_second"), "requests=… is the number of requests a minute, 60 times as many"),
+    concurrency="map takes it: mellea.map(…, concurrency=…)",
+)
 @dataclass(frozen=True, slots=True)
 class RateLimits:
     """The requests and tokens that a model may be sent per minute, by all processes that share a journal.

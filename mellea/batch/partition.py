@@ -26,7 +26,7 @@ from mellea.batch.row import Row, RowId, find_id
 from mellea.batch.sources import open_rows
 from mellea.core.journal import Journal
 from mellea.core.serialise import json_value
-from mellea.errors import BudgetExceededError, UsageError
+from mellea.errors import BudgetExceededError, MelleaError, UsageError
 from mellea.stdlib.session import MelleaSession
 
 __all__ = ["Outcome", "Partition", "list_rows"]
@@ -111,6 +111,10 @@ class Partition:
             except BudgetExceededError as error:
                 for number, row in enumerate(part[done:], done):
                     yield _make_outcome(Row(number, self._find_id(row, number), None, error, None, 0.0, False))
+            except MelleaError:
+                # Few rows, all of which failed for one reason, say nothing about those of other tasks.
+                if done < len(part):
+                    raise
 
     def _find_sent(self) -> Any:
         """Return what is sent to workers: a name that they import, or a function together with its identity."""

@@ -20,6 +20,9 @@ from mellea.stdlib.session import MelleaSession
 __all__ = ["as_program"]
 
 
+_STREAMS = frozenset({"stream", "astream", "resume_stream", "aresume_stream"})
+
+
 def as_program(function: Any, version: str | None, what: str = "map") -> Program:
     """Return the function that is mapped as a program.
 
@@ -34,6 +37,7 @@ def as_program(function: Any, version: str | None, what: str = "map") -> Program
         return AgentProgram(function, version)
     owner = getattr(function, "__self__", None)
     name = str(getattr(function, "__name__", ""))
+    _refuse_streams(owner, name, what)
     # `agent.run` as the function stands for the agent with its steps and limits, not for an opaque function.
     if isinstance(owner, Agent) and name in ("run", "arun"):
         return AgentProgram(owner, version)
@@ -54,6 +58,14 @@ def as_program(function: Any, version: str | None, what: str = "map") -> Program
             f"{what} takes a function, or an agent, not {function!r}{hint if isinstance(function, str) else ''}"
         )
     return PlainProgram(function, version)
+
+
+def _refuse_streams(owner: Any, name: str, what: str) -> None:
+    if name in _STREAMS and isinstance(owner, (Agent, MelleaSession, PromptFunction, AsyncPromptFunction)):
+        raise UsageError(
+            f"{what} takes a function that returns a value, and .{name} returns a stream; give m.instruct, the agent, "
+            "or the function itself"
+        )
 
 
 def _find_verb(function: Any, version: str | None) -> Program | None:

@@ -11,8 +11,8 @@ Rules:
   journal, one of them requests the row, and the others wait for its answer. The desk claims the rows of batches.
 - A failed row is an outcome like any other. An error that affects every row ends the map: a rejected key, an unknown
   price, a journal that can't be written; and a model that doesn't exist, a server that can't be reached, or fields that
-  the function doesn't take, once several rows have failed for it and none has been answered. Then no more rows are
-  started, and those that were started are yielded first.
+  the function doesn't take, once several rows, or all that there are, have failed for it and none has been answered.
+  Then no more rows are started, and those that were started are yielded first.
 - Stopping cancels the rows in flight, and waits for those that are being committed.
 """
 
@@ -53,6 +53,7 @@ from mellea.errors import (
     AuthError,
     ConfigurationError,
     ConnectError,
+    MelleaError,
     NotFoundError,
     UnsupportedError,
     UsageError,
@@ -136,6 +137,7 @@ class Runner:
         # Failures that look like a wrong name, by reason: of a model, or of the rows' fields. `None` once a row was
         # answered.
         self._in_vain: Counter[Hashable] | None = Counter()
+        self._last_in_vain: BaseException | None = None
         self._is_stopped = False
         self._is_journal_lost = False
         self._settled: Waiter | None = None
@@ -246,6 +248,8 @@ class Runner:
         # The error that ended the map matters more than one that the source raises afterwards.
         if self._error is None and self._feed.error is not None:
             raise self._feed.error
+        if self._error is None and self._in_vain is not None and self._begun in self._in_vain.values():
+            self._error = self._last_in_vain
         if self._error is None and self._purse.is_empty:
             journal = self._settings.journal
             raise self._purse.make_exceeded_error(self.done, None if journal is None else journal.path)
@@ -563,16 +567,17 @@ class Runner:
             return True
         # One alone may be a row's own, such as a file that is gone, and in mid-map a server may come back.
         if isinstance(error, (NotFoundError, ConnectError)):
-            return self._is_in_vain((type(error), error.backend, error.model))
-        if task.misfit is not None:
-            return self._is_in_vain(task.misfit)
+            return self._is_in_vain((type(error), error.backend, error.model), error)
+        if task.misfit is not None and isinstance(error, UsageError):
+            return self._is_in_vain(task.misfit, error)
         return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
 
-    def _is_in_vain(self, reason: Hashable) -> bool:
+    def _is_in_vain(self, reason: Hashable, error: MelleaError) -> bool:
         """Whether as many rows as say something about all have failed for this reason, with none answered."""
         if self._in_vain is None:
             return False
         self._in_vain[reason] += 1
+        self._last_in_vain = error.clone()  # the row has the error itself
         return self._in_vain[reason] >= _IN_VAIN
 
 

@@ -1,15 +1,20 @@
-"""Checks the files that a command will read and write, before it does either."""
+"""Checks the files that a command will read and write before it does either, and claims those that it writes."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from mellea.batch.claims import Claims
 from mellea.errors import UsageError
 
-__all__ = ["check_files"]
+__all__ = ["check_files", "claim_files"]
+
+_WHOLE = b"the whole file"
+"""What is claimed of a file that is written."""
 
 
 def check_files(kept: Mapping[str, Path | None], written: Mapping[str, Path | None]) -> None:
@@ -39,6 +44,30 @@ def check_files(kept: Mapping[str, Path | None], written: Mapping[str, Path | No
         if path.exists() and not path.is_file():  # a device, such as /dev/null, may be named twice
             continue
         _add(seen, name, path)
+
+
+@contextmanager
+def claim_files(written: Mapping[str, Path | None]) -> Iterator[None]:
+    """Claim the files that a command writes while it works, since the lines of two commands would be mixed up.
+
+    Args:
+        written: the files, by their options.
+
+    Raises:
+        UsageError: another command is writing one of them.
+    """
+    with ExitStack() as held:
+        for name, path in written.items():
+            if path is None or (path.exists() and not path.is_file()):  # a pipe, or a device such as /dev/null
+                continue
+            claims = Claims(str(path))
+            held.callback(claims.close)
+            if not claims.take(_WHOLE):
+                raise UsageError(
+                    f"another command is writing {str(path)!r} at this moment; wait until it has ended, or give {name} "
+                    "another file"
+                )
+        yield
 
 
 def _add(seen: list[tuple[str, Path]], name: str, path: Path) -> None:

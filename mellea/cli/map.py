@@ -16,7 +16,7 @@ from mellea.batch import map as map_rows
 from mellea.batch.row import find_id
 from mellea.batch.sources import open_rows
 from mellea.cli import output
-from mellea.cli.files import check_files
+from mellea.cli.files import check_files, claim_files
 from mellea.cli.programs import load
 from mellea.core.serialise import json_value
 from mellea.errors import BudgetExceededError, MelleaError, UsageError
@@ -76,7 +76,10 @@ def map(
     if kept.exists():
         given = _check_ids(given, kept, id)
     budget = Budget(cost, tokens) if cost is not None or tokens is not None else None
-    with start_session(model) if model is not None else nullcontext():
+    with (
+        claim_files({"-o": out, "--errors": errors}),
+        start_session(model) if model is not None else nullcontext(),
+    ):
         mapped: Rows[Any] = map_rows(
             program,
             given,

@@ -37,13 +37,17 @@ def find_advice(name: str, taken: Collection[str], ways: Mapping[str, str]) -> s
         return f"{named}{ours}=…"
     if ours in ELSEWHERE:
         return f"{named}{ELSEWHERE[ours]}"
+    import difflib  # lazy: needed for typos only
+
+    # The provider's own names change without us, so whatever isn't a typo may be one of them.
+    if "options" in taken:
+        near = difflib.get_close_matches(name, taken, n=1, cutoff=0.75)
+        return f"did you mean {near[0]!r}?" if near else f"the provider's own options go into options={{{name!r}: …}}"
     # An exact option takes precedence over a similar argument: `temperature` is never a typo for something else.
     if (option := find_nearest_option(name, 1)) is not None:
         return _as_option(option, taken)
     # Arguments before options that are merely similar: they are fewer, and closer at hand. What isn't taken has to be
     # as similar as an option, since its advice doesn't name it: `ticket` is no typo for `strict`.
-    import difflib  # lazy: needed for typos only
-
     similar = [*difflib.get_close_matches(name, taken), *difflib.get_close_matches(name, ways, cutoff=0.8)]
     if near := difflib.get_close_matches(name, similar, n=1):
         return ways.get(near[0], f"did you mean {near[0]!r}?")

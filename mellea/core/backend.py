@@ -288,7 +288,12 @@ class Backend(ABC):
         """
 
     async def generate_image(
-        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        aspect_ratio: str | None = None,
+        options: Mapping[str, Any] = {},
     ) -> ImageResult:
         """Generate images from a prompt.
 

@@ -62,9 +62,13 @@ class FileBlock:
     filename: str | None = None
 
     def __post_init__(self) -> None:
+        what = type(self).__name__
+        if self.url is not None and not isinstance(self.url, str):
+            raise UsageError(f"{what} takes a string as url, not {self.url!r}")
         # Both would be ambiguous, and neither would be empty.
         if (self.data is None) == (self.url is None):
-            raise UsageError(f"{type(self).__name__} takes either data or url, and exactly one of them")
+            advice = f"; {what}.from_path(…) reads a file" if self.data is None else ""
+            raise UsageError(f"{what} takes either data or url, and exactly one of them{advice}")
         if self.data is not None and not isinstance(self.data, bytes):
             raise UsageError(f"{type(self).__name__} takes bytes as data, not {type(self.data).__name__}")
 

@@ -192,7 +192,9 @@ class ArgumentCheck:
             raise UsageTypeError(f"{self._what} was given {twice[0]!r} twice: by position and by name{hint}")
         if missing := [name for name in names[len(args) : self._required] if name not in kwargs]:
             verb = "is missing" if len(missing) == 1 else "are missing"
-            own = f"; the verb of a session is its own: m.{self._what}(…)" if _has_verb(args, self._what) else ""
+            # Not the object of a method, which has a verb of this name since it is being called.
+            given = args[self._count - len(self._positional()) :]
+            own = f"; the verb of a session is its own: m.{self._what}(…)" if _has_verb(given, self._what) else ""
             raise UsageTypeError(f"{self._says_what_it_takes()}; {' and '.join(map(repr, missing))} {verb}{own}")
 
     def _says_what_it_takes(self) -> str:

@@ -238,6 +238,8 @@ def _from_mapping(item: Any) -> Message:
     unknown = item.keys() - {"role", "content", "tool_calls", "tool_call_id", "name"}
     if unknown:
         raise UsageError(f"a message dict has no key {sorted(unknown)[0]!r}; use 'role' and 'content'")
+    if "content" not in item and not item.get("tool_calls"):
+        raise UsageError(f"expected a Message or a dict with 'role' and 'content', not {item!r}")
     role, content = item["role"], item.get("content")
     if role == "developer":  # the newer name for the system role
         role = "system"

@@ -111,6 +111,8 @@ class Requirement:
             raise UsageError(f"a Requirement's description is a string, not {self.description!r}{hint}")
         if self.description is None and not self.has_function and not self.is_streaming:
             raise UsageError("a Requirement takes a description, a validation_fn, or both")
+        if not isinstance(self.check_only, bool):
+            raise UsageError(f"a Requirement's check_only is True or False, not {self.check_only!r}")
         for name, argument in (("validation_fn", "the context"), ("stream_validation_fn", "a chunk")):
             if getattr(self, name) is not None:
                 check_function(f"a Requirement's {name}", getattr(self, name), argument)

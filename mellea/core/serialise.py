@@ -4,7 +4,7 @@ A document is `{"format": "mellea", "version": 1, "value": …}`. Each value in 
 kind and whose other fields are those of the class; a field that has its default is left out. Bytes are base64, free
 values (the result of a tool) are JSON. Anything unknown (a version, a kind, a field, a value of the wrong type) is
 rejected when it is read: nothing is guessed, and no class is looked up by a name from outside. `docs/saved_state.md`
-has the schema. The context of a conversation is in a higher layer, whose module is loaded for a value of its kind.
+has the schema. The kinds of higher layers, such as the context of a conversation, are in `mellea._saved_kinds`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import importlib
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from mellea._saved_kinds import find_kind
 from mellea.core import events
 from mellea.core.accumulator import Generation
 from mellea.core.backend import OutputSchema, ToolExample, ToolSpec
@@ -93,10 +93,6 @@ KINDS: dict[str, type] = {
 A provider's own tool isn't among them: its declaration may hold a key."""
 
 _NAMES = {cls: name for name, cls in KINDS.items()}
-
-_HIGHER = {"chat_context": "mellea.stdlib.components.saved_context"}
-"""Kinds of higher layers, each with the module whose `dump` and `load` know its fields; the class names its kind as
-`saved_kind`."""
 
 _DEEPEST = 100
 """Levels of nesting in a free value, far below where Python's own recursion ends."""
@@ -209,8 +205,8 @@ def _dump_one(value: Any) -> Any:
     name = _NAMES.get(cls)
     # In the class itself: a subclass has state of its own, which would be lost.
     kind = vars(cls).get("saved_kind")
-    if name is None and kind in _HIGHER:
-        return {"type": kind, **importlib.import_module(_HIGHER[kind]).dump(value)}
+    if name is None and (home := find_kind(kind)) is not None:
+        return {"type": kind, **home.dump(value)}
     if name is None:
         raise UsageError(
             f"{value!r} can't be saved; to_json takes {', '.join(_list_classes())}, or lists of them{_advise(value)}"
@@ -239,8 +235,8 @@ def from_jsonable(data: Any, path: str = "value") -> Any:
     if not isinstance(data, dict) or not isinstance(data.get("type"), str):
         raise StateError(f"{path} is not an object with a 'type': {_shorten(data)}")
     cls = KINDS.get(data["type"])
-    if data["type"] in _HIGHER:
-        return importlib.import_module(_HIGHER[data["type"]]).load(data, path)
+    if cls is None and (home := find_kind(data["type"])) is not None:
+        return home.load(data, path)
     if cls is None:
         raise StateError(
             f"{path} is of the unknown kind {data['type']!r:.80}; a newer version of mellea may have saved it"

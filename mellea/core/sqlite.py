@@ -90,7 +90,7 @@ class Database:
         is_fixed: bool = False,
     ) -> None:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise UsageError(f"a database takes the path of a file, not {path!r}")
+            raise UsageError(f"a {kind} takes the path of a file, not {path!r}")
         self.path = os.fspath(path)
         self.kind = kind
         self._schema = schema

@@ -115,6 +115,10 @@ async def aprefer(
         UsageError: there are no two such variants, or they have no sample in common.
         BudgetExceededError: the budget is used up.
     """
+    if not isinstance(report, Findings):
+        raise UsageError(f"prefer takes a report, such as that of mellea.evaluate(…), not {report!r:.100}")
+    if not isinstance(criterion, str):
+        raise UsageError(f"criterion takes a string, not {criterion!r}")
     base, other = report.find_pair(base, other)
     pairs = _pair_samples(report, base, other)
     asked = as_judge(judge) if judge is not None else Judge(current_session())

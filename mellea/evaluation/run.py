@@ -35,6 +35,8 @@ _WAYS = {
         "it is 'checks' here: checks=[…] takes requirements, functions and texts that a model judges",
     ),
     **dict.fromkeys(("data", "dataset", "examples", "rows", "icl_examples"), "the cases are the second argument"),
+    **dict.fromkeys(("n", "num_samples", "epochs", "trials", "runs"), "it is 'repeat' here: repeat=…"),
+    "at_least": "an Evaluation has it, for `mellea eval`, and @pytest.mark.generative",
     **dict.fromkeys(("prompts", "prompt"), "what is evaluated is the first argument, such as a @generative function"),
 }
 

@@ -19,7 +19,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from mellea.core.entrance import short_errors
+from mellea.core.entrance import entrance
 from mellea.core.numbers import check_whole
 from mellea.serve.chats import Chats
 from mellea.serve.guard import ClientRequest, Guard, Refused
@@ -179,7 +179,14 @@ class Application:
         return answer
 
 
-@short_errors
+@entrance(
+    "app",
+    **dict.fromkeys(("api_key", "token", "password"), "it is 'key' here: key=…"),
+    **dict.fromkeys(("host", "port"), "the server takes it: uvicorn.run(mellea.serve.app(…), host=…, port=…)"),
+    **dict.fromkeys(("cors", "allow_origins"), "put a middleware around it, such as Starlette's CORSMiddleware"),
+    name="it is 'title' here: title=…",
+    path="it is 'store' here: store=…",
+)
 def app(
     *programs: Any,
     key: str | None = None,

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from mellea.core.entrance import entrance
 from mellea.core.events import Event, NestedEvent, ToolProgress
 from mellea.core.serialise import VERSION, json_value, to_jsonable
 from mellea.core.surrogates import replace_surrogates
 from mellea.errors import UsageError
 from mellea.serve.response import (
     KEEP_ALIVE_SECONDS,
+    RESPONSE_WAYS,
     STALL_SECONDS,
     Encoder,
     Ending,
@@ -91,6 +93,7 @@ class SseEncoder(Encoder):
         return DONE
 
 
+@entrance("sse", **RESPONSE_WAYS)
 def sse(
     stream: Streamable,
     *,

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from mellea.core.entrance import entrance
 from mellea.core.surrogates import replace_surrogates
-from mellea.serve.response import STALL_SECONDS, Encoder, Ending, ErrorText, Refusal, StreamResponse, describe_error
+from mellea.serve.response import (
+    RESPONSE_WAYS,
+    STALL_SECONDS,
+    Encoder,
+    Ending,
+    ErrorText,
+    Refusal,
+    StreamResponse,
+    describe_error,
+)
 from mellea.serve.served_stream import ServedStream, Streamable
 
 __all__ = ["TextEncoder", "text"]
@@ -57,6 +67,7 @@ class TextEncoder(Encoder):
         return Refusal(502, replace_surrogates(said).encode(), self.media_type)
 
 
+@entrance("text", **RESPONSE_WAYS)
 def text(
     stream: Streamable,
     *,

@@ -47,6 +47,7 @@ __all__ = [
     "BODY_SECONDS",
     "KEEP_ALIVE_SECONDS",
     "REQUEST_ID",
+    "RESPONSE_WAYS",
     "STALL_SECONDS",
     "Encoder",
     "Ending",
@@ -90,6 +91,16 @@ REQUEST_ID = "mellea.request_id"
 """The key in the scope of a request's id, which the log and the client get."""
 
 _MASKED = "An error occurred."
+
+RESPONSE_WAYS: Mapping[str, str] = {
+    **dict.fromkeys(("status", "status_code"), "a stream begins with status 200; StreamResponse takes another one"),
+    **dict.fromkeys(("media_type", "content_type", "mimetype"), "write headers={'content-type': …}"),
+    **dict.fromkeys(("ping", "heartbeat"), "sse and ui take keep_alive=…, in seconds"),
+    "version": "ui takes the version of the clients' package ai",
+    "keep_alive": "plain text has no keep-alives; sse and ui have",
+    "timeout": "stall=… is how long a client may read nothing, in seconds",
+}
+"""What to write for arguments that a response doesn't take."""
 
 ErrorText = Callable[[BaseException], str] | None
 """Makes the text of an error for the client; `None` reveals nothing, `str` everything."""
@@ -226,6 +237,8 @@ class StreamResponse(_Response):
         self.media_type = encoder.media_type
         self._keep_alive, self._stall = keep_alive, stall
         self._request_id = ""
+        if headers is not None and not isinstance(headers, Mapping):
+            raise UsageError(f"headers takes a dict of strings, not {headers!r}")
         given = {name.lower(): value for name, value in (headers or {}).items()}
         self.init_headers({**encoder.headers, **given})
 

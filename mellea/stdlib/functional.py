@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
 from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
-from mellea.core.chunkers import Scope
+from mellea.core.chunkers import SCOPES, Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
@@ -40,6 +40,7 @@ from mellea.stdlib.verb import (
     ChatArguments,
     InstructArguments,
     OptionArguments,
+    check_backend,
     check_flag,
     check_strategy,
     take_parts,
@@ -80,6 +81,9 @@ _CORRECTION: Final = FormatRepairStrategy(loop_budget=2)
 JUDGE_OPTIONS: Final = "a judge has options of its own: judge=Judge(…, model_options={…})"
 """The advice for options given to `validate`."""
 
+LAST_OUTPUT: Final = "it checks the last output of the context, such as that of the last verb of a session"
+"""The advice for an output given to `validate`."""
+
 TRANSFORM_TOOLS: Final = "transform offers the methods of the object; query takes tools="
 """The advice for tools given to `transform`."""
 
@@ -110,10 +114,8 @@ class Alone(Generic[C]):
     model_options: Mapping[str, Any] = {}
 
     def __init__(self, context: C, backend: Backend) -> None:
-        if not isinstance(backend, Backend):
-            raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
         self.context = context
-        self.backend = backend
+        self.backend = check_backend(backend)
 
     def launch(self, verb: Verb) -> ModelOutputThunk[Any]:
         thunk, self.context = verb.launch(self.context)
@@ -202,6 +204,8 @@ def prepare(
     # Before anything is launched: a rejected verb costs nothing.
     if is_checked and not await_result:
         raise _strategy_guard(strategy)
+    if release is not None and release not in SCOPES:
+        raise UsageError(f"release takes {', '.join(map(repr, SCOPES))}, or 'step', not {release!r}")
     if release is not None and not is_checked:
         raise UsageError(f"release={release!r} needs a strategy, and requirements that check such chunks")
     call = Call.make(component, host.backend, arguments, format=format, defaults=host.model_options)
@@ -479,7 +483,7 @@ async def atransform(
     return result, host.context
 
 
-@verb("validate", model_options=JUDGE_OPTIONS)
+@verb("validate", model_options=JUDGE_OPTIONS, format=LAST_OUTPUT)
 async def avalidate(
     requirements: Iterable[str | Requirement], context: Context, backend: Backend
 ) -> list[ValidationResult]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
@@ -20,9 +21,11 @@ from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 from mellea.stdlib.call import finish
 from mellea.stdlib.components import as_message, render_messages
-from mellea.stdlib.verb import verb
+from mellea.stdlib.verb import ImageArguments, VideoArguments, check_backend, verb
 
 __all__ = [
+    "IMAGE_WAYS",
+    "VIDEO_WAYS",
     "aembed",
     "agenerate_image",
     "agenerate_video",
@@ -33,8 +36,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from mellea.core.progress import Progress
-    from mellea.core.videos import VideoResult
+    from mellea.core.videos import VideoRequest, VideoResult
+
+_VIDEO_SECONDS = 1800.0
+"""How long a video job may take by default."""
+
+_MEDIA_WAYS = {
+    "format": "the result has its own `.media_type`; what the provider calls so goes into options={…}",
+    "model_options": "options of images and videos have the provider's own names: options={…}",
+    "size": "write aspect_ratio='16:9', or a size as the provider writes it: options={'size': …}",
+}
+IMAGE_WAYS: Mapping[str, str] = {**_MEDIA_WAYS, "num_images": "it is 'n' here: n=…"}
+VIDEO_WAYS: Mapping[str, str] = {**_MEDIA_WAYS, "duration": "it is 'seconds' here: seconds=…"}
+"""What to write for arguments that `generate_image` and `generate_video` don't take."""
 
 R = TypeVar("R", EmbeddingResult, ImageResult, "VideoResult")
 
@@ -84,6 +98,7 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
         UnsupportedError: the backend makes no embeddings.
         MelleaError: there is no text, or the provider failed.
     """
+    check_backend(backend)
     found = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Iterable) else []
     if not found or not all(isinstance(text, str) and text for text in found):
         raise UsageError(f"embed takes a non-empty string or a list of such strings, not {texts!r}")
@@ -94,47 +109,35 @@ async def aembed(texts: str | Iterable[str], backend: Backend) -> EmbeddingResul
     )
 
 
-@verb("generate_image")
-async def agenerate_image(
-    prompt: Any, backend: Backend, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
-) -> ImageResult:
-    """Generate images.
+@verb("generate_image", ImageArguments, **IMAGE_WAYS)
+async def agenerate_image(prompt: Any, backend: Backend, **arguments: Unpack[ImageArguments]) -> ImageResult:
+    """Have a model make images.
 
     Args:
         prompt: text, blocks, a `Message`, or a list of messages.
         backend: which model to ask, and how.
         n: how many images.
         aspect_ratio: the ratio of width to height, such as `"16:9"`.
-        options: further options, by the provider's own names.
+        options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
     Raises:
         UnsupportedError: the backend makes no images.
         MelleaError: an argument is wrong, or the provider failed.
     """
+    check_backend(backend)
+    n, aspect_ratio = arguments.get("n", 1), _read_aspect_ratio(arguments)
     check_whole("n", n)
-    _check_aspect_ratio(aspect_ratio)
+    options = _read_options(arguments)
     return await request_once(
         "image",
         backend,
         render_messages(as_message(prompt), backend.model_id),
-        lambda messages: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, **options),
+        lambda messages: backend.generate_image(messages, n=n, aspect_ratio=aspect_ratio, options=options),
     )
 
 
-@verb("generate_video")
-async def agenerate_video(
-    prompt: Any,
-    backend: Backend,
-    *,
-    seconds: int | None = None,
-    aspect_ratio: str | None = None,
-    to: str | Path | None = None,
-    job_id: str | None = None,
-    timeout: float | None = 1800.0,
-    max_bytes: int = 2**30,
-    progress: bool | Callable[[Progress], object] = True,
-    **options: Any,
-) -> VideoResult:
+@verb("generate_video", VideoArguments, **VIDEO_WAYS)
+async def agenerate_video(prompt: Any, backend: Backend, **arguments: Unpack[VideoArguments]) -> VideoResult:
     """Generate a video: start a job at the provider, wait until it is done, and download the result.
 
     That takes minutes. If the wait is cancelled or times out, the job is cancelled at the provider.
@@ -149,29 +152,32 @@ async def agenerate_video(
         timeout: seconds until the job is cancelled; `None` waits forever.
         max_bytes: the largest size that the video may have.
         progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
-        options: further options, by the provider's own names.
+        options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
     Raises:
         UnsupportedError: the backend makes no videos.
         MelleaError: an argument is wrong, or the provider failed, or its moderation blocked the video.
     """
-    from mellea.core.videos import VideoRequest  # lazy: few programs make videos
+    from mellea.core.videos import MAX_VIDEO_BYTES, VideoRequest  # lazy: few programs make videos
 
+    check_backend(backend)
+    job_id, to = arguments.get("job_id"), arguments.get("to")
     if (prompt is None) == (job_id is None):
         raise UsageError("generate_video takes either a prompt or job_id=, and exactly one of them")
-    _check_video(seconds=seconds, timeout=timeout, max_bytes=max_bytes)
-    _check_aspect_ratio(aspect_ratio)
-    said = () if prompt is None else render_messages(as_message(prompt), backend.model_id)
+    if to is not None and not isinstance(to, (str, os.PathLike)):
+        raise UsageError(f"to takes the path of a file or a folder, not {to!r}")
     asked = VideoRequest(
-        seconds=seconds,
-        aspect_ratio=aspect_ratio,
-        options=options,
+        seconds=arguments.get("seconds"),
+        aspect_ratio=_read_aspect_ratio(arguments),
+        options=_read_options(arguments),
         job_id=job_id,
         to=None if to is None else Path(to),
-        timeout=timeout,
-        max_bytes=max_bytes,
-        progress=progress,
+        timeout=arguments.get("timeout", _VIDEO_SECONDS),
+        max_bytes=arguments.get("max_bytes", MAX_VIDEO_BYTES),
+        progress=arguments.get("progress", True),
     )
+    _check_video(asked)
+    said = () if prompt is None else render_messages(as_message(prompt), backend.model_id)
     return await request_once(
         "video", backend, said, lambda messages: backend.generate_video(replace(asked, messages=tuple(messages)))
     )
@@ -182,12 +188,21 @@ generate_image = blocking(agenerate_image)
 generate_video = blocking(agenerate_video)
 
 
-def _check_aspect_ratio(aspect_ratio: Any) -> None:
+def _read_aspect_ratio(arguments: ImageArguments | VideoArguments) -> str | None:
+    aspect_ratio = arguments.get("aspect_ratio")
     if aspect_ratio is not None and not re.fullmatch(r"[1-9]\d*:[1-9]\d*", str(aspect_ratio)):
         raise UsageError(f"aspect_ratio takes a string such as '16:9', not {aspect_ratio!r}")
+    return aspect_ratio
 
 
-def _check_video(seconds: Any, timeout: Any, max_bytes: Any) -> None:
-    for name, value in {"seconds": seconds, "max_bytes": max_bytes}.items():
+def _read_options(arguments: ImageArguments | VideoArguments) -> Mapping[str, Any]:
+    options = arguments.get("options")
+    if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
+        raise UsageError(f"options takes a dict such as {{'quality': 'high'}}, not {options!r}")
+    return options or {}
+
+
+def _check_video(asked: VideoRequest) -> None:
+    for name, value in {"seconds": asked.seconds, "max_bytes": asked.max_bytes}.items():
         check_whole(name, value, or_none=True)
-    check_number("timeout", timeout, above=0, of="seconds", or_none=True)
+    check_number("timeout", asked.timeout, above=0, of="seconds", or_none=True)

@@ -39,11 +39,14 @@ __all__ = [
     "ChatArguments",
     "Default",
     "FunctionArguments",
+    "ImageArguments",
     "InstructArguments",
     "OptionArguments",
     "Parameters",
     "PartArguments",
     "StreamArguments",
+    "VideoArguments",
+    "check_backend",
     "check_flag",
     "check_strategy",
     "document",
@@ -55,6 +58,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 Images = Annotated[Iterable[ImageBlock] | None, "images that go with the text."]
+AspectRatio = Annotated[str | None, 'the ratio of width to height, such as `"16:9"`.']
+ProviderOptions = Annotated[
+    Mapping[str, Any] | None, 'further options, by the provider\'s own names, such as `{"quality": "high"}`.'
+]
 
 
 class OptionArguments(TypedDict, total=False):
@@ -157,6 +164,36 @@ class FunctionArguments(OptionArguments, ToolArguments, CheckArguments, total=Fa
     ]
 
 
+class ImageArguments(TypedDict, total=False):
+    """What `generate_image` takes."""
+
+    n: Annotated[int, "how many images.", 1]
+    aspect_ratio: AspectRatio
+    options: ProviderOptions
+
+
+class VideoArguments(TypedDict, total=False):
+    """What `generate_video` takes."""
+
+    seconds: Annotated[int | None, "the length of the video; by default, the provider's default."]
+    aspect_ratio: AspectRatio
+    to: Annotated[
+        str | Path | None, "a file, or a folder, that the video is streamed into; otherwise it is held in memory."
+    ]
+    job_id: Annotated[
+        str | None,
+        "a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.",
+    ]
+    timeout: Annotated[float | None, "seconds until the job is cancelled; `None` waits forever.", 1800.0]
+    max_bytes: Annotated[int, "the largest size that the video may have.", 2**30]
+    progress: Annotated[
+        "bool | Callable[[Progress], object]",
+        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
+        True,
+    ]
+    options: ProviderOptions
+
+
 class Parameters(TypedDict, total=False):
     """The parameters that verbs have in their own signatures, each under the same name everywhere."""
 
@@ -168,23 +205,6 @@ class Parameters(TypedDict, total=False):
     ]
     return_sampling_results: Annotated[bool, "return the `SamplingResult` with all attempts instead of the thunk."]
     session: Annotated[Any, "the session to use; the current one by default."]
-    n: Annotated[int, "how many images."]
-    aspect_ratio: Annotated[str | None, 'the ratio of width to height, such as `"16:9"`.']
-    seconds: Annotated[int | None, "the length of the video; by default, the provider's default."]
-    to: Annotated[
-        str | Path | None, "a file, or a folder, that the video is streamed into; otherwise it is held in memory."
-    ]
-    job_id: Annotated[
-        str | None,
-        "a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.",
-    ]
-    timeout: Annotated[float | None, "seconds until the job is cancelled; `None` waits forever."]
-    max_bytes: Annotated[int, "the largest size that the video may have."]
-    options: Annotated[Any, "further options, by the provider's own names."]
-    progress: Annotated[
-        "bool | Callable[[Progress], object]",
-        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
-    ]
 
 
 class NoArguments(TypedDict):
@@ -198,6 +218,17 @@ def take_parts(arguments: InstructArguments) -> PartArguments:
     """Take the parts of the instruction out of the arguments of `instruct`."""
     found: dict[str, Any] = cast("dict[str, Any]", arguments)
     return cast("PartArguments", {name: found.pop(name) for name in _PART_NAMES if name in found})
+
+
+def check_backend(backend: Any) -> Backend:
+    """Return the backend if it is one.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(backend, Backend):
+        raise UsageError(f"backend takes a Backend, not {backend!r}; start_session(…) or get_backend(…) makes one")
+    return backend
 
 
 def check_flag(name: str, value: Any) -> None:

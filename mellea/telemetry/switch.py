@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from mellea._version import __version__
+from mellea.core.entrance import entrance
 from mellea.core.observer import add_observer, end_open_spans, listening, remove_observer
 from mellea.core.runtime import cancel_all
 from mellea.core.terminal import make_visible
@@ -57,6 +58,13 @@ _shutdowns: list[Callable[[], Any]] = []
 _is_registered = False
 
 
+@entrance(
+    "enable",
+    endpoint="OTEL_EXPORTER_OTLP_ENDPOINT in the environment names the collector",
+    headers="OTEL_EXPORTER_OTLP_HEADERS in the environment has them",
+    **dict.fromkeys(("service_name", "name"), "OTEL_SERVICE_NAME in the environment names the program"),
+    **dict.fromkeys(("capture_content", "record_content", "capture_message_content"), "write content=True"),
+)
 def enable(
     exporter: Exporter | None = None,
     *,

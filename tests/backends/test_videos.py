@@ -75,19 +75,21 @@ async def test_a_video_is_asked_for_watched_and_fetched(model: str, server: Vide
 async def test_each_provider_is_asked_in_its_own_words(server: VideoServer, session: Session) -> None:
     prompt = user_message("A cat", ImageBlock("image/png", b"png"))
     options: Any = {"seconds": 4, "aspect_ratio": "9:16", "progress": False}
-    await session(DIALECTS[0]).agenerate_video(prompt, **options, quality="high")
+    await session(DIALECTS[0]).agenerate_video(prompt, **options, options={"quality": "high"})
     form = {"model": "sora-2", "prompt": "A cat", "seconds": "4", "size": "720x1280", "quality": "high"}
     assert server.requests[0].fields == {**form, "input_reference": b"png"}
     assert server.requests[0].headers["content-type"].startswith("multipart/form-data")
     server.requests.clear()
-    await session(DIALECTS[1]).agenerate_video(prompt, **options, negativePrompt="dogs", lastFrame={"x": 1})
+    await session(DIALECTS[1]).agenerate_video(
+        prompt, **options, options={"negativePrompt": "dogs", "lastFrame": {"x": 1}}
+    )
     image = {"bytesBase64Encoded": "cG5n", "mimeType": "image/png"}
     assert server.requests[0].fields == {
         "instances": [{"prompt": "A cat", "image": image, "lastFrame": {"x": 1}}],
         "parameters": {"aspectRatio": "9:16", "durationSeconds": 4, "negativePrompt": "dogs"},
     }
     server.requests.clear()
-    await session(DIALECTS[2]).agenerate_video(prompt, **options, resolution="1080p")
+    await session(DIALECTS[2]).agenerate_video(prompt, **options, options={"resolution": "1080p"})
     said = [{"type": "text", "text": "A cat"}, {"type": "image", "data": "cG5n", "mime_type": "image/png"}]
     wanted = {"type": "video", "delivery": "uri", "aspect_ratio": "9:16", "duration": "4s", "resolution": "1080p"}
     assert server.requests[0].fields == {
@@ -425,6 +427,8 @@ async def test_what_cant_be_asked_for_is_refused_before_anything_is_sent(server:
         ({"prompt": "x", "timeout": -1}, "timeout takes a number of seconds, or None, not -1"),
         ({"prompt": "x", "aspect_ratio": "wide"}, "aspect_ratio takes a string such as '16:9'"),
         ({"prompt": "x", "aspect_ratio": "5:4"}, "has no size in the videos API; it knows '16:9'"),
+        ({"prompt": "x", "to": 5}, "to takes the path of a file or a folder, not 5"),
+        ({"prompt": "x", "options": []}, "options takes a dict"),
         ({"prompt": "x", "progress": 3}, "progress takes True, False or a function"),
         ({"prompt": " "}, "the message is empty"),
         ({"prompt": user_message("x", FileBlock("text/plain", b"x"))}, "made of text and images"),

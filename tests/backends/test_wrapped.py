@@ -101,7 +101,11 @@ async def test_everything_is_forwarded() -> None:
     assert not await wrapped.probe()
     wrapped.check_access()
     assert wrapped.wire_payload(request) == {"a": 1}
-    assert await wrapped.generate_image([], n=2, quality="high") == {"n": 2, "aspect_ratio": None, "quality": "high"}
+    assert await wrapped.generate_image([], n=2, options={"a": 1}) == {
+        "n": 2,
+        "aspect_ratio": None,
+        "options": {"a": 1},
+    }
     assert await wrapped.generate_video(asked := VideoRequest(seconds=3)) is asked
     await wrapped.aclose()
     public = {name for name, value in vars(Backend).items() if inspect.isfunction(value) and not name.startswith("_")}

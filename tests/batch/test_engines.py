@@ -220,3 +220,9 @@ def test_a_partition_takes_an_id_and_a_function() -> None:
         Partition(CLASSIFY, id="number", concurrency=0)
     with pytest.raises(UsageError, match="nowhere"):
         list(Partition("nowhere:classify", id="number")(ROWS))
+
+
+def test_a_small_part_whose_rows_all_fail_for_one_reason_ends_no_other_part() -> None:
+    outcomes = list(Partition(CLASSIFY, None, "number")([{"number": 1, "letter": "x"}, {"number": 2, "letter": "y"}]))
+    assert [outcome["id"] for outcome in outcomes] == ["1", "2"]
+    assert {outcome["error"] for outcome in outcomes} == {"UsageError"}

@@ -104,12 +104,37 @@ def test_rows_that_failed_are_told_and_kept(run: Run, rows: Path) -> None:
 def test_rows_with_a_column_too_many_are_told_why_and_may_then_get_an_id(run: Run, rows: Path) -> None:
     rows.write_text('{"nr": "a", "text": "mail a"}\n{"nr": "b", "text": "mail b"}\n')
     done = run("map", "mails.py:classify", rows)
-    assert (done.code, done.stdout) == (1, "")
-    assert done.stderr.startswith("mellea: 2 rows failed; ")
-    assert "the first one: UsageError: classify() can't be called like this: got an unexpected keyword" in done.stderr
+    assert (done.code, done.stdout) == (2, "")
+    assert "mellea: classify() can't be called like this: got an unexpected keyword" in done.stderr
     # Nothing was answered, so no answer is lost by other ids.
     mended = run("map", "mails.py:classify", rows, "--resume", "--id", "nr")
     assert (mended.code, [line["id"] for line in lines(mended.stdout)]) == (0, ["a", "b"])
+
+
+@pytest.mark.parametrize("option", ["-o", "--errors"])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_file_that_another_command_is_writing_is_refused(run: Run, rows: Path, option: str, is_killed: bool) -> None:
+    bad = "".join(json.dumps({"text": f"mail bad {number}"}) + "\n" for number in range(100))
+    (rows.parent / "many.jsonl").write_text(bad if option == "--errors" else bad.replace("bad", "k"))
+    shared, link = rows.parent / "shared.jsonl", rows.parent / "link.jsonl"
+    link.symlink_to(shared)
+    command = [*COMMAND, "map", "mails.py:classify", "many.jsonl", "--concurrency", "1", option, "shared.jsonl"]
+    with subprocess.Popen(command, cwd=rows.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        until_here(lambda: shared.exists() and shared.read_text().count("\n") > 1)
+        for other in ("-o", "--errors"):
+            refused = run("map", "mails.py:classify", rows, other, link)
+            assert (refused.code, refused.stdout) == (2, "")
+            assert f"another command is writing {str(link)!r} at this moment" in refused.stderr
+            assert f"give {other} another file" in refused.stderr
+        assert not (rows.parent / "rows.journal.db").exists()
+        if is_killed:
+            first.kill()
+    if not is_killed:
+        assert [line["id"] for line in lines(shared.read_text())] == [str(number) for number in range(100)]
+        assert not (rows.parent / "shared.jsonl-claims").exists()
+    done = run("map", "mails.py:classify", rows, "-o", "shared.jsonl")
+    assert (done.code, len(lines(shared.read_text()))) == (0, 6)
+    assert not (rows.parent / "shared.jsonl-claims").exists()
 
 
 def test_a_misspelt_function_is_told_before_anything_is_said_of_a_journal(run: Run, rows: Path) -> None:

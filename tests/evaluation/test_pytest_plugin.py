@@ -263,5 +263,6 @@ def test_it_loads_nothing_until_a_generative_test_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
-        "mellea", "mellea._lazy_exports", "mellea._version", "mellea.evaluation", "mellea.evaluation.pytest_plugin"
+        "mellea", "mellea._lazy_exports", "mellea._saved_kinds", "mellea._version", "mellea.evaluation",
+        "mellea.evaluation.pytest_plugin",
     }  # fmt: skip

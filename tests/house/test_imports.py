@@ -85,6 +85,34 @@ def _rooms(folder: Path) -> list[Path]:
     return [path for path in FILES if folder == (path.parent.parent if path.name == "__init__.py" else path.parent)]
 
 
+NAMES_ALL = {
+    "mellea/__init__.py": "the front door is above all rooms",
+    "mellea/_mellea_08.py": "the table of Mellea 0.8's names",
+    "mellea/core/backend.py": "one method of Mellea 0.8's backends, which was a verb",
+}
+"""Files that name modules of higher layers, and why."""
+
+
+def test_no_file_names_a_module_of_a_higher_layer() -> None:
+    contracts = settings()["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "layers")
+    ranks = {room.strip(" ()"): rank for rank, layer in enumerate(layers) for room in layer.split("|")}
+    modules = {module(path) for path in FILES}
+
+    def find_rank(named: str) -> int:
+        return ranks[max((room for room in ranks if f"{named}.".startswith(f"{room}.")), key=len)]
+
+    found = [
+        f"{name(path)}:{node.lineno} {node.value}"
+        for path in FILES
+        if name(path) not in NAMES_ALL and module(path) != "mellea.stdlib"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Constant) and node.value in modules - {"mellea", "mellea.stdlib"}
+        if find_rank(str(node.value)) < find_rank(module(path))
+    ]
+    assert not found, f"a module is named by those above it, as register_kind is called by the front door: {found}"
+
+
 @pytest.mark.parametrize("package", OWNERS)
 def test_only_one_file_names(package: str) -> None:
     found = [

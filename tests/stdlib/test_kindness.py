@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import mellea
-from mellea import tools
+from mellea import batch, evaluation, tools
 from mellea.core import ComputedModelOutputThunk, Requirement, ToolCall, Usage
 from mellea.errors import UsageAttributeError, UsageError, UsageTypeError
-from mellea.stdlib import functional
+from mellea.stdlib import components, functional, sampling
 from mellea.stdlib.requirements import req
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import ScriptedBackend
@@ -259,6 +259,21 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "retries": (lambda: RejectionSamplingStrategy(max_retries=3), "loop_budget=…"),  # type: ignore[call-arg]
     "a window": (lambda: mellea.ChatContext(5), "window_size"),  # type: ignore[misc]
     "max_tokens": (lambda: mellea.ChatContext(max_tokens=5), "token_budget=…"),  # type: ignore[call-arg]
+    "a description that is missing": (lambda: M.instruct(), "'description' is missing"),  # type: ignore[call-overload]
+    "no such scope": (lambda: list(M.stream("x", release="token")), "release takes 'word'"),  # type: ignore[arg-type]
+    "a message without content": (lambda: M.chat([{"role": "user"}]), "'role' and 'content'"),
+    "a path as an image": (lambda: mellea.ImageBlock("a.png"), "ImageBlock.from_path(…) reads a file"),
+    "a number as an address": (lambda: mellea.ImageBlock(url=5), "takes a string as url, not 5"),  # type: ignore[arg-type]
+    "headers": (lambda: mellea.serve.text(M.astream("x"), headers=5), "headers takes a dict"),  # type: ignore[arg-type]
+    "vectors of a session": (lambda: mellea.mfuncs.embed("x", M), "backend takes a Backend"),  # type: ignore[arg-type]
+    "images of a name": (lambda: mellea.mfuncs.generate_image("x", "openai/x"), "get_backend(…)"),  # type: ignore[arg-type]
+    "a map over streams": (lambda: mellea.map(M.astream, ["x"]), "give m.instruct, the agent, or the function itself"),
+    "an agent's streams": (lambda: mellea.map(mellea.Agent(M).stream, ["x"]), ".stream returns a stream"),
+    "a file as CSV": (lambda: components.Table.from_csv(5), "from_csv takes the text of a table"),  # type: ignore[arg-type]
+    "no report": (lambda: evaluation.prefer(5, "kinder"), "prefer takes a report"),  # type: ignore[arg-type]
+    "no journal": (lambda: batch.cancel_batches(5), "takes the path of a journal"),  # type: ignore[arg-type]
+    "a flag": (lambda: Requirement("x", check_only="yes"), "check_only is True or False"),  # type: ignore[arg-type]
+    "a value to mify": (lambda: mellea.mify(5), "the object 5 can't be marked"),
     "three names": (lambda: mellea.start_session("a", "b", "c"), "start_session takes 2"),  # type: ignore[misc]
 }
 
@@ -279,6 +294,9 @@ USAGE: Any = Usage(input_tokens=1)
 CALL: Any = ToolCall("1", "weather", {})
 MESSAGE: Any = mellea.Message("user", "x")
 REQUIREMENT: Any = Requirement
+COMPONENTS: Any = components
+SAMPLING: Any = sampling
+TOOLS: Any = tools
 
 WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "mellea.instruct": (lambda: MELLEA.instruct("x"), "it belongs to a session: m = mellea.start_session(…), then m.i"),
@@ -307,6 +325,22 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "callbacks": (lambda: M.instruct("x", callbacks=[]), "mellea.observe(…)"),
     "a schema as a tool": (lambda: M.instruct("x", tools=[{"type": "function"}]), "pass the function itself"),
     "workers": (lambda: MELLEA.map(len, ["a"], workers=3), "it is 'concurrency' here"),
+    "page_content": (lambda: COMPONENTS.Document(page_content="x"), "it is 'text' here"),
+    "metadata": (lambda: COMPONENTS.Document("x", metadata={}), "a Document has text, title and id"),
+    "max_iterations": (lambda: TOOLS.ToolLoop(max_iterations=3), "it is 'max_steps' here"),
+    "samples": (lambda: SAMPLING.BestOfNStrategy(num_samples=3), "n=… is the number of attempts"),
+    "votes": (lambda: SAMPLING.MajorityVotingStrategy(number_of_samples=3), "n=… is the number of attempts"),
+    "an output to validate": (lambda: M.validate(["x"], output="y"), "it checks the last output of the context"),
+    "a status": (lambda: MELLEA.serve.text(M.astream("x"), status=201), "a stream begins with status 200"),
+    "a content type": (lambda: MELLEA.serve.sse(M.astream("x"), media_type="x"), "headers={'content-type': …}"),
+    "a server's key": (lambda: MELLEA.serve.app(M, api_key="x"), "it is 'key' here"),
+    "a server's port": (lambda: MELLEA.serve.app(M, port=80), "uvicorn.run(mellea.serve.app(…), host=…, port=…)"),
+    "an endpoint": (lambda: MELLEA.telemetry.enable(endpoint="x"), "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "requests a minute": (lambda: MELLEA.RateLimits(rpm=5), "requests=… is the number of requests a minute"),
+    "headers of a table": (lambda: COMPONENTS.Table([["x"]], headers=["a"]), "it is 'columns' here"),
+    "several runs": (lambda: MELLEA.evaluate(len, ["a"], n=3), "it is 'repeat' here"),
+    "a proxy": (lambda: MELLEA.start_session("openai/x", proxy="http://x"), "proxies are read from HTTPS_PROXY"),
+    "an organization": (lambda: MELLEA.start_session("openai/x", organization="x"), "'OpenAI-Organization'"),
 }
 
 
@@ -351,3 +385,9 @@ def test_a_tool_may_use_names_that_are_local_to_its_definition() -> None:
 
     assert "point" in str(where.spec.parameters)
     assert "point" in str(again.spec.parameters)
+
+
+def test_a_verb_of_a_session_is_not_advised_to_be_one() -> None:
+    for call in (lambda: M.instruct(), lambda: M.query("x"), lambda: mellea.Agent(M).run()):
+        assert "the verb of a session" not in error_of(call)
+    assert "the verb of a session is its own" in error_of(lambda: functional.instruct("x", M))  # type: ignore[call-overload]

@@ -152,7 +152,7 @@ class Maker(ScriptedBackend):
         return EmbeddingResult(tuple((float(len(text)),) for text in texts), model=self.model_id)
 
     async def generate_image(
-        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, options: Any = None
     ) -> ImageResult:
         said = f"{messages[-1].content} {aspect_ratio} {options}".encode()
         return ImageResult((ImageBlock(data=said),) * n, model=self.model_id)
@@ -172,14 +172,39 @@ async def test_texts_become_vectors_without_a_session() -> None:
 @pytest.mark.anyio
 async def test_images_are_made_without_a_session() -> None:
     backend = Maker("x")
-    asked: dict[str, Any] = {"n": 2, "aspect_ratio": "16:9", "quality": "high"}
+    asked: dict[str, Any] = {"n": 2, "aspect_ratio": "16:9", "options": {"quality": "high"}}
     found = await mfuncs.agenerate_image("A cat.", backend, **asked)
     assert len(found.images) == 2
     assert found == await mellea.start_session(backend).agenerate_image("A cat.", **asked)
     assert found == mfuncs.generate_image("A cat.", backend, **asked)
-    for wrong in ({"n": 0}, {"aspect_ratio": "wide"}):
-        with pytest.raises(errors.UsageError, match=next(iter(wrong))):
-            await mfuncs.agenerate_image("A cat.", backend, **wrong)  # type: ignore[arg-type]
+    wrong: dict[str, Any]
+    for wrong in ({"n": 0}, {"aspect_ratio": "wide"}, {"options": "high"}, {"options": {1: 2}}):
+        with pytest.raises(errors.UsageError, match=f"{next(iter(wrong))} takes a"):
+            await mfuncs.agenerate_image("A cat.", backend, **wrong)
+
+
+MEDIA_MISTAKES = [
+    ({"quality": "high"}, r"takes no argument 'quality'; the provider's own options go into options=\{'quality': …\}"),
+    ({"seed": 3}, r"options=\{'seed': …\}"),
+    ({"aspect_ration": "16:9"}, "did you mean 'aspect_ratio'"),
+    ({"size": "1024x1024"}, "aspect_ratio='16:9', or a size as the provider writes it"),
+    ({"model_options": {}}, "have the provider's own names: options="),
+    ({"model": "dall-e-3"}, "it belongs to start_session"),
+    ({"response_format": "url"}, "what the provider calls so goes into options="),
+]
+
+
+@pytest.mark.parametrize("verb", ["generate_image", "generate_video"])
+@pytest.mark.parametrize(("wrong", "advice"), MEDIA_MISTAKES, ids=str)
+def test_unknown_arguments_of_images_and_videos_are_refused(verb: str, wrong: dict[str, Any], advice: str) -> None:
+    backend = Maker("x")
+    for call in (
+        getattr(mellea.start_session(backend), verb),
+        lambda said, **kw: getattr(mfuncs, verb)(said, backend, **kw),
+    ):
+        with pytest.raises(errors.UsageError, match=advice) as caught:
+            call("A cat.", **wrong)
+        assert str(caught.value).startswith(f"{verb} takes no argument")
 
 
 @pytest.mark.anyio

@@ -82,7 +82,12 @@ class GeminiBackend(HttpBackend):
         super().__init__(name, **arguments)
 
     async def generate_image(
-        self, messages: Sequence[Message], *, n: int = 1, aspect_ratio: str | None = None, **options: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,
+        aspect_ratio: str | None = None,
+        options: Mapping[str, Any] = {},
     ) -> ImageResult:
         """Generate images from a prompt; Gemini models make one at a time.
 
@@ -90,7 +95,7 @@ class GeminiBackend(HttpBackend):
             messages: the prompt, with images to start from if the model takes them.
             n: how many images.
             aspect_ratio: width to height, such as `"16:9"`.
-            options: such as `imageSize="2K"`, by the names of Google's `imageConfig` or Imagen's `parameters`.
+            options: such as `{"imageSize": "2K"}`, by the names of Google's `imageConfig` or Imagen's `parameters`.
 
         Raises:
             BackendError: the provider failed, or made no image.

@@ -383,7 +383,10 @@ class Connector:
                 f"the client that was given to the backend as client= belongs to another event loop ({error}); leave "
                 "out client=, or make a client and a backend for each loop"
             )
-        return make_failure_error(error, request.origin, request.connect, one.proxy) if is_known else error
+        if not is_known:
+            return error
+        is_own = self._foreign is not None
+        return make_failure_error(error, request.origin, request.connect, one.proxy, may_have_proxy=is_own)
 
     async def aclose(self) -> None:
         """Close the running loop's client, unless another backend uses it; the caller's own stays open."""

@@ -18,7 +18,12 @@ _SLOW = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout
 
 
 def make_failure_error(
-    error: BaseException, origin: str, seconds: float | None, proxy: Proxy | None = None
+    error: BaseException,
+    origin: str,
+    seconds: float | None,
+    proxy: Proxy | None = None,
+    *,
+    may_have_proxy: bool = False,
 ) -> MelleaError:
     """Return the error for a request that got no answer.
 
@@ -27,12 +32,17 @@ def make_failure_error(
         origin: the server's URL, without secrets.
         seconds: the deadline for the connection.
         proxy: the proxy of the request.
+        may_have_proxy: whether the client may use a proxy that isn't known, since it is the caller's own.
     """
-    if proxy is not None:
-        origin = f"{origin} through the proxy {proxy.place!r} of {proxy.variable}"
     names = {kind.__name__ for kind in type(error).__mro__}
     root = find_root(error)
-    failure = _make_failure(names, error, root, origin, seconds)
+    if proxy is not None and isinstance(root, (ConnectionRefusedError, socket.gaierror)):
+        failure: MelleaError = _make_proxy_error(root, origin, proxy)
+    else:
+        through = "" if proxy is None else f" through the proxy {proxy.place!r} of {proxy.variable}"
+        failure = _make_failure(names, error, root, f"{origin}{through}", seconds)
+    if may_have_proxy and isinstance(root, (ConnectionRefusedError, socket.gaierror)):
+        failure.args = (f"{failure.args[0]} If your client= uses a proxy, it may be the proxy that can't be reached.",)
     if isinstance(root, OSError) and not isinstance(failure, DeadlineError):
         root.__traceback__ = root.__context__ = root.__cause__ = None
         failure.__cause__ = root
@@ -80,6 +90,17 @@ def _make_failure(
     is_handshake = names & {"ConnectError", "ConnectTimeout"} and (type(root).__name__.startswith("SSL") or is_lost)
     advice = "; does it speak https, or only http://?" if is_handshake else ""
     return ConnectError(f"no answer from {origin}: {said}{advice}", is_retryable=True)
+
+
+def _make_proxy_error(root: OSError, origin: str, proxy: Proxy) -> ConnectError:
+    """Return the error for a proxy that can't be reached; only the proxy itself looks for the server."""
+    what = f"the proxy {proxy.place!r} of {proxy.variable}"
+    problem = f"nothing listens at {what}" if isinstance(root, ConnectionRefusedError) else f"{what} can't be found"
+    return ConnectError(
+        f"{problem}, which {origin} is reached through: {root}; is the proxy running, and its address right? To reach "
+        f"the server directly, name it in NO_PROXY, or unset {proxy.variable}",
+        is_retryable=True,
+    )
 
 
 def _is_slow(root: BaseException) -> bool:

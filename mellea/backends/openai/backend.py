@@ -194,7 +194,7 @@ class OpenAIBackend(HttpBackend):
         *,
         n: int = 1,
         aspect_ratio: str | None = None,
-        **options: Any,
+        options: Mapping[str, Any] = {},
     ) -> ImageResult:
         """Generate images with the images API; it needs an image model, such as `"gpt-image-1"`.
 
@@ -202,7 +202,7 @@ class OpenAIBackend(HttpBackend):
             messages: the prompt, a text or messages; images in them are edited.
             n: how many images.
             aspect_ratio: such as `"16:9"`.
-            options: further options, by the provider's own names, such as `quality="high"`.
+            options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
         Raises:
             UnsupportedError: the service has no images API, can't edit images, or doesn't know the aspect ratio.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, get_args
 
 import anyio
 
+from mellea.core.entrance import entrance
 from mellea.core.events import Event
 from mellea.core.serialise import json_value
 from mellea.errors import UsageError
@@ -23,6 +24,7 @@ from mellea.serve.ai_sdk.parts import Part, PartWriter, Version, dump_usage
 from mellea.serve.event_stream import DONE, write_data
 from mellea.serve.response import (
     KEEP_ALIVE_SECONDS,
+    RESPONSE_WAYS,
     STALL_SECONDS,
     Encoder,
     Ending,
@@ -197,6 +199,7 @@ def approval_id(pending: Pending, question: Question) -> str:
     return f"{pending.id}:{question.id}"
 
 
+@entrance("ui", **RESPONSE_WAYS)
 def ui(
     stream: Streamable,
     *,

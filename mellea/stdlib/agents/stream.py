@@ -21,7 +21,8 @@ from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
 from mellea.stdlib.streaming import AsyncStream, ChunkFold, Stream, StreamChunk
-from mellea.stdlib.streaming.streams import AsyncOnly, AsyncReader, EventReader, PlainOnly
+from mellea.stdlib.streaming.guards import AsyncOnly, PlainOnly, refuse_dict
+from mellea.stdlib.streaming.streams import AsyncReader, EventReader
 from mellea.stdlib.verb import check_flag
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ S = TypeVar("S", Stream[Any], AsyncStream[Any])
 
 class _AgentStreaming(Displayed, Generic[T, S]):
     """What both kinds of stream share: access to their run, while it is running and afterwards."""
+
+    __slots__ = ("__weakref__", "_arguments", "_book", "_chunk_size", "_live", "_source")
 
     verbs = ("agent.stream(…)", "agent.astream(…)", "agent.arun(…)")
 
@@ -143,6 +146,11 @@ class AgentStream(_AgentStreaming[T, Stream[Any]], PlainOnly):
     has stopped: the request, the tools, the sub-agents.
     """
 
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        keys = refuse_dict
+
     def __iter__(self) -> ChunkReader:
         """Read the answer in chunks, from the beginning."""
         return ChunkReader(self._source.events(), self._chunks())
@@ -185,6 +193,8 @@ class AsyncAgentStream(_AgentStreaming[T, AsyncStream[Any]], AsyncOnly):
     It starts at `async with`, or at the first read. Leaving the block early cancels the run and waits until
     everything in it has stopped: the request, the tools, the sub-agents.
     """
+
+    __slots__ = ()
 
     def __aiter__(self) -> AsyncChunkReader:
         """Read the answer in chunks, from the beginning."""

@@ -9,12 +9,21 @@ from typing import Any
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import CBlock
 from mellea.core.component import TemplateRepresentation
+from mellea.core.entrance import entrance
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
 
 __all__ = ["Document"]
 
 
+@entrance(
+    "Document",
+    page_content="it is 'text' here: text=…",
+    content="it is 'text' here: text=…",
+    metadata="a Document has text, title and id",
+    doc_id="it is 'id' here: id=…",
+    source="it is 'title' here: title=…",
+)
 @dataclass(frozen=True, slots=True)
 class Document:
     """A text that a task is about or based on.

@@ -142,7 +142,7 @@ def _mark_object(obj: Any, view: View) -> None:
         object.__setattr__(obj, VIEW, view)
     except (AttributeError, TypeError):
         raise UsageError(
-            f"a {type(obj).__name__} can't be marked, since it accepts no attributes; mify its class, or pass the "
+            f"the object {obj!r:.80} can't be marked, since it accepts no attributes; mify its class, or pass the "
             "object as it is: query and transform take any object"
         ) from None
     for name in _METHODS:

@@ -1,4 +1,4 @@
-"""Saves the context of a conversation as JSON values, and loads it again; `core.serialise` calls this by name.
+"""Saves the context of a conversation as JSON values, and loads it again: the kind `chat_context` of `core.serialise`.
 
 A saved turn is what a model would be shown of it: the messages of its input, rendered, and the generation. Turns that
 failed or were cancelled are left out, as no later call sees them. A function (a compactor, a count of tokens) can't be

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mellea.core.component import TemplateRepresentation, fields_in, is_component
+from mellea.core.entrance import entrance
 from mellea.errors import UsageError
 from mellea.stdlib.components.mobject import MObject
 from mellea.templates import to_text
@@ -36,6 +37,12 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
     rows: tuple[tuple[Any, ...], ...]
     title: str | None
 
+    @entrance(
+        "Table",
+        **dict.fromkeys(("headers", "header", "titles", "names"), "it is 'columns' here: columns=…"),
+        **dict.fromkeys(("caption", "name"), "it is 'title' here: title=…"),
+        data="it is 'rows' here: rows=…",
+    )
     def __init__(self, rows: Iterable[Any], columns: Iterable[str] | None = None, *, title: str | None = None) -> None:
         if title is not None and not isinstance(title, str):
             raise UsageError(f"a Table's title is a string, not {title!r}")
@@ -50,8 +57,10 @@ class Table(MObject, funcs_exclude={"from_csv", "to_markdown"}):
         """Read a table whose first line names the columns.
 
         Raises:
-            UsageError: the text is empty, or a row has more cells than there are columns.
+            UsageError: it isn't a text, or an empty one, or a row has more cells than there are columns.
         """
+        if not isinstance(text, str):
+            raise UsageError(f"from_csv takes the text of a table, not {text!r:.100}; Path(…).read_text() reads a file")
         return cls([row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row], title=title)
 
     @classmethod

@@ -16,6 +16,8 @@ T = TypeVar("T")
 class ItemStream(Stream[list[T]]):
     """A stream that iterates whole, validated items; `.events()` and the rest are those of `Stream`."""
 
+    __slots__ = ()
+
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         """Read the items, each as soon as it is complete."""
         return cast("Iterator[T]", self.items())
@@ -23,6 +25,8 @@ class ItemStream(Stream[list[T]]):
 
 class AsyncItemStream(AsyncStream[list[T]]):
     """An async stream that iterates whole, validated items."""
+
+    __slots__ = ()
 
     def __aiter__(self) -> AsyncIterator[T]:  # type: ignore[override]
         """Read the items, each as soon as it is complete."""

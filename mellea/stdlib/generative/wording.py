@@ -17,6 +17,7 @@ from mellea.core.component import is_component
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
 from mellea.errors import UsageError
+from mellea.stdlib.generative.argument_types import ArgumentTypes
 from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
 from mellea.stdlib.tools.docstring import parse_docstring
@@ -85,6 +86,7 @@ class DocstringWording:
             raise UsageError(f"{self.name}() has a parameter {taken!r}, a name that is reserved for calls; rename it")
         self._doc = parse_docstring(inspect.getdoc(function))
         self._fields = FieldDefaults(f"{self.name}()", self._signature, functools.partial(_find_hints, function))
+        self._types = ArgumentTypes(function, f"{self.name}()", self._signature)
         # A `Field(…)` checks values, and a thunk has none yet.
         self.needs_values = self.needs_values or bool(self._fields)
         self._is_method = next(iter(self._signature.parameters), "") in ("self", "cls")
@@ -93,7 +95,7 @@ class DocstringWording:
         """Bind the arguments of a call to the parameters.
 
         Raises:
-            UsageError: one is missing, or there is one too many.
+            UsageError: one is missing, there is one too many, or one is of another type.
         """
         try:
             bound = self._signature.bind(*args, **kwargs)
@@ -105,6 +107,7 @@ class DocstringWording:
             raise UsageError(
                 f"{self.name}() can't be called like this: {error}; it is {self.name}{self._fields.shown}{advice}"
             ) from None
+        self._types.check(bound.arguments)
         bound.apply_defaults()
         if self._fields:
             self._fields.fill(bound)

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any
 
 from mellea.core.context import Context
-from mellea.core.entrance import entrance, short_errors
+from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, check_function
 from mellea.errors import UsageError
 from mellea.stdlib.requirements.judge import JudgedRequirement, as_judge
@@ -48,7 +48,7 @@ def _make_requirement(description: str, validation_fn: Any, judge: Any, *, check
     return JudgedRequirement(description, check_only=check_only, judge=as_judge(judge))
 
 
-@short_errors
+@entrance("simple_validate")
 def simple_validate(function: Callable[[str], Any], *, reason: str | None = None) -> Callable[[Context], Any]:
     """Make a validation function from a function of the output's text.
 

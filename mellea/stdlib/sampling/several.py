@@ -24,6 +24,11 @@ from mellea.stdlib.sampling.draws import draw_together, rank_attempt
 
 __all__ = ["BestOfNStrategy", "MajorityVotingStrategy"]
 
+_NUMBER = dict.fromkeys(
+    ("num_samples", "number_of_samples", "best_of", "num_generations", "loop_budget", "k"),
+    "n=… is the number of attempts",
+)
+
 Scorer = Callable[[ComputedModelOutputThunk[Any]], Any]
 
 
@@ -42,7 +47,7 @@ class BestOfNStrategy:
 
     is_sequential = False
 
-    @entrance("BestOfNStrategy")
+    @entrance("BestOfNStrategy", **_NUMBER)
     def __init__(
         self,
         n: int = 3,
@@ -104,7 +109,7 @@ class MajorityVotingStrategy:
 
     is_sequential = False
 
-    @entrance("MajorityVotingStrategy")
+    @entrance("MajorityVotingStrategy", **_NUMBER)
     def __init__(
         self,
         n: int = 5,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from mellea.core.backend import Backend
 from mellea.core.blocking import blocking
 from mellea.core.entrance import short_errors
 from mellea.core.results import EmbeddingResult, ImageResult
 from mellea.stdlib import single_result
-from mellea.stdlib.verb import verb
+from mellea.stdlib.verb import ImageArguments, VideoArguments, verb
 
 if TYPE_CHECKING:
-    from mellea.core.progress import Progress
     from mellea.core.videos import VideoResult
 
 __all__ = ["SingleResultVerbs"]
@@ -36,39 +34,25 @@ class SingleResultVerbs:
     def registering(self) -> AbstractContextManager[None]:
         """Register what a `with` block launches as work of this session."""
 
-    @verb("generate_image")
-    async def agenerate_image(
-        self, prompt: Any, *, n: int = 1, aspect_ratio: str | None = None, **options: Any
-    ) -> ImageResult:
+    @verb("generate_image", ImageArguments, **single_result.IMAGE_WAYS)
+    async def agenerate_image(self, prompt: Any, **arguments: Unpack[ImageArguments]) -> ImageResult:
         """Generate images; the context is neither read nor extended.
 
         Args:
             prompt: text, blocks, a `Message`, or a list of messages.
             n: how many images.
             aspect_ratio: the ratio of width to height, such as `"16:9"`.
-            options: further options, by the provider's own names.
+            options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
         Raises:
             UnsupportedError: the backend makes no images.
             MelleaError: an argument is wrong, or the provider failed.
         """
         with self.registering():
-            return await single_result.agenerate_image(prompt, self.backend, n=n, aspect_ratio=aspect_ratio, **options)
+            return await single_result.agenerate_image(prompt, self.backend, **arguments)
 
-    @verb("generate_video")
-    async def agenerate_video(
-        self,
-        prompt: Any = None,
-        *,
-        seconds: int | None = None,
-        aspect_ratio: str | None = None,
-        to: str | Path | None = None,
-        job_id: str | None = None,
-        timeout: float | None = 1800.0,
-        max_bytes: int = 2**30,
-        progress: bool | Callable[[Progress], object] = True,
-        **options: Any,
-    ) -> VideoResult:
+    @verb("generate_video", VideoArguments, **single_result.VIDEO_WAYS)
+    async def agenerate_video(self, prompt: Any = None, **arguments: Unpack[VideoArguments]) -> VideoResult:
         """Generate a video: start a job at the provider, wait until it is done, and download the result.
 
         That takes minutes. If the wait is cancelled or times out, the job is cancelled at the provider. The
@@ -84,25 +68,14 @@ class SingleResultVerbs:
             timeout: seconds until the job is cancelled; `None` waits forever.
             max_bytes: the largest size that the video may have.
             progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
-            options: further options, by the provider's own names.
+            options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
         Raises:
             UnsupportedError: the backend makes no videos.
             MelleaError: an argument is wrong, or the provider failed, or its moderation blocked the video.
         """
         with self.registering():
-            return await single_result.agenerate_video(
-                prompt,
-                self.backend,
-                seconds=seconds,
-                aspect_ratio=aspect_ratio,
-                to=to,
-                job_id=job_id,
-                timeout=timeout,
-                max_bytes=max_bytes,
-                progress=progress,
-                **options,
-            )
+            return await single_result.agenerate_video(prompt, self.backend, **arguments)
 
     @verb("embed")
     async def aembed(self, texts: str | Iterable[str]) -> EmbeddingResult:

@@ -387,7 +387,7 @@ class SessionVerbs(SingleResultVerbs):
         """
         return await functional.change(self, obj, transformation, arguments, format=format, await_result=await_result)
 
-    @verb("validate", model_options=functional.JUDGE_OPTIONS)
+    @verb("validate", model_options=functional.JUDGE_OPTIONS, format=functional.LAST_OUTPUT)
     async def avalidate(self, requirements: Iterable[str | Requirement]) -> list[ValidationResult]:
         """Check the last output against requirements; the results are in their order.
 

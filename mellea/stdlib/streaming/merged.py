@@ -24,11 +24,10 @@ from mellea.core.runtime.tasks import run_in_thread, run_together
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.turn import Turn
 from mellea.errors import MelleaError, UsageError
+from mellea.stdlib.streaming.guards import AsyncOnly, PlainOnly
 from mellea.stdlib.streaming.streams import (
-    AsyncOnly,
     AsyncStream,
     EventReader,
-    PlainOnly,
     Stream,
     launch_from_async,
 )
@@ -82,6 +81,8 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
     stopped.
     """
 
+    __slots__ = ("__weakref__", "_reader", "_source")
+
     verbs = _VERBS
 
     def __init__(self, begin: Callable[[], ModelOutputThunk[Any]]) -> None:
@@ -127,6 +128,8 @@ class AsyncMergedStream(Generic[T], AsyncIterator[tuple[str, T]], AsyncOnly):
     It begins at `async with`, or at the first read. Leaving the block early stops all streams, and waits until they
     have stopped; cancelling a wait of its reader stops them as well.
     """
+
+    __slots__ = ("__weakref__", "_reader", "_source")
 
     verbs = _VERBS
 

@@ -36,7 +36,8 @@ from mellea.core.sampling import Attempt
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import shorten
 from mellea.core.turn import Turn
-from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
+from mellea.errors import GenerationCancelledError, UsageError
+from mellea.stdlib.streaming.guards import AsyncOnly, PlainOnly, refuse_dict
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -46,11 +47,9 @@ if TYPE_CHECKING:
     from mellea.stdlib.streaming.readers import ItemReader, PartialReader
 
 __all__ = [
-    "AsyncOnly",
     "AsyncReader",
     "AsyncStream",
     "EventReader",
-    "PlainOnly",
     "ReaderPlace",
     "Stream",
     "TextReader",
@@ -126,66 +125,14 @@ class ReaderPlace:
         return not self._stream._is_read()
 
 
-class AsyncOnly:
-    """Explains how to read an async stream, when it is read as a sync one or awaited.
-
-    Attributes:
-        verbs: how its sync and async verbs are written, and the verb that returns the whole answer.
-    """
-
-    verbs = ("m.stream(…)", "m.astream(…)", "m.ainstruct(…)")
-
-    if not TYPE_CHECKING:  # type checkers reject this
-
-        @short_errors
-        def __await__(self) -> Any:
-            _, streams, asks = self.verbs
-            raise UsageTypeError(
-                f"a stream isn't awaited: async for piece in {streams}; for the whole answer, await {asks}"
-            )
-
-        @short_errors
-        def __enter__(self) -> Any:
-            raise UsageTypeError(
-                f"an async stream takes async with; in sync code, with {self.verbs[0]} as stream: for piece in stream"
-            )
-
-        def __exit__(self, *error: object) -> None:
-            """Do nothing: no block is entered."""
-
-        @short_errors
-        def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
-            plain, streams, _ = self.verbs
-            raise UsageTypeError(
-                f"an async stream is read by async for piece in {streams}; in sync code, for piece in {plain}"
-            )
-
-
-class PlainOnly:
-    """Explains how to read a sync stream, when it is read as an async one.
-
-    Attributes:
-        verbs: see `AsyncOnly`.
-    """
-
-    verbs = AsyncOnly.verbs
-
-    if not TYPE_CHECKING:  # type checkers reject this
-        # There is no __aiter__, which would have web frameworks take this for an async stream.
-        @short_errors
-        async def __aenter__(self) -> Any:
-            raise UsageTypeError(
-                f"a sync stream takes with and for; in async code, async for piece in {self.verbs[1]}, with or "
-                "without async with"
-            )
-
-        async def __aexit__(self, *error: object) -> None:
-            """Do nothing: no block is entered."""
-
-
 @short_errors
 class _Streaming(Displayed, Generic[T]):
     """What both kinds of stream know about their generation, while it runs and afterwards."""
+
+    # Also because FastAPI makes JSON of whatever an object without slots has in it.
+    __slots__ = (
+        "__weakref__", "_by_step", "_first", "_has_format", "_launch", "_live", "_lock", "_places", "_thunk"
+    )  # fmt: skip
 
     def __init__(self, launch: Launch, *, has_format: bool, live: bool = False, by_step: bool = False) -> None:
         self._launch = launch
@@ -338,6 +285,8 @@ class AsyncStream(_Streaming[T], AsyncOnly):
     dropping the stream, cancel it as well.
     """
 
+    __slots__ = ()
+
     def __aiter__(self) -> TextIterator:
         """Read the text, delta by delta, from the beginning."""
         return TextIterator(self._ensure_started(), self._reach_end, self._place(), live=self._live)
@@ -385,6 +334,11 @@ class Stream(_Streaming[T], PlainOnly):
     item. Leaving the block early cancels the generation and waits until its connection is closed. A wait of
     its last reader that is interrupted cancels it, and `break` without `with` when the stream is dropped.
     """
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+        keys = refuse_dict
 
     def __iter__(self) -> TextReader:
         """Read the text, delta by delta, from the beginning."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from mellea.core.structured.kinds import find_field_info
 from mellea.errors import UsageError
 
-__all__ = ["FieldDefaults"]
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+__all__ = ["FieldDefaults", "make_adapter"]
 
 
 class FieldDefaults:
@@ -81,18 +84,27 @@ class FieldDefaults:
 
     @functools.cached_property
     def _adapters(self) -> dict[str, Any]:
-        from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # lazy: as above
-
         hints = self._hints(self._infos)
-        config = ConfigDict(arbitrary_types_allowed=True)
         adapters = {}
         for name, info in self._infos.items():
             kind: Any = Annotated[(hints.get(name, Any), *info.metadata)] if info.metadata else hints.get(name, Any)
-            try:
-                adapters[name] = TypeAdapter(kind, config=config)
-            except PydanticUserError:  # a class with a configuration of its own doesn't accept another one
-                adapters[name] = TypeAdapter(kind)
+            adapters[name] = make_adapter(kind)
         return adapters
+
+
+def make_adapter(kind: Any, config: Mapping[str, Any] = {}) -> Any:
+    """Make pydantic's `TypeAdapter` for a type, in which any class may occur.
+
+    Args:
+        kind: the type.
+        config: more of pydantic's configuration; a class that has its own is read by that.
+    """
+    from pydantic import PydanticUserError, TypeAdapter  # lazy: plain functions need no pydantic
+
+    try:
+        return TypeAdapter(kind, config=cast("ConfigDict", {"arbitrary_types_allowed": True, **config}))
+    except PydanticUserError:  # a class with a configuration of its own doesn't accept another one
+        return TypeAdapter(kind)
 
 
 class _ShortField:

@@ -22,6 +22,7 @@ import anyio
 from mellea.core.accumulator import Generation
 from mellea.core.backend import Backend, ToolSpec
 from mellea.core.blocks import ToolCall, ToolOutput
+from mellea.core.entrance import entrance
 from mellea.core.events import StepEnd, StepStart, StreamEnd, TextDelta, ToolResult
 from mellea.core.iterators import relay
 from mellea.core.messages import Message
@@ -105,6 +106,7 @@ class LoopTask(Protocol):
         return None
 
 
+@entrance("ToolLoop", max_turns="it is 'max_steps' here: max_steps=…")
 @dataclass(frozen=True, slots=True)
 class ToolLoop:
     """How the tools that a model calls are run, and when to stop.

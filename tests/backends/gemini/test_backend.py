@@ -178,7 +178,7 @@ def test_embeddings_go_in_batches(server: StandIn) -> None:
 def test_images_by_a_gemini_model(server: StandIn) -> None:
     async def main() -> Any:
         prompt = [user_message("A cat")]
-        return await make(server).generate_image(prompt, n=2, aspect_ratio="16:9", imageSize="2K")
+        return await make(server).generate_image(prompt, n=2, aspect_ratio="16:9", options={"imageSize": "2K"})
 
     result = anyio.run(main)
     assert [image.data for image in result.images] == [b"png", b"png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.request import getproxies_environment
 
+import httpx
 import pytest
 
 from mellea import MelleaSession
@@ -146,12 +147,33 @@ async def test_requests_go_through_the_proxy(anyio_backend: str, monkeypatch: py
 
 
 @pytest.mark.anyio
-async def test_a_proxy_that_is_down_is_named(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(
-        ConnectError, match=r"http://model\.invalid through the proxy 'http://127\.0\.0\.1:9' of http_pr"
-    ):
-        [event async for event in TinyBackend("m", base_url="http://model.invalid/v1", retries=0).run(request())]
+@pytest.mark.parametrize("server", ["http", "https"])
+@pytest.mark.parametrize("proxy", ["http", "socks5"])
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [("127.0.0.1:9", "nothing listens at the proxy {}"), ("proxy.invalid:80", "the proxy {} of .* can't be found")],
+)
+async def test_a_proxy_that_is_down_is_named(
+    place: str, problem: str, proxy: str, server: str, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{server}_proxy", f"{proxy}://ann:secret-word@{place}")
+    said = problem.format(f"'{proxy}://{place}'").replace(".", r"\.").replace(r"\.*", ".*")
+    with pytest.raises(ConnectError, match=f"^{said}") as caught:
+        [event async for event in TinyBackend("m", base_url=f"{server}://model.invalid/v1", retries=0).run(request())]
+    message = str(caught.value)
+    assert f"of {server}_proxy" in message and f"which {server}://model.invalid is reached through" in message
+    assert "is the proxy running" in message and "NO_PROXY" in message
+    assert "is the server running" not in message
+    assert "ann" not in message and "secret-word" not in f"{message} {caught.value.__cause__!r}"
+
+
+@pytest.mark.anyio
+async def test_the_proxy_of_ones_own_client_is_considered() -> None:
+    async with httpx.AsyncClient(proxy="http://ann:secret-word@127.0.0.1:9") as client:
+        backend = OpenAIBackend("m", base_url="http://model.invalid/v1", client=client, api_key="", retries=0)
+        with pytest.raises(ConnectError, match=r"is the server running.* If your client= uses a proxy") as caught:
+            [event async for event in backend.run(request())]
+    assert "secret-word" not in str(caught.value)
 
 
 @pytest.mark.anyio

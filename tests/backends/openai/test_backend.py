@@ -239,7 +239,7 @@ async def test_images() -> None:
     )
     prompt = [system_message("In blue."), user_message("A cat")]
     made = await server.backend("gpt-image-1", api_key=KEY).generate_image(
-        prompt, n=2, aspect_ratio="16:9", quality="low"
+        prompt, n=2, aspect_ratio="16:9", options={"quality": "low"}
     )
     assert made.images == (
         ImageBlock("image/webp", data=b"pixels"),
@@ -259,7 +259,7 @@ async def test_images_are_changed_by_a_form(count: int, field: str) -> None:
     images = [ImageBlock("image/webp", b"web\r\n--p", filename="a.webp"), ImageBlock(data=b"png")][:count]
     prompt = [user_message("Make it blue.", *images)]
     made = await server.backend("gpt-image-1", api_key=KEY).generate_image(
-        prompt, n=2, aspect_ratio="1:1", quality="low"
+        prompt, n=2, aspect_ratio="1:1", options={"quality": "low"}
     )
     assert made.images == (ImageBlock(data=b"pixels"),)
     (request,) = server.requests

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 import mellea
+from mellea import _saved_kinds
 from mellea.core import ToolCall
 from mellea.core.events import StreamEnd, ToolEnd, ToolStart
 from mellea.core.messages import Message
@@ -182,3 +185,23 @@ def test_the_kind_is_checked() -> None:
         from_json(to_json(ChatContext()), Message)
     with pytest.raises(StateError, match="'message', not a 'ChatContext'"):
         from_json(to_json(mellea.user_message("a")), ChatContext)
+
+
+def test_a_saved_conversation_is_loaded_where_nothing_else_was_used() -> None:
+    saved = to_json(ChatContext().add("Hello"))
+    program = (
+        "import sys; from mellea.core.serialise import from_json; print(type(from_json(sys.stdin.read())).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=saved, capture_output=True, text=True, check=True)
+    assert done.stdout == "ChatContext\n"
+
+
+def test_a_kind_that_nobody_registered_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = to_json(ChatContext().add("Hello"))
+    monkeypatch.setattr(_saved_kinds, "_HOMES", {})
+    with pytest.raises(StateError, match="of the unknown kind 'chat_context'"):
+        from_json(saved)
+    with pytest.raises(UsageError, match="can't be saved"):
+        to_json(ChatContext())
+    _saved_kinds.register_kind("chat_context", "mellea.stdlib.components.saved_context")
+    assert isinstance(from_json(saved), ChatContext)
