@@ -26,6 +26,8 @@ __all__ = [
     "Grid",
     "Part",
     "Prose",
+    "count_of",
+    "cut",
     "draw_bundle",
     "draw_html",
     "draw_markdown",
@@ -65,11 +67,11 @@ class Fold:
 
     Attributes:
         label: what it is.
-        text: the text.
+        text: the text; without one, the label is a line of its own.
     """
 
     label: str
-    text: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,11 @@ def write_value(value: Any) -> str:
     return value if isinstance(value, str) else pformat(value, width=100)
 
 
+def count_of(count: int, noun: str) -> str:
+    """Return a number of things, such as `1 row` or `1,200 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 # -- all forms at once ------------------------------------------------------------------------------------
 
 
@@ -162,7 +169,8 @@ def draw_text(card: Card) -> str:
             case Prose(text) | Code(text):
                 lines += make_layout_visible(cut(text, LONGEST_TEXT)).split("\n") if text else []
             case Fold(label, text):
-                lines.append(f"{make_visible(label)}: {make_visible(cut(text, LONGEST_CELL))}")
+                said = f": {make_visible(cut(text, LONGEST_CELL))}" if text else ""
+                lines.append(make_visible(label) + said)
             case Grid(columns, rows):
                 lines += _draw_columns(columns, rows)
     return "\n".join(lines)
@@ -203,6 +211,8 @@ def _draw_part(part: Part) -> str:
             return f'<div style="{_PROSE}">{_escape(cut(text, LONGEST_TEXT))}</div>'
         case Code(text):
             return f'<pre style="{_CODE}">{_escape(cut(text, LONGEST_TEXT))}</pre>'
+        case Fold(label, ""):
+            return f'<div style="{_HEAD}">{_escape(label)}</div>'
         case Fold(label, text):
             shown = _escape(cut(text, LONGEST_TEXT))
             return f'<details><summary>{_escape(label)}</summary><div style="{_PROSE}">{shown}</div></details>'
@@ -233,7 +243,7 @@ def draw_markdown(card: Card) -> str:
             case Prose(text) | Code(text):
                 pieces.append(_in_fence(text))
             case Fold(label, text):
-                pieces += [f"{_in_line(label)}:", _in_fence(text)]
+                pieces += [f"{_in_line(label)}:", _in_fence(text)] if text else [_in_line(label)]
             case Grid(columns, rows):
                 pieces.append("\n".join(_draw_grid(columns, rows)))
     return "\n\n".join(pieces)
