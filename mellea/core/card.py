@@ -17,9 +17,10 @@ from pprint import pformat
 from typing import Any
 
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.terminal import make_layout_visible, make_visible
+from mellea.core.terminal import draw_bar, make_layout_visible, make_visible
 
 __all__ = [
+    "Bar",
     "Card",
     "Code",
     "Fold",
@@ -87,7 +88,18 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
 
-Part = Prose | Code | Fold | Grid
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """How much of something is done.
+
+    Attributes:
+        fraction: the share, from 0 to 1.
+    """
+
+    fraction: float
+
+
+Part = Prose | Code | Fold | Grid | Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +185,8 @@ def draw_text(card: Card) -> str:
                 lines.append(make_visible(label) + said)
             case Grid(columns, rows):
                 lines += _draw_columns(columns, rows)
+            case Bar(fraction):
+                lines.append(draw_bar(fraction))
     return "\n".join(lines)
 
 
@@ -194,6 +208,8 @@ _PROSE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0;max-width:50
 _CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
 _TABLE = "color:inherit;font:inherit;border-collapse:collapse;margin:.2em 0"
 _HEADER = "text-align:left;padding:.1em 1em .1em 0;white-space:nowrap"
+_BAR = "border:1px solid;border-radius:.3em;max-width:30em;margin:.3em 0;opacity:.7"
+_FILLED = "height:.4em;background:currentColor"
 _CELL = "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;white-space:pre-wrap;overflow-wrap:break-word"
 
 
@@ -222,6 +238,8 @@ def _draw_part(part: Part) -> str:
             body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in cells)
             table = f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
             return table + (f'<div style="{_HEAD}">{_escape(left)}</div>' if left else "")
+        case Bar(fraction):
+            return f'<div style="{_BAR}"><div style="{_FILLED};width:{fraction:.1%}"></div></div>'
 
 
 def _draw_cell(text: str) -> str:
@@ -246,6 +264,8 @@ def draw_markdown(card: Card) -> str:
                 pieces += [f"{_in_line(label)}:", _in_fence(text)] if text else [_in_line(label)]
             case Grid(columns, rows):
                 pieces.append("\n".join(_draw_grid(columns, rows)))
+            case Bar(fraction):
+                pieces.append(_in_line(draw_bar(fraction)))
     return "\n\n".join(pieces)
 
 

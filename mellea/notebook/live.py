@@ -23,10 +23,10 @@ from mellea.core.entrance import short_errors
 from mellea.core.run_card import RunCard
 from mellea.core.runtime import Record
 from mellea.core.runtime.tasks import run_in_thread
+from mellea.core.screens import Screen, find_screen
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracing import Trace
 from mellea.errors import UsageError
-from mellea.notebook.screens import Screen, find_screen
 from mellea.stdlib.agents.stream import AgentStream, AsyncAgentStream
 from mellea.stdlib.streaming import AsyncStream, Stream
 

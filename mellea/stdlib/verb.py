@@ -183,7 +183,8 @@ class Parameters(TypedDict, total=False):
     options: Annotated[Any, "further options, by the provider's own names."]
     progress: Annotated[
         "bool | Callable[[Progress], object]",
-        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
+        "whether to show progress on a terminal (on stderr) or in a notebook, or a function that is called with each "
+        "`Progress`.",
     ]
 
 

@@ -296,7 +296,9 @@ def test_rows_show_how_far_they_are() -> None:
     rows = mellea.map(mellea.start_session(ScriptedBackend("yes")).instruct, ["a", "b"])
     assert "not begun" in bundle(rows)["text/plain"]
     list(rows)
-    assert "done" in bundle(rows)["text/plain"] and "2 rows done" in bundle(rows)["text/plain"]
+    head, bar = bundle(rows)["text/plain"].split("\n")
+    assert head.startswith("map of mellea.instruct · done · 2 of 2 rows · ")
+    assert bar == f"[{'#' * 24}] 100%"
 
 
 def test_nothing_is_imported_for_it_before_a_notebook_asks() -> None:

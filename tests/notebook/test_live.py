@@ -17,9 +17,9 @@ import pytest
 
 import mellea
 from mellea.core.card import Card, draw_text
+from mellea.core.screens import Screen
 from mellea.errors import ConnectError, UsageError
 from mellea.notebook import ashow, show
-from mellea.notebook.screens import Screen
 from mellea.stdlib.requirements import length
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import Gate, Pause, ScriptedBackend

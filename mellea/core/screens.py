@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from mellea.core.card import Card, draw_bundle, draw_html, draw_text, show_value
 
-__all__ = ["Screen", "find_screen"]
+__all__ = ["JupyterOutput", "MarimoOutput", "PlainOutput", "Screen", "Terminal", "find_notebook", "find_screen"]
 
 
 class Screen(ABC):
@@ -134,8 +134,8 @@ class PlainOutput(Screen):
             self._stream.flush()
 
 
-def find_screen() -> Screen:
-    """Return a new place to show something, of the frontend that the program runs in."""
+def find_notebook() -> Screen | None:
+    """Return a new output of the notebook's cell that is at work; `None` outside of notebooks."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
@@ -143,6 +143,13 @@ def find_screen() -> Screen:
     marimo = sys.modules.get("marimo")
     if marimo is not None and marimo.running_in_notebook():
         return MarimoOutput(marimo)
+    return None
+
+
+def find_screen() -> Screen:
+    """Return a new place to show something, of the frontend that the program runs in."""
+    if (notebook := find_notebook()) is not None:
+        return notebook
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Terminal(sys.stdout)
     return PlainOutput(sys.stdout)
