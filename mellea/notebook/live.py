@@ -214,7 +214,7 @@ class _Follower:
         return thread
 
     def _follow(self) -> None:
-        while not self._is_over:
+        while not self._is_over and not self._screen.is_gone:
             time.sleep(self._rest)
             self._news.wait(self._seen)
             self._look()

@@ -233,7 +233,7 @@ def test_a_rejected_attempt_stays_on_the_card_with_the_reason() -> None:
     for value in (thunk, stream, copy.copy(thunk), pickle.loads(pickle.dumps(thunk))):
         assert list_rejections(value) == [f"{WHY}: far too long"]
         html = bundle(value)["text/html"]
-        assert f"<details><summary>{WHY}</summary>" in html.replace("&#x27;", "'")
+        assert f">{WHY}</summary>" in html
         assert "attempt 2 of 2, requirements met" in html
 
 

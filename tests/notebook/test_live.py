@@ -95,19 +95,76 @@ async def test_a_thunk_at_a_terminal_is_shown_as_it_is(
     await thunk
 
 
-def test_marimo_gets_escaped_html(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as it can be told without marimo, whose functions these are in version 0.25."""
-    shown: list[Any] = []
-    marimo = types.SimpleNamespace(
-        running_in_notebook=lambda: True,
-        Html=lambda text: text,
-        Thread=threading.Thread,
-        output=types.SimpleNamespace(replace=shown.append),
-    )
+class Marimo:
+    """As far as it can be told without marimo, whose names these are in version 0.25."""
+
+    class Html:
+        def __init__(self, text: str) -> None:
+            self.text_at_first = text
+
+    class Thread(threading.Thread):
+        should_exit = False
+
+    def __init__(self) -> None:
+        self.parts: list[Any] = []
+        self.seen: list[list[str]] = []
+        self.output = types.SimpleNamespace(append=self.append)
+
+    def running_in_notebook(self) -> bool:
+        return True
+
+    def append(self, part: Any) -> None:
+        self.parts.append(part)
+        self.flush()
+
+    def flush(self) -> None:
+        self.seen.append([getattr(part, "text", part) for part in self.parts])
+
+
+@pytest.fixture
+def marimo(monkeypatch: pytest.MonkeyPatch) -> Marimo:
+    marimo = Marimo()
     monkeypatch.setitem(sys.modules, "marimo", marimo)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "marimo._runtime.output._output", marimo)  # type: ignore[arg-type]
+    return marimo
+
+
+def test_marimo_gets_escaped_html(marimo: Marimo) -> None:
     show(mellea.start_session(ScriptedBackend(["<b>Once</b>", Pause(0.15), " upon"])).stream("Go."))
-    assert "&lt;b&gt;Once&lt;/b&gt; upon" in shown[-1]
-    assert len(shown) >= 2
+    assert "&lt;b&gt;Once&lt;/b&gt; upon" in marimo.seen[-1][0]
+    assert len(marimo.seen) >= 2
+    assert len(marimo.parts) == 1
+
+
+async def test_in_marimo_each_value_has_a_part_of_the_output(anyio_backend: object, marimo: Marimo) -> None:
+    gate = Gate()
+    m = mellea.start_session(ScriptedBackend(lambda request: [request.messages[-1].text, gate]))
+    first, second = [await m.ainstruct(text, await_result=False) for text in ("Once", "Twice")]
+    show(first)
+    show({"name": "Ann"})
+    show(second)
+    gate.open()
+    await mellea.gather(first, second)
+    await anyio.to_thread.run_sync(
+        wait_until, lambda: "done" in str(marimo.parts[0].text) and "done" in str(marimo.parts[2].text)
+    )
+    assert "Once" in marimo.parts[0].text and "Twice" in marimo.parts[2].text
+    assert marimo.parts[1] == {"name": "Ann"}
+
+
+async def test_a_cell_of_marimo_that_was_run_again_is_left_alone(anyio_backend: object, marimo: Marimo) -> None:
+    gate = Gate()
+    thunk = await mellea.start_session(ScriptedBackend(["Once", gate])).ainstruct("Go.", await_result=False)
+    show(thunk)
+    Marimo.Thread.should_exit = True
+    try:
+        count = len(marimo.seen)
+        gate.open()
+        await thunk
+        await anyio.sleep(0.3)
+        assert len(marimo.seen) == count
+    finally:
+        Marimo.Thread.should_exit = False
 
 
 class Page(Screen):
