@@ -29,7 +29,9 @@ class RunnerArguments(TypedDict, total=False):
     ]
     retries: Annotated[int, "how often to retry a row that failed for a temporary reason, such as a rate limit.", 3]
     batch: Annotated[bool, "use the provider's batches, which cost half and take up to a day.", False]
-    progress: Annotated[bool | None, "whether to show progress on stderr; by default, if stderr is a terminal."]
+    progress: Annotated[
+        bool | None, "whether to show progress; by default on a terminal, on stderr, and in a notebook."
+    ]
 
 
 class MapArguments(RunnerArguments, total=False):

@@ -81,13 +81,14 @@ class Purse:
     """What a map has spent of its budget.
 
     Attributes:
+        budget: how much it may spend.
         cost: US dollars so far, `None` if a part is unknown.
         tokens: input and output tokens so far.
         is_empty: whether a row has been refused.
     """
 
     def __init__(self, budget: Budget | None) -> None:
-        self._budget = budget
+        self.budget = budget
         self.cost: float | None = 0.0
         self.tokens = 0
         self.is_empty = False
@@ -100,12 +101,12 @@ class Purse:
     @property
     def knows_nothing(self) -> bool:
         """Whether there is a budget but no row has shown yet what a row costs."""
-        return self._budget is not None and not self._last
+        return self.budget is not None and not self._last
 
     @property
     def is_closed(self) -> bool:
         """Whether no row begins any more, as one was refused or the time is up."""
-        seconds = None if self._budget is None else self._budget.seconds
+        seconds = None if self.budget is None else self.budget.seconds
         return self.is_empty or (seconds is not None and time.monotonic() - self._began >= seconds)
 
     async def enter(self, backend: Backend | None) -> bool:
@@ -114,11 +115,11 @@ class Purse:
         Raises:
             ConfigurationError: there is a limit on the cost, and the model has no known price.
         """
-        if self._budget is None:
+        if self.budget is None:
             return True
         # Rows may use different models, so a price is looked up once, when a backend is first seen.
         if backend is not None and id(backend) not in self._backends:
-            self._budget.check_prices([backend])
+            self.budget.check_prices([backend])
             self._backends.add(id(backend))
         while True:
             if (may := self._may_enter()) is not None:
@@ -133,7 +134,7 @@ class Purse:
 
     def _may_enter(self) -> bool | None:
         """Return whether one more row may start; `None` if that depends on the rows in flight."""
-        budget = self._budget
+        budget = self.budget
         if budget is None:
             return True
         # Sticky: once a row has been refused, no more rows are started even if the mean falls again, so that the rows
@@ -173,7 +174,7 @@ class Purse:
         self.tokens += tokens or 0
         # If one part is unknown, so is the sum; counting it as 0 would let a map spend more than it was allowed.
         self.cost = None if self.cost is None or cost is None else self.cost + cost
-        budget = self._budget
+        budget = self.budget
         if budget is None:
             return
         self._in_flight -= 1
@@ -195,7 +196,7 @@ class Purse:
         spent = self._describe()
         way = f"; run it again with the same journal {journal!r} to continue" if journal is not None else ""
         return BudgetExceededError(
-            f"the budget {self._budget!r} is used up: {spent} for {done:,} rows{way}",
+            f"the budget {self.budget!r} is used up: {spent} for {done:,} rows{way}",
             spent={"cost": self.cost, "tokens": self.tokens, "seconds": time.monotonic() - self._began},
             done=done,
         )

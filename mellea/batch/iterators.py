@@ -29,7 +29,7 @@ from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
 from mellea.core.turn import Turn
-from mellea.errors import StreamingError, UsageTypeError
+from mellea.errors import BudgetExceededError, StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -71,8 +71,12 @@ class _Mapped(Displayed, Generic[T]):
     def _start(self, start: Callable[[], object]) -> None:
         """Begin the work, in the span of the function that returned the iterator, if there is one."""
         self._has_begun = True
-        with nullcontext() if self._hold is None else self._hold.entered():
-            start()
+        shown = self._runner.progress.begin()
+        try:
+            with nullcontext() if self._hold is None else self._hold.entered():
+                start()
+        finally:
+            self._runner.progress.leave(shown)
 
     @property
     def done(self) -> int:
@@ -89,19 +93,25 @@ class _Mapped(Displayed, Generic[T]):
         self._ready.extend(self._runner.outbox.take())
         return bool(self._ready)
 
-    def _end(self, *, is_left: bool = False) -> None:
-        """Record that all rows have been yielded, or are no longer wanted."""
+    def _end(self, state: str, *, is_left: bool = False) -> None:
+        """Record that all rows have been yielded, or are no longer wanted.
+
+        Args:
+            state: how it has ended, for people.
+            is_left: whether they are no longer wanted.
+        """
         if self._hold is not None:
             self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
         # From here on there is nothing left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
-        self._runner.progress.end()
+        self._runner.progress.end(state)
 
     def _raise_end(self) -> None:
         """Record that all rows have been yielded, and raise the error that ended them, if any."""
-        self._end()
         failure = self._runner.outbox.error
+        is_used_up = isinstance(failure, BudgetExceededError)
+        self._end("done" if failure is None else "budget used up" if is_used_up else "failed")
         try:
             if failure is not None:
                 raise failure
@@ -120,6 +130,7 @@ class _Mapped(Displayed, Generic[T]):
             self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
         self._dropped.detach()  # it would stop the runner once more, and tell the same again at the program's end
+        self._runner.progress.end("stopped")
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
 
@@ -129,15 +140,11 @@ class _Mapped(Displayed, Generic[T]):
     def tell_at_exit(self) -> None:
         """Say how to continue, if the program ends in the middle."""
         if self._has_begun and not self._is_over and (how := self._say_how_to_go_on()) is not None:
-            self._runner.progress.end()
+            self._runner.progress.end("stopped")
             _log.warning("the program ends in the middle of a map: %s", how)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card  # lazy: only a frontend needs it
-
-        state = "done" if self._is_over else "running" if self._has_begun else "not begun"
-        facts = [self._runner.name, f"{self.done:,} rows done", "" if self.cost is None else f"${self.cost:,.4f}"]
-        return Card(type(self).__name__, state, facts)
+        return self._runner.progress.look()._card_()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._runner.name!r}: {self._runner.done:,} rows done>"
@@ -224,7 +231,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
         self._is_over = True
         self._runner.post_stop()
         self._wait_for_end()
-        self._end(is_left=True)
+        self._end("stopped", is_left=True)
         self._ready.clear()
 
     def _wait_for_end(self) -> None:
@@ -306,7 +313,7 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         self._is_over = True
         self._runner.post_stop()
         await self._wait_for_end()
-        self._end(is_left=True)
+        self._end("stopped", is_left=True)
         self._ready.clear()
 
     async def _wait_for_end(self) -> None:
@@ -342,6 +349,7 @@ def _say_how_to_go_on(done: int, journal: str) -> str:
 
 def _drop(runner: Runner, journal: str | None) -> None:
     runner.post_stop()
+    runner.progress.drop()
     if journal is not None and not runner.has_ended:
         _left.append(_say_how_to_go_on(runner.done, journal))
 

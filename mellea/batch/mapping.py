@@ -96,7 +96,9 @@ def _prepare(function: Any, rows: Any, arguments: MapArguments, *, is_sync: bool
         program.check()
     source, total, is_ready = open_rows(rows)
     feed = make_feed(source, is_ready=is_ready, is_sync=is_sync)
-    runner = Runner(program, feed, settings, MapProgress(total, arguments.get("progress")))
+    runner = Runner(
+        program, feed, settings, MapProgress(program.name.removeprefix("__main__."), total, arguments.get("progress"))
+    )
     return runner, feed, None if settings.journal is None else settings.journal.path
 
 

@@ -122,7 +122,7 @@ class Runner:
         most = _IN_BATCHES if settings.concurrency is None and settings.is_batched else settings.concurrency
         self._places = Places(most)
         self._room = max(_LEAST_UNREAD, _UNREAD_PER_PLACE * self._places.most)
-        self._purse = Purse(settings.budget)
+        self._purse = progress.purse = Purse(settings.budget)
         self._attempts = RowAttempts(self._places, self._purse, settings.limits, settings.retries)
         self._rows: deque[tuple[int, Any]] = deque()
         self._taken = 0  # rows from the feed
@@ -535,7 +535,7 @@ class Runner:
             self._release(row.index)
         self._in_flight -= len(rows)
         self.done += len(rows)
-        self.progress.note(rows, self._purse)
+        self.progress.note(rows)
         self.outbox.put(rows)
         if self._settled is not None:
             self._settled.wake()

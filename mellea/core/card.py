@@ -17,15 +17,19 @@ from pprint import pformat
 from typing import Any
 
 from mellea.core.surrogates import replace_surrogates
-from mellea.core.terminal import make_layout_visible, make_visible
+from mellea.core.terminal import draw_bar, make_layout_visible, make_visible
 
 __all__ = [
+    "Alert",
+    "Bar",
     "Card",
     "Code",
     "Fold",
     "Grid",
     "Part",
     "Prose",
+    "count_of",
+    "cut",
     "draw_bundle",
     "draw_html",
     "draw_markdown",
@@ -60,16 +64,23 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """What went wrong."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fold:
     """A text that is collapsed until it is opened.
 
     Attributes:
         label: what it is.
-        text: the text.
+        text: the text; without one, the label is a line of its own.
     """
 
     label: str
-    text: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,18 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
 
-Part = Prose | Code | Fold | Grid
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """How much of something is done.
+
+    Attributes:
+        fraction: the share, from 0 to 1.
+    """
+
+    fraction: float
+
+
+Part = Prose | Code | Alert | Fold | Grid | Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +153,17 @@ def _list_fields(value: Any) -> Mapping[str, Any] | None:
 
 def show_error(error: BaseException | None) -> list[Part]:
     """Return an error as parts of a card, none without an error."""
-    return [] if error is None else [Code(f"{type(error).__name__}: {error}")]
+    return [] if error is None else [Alert(f"{type(error).__name__}: {error}")]
 
 
 def write_value(value: Any) -> str:
     """Return a value as the text of a cell: strings as they are, other values as their `repr`."""
     return value if isinstance(value, str) else pformat(value, width=100)
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return a number of things, such as `1 row` or `1,200 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 # -- all forms at once ------------------------------------------------------------------------------------
@@ -159,12 +186,15 @@ def draw_text(card: Card) -> str:
     lines = [make_visible(card.head())]
     for part in card.parts:
         match part:
-            case Prose(text) | Code(text):
+            case Prose(text) | Code(text) | Alert(text):
                 lines += make_layout_visible(cut(text, LONGEST_TEXT)).split("\n") if text else []
             case Fold(label, text):
-                lines.append(f"{make_visible(label)}: {make_visible(cut(text, LONGEST_CELL))}")
+                said = f": {make_visible(cut(text, LONGEST_CELL))}" if text else ""
+                lines.append(make_visible(label) + said)
             case Grid(columns, rows):
                 lines += _draw_columns(columns, rows)
+            case Bar(fraction):
+                lines.append(draw_bar(fraction))
     return "\n".join(lines)
 
 
@@ -182,10 +212,15 @@ def _draw_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iter
 
 # No colours but the frontend's own, so that it can be read in dark mode as well.
 _HEAD = "font-size:.85em;opacity:.7"
-_PROSE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0;max-width:50em"
-_CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.2em 0"
+_WRAPPED = "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:.2em 0"
+_PROSE = f"{_WRAPPED};max-width:50em"
+_CODE = _WRAPPED
+_ALERT = f"{_PROSE};border-left:.2em solid;padding-left:.6em"
+_WIDE = "overflow-x:auto"
 _TABLE = "color:inherit;font:inherit;border-collapse:collapse;margin:.2em 0"
 _HEADER = "text-align:left;padding:.1em 1em .1em 0;white-space:nowrap"
+_BAR = "border:1px solid;border-radius:.3em;max-width:30em;margin:.3em 0;opacity:.7"
+_FILLED = "height:.4em;background:currentColor"
 _CELL = "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;white-space:pre-wrap;overflow-wrap:break-word"
 
 
@@ -203,15 +238,24 @@ def _draw_part(part: Part) -> str:
             return f'<div style="{_PROSE}">{_escape(cut(text, LONGEST_TEXT))}</div>'
         case Code(text):
             return f'<pre style="{_CODE}">{_escape(cut(text, LONGEST_TEXT))}</pre>'
+        case Alert(text):
+            return f'<div style="{_ALERT}">{_escape(cut(text, LONGEST_TEXT))}</div>'
+        case Fold(label, ""):
+            return f'<div style="{_HEAD}">{_escape(label)}</div>'
         case Fold(label, text):
             shown = _escape(cut(text, LONGEST_TEXT))
-            return f'<details><summary>{_escape(label)}</summary><div style="{_PROSE}">{shown}</div></details>'
+            head = f'<summary style="{_HEAD}">{_escape(label)}</summary>'
+            return f'<details>{head}<div style="{_PROSE}">{shown}</div></details>'
         case Grid(columns, rows):
             cells, left = _take_rows(rows)
             head = "".join(f'<th style="{_HEADER}">{_escape(cell)}</th>' for cell in columns)
             body = "".join(f"<tr>{''.join(map(_draw_cell, row))}</tr>" for row in cells)
             table = f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-            return table + (f'<div style="{_HEAD}">{_escape(left)}</div>' if left else "")
+            return f'<div style="{_WIDE}">{table}</div>' + (
+                f'<div style="{_HEAD}">{_escape(left)}</div>' if left else ""
+            )
+        case Bar(fraction):
+            return f'<div style="{_BAR}"><div style="{_FILLED};width:{fraction:.1%}"></div></div>'
 
 
 def _draw_cell(text: str) -> str:
@@ -230,12 +274,14 @@ def draw_markdown(card: Card) -> str:
     pieces = [_in_line(card.head())]
     for part in card.parts:
         match part:
-            case Prose(text) | Code(text):
+            case Prose(text) | Code(text) | Alert(text):
                 pieces.append(_in_fence(text))
             case Fold(label, text):
-                pieces += [f"{_in_line(label)}:", _in_fence(text)]
+                pieces += [f"{_in_line(label)}:", _in_fence(text)] if text else [_in_line(label)]
             case Grid(columns, rows):
                 pieces.append("\n".join(_draw_grid(columns, rows)))
+            case Bar(fraction):
+                pieces.append(_in_line(draw_bar(fraction)))
     return "\n\n".join(pieces)
 
 

@@ -85,9 +85,10 @@ class Requirement:
     Args:
         description: the requirement in words; it goes into the prompt unless `check_only`.
         validation_fn: takes the context: `str(context)` is the text of the output, `context.last_output()` its
-            thunk. Returns a bool, `(bool, reason)` or a `ValidationResult`; a `ValueError` or an `AssertionError`
-            means no, with its message as the reason; any other exception ends the call. Sync (then it runs in a
-            thread) or async. `simple_validate` makes one from a function of the text. Without one, a model judges.
+            thunk. Returns a bool, `(bool, reason)`, whose reason says why not and is dropped if the output passes, or a
+            `ValidationResult`, whose reason stays; a `ValueError` or an `AssertionError` means no, with its message as
+            the reason; any other exception ends the call. Sync (then it runs in a thread) or async. `simple_validate`
+            makes one from a function of the text. Without one, a model judges.
         check_only: keep the description out of the prompt.
         stream_validation_fn: takes a `Chunk` while the output is being written, and returns yes, no, or `None` if it
             can't decide yet; otherwise like `validation_fn`. The first no stops the generation. Without a
@@ -247,7 +248,8 @@ def as_result(outcome: Any, requirement: Requirement) -> ValidationResult:
         case bool():
             return ValidationResult(outcome)
         case (bool() as result, (str() | None) as reason):
-            return ValidationResult(result, reason)
+            # Most such functions give one reason in either case, and "too long" beside a tick would say the contrary.
+            return ValidationResult(result, None if result else reason)
         case _:
             advice = _TEXT_WANTED if isinstance(outcome, Context) else "bool(…) converts a value that is true or false"
             raise UsageError(

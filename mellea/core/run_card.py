@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import Generation
 from mellea.core.blocks import ToolCall
-from mellea.core.card import Card, Code, Fold, Grid, Part, Prose, show_error, show_value, write_value
+from mellea.core.card import Card, Code, Fold, Grid, Part, Prose, cut, show_error, show_value, write_value
 from mellea.core.events import Usage
+from mellea.core.rejections import AttemptLog, Rejection
 from mellea.core.runtime import Record
 from mellea.core.state import State
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mellea.core.structured.partials import PartialDecoder
 
 __all__ = ["RunCard", "draw_unlaunched", "say_tokens"]
+
+LONGEST_REASON = 300
+"""How many characters are shown of the reason why an attempt was rejected."""
 
 
 def draw_unlaunched(title: str) -> Card:
@@ -30,7 +34,8 @@ class RunCard:
     It only shows what has arrived: it is not a reader, so it doesn't wait and doesn't make the thunk computed. It
     holds the record and not the thunk, so a displayed thunk can still be dropped.
 
-    Its title says what is being written: `Text`, `Person`, `list[Person]`.
+    Its title says what is being written: `Text`, `Person`, `list[Person]`. Each rejected attempt is a line, with its
+    text collapsed.
 
     Args:
         run: the generation.
@@ -40,6 +45,8 @@ class RunCard:
         self._run = run
         self._decoder: PartialDecoder[Any] | None = None
         self._read = 0
+        self._log = AttemptLog()
+        self._logged = 0  # how many events the log has seen
 
     @property
     def is_final(self) -> bool:
@@ -51,12 +58,29 @@ class RunCard:
         run = self._run
         is_final = run.is_final  # before the text: what arrives in between is shown next time
         so_far = run.so_far()
-        parts: list[Part] = [Fold("thinking", so_far.thinking)] if so_far.thinking else []
-        parts += [self._show_result(so_far, is_final=is_final)]
-        if so_far.tool_calls:
-            parts.append(_list_calls(so_far.tool_calls))
+        log = self._read_attempts() if run.is_composite else self._log
+        parts: list[Part] = [_show_rejection(each, log) for each in log.rejections]
+        if log.is_between and not is_final:
+            # The text of the rejected attempt is in its line; until the next one begins there is no other.
+            parts += [Prose(log.kept)] if log.kept else []
+        else:
+            parts += [Fold("thinking", so_far.thinking)] if so_far.thinking else []
+            parts.append(self._show_result(so_far, is_final=is_final))
+            parts += [_list_calls(so_far.tool_calls)] if so_far.tool_calls else []
         parts += show_error(run.error)
-        return Card(self._name_value(so_far), run.state.value, self._list_facts(so_far), parts)
+        return Card(self._name_value(so_far), run.state.value, self._list_facts(so_far, log), parts)
+
+    def _read_attempts(self) -> AttemptLog:
+        """Read the attempts as far as they have arrived."""
+        # The limit first: at the end the list is replaced by a shorter one, with adjacent deltas joined.
+        limit = self._run.limit
+        events = self._run.events
+        if limit is not None:
+            self._log, self._logged = AttemptLog(), 0
+        new = events[self._logged : limit]
+        self._logged += len(new)
+        self._log.feed(new)
+        return self._log
 
     def _name_value(self, so_far: Generation) -> str:
         asked = self._run.format
@@ -66,7 +90,7 @@ class RunCard:
 
         return asked.schema.name if isinstance(asked.kind, Mapping) else format_type(asked.kind)
 
-    def _list_facts(self, so_far: Generation) -> list[str]:
+    def _list_facts(self, so_far: Generation, log: AttemptLog) -> list[str]:
         facts = [so_far.model or self._run.model or "", say_tokens(self._run.usage())]
         if so_far.finish_reason not in (None, "stop", "tool_call"):
             facts.append(f"ended by {so_far.finish_reason}")
@@ -74,6 +98,8 @@ class RunCard:
         if sampling is not None and (len(sampling.attempts) > 1 or sampling.attempts[0].validations):
             met = "requirements met" if sampling.success else "requirements not met"
             facts.append(f"attempt {sampling.chosen + 1} of {len(sampling.attempts)}, {met}")
+        elif sampling is None and log.rejections:
+            facts.append(f"attempt {log.number}")
         return [fact for fact in facts if fact]
 
     def _show_result(self, so_far: Generation, *, is_final: bool) -> Part:
@@ -96,6 +122,13 @@ class RunCard:
         while decoder.next() is not None:
             pass
         return show_value(decoder.data())
+
+
+def _show_rejection(rejection: Rejection, log: AttemptLog) -> Fold:
+    why = cut(" ".join(rejection.why.split()), LONGEST_REASON)
+    # The best of the rejected attempts may be the result, whose text is shown anyway.
+    text = "" if rejection.number == log.chosen else rejection.text
+    return Fold(f"attempt {rejection.number} rejected: {why}", text)
 
 
 def _list_calls(calls: tuple[ToolCall, ...]) -> Grid:

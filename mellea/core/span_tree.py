@@ -87,7 +87,8 @@ def sum_costs(spans: Sequence[Span]) -> float | None:
 def _outline(span: Span) -> dict[str, Any]:
     """Return what of a span its line shows; `describe_span` would go through all that was said."""
     data: dict[str, Any] = {"id": span.id, "kind": span.kind, "name": span.name, "status": span.status}
-    data["seconds"] = span.seconds
+    if span.ended is not None:  # the figures of what still runs would be out of date as soon as they are shown
+        data["seconds"] = span.seconds
     if span.parent is not None:
         data["parent"] = span.parent.id
     if span.attempt is not None:

@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to show on a terminal, which obeys what it is sent."""
+"""Text for a terminal: text from elsewhere made safe to show, since a terminal obeys what it is sent; bars of signs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from mellea.core.surrogates import replace_surrogates
 
-__all__ = ["make_layout_visible", "make_lines_visible", "make_visible"]
+__all__ = ["draw_bar", "make_layout_visible", "make_lines_visible", "make_visible"]
 
 # No search runs past the next introducer, so all searches together are linear.
 _ESCAPE = re.compile(
@@ -18,6 +18,14 @@ _CONTROLS = {
     **dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)),
     **dict.fromkeys(map(ord, "\t\n\r\v\f\x85"), " "),
 }
+
+_BAR = 24
+
+
+def draw_bar(fraction: float) -> str:
+    """Return a bar of signs, with the share in per cent."""
+    filled = int(fraction * _BAR)
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {fraction:4.0%}"
 
 
 def make_visible(text: str) -> str:

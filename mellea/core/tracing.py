@@ -69,9 +69,9 @@ class Tree(Displayed):
         return str(self)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
+        from mellea.core.card import Card, Code, count_of  # lazy: only a frontend needs it
 
-        return Card("Tree", f"{len(self.spans)} spans", parts=[Code(str(self))])
+        return Card("Tree", count_of(len(self.spans), "span"), parts=[Code(str(self))])
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -153,11 +153,13 @@ class Trace(Observer, Displayed):
         self.__exit__(kind, error, traceback)
 
     def _card_(self) -> Card:
-        from mellea.core.card import Card, Code  # lazy: only a frontend needs it
+        from mellea.core.card import Card, Code, count_of  # lazy: only a frontend needs it
 
-        is_open = self._root is not None and self._root.ended is None
-        tree = Code(str(Tree(self.spans, figures=not is_open)))
-        return Card(f"Trace {self.name}", "running" if is_open else "", [f"{len(self.spans)} spans"], [tree])
+        if not self._spans:
+            return Card(f"Trace {self.name}", "not started")
+        is_running = any(span.ended is None for span in self._spans)
+        tree = Code(str(self.tree()))
+        return Card(f"Trace {self.name}", "running" if is_running else "", [count_of(len(self.spans), "span")], [tree])
 
     def __repr__(self) -> str:
         return f"<Trace {self.name!r}, {len(self.spans)} spans>"

@@ -151,7 +151,8 @@ async def agenerate_video(prompt: Any, backend: Backend, **arguments: Unpack[Vid
         job_id: a job that was started earlier, to wait for it again or to download it again; then leave out the prompt.
         timeout: seconds until the job is cancelled; `None` waits forever.
         max_bytes: the largest size that the video may have.
-        progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
+        progress: whether to show progress on a terminal (on stderr) or in a notebook, or a function that is called with
+            each `Progress`.
         options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
     Raises:

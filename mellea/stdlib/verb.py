@@ -188,7 +188,8 @@ class VideoArguments(TypedDict, total=False):
     max_bytes: Annotated[int, "the largest size that the video may have.", 2**30]
     progress: Annotated[
         "bool | Callable[[Progress], object]",
-        "whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.",
+        "whether to show progress on a terminal (on stderr) or in a notebook, or a function that is called with each "
+        "`Progress`.",
         True,
     ]
     options: ProviderOptions

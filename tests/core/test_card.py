@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,9 +18,12 @@ import mellea
 from mellea.core import ToolCall
 from mellea.core.card import LONGEST_TEXT, MOST_ROWS, Card, Code, Fold, Grid, Prose, draw_bundle
 from mellea.core.displayed import Displayed
+from mellea.core.requirement import Requirement
+from mellea.core.run_card import LONGEST_REASON
 from mellea.errors import ConnectError, MelleaError
-from mellea.events import ReasoningDelta, ToolEnd
+from mellea.events import AttemptRejected, ReasoningDelta, TextDelta, ToolEnd
 from mellea.stdlib.requirements import length
+from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import Gate, ScriptedBackend
 from tests.soak import examples
 
@@ -213,11 +218,87 @@ def test_attempts_show_why_they_were_rejected() -> None:
     assert second.split() == ["2", "yes", "fine"]
 
 
+def list_rejections(value: Displayed) -> list[str]:
+    return [line for line in bundle(value)["text/plain"].split("\n") if "rejected" in line]
+
+
+WHY = "attempt 1 rejected: Write at most 2 words. (it already has 3 words)"
+
+
+def test_a_rejected_attempt_stays_on_the_card_with_the_reason() -> None:
+    m = mellea.start_session(ScriptedBackend("far too long", "fine", "far too long", "fine"))
+    thunk = m.instruct("Go.", requirements=[length(max=2)])
+    stream = m.stream("Go.", requirements=[length(max=2)], strategy=RejectionSamplingStrategy())
+    list(stream)
+    for value in (thunk, stream, copy.copy(thunk), pickle.loads(pickle.dumps(thunk))):
+        assert list_rejections(value) == [f"{WHY}: far too long"]
+        html = bundle(value)["text/html"]
+        assert f">{WHY}</summary>" in html
+        assert "attempt 2 of 2, requirements met" in html
+
+
+async def test_a_rejected_attempt_is_on_the_card_before_the_next_one_ends(anyio_backend: object) -> None:
+    """Neither between the attempts nor later is a rejected text taken for the answer."""
+    before, inside = Gate(), Gate()
+    m = mellea.start_session(ScriptedBackend("far too long", [before, "fi", inside, "ne"]))
+    async with m.astream("Go.", requirements=[length(max=2)], strategy=RejectionSamplingStrategy()) as stream:
+        events = stream.events()
+        while not isinstance(await anext(events), AttemptRejected):
+            continue
+        head, *lines = bundle(stream)["text/plain"].split("\n")
+        assert head.endswith(("attempt 1", "attempt 2"))
+        assert lines in ([f"{WHY}: far too long"], [f"{WHY}: far too long", ""])
+        before.open()
+        while not isinstance(await anext(events), TextDelta):
+            continue
+        assert bundle(stream)["text/plain"].split("\n") == [
+            "Text · streaming · script · attempt 2",
+            f"{WHY}: far too long",
+            "fi",
+        ]
+        inside.open()
+        async for _ in events:
+            pass
+    assert bundle(stream)["text/plain"].endswith(f"{WHY}: far too long\nfine")
+
+
+async def test_released_text_stays_where_the_rest_of_an_attempt_is_rejected(anyio_backend: object) -> None:
+    backend = ScriptedBackend("Fine. No!", " Yes.")
+    no = Requirement("Be kind.", stream_validation_fn=lambda chunk: "No" not in chunk, scope="sentence")
+    m = mellea.start_session(backend)
+    async with m.astream("Go.", requirements=[no], strategy=RejectionSamplingStrategy(), release="sentence") as stream:
+        async for _ in stream:
+            pass
+    assert bundle(stream)["text/plain"].split("\n")[1:] == [
+        "attempt 1 rejected: Be kind.: No!",
+        "Fine. Yes.",
+    ]
+
+
+def test_if_no_attempt_meets_the_requirements_the_chosen_text_is_shown_once() -> None:
+    m = mellea.start_session(ScriptedBackend("one two three", "four five six"))
+    strategy = RejectionSamplingStrategy(loop_budget=2)
+    shown = bundle(m.instruct("Go.", requirements=[length(max=2)], strategy=strategy))["text/plain"]
+    assert "requirements not met" in shown
+    assert (shown.count("attempt 1 rejected"), shown.count("attempt 2 rejected")) == (1, 1)
+    assert (shown.count("one two three"), shown.count("four five six")) == (1, 1)
+
+
+def test_a_long_reason_is_cut() -> None:
+    no = Requirement("r", lambda context: (False, "why\n" * 1000))
+    m = mellea.start_session(ScriptedBackend("a", "b"))
+    strategy = RejectionSamplingStrategy(loop_budget=2)
+    [first, _] = list_rejections(m.instruct("Go.", requirements=[no], strategy=strategy))
+    assert len(first) < LONGEST_REASON + 100
+
+
 def test_rows_show_how_far_they_are() -> None:
     rows = mellea.map(mellea.start_session(ScriptedBackend("yes")).instruct, ["a", "b"])
     assert "not begun" in bundle(rows)["text/plain"]
     list(rows)
-    assert "done" in bundle(rows)["text/plain"] and "2 rows done" in bundle(rows)["text/plain"]
+    head, bar = bundle(rows)["text/plain"].split("\n")
+    assert head.startswith("map of mellea.instruct · done · 2 of 2 rows · ")
+    assert bar == f"[{'#' * 24}] 100%"
 
 
 def test_nothing_is_imported_for_it_before_a_notebook_asks() -> None:

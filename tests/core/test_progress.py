@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
 from typing import Any
 
 import anyio
@@ -10,7 +12,9 @@ import pytest
 
 import mellea
 from mellea.core import progress as module
+from mellea.core.card import Card, draw_text
 from mellea.core.progress import Progress, Reporter, TerminalLine, format_time
+from mellea.core.screens import Screen
 from mellea.errors import UsageError
 from mellea.testing import ScriptedBackend
 from tests.waiting import until, until_here
@@ -185,3 +189,42 @@ async def test_gather_fails_with_a_function_that_fails() -> None:
     wrong: Any = "yes"
     with pytest.raises(UsageError, match="not 'yes'"):
         await mellea.gather(wait(0), progress=wrong)
+
+
+# -- in a notebook --------------------------------------------------------------------------------------
+
+
+class Output(Screen):
+    """What would be an output of a notebook's cell."""
+
+    def __init__(self) -> None:
+        self.drawn: list[str] = []
+
+    def draw(self, card: Card, *, is_final: bool) -> None:
+        self.drawn.append(draw_text(card))
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch) -> Output:
+    output = Output()
+    monkeypatch.setattr("mellea.core.screens.find_notebook", lambda: output)
+    monkeypatch.setitem(sys.modules, "marimo", types.ModuleType("marimo"))
+    return output
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_notebooks_output_stays_and_says_how_the_work_has_ended(output: Output) -> None:
+    with Reporter("work", True, total=4) as reporter:
+        reporter.report(1, state="queued")
+        until_here(lambda: "work · queued · 0:00\n[######..................]  25%" in output.drawn)
+    assert output.drawn[-1] == "work · done · 0:00\n[######..................]  25%"
+    with pytest.raises(ZeroDivisionError), Reporter("work", True):
+        until_here(lambda: output.drawn[-1] == "work · 0:00")
+        raise ZeroDivisionError
+    assert output.drawn[-1] == "work · failed · 0:00"
+
+
+def test_quick_work_shows_nothing_in_a_notebook(output: Output) -> None:
+    with Reporter("work", True) as reporter:
+        reporter.report(1)
+    assert output.drawn == []

@@ -267,3 +267,65 @@ def test_many_small_pieces_are_few_drawings(cell: Any) -> None:
     seconds = float(printed(cell("print(took)")))
     drawings = len(shown(done, "display_data")) + len(shown(done, "update_display_data"))
     assert drawings <= seconds * 10 + 2
+
+
+MAP = """
+mapped = mellea.MelleaSession(ScriptedBackend(lambda request: [Pause(0.5), "fine"]))
+rows = [str(number) for number in range(8)]
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for row in mellea.map(mapped.instruct, rows, concurrency=2): pass",
+        "async for row in mellea.amap(mapped.instruct, rows, concurrency=2): pass",
+    ],
+    ids=["map", "amap"],
+)
+def test_a_map_shows_its_progress_in_its_cell(cell: Any, code: str) -> None:
+    assert cell(MAP)["status"] == "ok"
+    done = cell(code)
+    [first] = shown(done, "display_data")
+    texts = [update["data"]["text/plain"] for update in [first, *shown(done, "update_display_data")]]
+    assert texts[0].startswith("map of mellea.instruct · running · ") and " of 8 rows" in texts[0]
+    assert texts[-1].startswith("map of mellea.instruct · done · 8 of 8 rows · ")
+    assert printed(done) == "", "nothing goes to stderr"
+
+
+def test_an_interrupted_map_says_that_it_stopped(kernel: tuple[Any, Any], cell: Any) -> None:
+    manager, client = kernel
+    assert cell(MAP)["status"] == "ok"
+    code = "import time\nfor row in mellea.map(mapped.instruct, rows * 100, concurrency=1): time.sleep(0.1)"
+    asked = client.execute(code, stop_on_error=False)
+    texts: list[str] = []
+    while not any("stopped" in text for text in texts):
+        message = client.get_iopub_msg(timeout=SECONDS)
+        if message["msg_type"] in ("display_data", "update_display_data"):
+            texts.append(message["content"]["data"]["text/plain"])
+            if len(texts) == 2:
+                manager.interrupt_kernel()
+    while client.get_shell_msg(timeout=SECONDS)["parent_header"].get("msg_id") != asked:
+        continue
+    assert " of 800 rows" in texts[-1]
+
+
+def test_two_cells_show_their_own(cell: Any) -> None:
+    """A task of an earlier cell that still runs draws into its own output."""
+    start = "import asyncio\nasync def ask():\n    await ashow(m.astream('Write'))\n"
+    [first] = shown(cell(f"{start}task = asyncio.create_task(ask()); await asyncio.sleep(0.1)"), "display_data")
+    done = cell("await asyncio.gather(ashow(m.astream('Write')), task)")
+    [second] = shown(done, "display_data")
+    places = [first["transient"]["display_id"], second["transient"]["display_id"]]
+    assert places[0] != places[1]
+    last = {each["transient"]["display_id"]: each["data"]["text/plain"] for each in shown(done, "update_display_data")}
+    assert last[places[1]].endswith("Once upon a time")
+
+
+def test_a_trace_is_followed_in_its_cell(cell: Any) -> None:
+    done = cell("with mellea.traces.start('story') as t:\n    show(t)\n    m.instruct('Write')")
+    [first] = shown(done, "display_data")
+    assert first["data"]["text/plain"].startswith("Trace story · running · 1 span")
+    end = "import time\ntime.sleep(0.5)"
+    updates = [*shown(done, "update_display_data"), *shown(cell(end), "update_display_data")]
+    assert any("running · 2 spans" in update["data"]["text/plain"] for update in updates)

@@ -32,7 +32,7 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from mellea.backends.llama_cpp.call import Chunk, EngineCall
-from mellea.core.progress import TerminalLine
+from mellea.core.progress import find_place, format_time
 from mellea.errors import ConfigurationError, InterruptedStreamError, MissingExtraError
 
 __all__ = [
@@ -166,7 +166,7 @@ class Engine:
     def load(self) -> None:
         """Load the model, unless it is loaded; blocks this and all other threads meanwhile.
 
-        That is up to a second for a model of 135 million parameters; for larger ones a terminal shows a line on stderr.
+        That is up to a second for a model of 135 million parameters; for larger ones a terminal or a notebook says so.
 
         Raises:
             ConfigurationError: the engine isn't installed, can't load the file, or has been closed.
@@ -175,14 +175,17 @@ class Engine:
             if self._is_closed:
                 raise _make_closed_error()
             if self.server is None:
-                line = TerminalLine()
+                place, began = find_place(), time.monotonic()
+                size = _find_size(self.settings.path) if place is not None else 0
+                what = f"loading {self.settings.alias} ({size / 1e9:.1f} GB)"
                 # Before loading, since no other thread can draw while it holds the GIL.
-                if line.is_terminal and (size := _find_size(self.settings.path)) >= _SLOW_BYTES:
-                    line.draw(f"loading {self.settings.alias} ({size / 1e9:.1f} GB)")
+                if place is not None and size >= _SLOW_BYTES:
+                    place.draw(what)
                 try:
                     self.server = open_server(self.settings, api_key=self.api_key, params=self.params)
                 finally:
-                    line.erase()
+                    if place is not None:
+                        place.finish(f"{what}: {format_time(time.monotonic() - began)}", is_kept=False)
 
     def submit(self, payload: dict[str, Any]) -> EngineCall:
         """Let a worker run one generation, as soon as there is a slot.

@@ -60,7 +60,7 @@ def map(
     is_dataset = hasattr(rows, "map_batches")
     if not is_dataset:
         # As bytes, because a column would change the rows: a tuple would become a list.
-        rows = [{"row": cloudpickle.dumps(row)} for row in list_rows(rows)]
+        rows = [{"row": cloudpickle.dumps(row)} for row in list_rows(rows)]  # type: ignore[no-untyped-call, unused-ignore]
         rows = data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // batch_size)))
     task = _Task(partition, is_dataset)
     return rows.map_batches(task, batch_size=batch_size, batch_format="pyarrow", zero_copy_batch=True)

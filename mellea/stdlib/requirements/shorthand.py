@@ -53,8 +53,9 @@ def simple_validate(function: Callable[[str], Any], *, reason: str | None = None
     """Make a validation function from a function of the output's text.
 
     Args:
-        function: takes the text; returns a bool, `(bool, reason)` or a `ValidationResult`. A `ValueError` or an
-            `AssertionError` means no, with its message as the reason; any other exception ends the call. Sync or async.
+        function: takes the text; returns a bool, `(bool, reason)`, whose reason says why not, or a `ValidationResult`.
+            A `ValueError` or an `AssertionError` means no, with its message as the reason; any other exception ends the
+            call. Sync or async.
         reason: the reason if the function returns just `False`.
 
     Raises:

@@ -67,7 +67,8 @@ class SingleResultVerbs:
                 prompt.
             timeout: seconds until the job is cancelled; `None` waits forever.
             max_bytes: the largest size that the video may have.
-            progress: whether a terminal shows progress (on stderr), or a function that is called with each `Progress`.
+            progress: whether to show progress on a terminal (on stderr) or in a notebook, or a function that is called
+                with each `Progress`.
             options: further options, by the provider's own names, such as `{"quality": "high"}`.
 
         Raises:

@@ -9,6 +9,7 @@ import pytest
 
 import mellea
 from mellea.core import CBlock, Message, Requirement, ValidationResult
+from mellea.core.chunkers import Chunk
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import BackendError, UnsupportedError, UsageError
 from mellea.stdlib.components import Instruction
@@ -62,7 +63,7 @@ async def test_validators_and_judges_run_at_the_same_time_and_results_keep_their
         req("c"),
         req("d", validation_fn=in_a_thread),
         check("e"),
-        req("f", validation_fn=lambda context: (True, "f")),
+        req("f", validation_fn=lambda context: (False, "f")),
     ]
 
     async def open_when_all_are_there() -> None:
@@ -125,6 +126,18 @@ async def test_a_cancelled_validation_ends() -> None:
 
 async def test_no_requirement_is_no_result() -> None:
     assert await validate_all([], CONTEXT, ScriptedBackend("x")) == ()
+
+
+@pytest.mark.parametrize("is_met", [True, False])
+async def test_the_reason_of_a_pair_says_why_not(is_met: bool) -> None:
+    """Beside a tick, "too long" would say the contrary; a reason that holds either way is a ValidationResult's."""
+    functions = [simple_validate(lambda text: (is_met, "too long")), lambda context: (is_met, "too long")]
+    both = simple_validate(lambda text: ValidationResult(is_met, "8 letters"))
+    results = [await req("r", validation_fn=function).validate(CONTEXT) for function in (*functions, both)]
+    why_not = None if is_met else "too long"
+    assert [result.reason for result in results] == [why_not, why_not, "8 letters"]
+    watching = Requirement("r", stream_validation_fn=lambda chunk: (is_met, "too long"))
+    assert await watching.stream_validate(Chunk("Dear")) == ValidationResult(is_met, why_not)
 
 
 async def test_simple_validate_takes_every_kind_of_outcome() -> None:

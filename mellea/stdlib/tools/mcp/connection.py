@@ -25,6 +25,7 @@ import anyio.to_thread
 from mellea.core.runtime.loop import Loop, get_current_loop, launch
 from mellea.core.runtime.loop_thread import LoopThread
 from mellea.errors import MelleaError, MissingExtraError, ToolError
+from mellea.stdlib.tools.mcp.package_log import quiet_package
 from mellea.stdlib.tools.mcp.target import Target, require_mcp
 
 __all__ = ["Connection"]
@@ -59,6 +60,7 @@ class _Owner:
         has_forgotten: whether the server has rejected a request because it no longer knows the session.
         error: why it was lost or couldn't be opened, if known.
         tools: the server's tools as it last listed them; `None` if they have to be requested.
+        nonsense: what the server wrote in place of a message, if it did.
     """
 
     def __init__(self, target: Target, connect_timeout: float) -> None:
@@ -67,6 +69,7 @@ class _Owner:
         self.has_forgotten = False
         self.error: BaseException | None = None
         self.tools: list[Any] | None = None
+        self.nonsense: str | None = None
         self.loop: Loop = get_current_loop()
         self.is_opened = anyio.Event()
         self.has_ended = anyio.Event()
@@ -97,6 +100,7 @@ class _Owner:
         """Open the connection, hold it until it is lost or should be closed, and close it."""
         try:
             await anyio.to_thread.run_sync(require_mcp)
+            quiet_package(lambda: self.client is not None)
             with anyio.CancelScope(deadline=anyio.current_time() + self._connect_timeout) as self._opening:
                 async with self._target.connect(self.stop, self._forget_session, self._hear) as client:
                     self._opening.deadline = math.inf
@@ -147,6 +151,8 @@ class _Owner:
         self.forget_tools()
 
     async def _hear(self, message: Any) -> None:
+        if isinstance(message, Exception):
+            self.nonsense = _find_input(message) or self.nonsense
         if getattr(message, "method", None) == "notifications/tools/list_changed":
             self.forget_tools()
 
@@ -307,6 +313,13 @@ class Connection:
             return str(error)
         if error is not None and not _is_closed(error):
             return self.target.explain(error)
+        if self.target.command and owner.nonsense is not None:
+            # A common mistake: a server that prints something.
+            wrote = self.target.conceal(owner.nonsense)
+            return (
+                f"it wrote {wrote!r} to its standard output, which isn't a message of MCP; then it ended, or closed "
+                "the connection; a server prints to its standard error whatever isn't a message"
+            )
         advice = "; its standard error may say why" if self.target.command else ""
         return f"it ended, or closed the connection{advice}"
 
@@ -316,6 +329,16 @@ def _is_closed(error: BaseException) -> bool:
     from mcp_types import CONNECTION_CLOSED  # optional: the extra `mcp`
 
     return getattr(error, "code", None) == CONNECTION_CLOSED
+
+
+def _find_input(error: Exception) -> str | None:
+    """Return the line that isn't a message, of the package's error about it."""
+    from pydantic import ValidationError  # lazy: as in the other files of tools
+
+    if not isinstance(error, ValidationError):
+        return None
+    line = error.errors(include_url=False, include_context=False)[0]["input"]
+    return line.strip() or None if isinstance(line, str) else None
 
 
 class _UnsentError(ToolError):

@@ -103,6 +103,11 @@ class Target:
 
     def explain(self, error: BaseException) -> str:
         """Return an error's message, without this target's keys."""
+        said = self.conceal(str(error))
+        return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+    def conceal(self, text: str) -> str:
+        """Return the beginning of a text in one line, without this target's keys."""
         values = [*self.headers.values(), *self.env.values(), *self.command[1:]]
         values += [word for value in self.headers.values() for word in value.split()]
         if self.url is not None:
@@ -110,9 +115,8 @@ class Target:
             values += [parts.query, parts.username or "", parts.password or ""]
             values += [piece.partition("=")[2] for piece in parts.query.split("&")]
             values += [part for part in parts.path.split("/") if len(part) > _LONGEST_SEGMENT]
-        said = " ".join(str(error).split())[:300]
-        said = scrub(said, {value for value in values if len(value) >= _SHORTEST_SECRET})
-        return f"{type(error).__name__}: {said}" if said else type(error).__name__
+        said = " ".join(text.split())[:300]
+        return scrub(said, {value for value in values if len(value) >= _SHORTEST_SECRET})
 
     @asynccontextmanager
     async def connect(

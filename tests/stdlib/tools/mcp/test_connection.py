@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import subprocess
@@ -237,6 +238,46 @@ def test_a_program_that_fails_says_why_itself_and_the_error_refers_to_it(capfd: 
     with pytest.raises(ToolError, match=r"can't be reached: it ended, .*; its standard error may say why$"):
         mcp([sys.executable, "-c", "exit('no model is set')"], connect_timeout=SECONDS).load()
     assert "no model is set" in capfd.readouterr().err
+
+
+@pytest.mark.anyio
+async def test_a_server_that_prints_is_told_by_one_error_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    code = "print('listening, key sk-sesame'); raise SystemExit(3)"
+    with pytest.raises(ToolError, match=r"wrote 'listening, key .*' to its standard output") as caught:
+        await mcp([sys.executable, "-c", code], env={"KEY": "sk-sesame"}).aload()
+    assert "sk-sesame" not in str(caught.value)
+    assert caplog.records == []
+
+
+@pytest.mark.anyio
+async def test_nonsense_of_an_open_connection_is_a_line_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Programs that use the package themselves keep its tracebacks."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(PROGRAM.parent)!r})
+from demo_server import make_server
+out = open(os.dup(1), "w")
+def add(a: int, b: int) -> int:
+    print("adding", file=out, flush=True)
+    return a + b
+server = make_server()
+server.remove_tool("add")
+server.add_tool(add)
+server.run("stdio")
+"""
+    async with mcp([sys.executable, "-c", code]) as tools:
+        await tools.aload()
+        caplog.clear()
+        assert await _add(tools) == THREE
+    [record] = caplog.records
+    assert record.exc_info is None and record.getMessage().endswith(": ValidationError")
+    caplog.clear()
+    try:
+        raise ValueError("theirs")
+    except ValueError:
+        logging.getLogger("mcp.client.stdio").exception("their own connection")
+    assert caplog.records[0].exc_info is not None
 
 
 def test_the_process_ends_with_its_last_reader() -> None:

@@ -1,4 +1,4 @@
-"""Where a card is drawn and drawn again: an output of a Jupyter cell, one of marimo, a terminal, or a plain file.
+"""Where a card is drawn and drawn again: in a cell of Jupyter or marimo, on a terminal, in a plain file.
 
 A frontend is never imported here: a program that runs in one has loaded it already.
 """
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from mellea.core.card import Card, draw_bundle, draw_html, draw_text, show_value
 
-__all__ = ["Screen", "find_screen"]
+__all__ = ["JupyterOutput", "MarimoOutput", "PlainOutput", "Screen", "Terminal", "find_notebook", "find_screen"]
 
 
 class Screen(ABC):
@@ -27,6 +27,11 @@ class Screen(ABC):
     """
 
     stays = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody can see it any more."""
+        return False
 
     @abstractmethod
     def draw(self, card: Card, *, is_final: bool) -> None:
@@ -70,27 +75,65 @@ class JupyterOutput(Screen):
 
 
 class MarimoOutput(Screen):
-    """The output of a marimo cell, as long as that runs.
+    """A part of the output of a marimo cell, which is replaced in place, also after the cell has ended.
 
     Args:
         marimo: the module.
     """
 
+    stays = True
+
     def __init__(self, marimo: Any) -> None:
         self._marimo = marimo
+        self._part: Any = None
+        self._thread: Any = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its cell was run again, interrupted or deleted."""
+        return self._thread is not None and bool(self._thread.should_exit)
 
     def draw(self, card: Card, *, is_final: bool) -> None:
         """Show a card in place of the one before."""
-        self._marimo.output.replace(self._marimo.Html(draw_html(card)))
+        html = draw_html(card)
+        if self.is_gone:
+            return  # or it would replace what the cell shows by now
+        if self._part is None:
+            self._part = _make_part(self._marimo, html)
+            self._marimo.output.append(self._part)
+        else:
+            self._part.html = html
+            # What marimo's own progress bar uses, though it isn't among its public names.
+            inner = sys.modules.get("marimo._runtime.output._output")
+            if inner is not None:
+                inner.flush()
+            else:
+                self._marimo.output.replace(self._part)
 
     def show_as_it_is(self, value: Any) -> None:
         """Leave the form to marimo."""
-        self._marimo.output.replace(value)
+        self._marimo.output.append(value)
 
     def make_thread(self, work: Callable[[], None]) -> threading.Thread:
         """Return a thread that may draw: one that marimo knows."""
         thread: threading.Thread = self._marimo.Thread(target=work, daemon=True)
+        self._thread = thread
         return thread
+
+
+def _make_part(marimo: Any, html: str) -> Any:
+    """Return a part of a cell's output whose HTML can be changed: what marimo reads again at each `flush`."""
+
+    class Part(marimo.Html):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.html = html
+            super().__init__(html)
+
+        @property
+        def text(self) -> str:
+            return self.html
+
+    return Part()
 
 
 class Terminal(Screen):
@@ -134,8 +177,8 @@ class PlainOutput(Screen):
             self._stream.flush()
 
 
-def find_screen() -> Screen:
-    """Return a new place to show something, of the frontend that the program runs in."""
+def find_notebook() -> Screen | None:
+    """Return a new output of the notebook's cell that is at work; `None` outside of notebooks."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is not None and hasattr(shell, "kernel"):
@@ -143,6 +186,13 @@ def find_screen() -> Screen:
     marimo = sys.modules.get("marimo")
     if marimo is not None and marimo.running_in_notebook():
         return MarimoOutput(marimo)
+    return None
+
+
+def find_screen() -> Screen:
+    """Return a new place to show something, of the frontend that the program runs in."""
+    if (notebook := find_notebook()) is not None:
+        return notebook
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return Terminal(sys.stdout)
     return PlainOutput(sys.stdout)
