@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mellea.cli import output
 from mellea.core.masking import scrub_text
-from mellea.core.span_tree import format_line, walk
+from mellea.core.span_tree import draw_lines
 from mellea.core.terminal import make_lines_visible, make_visible
 from mellea.errors import UsageError
 from mellea.telemetry.export import export_runs
@@ -127,9 +127,9 @@ def show_run(
     if not output.is_for_people(as_json):
         output.write_json(spans)
         return
-    for level, data in walk(spans):
+    for level, data, line in draw_lines(spans, figures=True):
         style = "" if data["status"] == "ok" else _COLOURS[data["status"]]
-        output.draw(Padding(Text(format_line(data, figures=True), style=style), (0, 0, 0, 2 * level)))
+        output.draw(Padding(Text(line, style=style), (0, 0, 0, 2 * level)))
         for text in _show_conversation(data, is_full=full):
             output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
 

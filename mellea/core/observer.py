@@ -140,6 +140,7 @@ class _Observers(tuple[Any, ...]):
 class SpanFields(TypedDict, total=False):
     """The attributes of a `Span` that may be known when it begins; see there."""
 
+    is_streaming: bool
     number: int
     requirement: Any
     tool_call: ToolCall
@@ -167,6 +168,7 @@ class Span:
         session: id of the session that it belongs to, if there is one.
         is_request: whether a call is one request to a model. If not, the requests are further down.
         is_batched: whether it is a request in a provider's batch, which costs less and takes longer.
+        is_streaming: whether a check is of an answer while it is being written, not of the complete one.
         component: the component that a call sends.
         request: what was sent, without keys; `None` before that.
         generation: the outcome of a request, even a failed one: text, usage, finish reason; set at the end.
@@ -197,6 +199,7 @@ class Span:
         "id",
         "is_batched",
         "is_request",
+        "is_streaming",
         "kind",
         "links",
         "model",
@@ -225,7 +228,7 @@ class Span:
         self.backend: str | None = None
         self.model: str | None = None
         self.server: tuple[str, int | None] | None = None
-        self.is_request = self.is_batched = self._is_cancelled = False
+        self.is_request = self.is_batched = self.is_streaming = self._is_cancelled = False
         self.component: Any = None
         self.number: int | None = None
         self.requirement: Any = None
