@@ -31,9 +31,7 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
     return scrub_text(text, list_known_secrets())
 
 
-def draw_lines(
-    spans: Sequence[Mapping[str, Any]], *, figures: bool
-) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+def draw_lines(spans: Sequence[Mapping[str, Any]], *, figures: bool) -> Iterator[tuple[int, Mapping[str, Any], str]]:
     """Yield spans as they are in a tree, each with its level and its line.
 
     Args:
