@@ -222,7 +222,10 @@ def _to_text(value: Any) -> str:
 def _check_name(requirement: Any) -> str:
     """Return what a check is called without its words: the name of its function or of its class."""
     function = getattr(requirement, "validation_fn", None) or getattr(requirement, "stream_validation_fn", None)
-    name = getattr(function, "__name__", type(requirement).__name__)
+    name = str(getattr(function, "__name__", type(requirement).__name__))
+    if str(getattr(function, "__module__", "")).partition(".")[0] == "mellea":
+        # The ready-made ones are made by functions, such as `length`, whose inner ones all have the same name.
+        name = getattr(function, "__qualname__", name).partition(".")[0]
     return name if name.isidentifier() else type(requirement).__name__
 
 
