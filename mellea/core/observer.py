@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import logging
 import os
@@ -405,6 +406,21 @@ def _check_observer(what: str, observer: Any) -> None:
             f"{what} takes an observer, and {observer!r} has no method {missing[0]!r}; derive a class from "
             "mellea.Observer, which has all of them, and override what you need"
         )
+    for name in _HOOKS:
+        if (hook := getattr(observer, name, None)) is not None and not callable(hook):
+            raise UsageError(f"{what} takes an observer whose hooks are functions, and its {name} is {hook!r}")
+    # A hook with a typing error would never be called, and what it is to redact would be sent.
+    for name in dir(type(observer)):
+        if name.startswith(_HOOK_WORDS) and name not in _HOOKS:
+            likely = difflib.get_close_matches(name, _HOOKS, 1, cutoff=0)[0]
+            raise UsageError(
+                f"{type(observer).__name__}.{name} isn't a hook, and would never be called; the hooks are "
+                f"{', '.join(_HOOKS)}: rename it to {likely}, or let its name begin with an underscore"
+            )
+
+
+_HOOKS = ("before_request", "after_response", "choose_backend")
+_HOOK_WORDS = ("before_", "after_", "choose_")
 
 
 def begin_span(

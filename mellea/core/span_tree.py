@@ -15,6 +15,7 @@ from mellea.core.terminal import make_visible
 
 __all__ = ["draw_lines", "draw_tree", "sum_costs"]
 
+_LONGEST = 300  # characters of what a line explains
 _MOST_SOURCES = 3  # named in a line; more are counted
 
 
@@ -79,7 +80,7 @@ def _format_line(
         said += _figures(data)
     text = ", ".join(said)
     if why := _explain(data, inside):
-        text += f": {why}"
+        text += f": {why[:_LONGEST]}…" if len(why) > _LONGEST else f": {why}"
     # A span is one line, and no name or reason may send control sequences to the terminal.
     # Without content a check has no words of its own, but the function or the class that checks has a name.
     name = data.get("check", data["name"]) if data["name"] == "check" else data["name"]
