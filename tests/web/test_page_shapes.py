@@ -28,9 +28,11 @@ SPILLED = """() => {
         for (const part of name.children)
             if (part.getBoundingClientRect().right > right + 1) spilled.push(name.textContent);
     }
+    for (const figure of document.querySelectorAll(".row .figure"))
+        if (figure.scrollWidth > figure.clientWidth && figure.clientWidth) spilled.push(figure.textContent);
     return spilled;
 }"""
-"""Names of rows whose parts stand over the next column."""
+"""Names of rows whose parts stand over the next column, and figures that are cut."""
 
 
 @pytest.mark.parametrize("shape", [*RUNS, "big"])
@@ -77,7 +79,7 @@ def test_any_number_of_links_share_one_upright_line(open_page: Open) -> None:
 def test_an_axis_of_hours_has_short_labels_that_all_fit(open_page: Open) -> None:
     page = open_page(make_long(), viewport={"width": 1440, "height": 900})
     ticks = page.locator(".tick:visible")
-    assert ticks.all_inner_texts() == ["0 s", "2 h", "4 h", "6 h"]
+    assert ticks.all_inner_texts() == ["0 s", "1 h", "2 h", "3 h", "4 h", "5 h", "6 h"]
     boxes = ticks.evaluate_all("all => all.map(it => it.getBoundingClientRect())")
     assert all(one["right"] <= other["left"] + 1 for one, other in pairwise(boxes))
     page.keyboard.press("End")
@@ -87,6 +89,15 @@ def test_an_axis_of_hours_has_short_labels_that_all_fit(open_page: Open) -> None
         .locator(".mark")
         .evaluate("it => getComputedStyle(it).borderTopColor !== 'rgba(0, 0, 0, 0)' && it.offsetWidth > 0")
     )
+
+
+def test_an_axis_of_years_has_few_labels(open_page: Open) -> None:
+    span = {"id": 1, "kind": "trace", "name": "t", "started": 1.0, "seconds": 3e8, "is_request": False, "status": "ok"}
+    page = open_page([span])
+    assert 1 < page.locator(".tick").count() < 20
+    for _ in range(60):
+        page.keyboard.press("+")
+    assert 1 <= page.locator(".tick").count() < 20
 
 
 def test_a_failure_counts_once_however_many_spans_it_leaves(open_page: Open) -> None:

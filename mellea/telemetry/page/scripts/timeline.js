@@ -43,12 +43,22 @@ class Timeline {
     return (seconds - this.from) / (this.to - this.from);
   }
 
+  /** The times that the axis names: as many as their labels have room for. */
   ticks(width) {
     const length = this.to - this.from;
-    const wanted = length / Math.max(width / 64, 1);
-    const power = 10 ** Math.floor(Math.log10(wanted));
-    const steps = wanted > 20 ? CLOCK_STEPS : [power, 2 * power, 5 * power, 10 * power];
-    const step = steps.find((each) => each >= wanted) ?? Math.ceil(wanted / 86400) * 86400;
+    const power = 10 ** Math.floor(Math.log10((length / Math.max(width, 1)) * 20));
+    const steps = [1, 2, 5, 10, 20, 50, 100].map((count) => count * power).filter((step) => step < CLOCK_STEPS[0]);
+    const days = Math.ceil(((length / Math.max(width, 1)) * 64) / 86400) * 86400;
+    // No label is narrower than 20 pixels, so smaller steps needn't be tried: there may be millions of them.
+    const likely = [...steps, ...CLOCK_STEPS].filter((step) => length / step <= width / 20);
+    for (const step of [...likely, days]) {
+      const ticks = this.ticksOf(step);
+      const widest = Math.max(...ticks.map((tick) => widthOfTick(tick.label)));
+      if (step === days || (step / length) * width >= widest) return ticks;
+    }
+  }
+
+  ticksOf(step) {
     const ticks = [];
     for (let number = Math.ceil(this.from / step); number * step <= this.to; number++) {
       ticks.push({ at: this.at(number * step), label: formatTick(number * step, step) });
@@ -56,6 +66,9 @@ class Timeline {
     return ticks;
   }
 }
+
+/** How many pixels a label and the gap behind it take, at least. */
+const widthOfTick = (label) => 10 + 7 * label.length;
 
 function formatTick(seconds, step) {
   if (seconds === 0) return "0 s";
@@ -123,9 +136,9 @@ function drawAxis(timeline, axis, grid) {
       const label = box("span.tick", tick.label);
       label.style.left = `${tick.at * 100}%`;
       // At the right edge a label stands on the other side of its line, where the one before it leaves room for it.
-      const isLast = (1 - tick.at) * width < 8 + 8 * tick.label.length;
+      const isLast = (1 - tick.at) * width < widthOfTick(tick.label);
       label.classList.toggle("last", isLast);
-      label.hidden = isLast && gap < 130 && tick !== ticks[0];
+      label.hidden = isLast && gap < 2 * widthOfTick(tick.label) && tick !== ticks[0];
       const line = box("div.line");
       line.style.left = `${tick.at * 100}%`;
       lines.push(line);
