@@ -29,10 +29,12 @@ from mellea.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = [
     "Json",
     "draw",
+    "draw_indented",
     "end_line",
     "explain",
     "has_reader",
@@ -97,6 +99,34 @@ def draw(*what: RenderableType) -> None:
         console = Console(file=sys.stdout, highlight=False)
         for each in what:
             console.print(each, overflow="ellipsis")
+
+
+def draw_indented(text: Text, indent: int, *, hang: int = 0, is_cut: bool = False) -> None:
+    """Draw an indented line on stdout, without blanks at its end; what doesn't fit continues below, or is cut.
+
+    Args:
+        text: the line.
+        indent: of its first character.
+        hang: how much further the lines are indented on which it continues.
+        is_cut: whether it ends at the edge of the terminal.
+    """
+    from rich.console import Console  # lazy: text doesn't need it
+
+    console = Console(file=sys.stdout, highlight=False)
+    room = max(console.width - indent, _LEAST_ROOM)
+    if is_cut or text.cell_len <= room:
+        text.truncate(room, overflow="ellipsis")
+        lines = [text]
+    else:
+        lines = [*text.wrap(console, max(room - hang, _LEAST_ROOM))]
+    with _while_somebody_reads():
+        for number, line in enumerate(lines):
+            line.rstrip()
+            blanks = " " * (indent + (hang if number else 0)) if line else ""
+            console.print(blanks, line, sep="", soft_wrap=True)
+
+
+_LEAST_ROOM = 20  # deeper trees than the terminal can show run over its edge
 
 
 def table(*titles: str, right: Collection[str] = ()) -> Table:

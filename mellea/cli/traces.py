@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from mellea.cli import output
 from mellea.core.masking import scrub_text
-from mellea.core.span_tree import format_line, walk
+from mellea.core.span_tree import draw_lines
 from mellea.core.terminal import make_lines_visible, make_visible
 from mellea.errors import UsageError
 from mellea.telemetry.export import export_runs
@@ -76,23 +75,32 @@ def list_runs(
         return
     titles = ["id", "began", "name", "status", "took", "spans", "tokens", "cost", "models"]
     rows = [dict(zip(titles, _row(run), strict=True)) for run in runs]
-    table = _lay_out(titles, rows)
-    for title in _EXPENDABLE:
+    widest = min(max((len(row["name"]) for row in rows), default=0), _NAME_WIDTH)
+    table = _lay_out(titles, rows, widest)
+    empty = [title for title in _EXPENDABLE if not any(len(row[title]) for row in rows)]
+    for title in [*empty, *(title for title in _EXPENDABLE if title not in empty)]:
         if output.has_room(table):
             break
         titles.remove(title)
-        table = _lay_out(titles, rows)
-    output.draw(table)
+        table = _lay_out(titles, rows, widest)
+    output.draw(table if output.has_room(table) else _lay_out(titles, rows))
 
 
 _EXPENDABLE = ("models", "cost", "tokens", "spans", "began", "took")
-"""The columns that a narrow terminal leaves out, in this order; `mellea traces show` and `--json` have them all."""
+"""The columns that a narrow terminal leaves out, empty ones first, then in this order.
+
+`mellea traces show` and `--json` have them all.
+"""
+
+_NAME_WIDTH = 24  # columns are left out rather than names wrapped, up to this width
 
 
-def _lay_out(titles: Sequence[str], rows: Iterable[Mapping[str, str | Text]]) -> Table:
+def _lay_out(titles: Sequence[str], rows: Sequence[Mapping[str, str | Text]], name_width: int | None = None) -> Table:
     table = output.table(*titles, right=["id", "took", "spans", "tokens", "cost"])
     for title, column in zip(titles, table.columns, strict=True):
         column.no_wrap = title not in ("name", "models")
+        if title == "name":
+            column.min_width = name_width
     for row in rows:
         table.add_row(*[row[title] for title in titles])
     return table
@@ -135,11 +143,21 @@ def show_run(
     if not output.is_for_people(as_json):
         output.write_json(spans)
         return
-    for level, data in walk(spans):
-        style = "" if data["status"] == "ok" else _COLOURS[data["status"]]
-        output.draw(Padding(Text(format_line(data, figures=True), style=style), (0, 0, 0, 2 * level)))
+    for level, data, line in draw_lines(spans, figures=True):
+        output.draw_indented(Text(line, style=_choose_style(data)), 2 * level, hang=_HANG)
         for text in _show_conversation(data, is_full=full):
-            output.draw(Padding(Text(text, style="dim", no_wrap=not full), (0, 0, 0, 2 * level + 4)))
+            for part in text.split("\n"):
+                output.draw_indented(Text(part, style="dim"), 2 * level + 4, is_cut=not full)
+
+
+_HANG = 6
+"""How far in a line of the tree continues: further than its children, which would otherwise look like a part of it."""
+
+
+def _choose_style(data: Mapping[str, Any]) -> str:
+    if data["status"] != "ok":
+        return _COLOURS[data["status"]]
+    return "yellow" if data.get("is_accepted") is False or data.get("is_met") is False else ""
 
 
 def _describe_part(part: Mapping[str, Any]) -> str:
@@ -159,9 +177,14 @@ def _show_conversation(data: Mapping[str, Any], *, is_full: bool) -> Iterator[st
         for part in message["parts"]:
             text = _describe_part(part)
             yield f"{message['role']}: {make_lines_visible(text) if is_full else make_visible(text)}"
-    for name in ("arguments", "result", "error"):
-        if name in data:
-            yield f"{name}: {make_lines_visible(str(data[name])) if is_full else make_visible(str(data[name]))}"
+    error = data.get("error")
+    known = [("arguments", data.get("arguments"))]
+    # The model is often told the error itself, and the line of the span has its first words already.
+    known += [("result", data.get("result") if data.get("result") != error else None)]
+    known += [("error", error if is_full else None)]
+    for name, value in known:
+        if value is not None:
+            yield f"{name}: {make_lines_visible(str(value)) if is_full else make_visible(str(value))}"
 
 
 @app.command("open")

@@ -125,6 +125,9 @@ class Request:
 
         Args:
             change: given a text, returns what is in its place.
+
+        Raises:
+            UsageError: it isn't a function, or returned something other than a string.
         """
         return replace(self, messages=tuple([message.change_texts(change) for message in self.messages]))
 

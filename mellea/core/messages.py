@@ -108,11 +108,33 @@ class Message:
 
         Args:
             change: takes a text and returns its replacement.
+
+        Raises:
+            UsageError: it isn't a function, or returned something other than a string.
         """
-        return Message(self.role, [_change_block(block, change) for block in self.blocks])
+        checked = _check_change(change)
+        return Message(self.role, [_change_block(block, checked) for block in self.blocks])
 
     def __str__(self) -> str:
         return self.content
+
+
+def _check_change(change: Callable[[str], str]) -> Callable[[str], str]:
+    """Return the program's function with a check that it returns strings."""
+    if not callable(change):
+        raise UsageError(f"change_texts takes a function from a text to another, not {change!r}")
+
+    def checked(text: str) -> str:
+        changed = change(text)
+        if not isinstance(changed, str):
+            name = getattr(change, "__qualname__", type(change).__name__)
+            raise UsageError(
+                f"change_texts takes a function that returns a text, and {name}() returned {changed!r}; return the "
+                "text itself where there is nothing to change"
+            )
+        return changed
+
+    return checked
 
 
 def _change_block(block: Any, change: Callable[[str], str]) -> Any:

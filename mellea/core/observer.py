@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import logging
 import os
@@ -140,6 +141,7 @@ class _Observers(tuple[Any, ...]):
 class SpanFields(TypedDict, total=False):
     """The attributes of a `Span` that may be known when it begins; see there."""
 
+    is_streaming: bool
     number: int
     requirement: Any
     tool_call: ToolCall
@@ -167,6 +169,7 @@ class Span:
         session: id of the session that it belongs to, if there is one.
         is_request: whether a call is one request to a model. If not, the requests are further down.
         is_batched: whether it is a request in a provider's batch, which costs less and takes longer.
+        is_streaming: whether a check is of an answer while it is being written, not of the complete one.
         component: the component that a call sends.
         request: what was sent, without keys; `None` before that.
         generation: the outcome of a request, even a failed one: text, usage, finish reason; set at the end.
@@ -197,6 +200,7 @@ class Span:
         "id",
         "is_batched",
         "is_request",
+        "is_streaming",
         "kind",
         "links",
         "model",
@@ -225,7 +229,7 @@ class Span:
         self.backend: str | None = None
         self.model: str | None = None
         self.server: tuple[str, int | None] | None = None
-        self.is_request = self.is_batched = self._is_cancelled = False
+        self.is_request = self.is_batched = self.is_streaming = self._is_cancelled = False
         self.component: Any = None
         self.number: int | None = None
         self.requirement: Any = None
@@ -402,6 +406,21 @@ def _check_observer(what: str, observer: Any) -> None:
             f"{what} takes an observer, and {observer!r} has no method {missing[0]!r}; derive a class from "
             "mellea.Observer, which has all of them, and override what you need"
         )
+    for name in _HOOKS:
+        if (hook := getattr(observer, name, None)) is not None and not callable(hook):
+            raise UsageError(f"{what} takes an observer whose hooks are functions, and its {name} is {hook!r}")
+    # A hook with a typing error would never be called, and what it is to redact would be sent.
+    for name in dir(type(observer)):
+        if name.startswith(_HOOK_WORDS) and name not in _HOOKS:
+            likely = difflib.get_close_matches(name, _HOOKS, 1, cutoff=0)[0]
+            raise UsageError(
+                f"{type(observer).__name__}.{name} isn't a hook, and would never be called; the hooks are "
+                f"{', '.join(_HOOKS)}: rename it to {likely}, or let its name begin with an underscore"
+            )
+
+
+_HOOKS = ("before_request", "after_response", "choose_backend")
+_HOOK_WORDS = ("before_", "after_", "choose_")
 
 
 def begin_span(

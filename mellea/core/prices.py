@@ -268,6 +268,8 @@ def find_price(provider: str, model: str, asked: str | None = None) -> Price | N
     if whole in known:
         found = known[whole]
     else:
+        if not isinstance(provider, str) or not isinstance(model, str):
+            raise UsageError(f"a price is that of a provider and a model, such as 'openai', 'gpt-5', not {whole!r}")
         found = _look_up(table, provider, model)
         if found is None and provider in _WRITTEN:
             found = _look_up(own, _WRITTEN[provider], model)
@@ -308,6 +310,8 @@ def compute_cost(
         asked: the model that was asked for, if another one answered.
     """
     price = find_price(provider, model, asked)
+    if usage is not None and not isinstance(usage, Usage):
+        raise UsageError(f"compute_cost takes a Usage, such as Usage(input_tokens=10, output_tokens=5), not {usage!r}")
     return None if usage is None or price is None else price.cost(usage, batch=batch)
 
 

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "describe_end",
+    "describe_error",
     "describe_error_type",
     "describe_message",
+    "describe_reasons",
     "describe_span",
     "describe_start",
     "find_span_cost",
@@ -74,6 +76,8 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
         data["links"] = [link.id for link in span.links]
     if span.number is not None:
         data["number"] = span.number
+    if span.is_streaming:
+        data["is_streaming"] = True
     if isinstance(name := getattr(span.component, "name", None), str) and name:
         data["given_name"] = name
     if span.tool_call is not None:
@@ -111,6 +115,19 @@ def _add(data: dict[str, Any], known: Mapping[str, Any]) -> None:
 def describe_error_type(span: Span) -> str:
     """Return what ended a span before its time: `"cancelled"`, or the name of the error's class."""
     return "cancelled" if span.status == "cancelled" else type(span.error).__name__
+
+
+def describe_error(span: Span) -> str:
+    """Return the error's class and message, which is content."""
+    return f"{type(span.error).__name__}: {_to_text(span.error)}"
+
+
+def describe_reasons(span: Span) -> list[dict[str, Any]]:
+    """Return which requirements an attempt doesn't meet, and why, which is content."""
+    return [
+        {"requirement": _to_text(requirement), "reason": outcome.reason}
+        for requirement, outcome in span.attempt.failures
+    ]
 
 
 def find_span_cost(span: Span) -> float | None:
@@ -176,7 +193,7 @@ _tokens_of = attrgetter(*Usage.__slots__)
 
 def _describe_content(span: Span, data: dict[str, Any]) -> None:
     if span.error is not None:
-        data["error"] = f"{type(span.error).__name__}: {_to_text(span.error)}"
+        data["error"] = describe_error(span)
     if span.is_request and span.request is not None:
         sent = span.request
         data["messages"] = [describe_message(message) for message in sent.messages]
@@ -185,10 +202,7 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
         said = span.generation
         data["answer"] = {**describe_message(said.message), "finish_reason": said.finish_reason or "error"}
     if span.attempt is not None:
-        data["reasons"] = [
-            {"requirement": _to_text(requirement), "reason": outcome.reason}
-            for requirement, outcome in span.attempt.failures
-        ]
+        data["reasons"] = describe_reasons(span)
     if span.requirement is not None:
         data["requirement"] = _to_text(span.requirement)
     if span.outcome is not None:
@@ -209,7 +223,10 @@ def _to_text(value: Any) -> str:
 def _check_name(requirement: Any) -> str:
     """Return what a check is called without its words: the name of its function or of its class."""
     function = getattr(requirement, "validation_fn", None) or getattr(requirement, "stream_validation_fn", None)
-    name = getattr(function, "__name__", type(requirement).__name__)
+    name = str(getattr(function, "__name__", type(requirement).__name__))
+    if str(getattr(function, "__module__", "")).partition(".")[0] == "mellea":
+        # The ready-made ones are made by functions, such as `length`, whose inner ones all have the same name.
+        name = getattr(function, "__qualname__", name).partition(".")[0]
     return name if name.isidentifier() else type(requirement).__name__
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.observer import Span
-from mellea.core.span_data import find_span_cost
+from mellea.core.span_data import describe_error, describe_error_type, describe_reasons, find_span_cost
 from mellea.core.terminal import make_visible
 
-__all__ = ["draw_tree", "format_line", "sum_costs", "walk"]
+__all__ = ["draw_lines", "draw_tree", "sum_costs"]
+
+_LONGEST = 300  # characters of what a line explains
+_MOST_SOURCES = 3  # named in a line; more are counted
 
 
 def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
@@ -23,19 +26,20 @@ def draw_tree(spans: Sequence[Span], *, figures: bool = False) -> str:
         spans: each is after its parent.
         figures: whether a line shows seconds, tokens and cost, where they are known.
     """
-    known = walk([_outline(span) for span in spans])
-    text = "\n".join(["  " * level + format_line(data, figures=figures) for level, data in known])
+    outlines = [_outline(span) for span in spans]
+    text = "\n".join(["  " * level + line for level, _, line in draw_lines(outlines, figures=figures)])
     # A check is called by its requirement, which may hold a key, as may a reason.
     return scrub_text(text, list_known_secrets())
 
 
-def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield spans as they are in a tree, each with its level.
+def draw_lines(spans: Sequence[Mapping[str, Any]], *, figures: bool) -> Iterator[tuple[int, Mapping[str, Any], str]]:
+    """Yield spans as they are in a tree, each with its level and its line.
 
     Args:
         spans: as plain data, each after its parent.
+        figures: whether a line shows seconds, tokens and cost, where they are known.
     """
-    known = {data["id"] for data in spans}
+    known = {data["id"]: data for data in spans}
     children: dict[int | None, list[Mapping[str, Any]]] = {}
     for data in spans:
         parent = data.get("parent")
@@ -45,30 +49,64 @@ def walk(spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str,
     waiting = [(0, data) for data in reversed(children.get(None, []))]
     while waiting:
         level, data = waiting.pop()
-        yield level, data
-        waiting += [(level + 1, child) for child in reversed(children.get(data["id"], []))]
+        inside = children.get(data["id"], [])
+        yield level, data, _format_line(data, inside, known, figures=figures)
+        waiting += [(level + 1, child) for child in reversed(inside)]
 
 
-def format_line(data: Mapping[str, Any], *, figures: bool) -> str:
-    """Return a span in one line.
+def _format_line(
+    data: Mapping[str, Any],
+    inside: Sequence[Mapping[str, Any]],
+    known: Mapping[int, Mapping[str, Any]],
+    *,
+    figures: bool,
+) -> str:
+    """Return a span in one line: its name, and in brackets its kind, its status, figures, and why it failed.
 
     Args:
         data: plain data.
+        inside: the spans directly inside it, which may already say why.
+        known: all spans by id, for the names of those that it uses.
         figures: whether to show seconds, tokens and cost, where they are known.
     """
     kind, status = data["kind"], data["status"]
-    said = kind if status == "ok" else f"{kind}, {status}"
+    said = [kind] if status == "ok" else [kind, status]
     if kind == "attempt" and data.get("is_accepted") is False:
-        said += ", rejected"
+        said.append("rejected")
+    if data.get("is_streaming"):
+        said.append("while streaming")
+    said += _sources(data, known)
     if figures:
-        said = ", ".join([said, *_figures(data)])
-    if kind == "check" and "is_met" in data:
-        reason = data.get("reason")
-        said += ": yes" if data["is_met"] else f": no, {reason}" if reason else ": no"
+        said += _figures(data)
+    text = ", ".join(said)
+    if why := _explain(data, inside):
+        text += f": {why[:_LONGEST]}…" if len(why) > _LONGEST else f": {why}"
     # A span is one line, and no name or reason may send control sequences to the terminal.
     # Without content a check has no words of its own, but the function or the class that checks has a name.
     name = data.get("check", data["name"]) if data["name"] == "check" else data["name"]
-    return f"{make_visible(name)} ({make_visible(said)})"
+    return f"{make_visible(name)} ({make_visible(text)})"
+
+
+def _sources(data: Mapping[str, Any], known: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """Return which thunks a call uses."""
+    names = [known[id]["name"] for id in data.get("links", ()) if id in known]
+    if not names:
+        return []
+    return [f"uses {' and '.join(names) if len(names) <= _MOST_SOURCES else f'{len(names)} others'}"]
+
+
+def _explain(data: Mapping[str, Any], inside: Sequence[Mapping[str, Any]]) -> str:
+    """Return the verdict of a check, or why a span failed or was rejected, unless a line inside it says that."""
+    if data["kind"] == "check" and "is_met" in data:
+        reason = data.get("reason")
+        return "yes" if data["is_met"] else f"no, {reason}" if reason else "no"
+    if data["status"] == "error":
+        # An error that leaves many spans is explained where it came from.
+        is_from_inside = any(each.get("error_type") == data.get("error_type") for each in inside)
+        return "" if is_from_inside else data.get("error") or data.get("error_type", "")
+    if data.get("is_accepted") is False and not any(each.get("is_met") is False for each in inside):
+        return "; ".join(each["reason"] or each["requirement"] for each in data.get("reasons", ()))
+    return ""
 
 
 def sum_costs(spans: Sequence[Span]) -> float | None:
@@ -89,10 +127,16 @@ def _outline(span: Span) -> dict[str, Any]:
     data: dict[str, Any] = {"id": span.id, "kind": span.kind, "name": span.name, "status": span.status}
     if span.ended is not None:  # the figures of what still runs would be out of date as soon as they are shown
         data["seconds"] = span.seconds
+    if span.links:
+        data["links"] = [link.id for link in span.links]
+    if span.is_streaming:
+        data["is_streaming"] = True
+    if span.status == "error":
+        data["error_type"], data["error"] = describe_error_type(span), describe_error(span)
     if span.parent is not None:
         data["parent"] = span.parent.id
     if span.attempt is not None:
-        data["is_accepted"] = span.attempt.success
+        data["is_accepted"], data["reasons"] = span.attempt.success, describe_reasons(span)
     if span.outcome is not None:
         data["is_met"], data["reason"] = bool(span.outcome), span.outcome.reason
     if span.is_request:

@@ -104,16 +104,21 @@ def write_messages(data: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def describe_evaluation(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a check's event."""
+def describe_evaluation(data: Mapping[str, Any], *, content: bool = True) -> dict[str, Any]:
+    """Return the attributes of a check's event, which its span has, too: many viewers show no events.
+
+    Args:
+        data: of a check that has ended.
+        content: whether to include the requirement and the reason, if they are there.
+    """
     score = data.get("score")
     result = {
-        semconv.EVALUATION_NAME: data.get("requirement") or data["check"],
+        semconv.EVALUATION_NAME: (data.get("requirement") if content else None) or data["check"],
         semconv.EVALUATION_LABEL: "pass" if data["is_met"] else "fail",
         # A check without a score is 1 or 0, so that means over checks are rates.
         semconv.EVALUATION_SCORE: float(data["is_met"]) if score is None else score,
     }
-    if "reason" in data:
+    if content and "reason" in data:
         result[semconv.EVALUATION_EXPLANATION] = data["reason"]
     return result
 

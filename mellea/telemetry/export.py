@@ -116,7 +116,9 @@ def _make_span(data: Mapping[str, Any], ids: _Ids) -> ReadableSpan:
         attributes[semconv.ATTRIBUTES["error_type"]] = error
     events = [Event(semconv.RETRY_EVENT, timestamp=begin)] * data.get("retries", 0)
     if "is_met" in data:
-        events.append(Event(semconv.EVALUATION_EVENT, describe_evaluation(data), end))
+        evaluation = describe_evaluation(data)
+        attributes.update(evaluation)
+        events.append(Event(semconv.EVALUATION_EVENT, evaluation, end))
     return ReadableSpan(
         name_span(data),
         context=ids.make_context(data["id"]),

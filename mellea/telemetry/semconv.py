@@ -2,7 +2,8 @@
 
 Source: open-telemetry/semantic-conventions-genai, all of it in development, and the metrics of opentelemetry-util-genai
 1.3b0, as read in autumn 2026. `gen_ai.usage.cost` and `gen_ai.client.operation.cost` aren't in the conventions yet;
-viewers read the former. Where a name changes there, it changes here and nowhere else.
+viewers read the former. What they have no word for at all begins with `mellea.`. Where a name changes there, it changes
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ ATTRIBUTES: Mapping[str, str] = {
     "cost": "gen_ai.usage.cost",
     "error_type": "error.type",
     "input_tokens": "gen_ai.usage.input_tokens",
+    "is_accepted": "mellea.attempt.accepted",
+    "is_streaming": "mellea.check.streaming",
     "model": "gen_ai.request.model",
     "output_tokens": "gen_ai.usage.output_tokens",
     "output_type": "gen_ai.output.type",

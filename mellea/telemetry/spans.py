@@ -137,10 +137,14 @@ class SpanObserver(Observer):
             self._tell(made, span, data, attributes)
 
     def _tell(self, made: OtelSpan, span: Span, data: Mapping[str, Any], attributes: dict[str, Any]) -> None:
-        if self._content in ("spans", "both"):
+        is_in_spans = self._content in ("spans", "both")
+        if is_in_spans:
             attributes.update(write_content(data))
+        is_checked = span.kind == "check" and "is_met" in data
+        if is_checked:
+            attributes.update(describe_evaluation(data, content=is_in_spans))
         made.set_attributes(attributes)
-        if span.kind == "check" and "is_met" in data:
+        if is_checked:
             made.add_event(semconv.EVALUATION_EVENT, describe_evaluation(data))
         if self._content in ("events", "both") and "messages" in data:
             made.add_event(semconv.OPERATION_DETAILS_EVENT, write_messages(data))

@@ -89,15 +89,8 @@ def enable(
         MissingExtraError: OpenTelemetry, or its exporter for gRPC, isn't installed.
         ConfigurationError: the environment asks for another protocol.
     """
-    if exporter not in (None, "otlp", "console"):
-        raise UsageError(f"exporter takes 'otlp', 'console' or None, not {exporter!r}")
-    if content not in (True, False, None):
-        raise UsageError(f"content takes True, False or None, not {content!r}")
     has_providers = tracer_provider is not None or meter_provider is not None
-    if exporter is not None and has_providers:
-        raise UsageError(
-            f"exporter={exporter!r} can't be combined with a provider, which has its own exporters; give one of them"
-        )
+    _check(exporter, content, tracer_provider, meter_provider)
     where = read_content_switch() if content is None else "spans" if content else "none"
     try:
         # Lazy, and optional: the extra `telemetry`.
@@ -128,6 +121,23 @@ def enable(
     if histograms is not None:
         ends.insert(0, histograms.flush)
     _replace([SpanObserver(tracer, histograms, where)], ends)
+
+
+def _check(exporter: Any, content: Any, tracer_provider: Any, meter_provider: Any) -> None:
+    if exporter not in (None, "otlp", "console"):
+        raise UsageError(f"exporter takes 'otlp', 'console' or None, not {exporter!r}")
+    if content not in (True, False, None):
+        raise UsageError(f"content takes True, False or None, not {content!r}")
+    for name, provider, method in (
+        ("tracer_provider", tracer_provider, "get_tracer"),
+        ("meter_provider", meter_provider, "get_meter"),
+    ):
+        if provider is not None and not callable(getattr(provider, method, None)):
+            raise UsageError(f"{name} takes a provider of OpenTelemetry, such as its SDK's, not {provider!r}")
+    if exporter is not None and (tracer_provider is not None or meter_provider is not None):
+        raise UsageError(
+            f"exporter={exporter!r} can't be combined with a provider, which has its own exporters; give one of them"
+        )
 
 
 def _is_of_api(provider: Any) -> bool:

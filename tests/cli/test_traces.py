@@ -107,6 +107,38 @@ def test_a_narrow_terminal_gets_fewer_columns_and_never_less_than_what_names_a_r
         assert "…" not in table
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.sample(2)
+def test_a_tree_fits_the_terminal_and_says_what_failed_once(
+    run_on_terminal: Callable[..., str], tmp_path: Path, width: int
+) -> None:
+    def book(city: str) -> str:
+        raise ValueError("the hotel is closed, and nobody knows when it will open again")
+
+    words = ToolEnd(ToolCall("c1", "book", {"city": "Bergen"}))
+    short = check(
+        "at most three words, so that it fits on a label", validation_fn=simple_validate(lambda text: "d" not in text)
+    )
+    with record(tmp_path / "runs.db", content=True), mellea.traces.start("a trip to Norway in a week of rain"):
+        mellea.Agent(ScriptedBackend([words], "It is closed."), [book]).run("Book it.")
+        mellea.start_session(ScriptedBackend("a b c d", "a b c")).instruct("x", name="label", requirements=[short])
+    shown = run_on_terminal("traces", "show", COLUMNS=str(width))
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in shown.splitlines()]
+    assert all(len(line) <= width and line == line.rstrip() for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert text.count("error, 0.0") == 1 and "s: ValueError: the hotel is closed, and nobody knows when" in text
+    assert not any(line.lstrip().startswith(("error:", "result: ValueError")) for line in lines)
+    assert "\x1b[33m" in next(line for line in shown.splitlines() if "attempt 1" in line), "it is marked"
+    # A line that continues is indented further than what is inside it.
+    (at,) = (number for number, line in enumerate(lines) if line.lstrip().startswith("book (tool"))
+    if lines[at].count("(") > lines[at].count(")"):
+        assert lines[at + 1].startswith(" " * 12)
+    full = run_on_terminal("traces", "show", "--full", COLUMNS=str(width))
+    assert "error: ValueError: the hotel" in re.sub(r"\x1b\[[\d;]*m|\n| +", " ", full).replace("  ", " ")
+    head, *_ = run_on_terminal("traces", COLUMNS=str(width)).splitlines()
+    assert "cost" not in head or width > 60, "an empty column goes first"
+
+
 @pytest.mark.parametrize("id", ["9" * 19, "9" * 5000, "-1", "1.5", "٣"])
 @pytest.mark.parametrize("command", ["show", "open", "export"])
 def test_what_is_no_id_is_told_in_a_line(run: Run, runs: Path, command: str, id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +262,16 @@ def test_a_file_of_prices_that_is_not_there_is_named_with_what_to_give(tmp_path:
             UsageError, match=r"there is no file '.*'; set_prices takes the path of a JSON file, or a mapping"
         ):
             set_prices(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: prices.compute_cost(Usage(1, 1), "openai", None), "not 'openai/None'"),  # type: ignore[arg-type]
+        (lambda: prices.find_price(7, "gpt-5"), "not '7/gpt-5'"),  # type: ignore[arg-type]
+        (lambda: prices.compute_cost((1, 1), "openai", "gpt-5"), r"takes a Usage, .* not \(1, 1\)"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_model_or_no_usage_is_refused_in_words(wrong: Callable[[], object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        wrong()

@@ -167,6 +167,7 @@ async def test_a_hook_that_refuses_ends_the_call_and_nothing_is_sent() -> None:
     [
         ("before_request", 7, "returns a Request, .* not 7"),
         ("after_response", ["x"], "returns a list of events, or None"),
+        ("after_response", [], "left out the StreamEnd, with which every answer ends"),
         ("before_request", ZeroDivisionError("oh"), "before_request.* failed: ZeroDivisionError: oh"),
     ],
 )
@@ -313,3 +314,29 @@ async def test_a_hook_changes_the_options_the_tools_and_the_model_of_a_request()
     assert request.tools == () and request.options[ModelOption.TEMPERATURE] == 0.25
     span = next(span for span in told.spans if span.is_request)
     assert span.request is not None and span.request.options == request.options and span.request.tools == ()
+
+
+@pytest.mark.parametrize("wrong", ["before_requst", "after_answer", "choose_model"])
+def test_a_method_that_is_nearly_a_hook_is_refused_since_it_would_never_be_called(wrong: str) -> None:
+    observer = type("Redact", (Observer,), {wrong: lambda self, request: None, "_before_all": lambda self: None})()
+    with pytest.raises(UsageError, match=rf"Redact\.{wrong} isn't a hook, .* rename it to {wrong[:6]}"):
+        observe(observer)
+    with pytest.raises(UsageError, match="isn't a hook"):
+        mellea.traces.add_observer(observer)
+    with observe(type("Fine", (Observer,), {"_before_all": lambda self: None})()):
+        pass
+
+
+def test_a_hook_that_cant_be_called_is_refused() -> None:
+    with pytest.raises(UsageError, match="its before_request is 3"):
+        observe(type("H", (Observer,), {"before_request": 3})())
+
+
+@pytest.mark.parametrize(("change", "said"), [(len, r"len\(\) returned 1;"), ("x", "a text to another, not 'x'")])
+async def test_a_function_for_change_texts_that_is_wrong_is_named(change: Any, said: str) -> None:
+    class Wrong(Observer):
+        def before_request(self, request: Request) -> Request:
+            return request.change_texts(change)
+
+    with observe(Wrong()), pytest.raises(UsageError, match=said):
+        await mellea.start_session(ScriptedBackend("x")).ainstruct("x")

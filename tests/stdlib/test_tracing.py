@@ -18,9 +18,10 @@ import pytest
 import mellea
 from mellea.core import Usage
 from mellea.core.observer import current_span, listening
-from mellea.core.span_tree import format_line
+from mellea.core.span_tree import draw_lines
 from mellea.errors import UsageError
-from mellea.stdlib.requirements import check, simple_validate
+from mellea.stdlib.requirements import check, length, simple_validate
+from mellea.stdlib.sampling import MultiTurnStrategy, RepairTemplateStrategy
 from mellea.testing import Pause, ScriptedBackend
 from tests.waiting import cancel_once
 
@@ -508,7 +509,7 @@ async def test_the_cost_of_embeddings_counts_and_what_was_refused_costs_nothing(
             with pytest.raises(RateLimitError):
                 await m.ainstruct("x")
         assert m.cost == t.cost == pytest.approx(2.0)
-        assert lines(t) == ["t (trace)", "  embedding (embedding)", "  Instruction (call, error)"]
+        assert lines(t) == ["t (trace)", "  embedding (embedding)", "  Instruction (call, error: RateLimitError: busy)"]
     finally:
         mellea.prices.reset_prices()
 
@@ -562,8 +563,68 @@ def test_a_recorded_check_without_content_is_called_by_its_function() -> None:
         "is_met": False,
         "check": "is_short",
     }
-    assert format_line(data, figures=False) == "is_short (check: no)"
-    assert format_line({**data, "name": "Be short."}, figures=False) == "Be short. (check: no)"
-    assert format_line({"id": 1, "kind": "check", "name": "check", "status": "running"}, figures=False).startswith(
-        "check"
-    )
+    running = {"id": 3, "kind": "check", "name": "check", "status": "running"}
+    drawn = draw_lines([data, {**data, "id": 2, "name": "Be short."}, running], figures=False)
+    assert [line for _, _, line in drawn] == [
+        "is_short (check: no)",
+        "Be short. (check: no)",
+        "check (check, running)",
+    ]
+
+
+# -- what a newcomer asks of a tree ---------------------------------------------------------------------
+
+
+def test_every_request_of_a_named_call_has_its_name() -> None:
+    never = check("never", validation_fn=lambda context: False)
+    for strategy in (RepairTemplateStrategy(loop_budget=2), MultiTurnStrategy(loop_budget=2)):
+        with mellea.traces.start("t") as t:
+            session("a", "b").instruct("x", name="letter", requirements=[never], strategy=strategy)
+        assert [span.name for span in t.spans if span.is_request] == ["letter", "letter"]
+    with mellea.traces.start("t") as t:
+        session("many", "7").instruct("x", format=int, name="count")
+    assert [span.name for span in t.spans if span.is_request] == ["count", "count"]
+
+
+def test_an_attempt_that_no_check_rejected_says_why() -> None:
+    with mellea.traces.start("t") as t:
+        session("many", "7").instruct("x", format=int, name="count")
+    first = next(line for line in lines(t) if "attempt 1" in line)
+    assert "(attempt, rejected: the answer is not a valid 'int'" in first and "'many'" in first
+    assert next(line for line in lines(t) if "attempt 2" in line).endswith("attempt 2 (attempt)")
+
+
+def test_a_check_of_a_growing_text_differs_from_that_of_the_whole() -> None:
+    with mellea.traces.start("t") as t:
+        session("a b c").instruct("x", name="letter", requirements=[length(max=4)])
+    (early, late) = [line.strip() for line in lines(t) if "check" in line]
+    assert early == "Write at most 4 words. (check, while streaming: yes)"
+    assert late == "Write at most 4 words. (check: yes)"
+
+
+async def test_a_call_says_which_thunks_it_uses() -> None:
+    m = session(*"abcdefg")
+    async with mellea.traces.start("t") as t:
+        parts = [await m.ainstruct("x", name=f"part {number}", await_result=False) for number in range(4)]
+        few, many = {"a": parts[0], "b": parts[1]}, {"all": parts}
+        await m.ainstruct("{{a}} {{b}}", user_variables=few, name="few")
+        await m.ainstruct("{{all}}", user_variables=many, name="many")
+    assert lines(t)[-2:] == ["  few (call, uses part 0 and part 1)", "  many (call, uses 4 others)"]
+
+
+def test_an_error_is_explained_once_where_it_came_from() -> None:
+    @mellea.trace
+    def inner() -> None:
+        raise ValueError("no\x1b[2J such\ncity")
+
+    @mellea.trace
+    def outer() -> None:
+        inner()
+
+    with pytest.raises(ValueError, match="such"), mellea.traces.start("t") as t:
+        outer()
+    assert lines(t) == [
+        "t (trace, error)",
+        "  outer (function, error)",
+        "    inner (function, error: ValueError: no such city)",
+    ]

@@ -16,6 +16,7 @@ import pytest
 import mellea
 from mellea.core import ToolCall
 from mellea.core.span_data import describe_span
+from mellea.errors import UsageError
 from mellea.events import ToolEnd
 from mellea.telemetry.page import render_page, render_trace
 from mellea.testing import ScriptedBackend
@@ -134,6 +135,14 @@ def test_numbers_that_json_does_not_have_are_texts() -> None:
 def test_a_run_without_spans_has_a_page() -> None:
     page = Page(render_page([]))
     assert page.data["spans"] == [] and "".join(page.texts["title"]) == "An empty run"
+
+
+@pytest.mark.parametrize("wrong", [{"id": 1}, "spans", [{"id": 1}, {"name": "x"}], [3], None])
+def test_what_arent_spans_of_a_record_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match="render_page takes the spans that read_run returns"):
+        render_page(wrong)
+    with pytest.raises(UsageError, match="render_trace takes what"):
+        mellea.traces.render_trace(wrong)
 
 
 def test_only_a_live_page_may_ask_its_server() -> None:

@@ -128,6 +128,12 @@ def test_a_record_or_run_that_is_not_there_is_an_error_at_once(tmp_path: Path, d
         serve_page(database, run=99)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, "80", True, 1.5])
+def test_what_is_no_port_is_refused(database: Path, port: Any) -> None:
+    with pytest.raises(UsageError, match="port takes a number from 0"):
+        serve_page(database, port=port)
+
+
 def test_only_what_has_changed_comes(tmp_path: Path) -> None:
     path = tmp_path / "live.db"
     with mellea.traces.record(path) as recording:

@@ -20,7 +20,7 @@ from mellea.backends.openai import OpenAIBackend
 from mellea.core import ToolCall, Usage
 from mellea.core.events import KeepAlive, TextDelta, ToolEnd
 from mellea.errors import RateLimitError
-from mellea.stdlib.requirements import check, req, simple_validate
+from mellea.stdlib.requirements import check, contains, excludes, length, req, simple_validate
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import Pause, ScriptedBackend
 from tests.telemetry.conftest import Seen
@@ -104,6 +104,24 @@ async def test_a_strategy_is_a_workflow_of_attempts_and_checks(enabled: Enable) 
         )
         for label, value in (("fail", 0.0), ("pass", 1.0))
     ]
+    # Many viewers list the attributes of spans, and hide events.
+    assert all(event.items() <= attributes(span).items() for span, (_, event) in zip(checks, results, strict=True))
+    accepted = [attributes(seen.span(f"attempt {number}"))["mellea.attempt.accepted"] for number in (1, 2)]
+    assert accepted == [False, True]
+
+
+async def test_ready_made_checks_are_called_by_what_made_them(enabled: Enable) -> None:
+    def is_calm(text: str) -> bool:
+        return "!" not in text
+
+    seen = enabled()
+    made = [length(max=9), excludes("z"), contains("a"), check("y", validation_fn=simple_validate(is_calm))]
+    await session("a bcd").ainstruct("x", requirements=made)
+    checks = [attributes(span) for span in seen.spans if span.name == "check"]
+    names = [found["gen_ai.evaluation.name"] for found in checks if "mellea.check.streaming" not in found]
+    assert sorted(map(str, names)) == ["contains", "excludes", "is_calm", "length"]
+    early = [found["gen_ai.evaluation.name"] for found in checks if found.get("mellea.check.streaming")]
+    assert sorted(map(str, early)) == ["excludes", "length"]
 
 
 async def test_tools_and_steps_are_spans_and_a_tools_own_calls_stand_in_it(enabled: Enable) -> None:
@@ -302,6 +320,21 @@ async def test_with_content_prompts_answers_tools_and_reasons_are_told(enabled: 
     assert event.attributes is not None
     assert event.attributes["gen_ai.evaluation.name"] == f"isn't {PASSWORD}"
     assert PASSWORD in str(event.attributes["gen_ai.evaluation.explanation"])
+
+
+async def test_content_in_events_alone_isnt_in_the_attributes_of_a_check(
+    enabled: Enable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
+    seen = enabled()
+
+    def is_fine(text: str) -> tuple[bool, str]:
+        return True, PASSWORD
+
+    await session("a").ainstruct("x", requirements=[check(PASSWORD, validation_fn=simple_validate(is_fine))])
+    span = seen.span("check")
+    assert PASSWORD not in str(attributes(span)) and attributes(span)["gen_ai.evaluation.name"] == "is_fine"
+    assert PASSWORD in str([event.attributes for event in span.events])
 
 
 @pytest.mark.parametrize(("value", "places"), [("EVENT_ONLY", "event"), ("SPAN_AND_EVENT", "span event"), ("x", "")])

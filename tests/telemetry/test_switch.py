@@ -289,6 +289,12 @@ def test_wrong_arguments_are_refused() -> None:
     assert issubclass(MissingExtraError, ImportError)
 
 
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
+def test_what_is_no_provider_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} takes a provider of OpenTelemetry, .* not 'x'"):
+        mellea.telemetry.enable(**{name: "x"})
+
+
 def test_a_forked_child_traces_what_it_begins_itself() -> None:
     if not hasattr(os, "fork"):
         pytest.skip("there is no fork here")

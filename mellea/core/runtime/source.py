@@ -20,7 +20,7 @@ import anyio
 
 from mellea.core.accumulator import join_deltas
 from mellea.core.backend import Backend, Batches, Request
-from mellea.core.events import Event, KeepAlive
+from mellea.core.events import Event, KeepAlive, StreamEnd
 from mellea.core.runtime.failure import Exit
 from mellea.core.runtime.record import CLOSE_SECONDS
 from mellea.core.runtime.tasks import find_outcome
@@ -112,6 +112,11 @@ class Hooks:
                 continue
             if not isinstance(changed, (list, tuple)) or not all(isinstance(event, Event) for event in changed):
                 raise UsageError(f"{_name(hook)} returns a list of events, or None, not {changed!r}")
+            if _has_end(events) and not _has_end(changed):
+                raise UsageError(
+                    f"{_name(hook)} left out the StreamEnd, with which every answer ends; return it last, or raise an "
+                    "error to reject the answer"
+                )
             events = list(changed)
         return events
 
@@ -126,6 +131,10 @@ class Hooks:
             raise Exit(error) from None
         except Exception as error:
             raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
+
+
+def _has_end(events: Sequence[Event]) -> bool:
+    return any(isinstance(event, StreamEnd) for event in events)
 
 
 async def change_request(run: Record, request: Request) -> Request:

@@ -39,6 +39,11 @@ class _Retry:
     failures: Failures
 
     @property
+    def name(self) -> Any:
+        """The name of the task in traces."""
+        return getattr(self.task, "name", None)
+
+    @property
     def output_prefix(self) -> Any:
         """The beginning of the answer, as in the task."""
         return getattr(self.task, "output_prefix", None)

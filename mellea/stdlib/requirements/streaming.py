@@ -250,7 +250,7 @@ class Watch:
         if not self._is_told:
             failure = await self._look(lane, requirement)
         else:
-            with span_around("check", str(requirement), requirement=requirement) as span:
+            with span_around("check", str(requirement), requirement=requirement, is_streaming=True) as span:
                 failure = await self._look(lane, requirement)
                 if span is not None:
                     span.outcome = ValidationResult(True) if failure is None else failure[1]

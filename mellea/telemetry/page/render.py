@@ -14,6 +14,7 @@ import hashlib
 import html
 import json
 import math
+import reprlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -24,6 +25,7 @@ from typing import Any
 from mellea.core.masking import list_known_secrets, scrub_all
 from mellea.core.span_data import describe_span
 from mellea.core.tracing import Trace
+from mellea.errors import UsageError
 
 __all__ = ["policy", "render_page", "render_trace", "to_json"]
 
@@ -58,8 +60,18 @@ def render_page(
         title: the title; by default the name of the first span.
         live: the path at which the page asks for changes, `None` if there will be none.
         runs: other runs that can be shown: dicts with `id`, `name`, `started` and `is_shown`.
+
+    Raises:
+        UsageError: these aren't spans of a record.
     """
-    known = list(spans)
+    is_one = isinstance(spans, (str, bytes, Mapping)) or not isinstance(spans, Iterable)
+    known = [] if is_one else list(spans)
+    wrong = [spans] if is_one else [span for span in known if not isinstance(span, Mapping) or "id" not in span]
+    if wrong:
+        raise UsageError(
+            f"render_page takes the spans that read_run returns, not {reprlib.repr(wrong[0])}; render_trace takes a "
+            "trace"
+        )
     called = title or next((str(span.get("name")) for span in known), "An empty run")
     data = {"title": called, "now": time.time(), "spans": known, "live": live, "runs": list(runs)}
     style, script = _read_style(), _read_script()
@@ -79,7 +91,12 @@ def render_trace(trace: Trace, *, content: bool = False) -> str:
         trace: running or ended.
         content: whether to show content: prompts, answers, arguments and results of tools, and reasons. Keys are never
             shown.
+
+    Raises:
+        UsageError: it isn't a trace.
     """
+    if not isinstance(trace, Trace):
+        raise UsageError(f"render_trace takes what mellea.traces.start(…) made, not {trace!r}")
     spans = [describe_span(span, content=content) for span in trace.spans]
     return render_page(scrub_all(spans, list_known_secrets()) if content else spans, title=trace.name)
 

@@ -32,6 +32,8 @@ __all__ = ["PageServer", "serve_page"]
 
 _HOST = "127.0.0.1"
 
+_LAST_PORT = 65_535
+
 _LOOK_SECONDS = 0.1
 """How often the server checks whether it was closed."""
 
@@ -57,10 +59,12 @@ def serve_page(database: str | os.PathLike[str], *, run: int | None = None, port
         the server, which runs until `close()`; open its `url` in a browser.
 
     Raises:
-        UsageError: there is no such record, or no such run in it.
+        UsageError: there is no such record, or no such run in it, or the port is none.
         StateError: the file isn't a record.
         OSError: the port is taken.
     """
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= _LAST_PORT:
+        raise UsageError(f"port takes a number from 0, for any free port, to {_LAST_PORT}, not {port!r}")
     return PageServer(os.fspath(database), run, port)
 
 

@@ -56,6 +56,17 @@ dragToZoom(byId("axis"), (x) => timeline.from + share(byId("axis"), x) * (timeli
 
 // -- the border between timeline and details ------------------------------------------------------------
 
+// Side by side, or one above the other on a screen that is taller than wide.
+const isStacked = () => STACKED.matches && !PHONE.matches;
+
+function turnSplitter() {
+  byId("splitter").setAttribute("aria-orientation", isStacked() ? "horizontal" : "vertical");
+  byId("splitter").setAttribute("aria-label", isStacked() ? "Height of the details" : "Width of the details");
+}
+
+for (const media of [PHONE, STACKED]) media.addEventListener("change", turnSplitter);
+turnSplitter();
+
 function setWidth(percent) {
   const kept = Math.round(Math.min(Math.max(percent, 20), 70));
   byId("main").style.setProperty("--detail", `${kept}%`);
@@ -64,10 +75,12 @@ function setWidth(percent) {
 
 byId("splitter").addEventListener("pointerdown", (event) => event.target.setPointerCapture(event.pointerId));
 byId("splitter").addEventListener("pointermove", (event) => {
-  if (event.target.hasPointerCapture(event.pointerId)) setWidth(100 - share(byId("main"), event.clientX) * 100);
+  if (!event.target.hasPointerCapture(event.pointerId)) return;
+  const { left, top, width, height } = byId("main").getBoundingClientRect();
+  setWidth(100 * (1 - (isStacked() ? (event.clientY - top) / height : (event.clientX - left) / width)));
 });
 byId("splitter").addEventListener("keydown", (event) => {
-  const by = { ArrowLeft: 4, ArrowRight: -4 }[event.key];
+  const by = { ArrowLeft: 4, ArrowRight: -4, ArrowUp: 4, ArrowDown: -4 }[event.key];
   if (!by) return;
   event.preventDefault();
   event.stopPropagation();
@@ -94,7 +107,7 @@ const KEYS = [
   ],
   [
     "PgDn PgUp Home End",
-    "far",
+    "20 spans on or back, the first, the last",
     {
       PageDown: () => rows.move(20),
       PageUp: () => rows.move(-20),
@@ -104,11 +117,11 @@ const KEYS = [
   ],
   ["Enter", "read the details", { Enter: () => (open(rows.selected ?? rows.list[0]), detail.focus()) }],
   ["/", "search", { "/": () => (close(), byId("query").focus(), byId("query").select()) }],
-  ["n p", "next and previous hit, or what went wrong", { n: () => rows.moveToHit(1), p: () => rows.moveToHit(-1) }],
+  ["n p", "next and previous hit; without a search, what failed", { n: () => rows.moveToHit(1), p: () => rows.moveToHit(-1) }],
   ["Esc", "back to the timeline; clear the filter", { Escape: () => leave() }],
   [
     "+ − 0",
-    "zoom in, out, all",
+    "zoom in, zoom out, show the whole run",
     {
       "+": () => changeTime(() => timeline.zoom(0.5)),
       "=": () => changeTime(() => timeline.zoom(0.5)),
@@ -116,10 +129,10 @@ const KEYS = [
       0: () => changeTime(() => timeline.showAll()),
     },
   ],
-  ["z", "zoom to the span", { z: () => zoomTo(rows.selected) }],
+  ["z", "zoom to the selected span", { z: () => zoomTo(rows.selected) }],
   [
     ", .",
-    "earlier, later",
+    "show what was earlier, later",
     { ",": () => changeTime(() => timeline.pan(-0.25)), ".": () => changeTime(() => timeline.pan(0.25)) },
   ],
   ["f", "fold or unfold everything", { f: () => rows.foldAll() }],

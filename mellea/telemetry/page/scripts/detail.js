@@ -213,7 +213,7 @@ function showSpans(title, spans, open) {
       box(
         "li",
         make(
-          `button.span-link.kind-${KINDS[span.data.kind] ? span.data.kind : "other"}`,
+          `button.span-link.${classOfKind(span.data.kind)}`,
           { type: "button", onclick: () => open(span) },
           make("i.mark", { "aria-hidden": "true" }),
           box("span.kind", KINDS[span.data.kind] ?? oneLine(span.data.kind, 20)),
@@ -263,7 +263,7 @@ function showFacts(span) {
   return box(
     "dl.facts",
     fact("Duration", data.status === "running" ? "running" : formatSeconds(span.end - span.start)),
-    fact("Begins at", `+${formatSeconds(span.start)}`, formatTime(data.started)),
+    fact("Begins at", `+${formatSeconds(span.start)} (${formatClock(data.started)})`, formatTime(data.started)),
     fact(
       "First text after",
       data.time_to_first_chunk === undefined ? null : formatSeconds(data.time_to_first_chunk),
@@ -324,7 +324,8 @@ function showDetail(span, open) {
   const kind = KINDS[data.kind] ?? oneLine(data.kind, 20);
   const path = [];
   for (let above = span.parent; above; above = above.parent) path.unshift(above);
-  const isSilent = span.isRequest && !data.messages && !data.answer;
+  // Where content is recorded, an error has its message.
+  const isSilent = span.isRequest && !data.messages && !data.answer && !data.error;
   return [
     box(
       "div.detail-head",
@@ -343,10 +344,11 @@ function showDetail(span, open) {
             )
           : null,
         box(
-          `h2.kind-${KINDS[data.kind] ? data.kind : "other"}`,
+          `h2.${classOfKind(data.kind)}`,
           make("i.mark", { "aria-hidden": "true" }),
           box("span.kind", `${kind} `),
           box("bdi.label", oneLine(labelOf(span), 300)),
+          data.is_streaming ? box("span.early", " while streaming") : null,
           drawOutcome(span),
         ),
       ),
@@ -360,7 +362,7 @@ function showDetail(span, open) {
     showMessages(span),
     showAnswer(span),
     isSilent ? box("p.empty", whySilent(span)) : null,
-    showSpans("Made of", span.links, open),
+    showSpans("Uses", span.links, open),
     showSpans("Used by", span.usedBy, open),
     showSpans("Inside", insideOf(span), open),
     box(

@@ -9,13 +9,16 @@ const filter = new Filter();
 const rows = new Rows(run, timeline, filter);
 const detail = byId("detail");
 
-const isNarrow = () => matchMedia("(max-width: 760px)").matches;
+// As in page.css.
+const PHONE = matchMedia("(max-width: 760px), (max-width: 960px) and (max-height: 500px)");
+const STACKED = matchMedia("(max-width: 1000px) and (min-height: 800px)");
+const isNarrow = () => PHONE.matches;
 
 // -- totals ---------------------------------------------------------------------------------------------
 
 function drawTotals() {
   const totals = run.totals;
-  const { outcomes, firstText } = totals;
+  const { errors, cancelled, rejected, unmet, firstText } = totals;
   const middle = firstText[firstText.length >> 1];
   const tokens = totals.requests > totals.withoutUsage;
   const aside = (condition, text) => (condition ? text : null);
@@ -35,20 +38,32 @@ function drawTotals() {
     ],
     [
       "Cost",
-      totals.requests === totals.withoutCost
-        ? "unknown"
-        : `${totals.withoutCost ? "≥ " : ""}${formatDollars(totals.cost)}`,
-      aside(totals.withoutCost && totals.requests, `unknown for ${formatCount(totals.withoutCost)}`),
+      !totals.requests
+        ? "–"
+        : totals.requests === totals.withoutCost
+          ? "unknown"
+          : `${totals.withoutCost ? "≥ " : ""}${formatDollars(totals.cost)}`,
+      // Where tokens are unknown the cost is, too, which is said once.
+      aside(
+        ![0, totals.withoutUsage, totals.requests].includes(totals.withoutCost),
+        `unknown for ${formatCount(totals.withoutCost)}`,
+      ),
     ],
     [
       "First text",
       middle === undefined ? "–" : formatSeconds(middle),
-      aside(firstText.length > 1, `up to ${formatSeconds(firstText.at(-1) ?? 0)}`),
+      aside(firstText.at(-1) > middle, `up to ${formatSeconds(firstText.at(-1) ?? 0)}`),
     ],
     [
-      "Went wrong",
-      formatCount(outcomes.error + outcomes.cancelled + outcomes.lost),
-      aside(outcomes.rejected, `${formatCount(outcomes.rejected)} rejected`),
+      "Errors",
+      formatCount(errors),
+      [
+        aside(rejected, `${formatCount(rejected)} rejected`),
+        aside(unmet, `${plural(unmet, "check")} not met`),
+        aside(cancelled, `${formatCount(cancelled)} cancelled`),
+      ]
+        .filter(Boolean)
+        .join(", "),
     ],
   ];
   byId("totals").replaceChildren(
@@ -56,7 +71,7 @@ function drawTotals() {
       box("div", box("dt", name), box("dd", value, more ? [" ", box("small", more)] : null)),
     ),
   );
-  byId("totals").lastChild.classList.toggle("wrong", outcomes.error + outcomes.lost > 0);
+  byId("totals").lastChild.classList.toggle("wrong", errors > 0);
   const state = run.isRunning
     ? "running"
     : (run.roots.map((root) => root.outcome).find((each) => each !== "ok") ?? "ok");
@@ -67,7 +82,7 @@ function drawTotals() {
 
 // -- filters --------------------------------------------------------------------------------------------
 
-function drawChips(element, names, values, chosen) {
+function drawChips(element, names, values, chosen, kindOf) {
   const legend = element.querySelector("legend");
   const focused = element.contains(document.activeElement) ? document.activeElement.value : null;
   const chips = Object.entries(names)
@@ -81,7 +96,7 @@ function drawChips(element, names, values, chosen) {
         applyFilter();
       });
       return box(
-        `label.chip.kind-${name}.outcome-${name}`,
+        `label.chip.${kindOf(name)}`,
         check,
         make("i.mark", { "aria-hidden": "true" }),
         word,
@@ -106,12 +121,13 @@ function drawFilters() {
       [...kinds.keys()].filter((kind) => !KINDS[kind]).map((kind) => [kind, oneLine(kind, 20)]),
     ),
   };
-  drawChips(byId("kinds"), names, kinds, filter.kinds);
+  drawChips(byId("kinds"), names, kinds, filter.kinds, classOfKind);
   drawChips(
     byId("outcomes"),
     OUTCOMES,
     countBy((span) => span.outcome),
     filter.outcomes,
+    (outcome) => `outcome-${outcome}`,
   );
   const models = [
     ...new Set(run.spans.filter((span) => span.isRequest && span.model).map((span) => span.model)),

@@ -36,6 +36,9 @@ class Rows {
       if (!shown && this.folded.has(span.id)) hiddenBelow = span.depth;
     }
     this.places = new Map(this.list.map((span, index) => [span, index]));
+    // Deep trees are indented less, so that names keep their place.
+    const deepest = this.list.reduce((most, span) => Math.max(most, span.depth), 1);
+    this.canvas.style.setProperty("--indent", `${Math.min(14, Math.max(112 / deepest, 0.5))}px`);
     this.linked = this.list.filter((span) => span.links.length).map((span) => [span, this.places.get(span)]);
   }
 
@@ -165,7 +168,7 @@ class Rows {
   drawRow(span, index) {
     const { data } = span;
     const isParent = span.children.length > 0;
-    const row = make(`div.row.kind-${KINDS[data.kind] ? data.kind : "other"}`, {
+    const row = make(`div.row.${classOfKind(data.kind)}`, {
       role: "row",
       id: `row-${index}`,
       "aria-level": span.depth + 1,
@@ -180,11 +183,12 @@ class Rows {
       this.drawToggle(span),
       make("i.mark", { "aria-hidden": "true" }),
       box("span.kind", `${KINDS[data.kind] ?? oneLine(data.kind, 20)} `),
-      box("bdi.label", oneLine(labelOf(span), 80)),
+      make("bdi.label", { title: oneLine(labelOf(span), 400) }, oneLine(labelOf(span), 80)),
+      data.is_streaming ? box("span.early", "while streaming") : null,
       drawOutcome(span),
       drawAsked(span),
     );
-    name.style.setProperty("--depth", Math.min(span.depth, 12));
+    name.style.setProperty("--depth", span.depth);
     const time = make(
       "div.time",
       { role: "gridcell", "aria-label": `begins at ${formatSeconds(span.start)}` },

@@ -8,8 +8,10 @@ const KINDS = {
   tool: "Tool",
   step: "Step",
   agent: "Agent",
+  wait: "Wait",
   work: "Work",
   image: "Image",
+  video: "Video",
   embedding: "Embedding",
   function: "Function",
   trace: "Trace",
@@ -24,6 +26,9 @@ const OUTCOMES = {
   running: "Running",
   lost: "Lost",
 };
+
+/** The class of an element that has the colour of a kind; a kind may have any name. */
+const classOfKind = (kind) => `kind-${KINDS[kind] ? kind : "other"}`;
 
 class Span {
   constructor(data) {
@@ -45,6 +50,13 @@ class Span {
 
   get name() {
     return this.data.tool ?? this.data.given_name ?? this.data.name;
+  }
+
+  /** Whether it failed by itself: an error that leaves many spans is one error. */
+  get isOrigin() {
+    const { status, error_type: type } = this.data;
+    const isSame = ({ data }) => data.status === status && data.error_type === type;
+    return status === "lost" || !this.children.some(isSame);
   }
 
   get isRequest() {
@@ -168,11 +180,17 @@ class Run {
   get totals() {
     const all = this.roots.map((root) => root.figures);
     const first = this.spans.filter((span) => span.isRequest && span.data.time_to_first_chunk !== undefined);
+    const count = (isCounted) => this.spans.filter(isCounted).length;
     return {
       ...all.reduce(join, NOTHING),
       firstText: first.map((span) => span.data.time_to_first_chunk).sort((one, other) => one - other),
-      outcomes: Object.fromEntries(
-        Object.keys(OUTCOMES).map((name) => [name, this.spans.filter((span) => span.outcome === name).length]),
+      errors: count((span) => ["error", "lost"].includes(span.outcome) && span.isOrigin),
+      cancelled: count((span) => span.outcome === "cancelled" && span.isOrigin),
+      // A check that isn't met is why its attempt is rejected, not one more rejection.
+      rejected: count((span) => span.outcome === "rejected" && span.data.kind === "attempt"),
+      unmet: count(
+        ({ outcome, parent, data }) =>
+          outcome === "rejected" && data.kind === "check" && parent?.data.kind !== "attempt",
       ),
     };
   }

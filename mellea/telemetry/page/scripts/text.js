@@ -84,4 +84,6 @@ const formatTime = (epoch) =>
     second: "2-digit",
   });
 
+const formatClock = (epoch) => new Date(epoch * 1000).toLocaleTimeString("en-GB");
+
 const plural = (count, noun) => `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;

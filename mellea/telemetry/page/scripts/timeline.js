@@ -43,12 +43,22 @@ class Timeline {
     return (seconds - this.from) / (this.to - this.from);
   }
 
+  /** The times that the axis names: as many as their labels have room for. */
   ticks(width) {
     const length = this.to - this.from;
-    const wanted = length / Math.max(width / 64, 1);
-    const power = 10 ** Math.floor(Math.log10(wanted));
-    const steps = wanted > 20 ? CLOCK_STEPS : [power, 2 * power, 5 * power, 10 * power];
-    const step = steps.find((each) => each >= wanted) ?? Math.ceil(wanted / 86400) * 86400;
+    const power = 10 ** Math.floor(Math.log10((length / Math.max(width, 1)) * 20));
+    const steps = [1, 2, 5, 10, 20, 50, 100].map((count) => count * power).filter((step) => step < CLOCK_STEPS[0]);
+    const days = Math.ceil(((length / Math.max(width, 1)) * 64) / 86400) * 86400;
+    // No label is narrower than 20 pixels, so smaller steps needn't be tried: there may be millions of them.
+    const likely = [...steps, ...CLOCK_STEPS].filter((step) => length / step <= width / 20);
+    for (const step of [...likely, days]) {
+      const ticks = this.ticksOf(step);
+      const widest = Math.max(...ticks.map((tick) => widthOfTick(tick.label)));
+      if (step === days || (step / length) * width >= widest) return ticks;
+    }
+  }
+
+  ticksOf(step) {
     const ticks = [];
     for (let number = Math.ceil(this.from / step); number * step <= this.to; number++) {
       ticks.push({ at: this.at(number * step), label: formatTick(number * step, step) });
@@ -57,8 +67,23 @@ class Timeline {
   }
 }
 
+/** How many pixels a label and the gap behind it take, at least. */
+const widthOfTick = (label) => 10 + 7 * label.length;
+
 function formatTick(seconds, step) {
-  if (step >= 30 || seconds === 0) return formatSeconds(seconds);
+  if (seconds === 0) return "0 s";
+  // Only what differs from tick to tick: "2 h" rather than "2 h 00 m".
+  if (step >= 30) {
+    const parts = [
+      [Math.floor(seconds / 3600), "h"],
+      [Math.floor((seconds % 3600) / 60), "m"],
+      [seconds % 60, "s"],
+    ];
+    return parts
+      .filter(([count]) => count)
+      .map(([count, unit]) => `${count} ${unit}`)
+      .join(" ");
+  }
   const unit = seconds >= 1 ? 1 : 1000;
   const digits = Math.min(Math.max(Math.ceil(-Math.log10(step * unit) - 1e-9), 0), 9);
   return `${(seconds * unit).toFixed(digits)} ${unit === 1 ? "s" : "ms"}`;
@@ -111,9 +136,9 @@ function drawAxis(timeline, axis, grid) {
       const label = box("span.tick", tick.label);
       label.style.left = `${tick.at * 100}%`;
       // At the right edge a label stands on the other side of its line, where the one before it leaves room for it.
-      const isLast = (1 - tick.at) * width < 60;
+      const isLast = (1 - tick.at) * width < widthOfTick(tick.label);
       label.classList.toggle("last", isLast);
-      label.hidden = isLast && gap < 130 && tick !== ticks[0];
+      label.hidden = isLast && gap < 2 * widthOfTick(tick.label) && tick !== ticks[0];
       const line = box("div.line");
       line.style.left = `${tick.at * 100}%`;
       lines.push(line);
@@ -136,6 +161,7 @@ function drawDensity(run, canvas) {
     changes[from] += 1;
     changes[Math.min(Math.max(Math.ceil((span.end / whole) * width), from + 1), width)] -= 1;
   }
+  const failures = run.spans.filter((span) => ["error", "lost"].includes(span.outcome) && span.isOrigin);
   const levels = [];
   for (let x = 0, level = 0; x < width; x++) levels.push((level += changes[x]));
   const most = levels.reduce((one, other) => Math.max(one, other), 1);
@@ -145,23 +171,34 @@ function drawDensity(run, canvas) {
     const tall = level ? Math.max(2, (level / most) * (height - 4)) : 0;
     context.fillRect(x, height - tall, 1, tall);
   });
+  context.fillStyle = getComputedStyle(canvas).outlineColor;
+  for (const span of failures) {
+    context.fillRect(Math.min(Math.floor((span.end / whole) * width), width - 3), 0, 3, height);
+  }
 }
 
-/** Links from thunks to the calls that are made of them, between the rows that are seen. */
+/** Links from thunks to the calls that use them: from the end of each bar across to where the call could begin, and
+    down or up to it, so that any number of them share one upright line. */
 function drawLinks(svg, rows, { first, last, rowHeight, left, width, timeline, selected }) {
-  const yOf = (row) => (row + rows.barAt) * rowHeight;
   const paths = [];
   for (const [target, row] of rows.linked) {
+    const far = [];
+    const near = [];
     for (const source of target.links) {
       const shown = rows.shownFor(source);
-      const above = rows.places.get(shown);
+      const place = rows.places.get(shown);
       if (shown !== source && (rows.found || isInside(target, shown))) continue; // nothing to be seen of it
-      if (Math.max(above, row) < first || Math.min(above, row) > last) continue;
-      const ends = [timeline.at(source.end), timeline.at(Math.max(target.start, source.end))];
-      if (ends.every((end) => end < 0) || ends.every((end) => end > 1)) continue;
-      const [from, to] = ends.map((end) => left + Math.min(Math.max(end, 0), 1) * width);
-      const isNear = selected === source || selected === target;
-      paths.push({ isNear, path: curve(from, yOf(above), to, yOf(row)) });
+      if (Math.max(place, row) < first || Math.min(place, row) > last) continue;
+      if (timeline.at(source.end) > 1 && timeline.at(target.sent) > 1) continue;
+      (selected === source || selected === target ? near : far).push([source, place]);
+    }
+    if (timeline.at(target.sent) < 0) continue;
+    const xOf = (seconds) => left + Math.min(Math.max(timeline.at(seconds), 0), 1) * width;
+    const yOf = (place) => (Math.min(Math.max(place, first - 1), last + 1) + rows.barAt) * rowHeight;
+    for (const [sources, isNear] of [[far, false], [near, true]]) {
+      if (!sources.length) continue;
+      const ends = sources.map(([source, place]) => [xOf(source.end), yOf(place), place >= first && place <= last]);
+      paths.push({ isNear, path: drawBranches(ends, xOf(target.sent), yOf(row)) });
     }
     if (paths.length > MOST_LINKS) break;
   }
@@ -171,12 +208,26 @@ function drawLinks(svg, rows, { first, last, rowHeight, left, width, timeline, s
   );
 }
 
-/** A line that leaves a bar at its end, and comes from above or below upon the bar that waited for it. */
-function curve(x, y, toX, toY) {
-  const tall = toY > y ? -7 : 7;
-  const bend = toX - x < 4 ? 7 : 0;
+const CORNER = 4;
+
+/** Lines from the ends of bars, of those in sight, that meet on one upright line to (x, y), with a head. */
+function drawBranches(ends, x, y) {
   const round = (number) => Math.round(number * 10) / 10;
-  const [a, b, c, d, e] = [x, y, toX, toY + tall, bend].map(round);
-  const head = tall < 0 ? "m-3 -4l3 4l3 -4" : "m-3 4l3 -4l3 4";
-  return `M${a} ${b}C${a + e} ${b} ${c + e} ${b} ${c + e} ${round((b + d) / 2)}S${c} ${d} ${c} ${d}${head}`;
+  const path = [];
+  for (const [fromX, fromY, isInSight] of ends) {
+    const corner = Math.sign(x - fromX) * Math.min(CORNER, Math.abs(x - fromX));
+    if (isInSight) {
+      const [a, b, c, d] = [fromX, fromY, x - corner, fromY + Math.sign(y - fromY) * CORNER].map(round);
+      path.push(`M${a} ${b}H${c}Q${round(x)} ${b} ${round(x)} ${d}`);
+    }
+  }
+  for (const side of [-1, 1]) {
+    const there = ends.map((end) => end[1]).filter((fromY) => Math.sign(fromY - y) === side);
+    if (!there.length) continue;
+    const farthest = side < 0 ? Math.min(...there) : Math.max(...there);
+    const tip = y + side * 7;
+    const head = `m-3 ${4 * side}l3 ${-4 * side}l3 ${4 * side}`;
+    path.push(`M${round(x)} ${round(farthest - side * CORNER)}V${round(tip)}${head}`);
+  }
+  return path.join("");
 }
