@@ -415,12 +415,16 @@ def make_validator(kind: Any, *, owner_config: Mapping[str, Any] | None = None) 
 
     rewritten = make_strict(kind) if owner_config is None else kind
     config = ConfigDict(strict=True) if owner_config is None else cast("ConfigDict", owner_config)
+    adapter: TypeAdapter[Any] | None = None
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(rewritten, config=config)
+        adapter = TypeAdapter(rewritten, config=config)
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        adapter = TypeAdapter(rewritten)  # it has a configuration of its own, and pydantic allows only one
+    if adapter is None:  # it has a configuration of its own, and pydantic allows only one
+        # Not in the handler: an adapter keeps the variables of the function that makes it, with the error among them
+        # also the frames of the program, whose streams then wouldn't be dropped.
+        adapter = TypeAdapter(rewritten)
     if (why := explain_unreadable(adapter.core_schema)) is not None:
         raise UsageError(
             f"format can't be {format_type(kind)}: {why}, so no answer would be valid; annotate it with the enum "
