@@ -188,7 +188,10 @@ def prepare() -> None:
     if sys.stdout is None:
         raise UsageError("stdout is closed, so there is nowhere to write to; >/dev/null discards the output")
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        # The locale "C" has the handler for names of files, which can't write other characters either.
+        if stream.errors == "strict" or (stream.errors == "surrogateescape" and not _is_utf8(stream)):
             stream.reconfigure(errors="replace")
 
 
@@ -208,12 +211,15 @@ def has_reader() -> bool:
     return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
+def _is_utf8(stream: Any) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
 def _can_write(text: str) -> bool:
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    if encoding.lower().replace("-", "") == "utf8":
+    if _is_utf8(sys.stdout):
         return True
     try:
-        text.encode(encoding)
+        text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         return False
     return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from mellea.core.blocks import Bound, CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolOutput
 from mellea.core.events import Event
 from mellea.core.fingerprint import digest, find_message_form, find_options_form
-from mellea.core.masking import hide_keys
+from mellea.core.masking import hide_keys, scrub_label
 from mellea.core.messages import Message
 from mellea.core.options import MAY_HOLD_KEYS, Deadlines, ModelOption, check_options
 from mellea.core.results import EmbeddingResult, ImageResult, Probe, RateLimitState
@@ -565,6 +565,6 @@ class SentRequest:
     def __repr__(self) -> str:
         names = ", ".join(self._request.options)
         return (
-            f"<SentRequest to {self.backend}/{self.model}: {len(self.messages)} messages, "
+            f"<SentRequest to {self.backend}/{scrub_label(self.model)}: {len(self.messages)} messages, "
             f"{len(self._request.tools)} tools, options: {names or 'none'}>"
         )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
+
+from mellea.core.surrogates import replace_surrogates
 
 __all__ = [
     "HIDDEN",
@@ -16,6 +20,8 @@ __all__ = [
     "list_known_secrets",
     "scrub",
     "scrub_all",
+    "scrub_id",
+    "scrub_label",
     "scrub_text",
 ]
 
@@ -54,6 +60,11 @@ _SHAPES = (
 )
 """What keys of common services look like, and fields that contain some. Every repetition before something else is
 bounded, so that the search is linear. `re` compiles it at its first use: most programs record nothing."""
+
+
+@lru_cache(1000)
+def _names_key(name: str) -> bool:
+    return is_sensitive(name)
 
 
 def is_sensitive(name: str) -> bool:
@@ -117,13 +128,72 @@ def hold_secret(holder: Holder) -> None:
     """Hide a key in recorded data, as long as its holder exists."""
     place = id(holder)
     _holders[place] = weakref.ref(holder, lambda _: _holders.pop(place, None))
+    _labels.until = 0.0
 
 
 def list_known_secrets() -> frozenset[str]:
     """Return the keys of backends, and the values of environment variables whose names suggest a key."""
-    given = [value for name, value in os.environ.items() if is_sensitive(name)]
+    given = [value for name, value in os.environ.items() if _names_key(name)]
     held = [holder.revealed for each in list(_holders.values()) if (holder := each()) is not None]
     return frozenset(key for key in (*given, *held) if key and len(key) >= _SHORTEST)
+
+
+_FRESH_SECONDS = 1.0
+_MOST_LABELS = 1000
+
+
+class _Labels:
+    """The short texts that were scrubbed lately, with the secrets that were known then.
+
+    Attributes:
+        until: when to look for the secrets again, by `time.monotonic()`.
+        count: the number of environment variables at the last time.
+        secrets: those known then.
+        scrubbed: the texts, without keys and lone surrogates.
+    """
+
+    def __init__(self) -> None:
+        self.until, self.count = 0.0, -1
+        self.secrets: frozenset[str] = frozenset()
+        self.scrubbed: dict[str, str] = {}
+
+
+_labels = _Labels()
+
+
+def _refresh() -> _Labels:
+    """Return the labels, with the secrets that are known now."""
+    labels = _labels
+    if time.monotonic() > labels.until or len(os.environ) != labels.count:
+        secrets = list_known_secrets()
+        if secrets != labels.secrets:
+            labels.scrubbed = {}
+        labels.secrets, labels.count, labels.until = secrets, len(os.environ), time.monotonic() + _FRESH_SECONDS
+    return labels
+
+
+def scrub_label(text: str) -> str:
+    """Return a short text, such as a name, without keys and lone surrogates; fast enough for every span.
+
+    Most texts have been seen before. The environment is read once a second, and when a variable is added: that alone
+    takes longer than everything else that a span costs.
+    """
+    labels = _refresh()
+    found = labels.scrubbed.get(text)
+    if found is None:
+        found = replace_surrogates(scrub_text(text, labels.secrets))
+        if len(labels.scrubbed) >= _MOST_LABELS:  # a server may name its model as it likes
+            labels.scrubbed = {}
+        labels.scrubbed[text] = found
+    return found
+
+
+def scrub_id(text: str) -> str:
+    """Return an id, which differs each time, without known keys and lone surrogates.
+
+    It isn't searched for what looks like a key: that takes longer, and an id may look like one.
+    """
+    return replace_surrogates(scrub(text, _refresh().secrets))
 
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:

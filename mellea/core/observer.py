@@ -28,6 +28,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 
+from mellea.core.masking import scrub_label
 from mellea.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Observer:
       when it stops being current; `token` is what `enter` returned.
 
     Hooks are plain functions, which run in worker threads, or async. The observer that was registered first sees a
-    request first and an answer last.
+    request first and an answer last. A hook may itself call a model; its requests don't pass the hooks of its own
+    observer, but those of the others.
 
     Attributes:
         wants_events: whether `event` gets the events of model requests as they arrive.
@@ -105,23 +107,27 @@ class Observer:
         """Handle the end of a span, which doesn't change any more."""
 
 
+Hook = tuple[Any, Callable[..., Any]]
+"""An observer, and its bound method."""
+
+
 class _Observers(tuple[Any, ...]):
     """The observers of a span and their optional methods, looked up once, not for each span.
 
     Attributes:
         events: those that want the events of requests.
         enterers: those that have `enter` and `leave`.
-        before_request: their hooks of this name, in order.
-        after_response: their hooks of this name, in order.
-        choose_backend: their hooks of this name, in order.
+        before_request: their hooks of this name, in order, each with its observer.
+        after_response: their hooks of this name, in order, each with its observer.
+        choose_backend: their hooks of this name, in order, each with its observer.
         has_hooks: whether there is any hook.
     """
 
     events: tuple[Any, ...]
     enterers: tuple[Any, ...]
-    before_request: tuple[Callable[..., Any], ...]
-    after_response: tuple[Callable[..., Any], ...]
-    choose_backend: tuple[Callable[..., Any], ...]
+    before_request: tuple[Hook, ...]
+    after_response: tuple[Hook, ...]
+    choose_backend: tuple[Hook, ...]
     has_hooks: bool
 
     def __new__(cls, observers: Iterable[Any] = ()) -> Self:
@@ -134,8 +140,8 @@ class _Observers(tuple[Any, ...]):
         self.has_hooks = bool(self.before_request or self.after_response or self.choose_backend)
         return self
 
-    def _hooks(self, name: str) -> tuple[Callable[..., Any], ...]:
-        return tuple([hook for each in self if (hook := getattr(each, name, None)) is not None])
+    def _hooks(self, name: str) -> tuple[Hook, ...]:
+        return tuple([(each, hook) for each in self if (hook := getattr(each, name, None)) is not None])
 
 
 class SpanFields(TypedDict, total=False):
@@ -310,7 +316,7 @@ class Span:
 
     def __repr__(self) -> str:
         # A check is called by its requirement, which may hold a key or a prompt.
-        name = "" if self.kind == "check" else f" {self.name!r}"
+        name = "" if self.kind == "check" else f" {scrub_label(self.name)!r}"
         return f"<Span {self.id} {self.kind}{name} {self.status}>"
 
 

@@ -326,10 +326,14 @@ def compute_thunk_cost(thunk: Any) -> float | None:
     if thunk.sampling is not None:
         outputs = [attempt.output for attempt in thunk.sampling.attempts]
         return _sum(None if output is thunk else compute_thunk_cost(output) for output in outputs)
-    request = thunk.request
-    if request is None:
+    return _sum(map(_compute_run_cost, thunk.record.parts or (thunk.record,)))
+
+
+def _compute_run_cost(run: Any) -> float | None:
+    sent = run.sent
+    if sent is None:
         return None
-    return compute_events_cost(thunk._run.events, request.backend, thunk.model or request.model, asked=request.model)
+    return compute_events_cost(run.events, sent.backend, run.so_far().model or sent.model, asked=sent.model)
 
 
 def compute_events_cost(

@@ -5,7 +5,8 @@ Rules:
 - Everything is JSON: texts, numbers, booleans, lists, mappings. What isn't known isn't there, rather than 0.
 - Content (prompts, answers, arguments and results of tools, requirements and their reasons, messages of errors) is
   there only if it is asked for. Names that the program gives (`name=`, of functions, of tools) are no content.
-- Known keys are hidden in either case. Of a server, host and port are told.
+- Keys are hidden in either case, in whatever field they stand. Of a server, host and port are told.
+- Every text can be encoded, and every number of a field has at most 64 bits: files and exporters take no others.
 - Messages have the shape of OpenTelemetry's conventions for generative models (autumn 2026): a role and parts.
 """
 
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from mellea.core.blocks import CBlock, FileBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.events import Usage
-from mellea.core.masking import hide_keys
+from mellea.core.masking import hide_keys, list_known_secrets, scrub_all, scrub_id, scrub_label
 from mellea.core.observer import Span
 from mellea.core.prices import compute_cost
 from mellea.core.runtime.ledger import was_refused
+from mellea.core.surrogates import replace_surrogates_in
 
 if TYPE_CHECKING:
     from mellea.core.accumulator import Generation
@@ -43,18 +45,76 @@ _OPTIONS = frozenset(
 """Options that say how an answer is drawn, and hold no content and no keys."""
 
 
-def describe_span(span: Span, *, content: bool = False) -> dict[str, Any]:
+def describe_span(span: Span, *, content: bool = False, secrets: Iterable[str] | None = None) -> dict[str, Any]:
     """Return a span as plain data: what is known when it begins, and what has come since.
 
     Args:
         span: running or ended.
         content: whether what was said is told too.
+        secrets: the keys to hide, for a caller who has looked them up for many spans; by default all known ones.
     """
-    return {**describe_start(span, content=content), **describe_end(span, content=content)}
+    return _clean({**_read_start(span, content=content), **_read_end(span, content=content)}, content, secrets)
 
 
 def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
     """Return what is known of a span when it begins."""
+    return _clean(_read_start(span, content=content), content)
+
+
+def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
+    """Return what has become known of a span since it began."""
+    return _clean(_read_end(span, content=content), content)
+
+
+_LEAST, _MOST = -(2**63), 2**63 - 1
+
+_LABELS = frozenset(
+    {
+        "check",
+        "finish_reason",
+        "given_name",
+        "model",
+        "name",
+        "provider",
+        "response_model",
+        "server",
+        "session",
+        "tool",
+        "tool_call_id",
+    }
+)
+"""The fields with texts that don't come from this library, where there is no content; and `response_id`."""
+
+_COUNTS = frozenset(Usage.__slots__)
+
+
+def _clean(data: dict[str, Any], content: bool, secrets: Iterable[str] | None = None) -> dict[str, Any]:
+    """Hide keys, and make every value one that can be written; changes the data itself where it has no content."""
+    if content:
+        data = replace_surrogates_in(scrub_all(data, list_known_secrets() if secrets is None else secrets))
+    else:
+        for name in _LABELS.intersection(data):
+            if isinstance(data[name], str):  # a backend of the program's own may have no model
+                data[name] = scrub_label(data[name])
+        if "response_id" in data:
+            data["response_id"] = scrub_id(data["response_id"])
+    for name in _COUNTS.intersection(data):
+        if not _LEAST <= data[name] <= _MOST:
+            data[name] = max(_LEAST, min(data[name], _MOST))
+    if options := data.get("options"):
+        data["options"] = {name: _clean_option(value) for name, value in options.items()}
+    return data
+
+
+def _clean_option(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub_label(value)
+    if isinstance(value, (list, tuple)):
+        return [_clean_option(each) for each in value]
+    return max(_LEAST, min(value, _MOST)) if type(value) is int else value
+
+
+def _read_start(span: Span, *, content: bool) -> dict[str, Any]:
     kind = span.kind
     data: dict[str, Any] = {
         "id": span.id,
@@ -86,8 +146,7 @@ def describe_start(span: Span, *, content: bool = False) -> dict[str, Any]:
     return data
 
 
-def describe_end(span: Span, *, content: bool = False) -> dict[str, Any]:
-    """Return what has become known of a span since it began."""
+def _read_end(span: Span, *, content: bool) -> dict[str, Any]:
     status = span.status
     data: dict[str, Any] = {"status": status, "seconds": span.seconds}
     if span.error is not None or status == "cancelled":
@@ -198,7 +257,8 @@ def _describe_content(span: Span, data: dict[str, Any]) -> None:
         sent = span.request
         data["messages"] = [describe_message(message) for message in sent.messages]
         _add(data, {"tools": [{"type": "function", "name": tool.name} for tool in sent.tools] or None})
-    if span.is_request and span.generation is not None:
+    # Vectors and files are no messages.
+    if span.is_request and span.generation is not None and (span.kind == "call" or span.generation.message.blocks):
         said = span.generation
         data["answer"] = {**describe_message(said.message), "finish_reason": said.finish_reason or "error"}
     if span.attempt is not None:

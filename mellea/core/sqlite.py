@@ -100,6 +100,7 @@ class Database:
         self._process = 0
         self._is_reader = False  # whether the connection is one that can't write
         self._identity: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None  # what distinguishes the open file's own log
         _databases.add(self)
 
     @contextmanager
@@ -115,6 +116,8 @@ class Database:
                 self.close()
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
+            if self._log is None and self._identity == _identify(self.path):
+                self._log = _identify(f"{self.path}-wal")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -145,6 +148,19 @@ class Database:
                 return False
             return self._identity != _identify(self.path)
 
+    def leave_moved(self) -> None:
+        """After the file has moved, close it; the next use opens the file that is there now, or makes one."""
+        with self._lock:
+            # Before another is opened: the logs of both have one name. SQLite would take what is left of the old
+            # file's log for the new one's, and write the old content over it.
+            self.close()
+            is_ours = self._log is not None and _identify(f"{self.path}-wal") == self._log
+            if is_ours or not os.path.exists(self.path):
+                for suffix in ("-wal", "-shm"):
+                    with suppress(OSError):
+                        os.unlink(self.path + suffix)
+            self._log = None
+
     @contextmanager
     def replace(self) -> Iterator[str]:
         """After the file has moved: begin a new one, or go on in another that is there; give a copy of what was in it.
@@ -161,13 +177,7 @@ class Database:
                     _make_private(copy)
                     # The system keeps a file that somebody has open, and its log with it.
                     self._open().execute("VACUUM INTO ?", (copy,))
-                # Closed before the new one is opened: the logs of both have one name. What is left of the old one's
-                # would be taken for the new one's.
-                self.close()
-                if not os.path.exists(self.path):
-                    for suffix in ("-wal", "-shm"):
-                        with suppress(OSError):
-                            os.unlink(self.path + suffix)
+                self.leave_moved()
                 yield copy
             finally:
                 for suffix in ("", "-wal", "-shm"):
@@ -247,7 +257,7 @@ class Database:
             self._connection = None
         if self._connection is None:
             self._connection, self._process = self._connect(), process
-            self._identity = _identify(self.path)
+            self._identity, self._log = _identify(self.path), None
         return self._connection
 
     def _open_to_read(self) -> sqlite3.Connection:

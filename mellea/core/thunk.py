@@ -500,7 +500,7 @@ class ComputedModelOutputThunk(ModelOutputThunk[T]):
 
     def __copy__(self) -> Self:
         twin = _rebuild(*self._state())
-        twin._run.sent = self._run.sent
+        twin._run.sent, twin._run.parts = self._run.sent, self._run.parts
         return cast("Self", twin)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -528,7 +528,7 @@ def copy_outcome(run: Record, events: list[Event] | None = None) -> ComputedMode
     if events is None:
         events = run.events[: run.limit]
     thunk = _rebuild(run.so_far(), run.parsed, events, run.time_to_first_token, run.format, None)
-    thunk._run.sent = run.sent
+    thunk._run.sent, thunk._run.parts = run.sent, run.parts
     return thunk
 
 

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from mellea.core.displayed import Displayed
 from mellea.core.entrance import entrance
 from mellea.core.held_span import SpanHold, end_with
+from mellea.core.masking import scrub_label
 from mellea.core.observer import Observer, Span, begin_span, current_span, listening
 from mellea.errors import UsageError
 
@@ -162,7 +163,7 @@ class Trace(Observer, Displayed):
         return Card(f"Trace {self.name}", "running" if is_running else "", [count_of(len(self.spans), "span")], [tree])
 
     def __repr__(self) -> str:
-        return f"<Trace {self.name!r}, {len(self.spans)} spans>"
+        return f"<Trace {scrub_label(self.name)!r}, {len(self.spans)} spans>"
 
 
 @entrance("start")
@@ -204,11 +205,13 @@ def trace(function: Any = None, /, *, name: str | None = None) -> Any:
         raise UsageError(f"the name of a span is a string, not {name!r}")
     if function is None:
         return functools.partial(trace, name=name)
-    # Under `@staticmethod` the function is inside, so the wrapper has to go inside as well.
-    if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(trace(function.__func__, name=name))
+    # What makes something of a method has the function inside, so the wrapper has to go inside as well.
+    for kind, rebuild in _INSIDE.items():
+        if isinstance(function, kind):
+            return rebuild(function, functools.partial(trace, name=name))
     if not callable(function) or isinstance(function, type):
-        raise UsageError(f"@trace is for functions, not for {function!r}")
+        below = "" if isinstance(function, type) or not hasattr(function, "__get__") else "; put @trace below it"
+        raise UsageError(f"@trace is for functions, not for {function!r}{below}")
     label = name or _find_name(function)
     if hasattr(type(function), "_traced_"):
         return function._traced_(functools.partial(trace, name=label))
@@ -229,6 +232,20 @@ def trace_like(function: Callable[..., Any], made: F) -> F:
     return trace(made, name=label) if isinstance(label, str) else made
 
 
+def _rebuild_property(given: property, wrap: Callable[[Any], Any]) -> property:
+    get, set_, delete = (None if part is None else wrap(part) for part in (given.fget, given.fset, given.fdel))
+    return type(given)(get, set_, delete, given.__doc__)
+
+
+_INSIDE: Mapping[type, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    staticmethod: lambda given, wrap: type(given)(wrap(given.__func__)),
+    classmethod: lambda given, wrap: type(given)(wrap(given.__func__)),
+    property: _rebuild_property,
+    functools.cached_property: lambda given, wrap: type(given)(wrap(given.func)),
+    functools.partialmethod: lambda given, wrap: type(given)(wrap(given.func), *given.args, **given.keywords),
+}
+"""How each of these is made again with its function traced."""
+
 _PLAIN = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)
 """What has nothing besides its call that a program would ask it for."""
 
@@ -242,8 +259,12 @@ class _TracedObject:
     """
 
     def __init__(self, function: Any, call: Callable[..., Any]) -> None:
-        self._function, self._call = function, call
-        functools.update_wrapper(self, function, updated=())
+        for name, value in (("_function", function), ("_call", call)):
+            object.__setattr__(self, name, value)
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            if hasattr(function, name):
+                object.__setattr__(self, name, getattr(function, name))
+        object.__setattr__(self, "__wrapped__", function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
@@ -258,6 +279,18 @@ class _TracedObject:
         if name in ("_function", "_call"):  # it is being copied or unpickled
             raise AttributeError(name)
         return getattr(self._call if name == "_traced_as_" else self._function, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._function, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._function, name)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._function == (other._function if isinstance(other, _TracedObject) else other))
+
+    def __hash__(self) -> int:
+        return hash(self._function)
 
     def __repr__(self) -> str:
         return repr(self._function)

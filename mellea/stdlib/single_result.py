@@ -71,6 +71,9 @@ async def request_once(
     async def work(run: Run) -> R:
         request = await change_request(run, Request(tuple(messages)))
         result = await ask(request.messages)
+        if kind == "embedding" and result.usage is not None and result.usage.output_tokens is None:
+            # Vectors have no tokens, so that none were written is known, also where providers don't say so.
+            result = replace(result, usage=replace(result.usage, output_tokens=0))
         if result.usage is not None:
             # As an event, so that observers and prices find it where they look for every other request.
             run.emit([UsageEvent(result.usage)])

@@ -10,10 +10,11 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mellea._version import __version__
 from mellea.core.masking import scrub_text
-from mellea.errors import BackendError, MissingExtraError
+from mellea.errors import BackendError, MissingExtraError, UsageError
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
     begin_attributes,
@@ -33,6 +34,9 @@ __all__ = ["export_runs"]
 
 _TRACES = "/v1/traces"
 
+_MOST_AT_ONCE = 512
+"""How many spans are sent in one request; as many as the SDK sends."""
+
 
 def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] | None = None) -> int:
     """Send recorded runs to an OTLP receiver by HTTP, and return how many spans were sent.
@@ -46,7 +50,7 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
 
     Raises:
         MissingExtraError: OpenTelemetry isn't installed.
-        UsageError: there is no such file, or no such run in it.
+        UsageError: there is no such file, or no such run in it, or the address isn't one.
         BackendError: the receiver can't be reached, or refused the spans.
     """
     try:
@@ -58,22 +62,38 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
         raise MissingExtraError(
             f"an export needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
         ) from error
-    address = endpoint.rstrip("/")
-    exporter = OTLPSpanExporter(address if address.endswith(_TRACES) else f"{address}{_TRACES}")
+    address = _add_path(endpoint)
+    with hide_keys_in_logs():
+        exporter = OTLPSpanExporter(address)
     names = _Ids(path)
     sent = 0
     try:
         with hide_keys_in_logs():
             for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
                 spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
-                if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
-                    raise BackendError(
-                        f"the receiver at {scrub_text(endpoint)} didn't accept run {id}; the log says why"
-                    )
-                sent += len(spans)
+                # In parts, since receivers limit how much they take at once.
+                for first in range(0, len(spans), _MOST_AT_ONCE):
+                    part = spans[first : first + _MOST_AT_ONCE]
+                    if exporter.export(part) is not SpanExportResult.SUCCESS:
+                        raise BackendError(
+                            f"the receiver at {scrub_text(endpoint)} didn't accept run {id}; the log says why"
+                        )
+                    sent += len(part)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
     return sent
+
+
+def _add_path(endpoint: str) -> str:
+    """Return the address for spans of a receiver; a query stays behind the path."""
+    try:
+        parts = urlsplit(endpoint.strip())
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"a receiver has an address such as 'http://localhost:4318', not {scrub_text(endpoint)!r}")
+    path = parts.path.rstrip("/")
+    return parts._replace(path=path if path.endswith(_TRACES) else path + _TRACES).geturl()
 
 
 class _Ids:

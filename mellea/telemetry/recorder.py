@@ -37,7 +37,6 @@ import logging
 import math
 import os
 import queue
-import sqlite3
 import sys
 import threading
 import time
@@ -50,12 +49,12 @@ from typing import Any, Self
 
 from mellea.core.entrance import entrance
 from mellea.core.events import Event, KeepAlive, ReasoningDelta, TextDelta
-from mellea.core.masking import hold_back, list_known_secrets, scrub_all
+from mellea.core.masking import hold_back, list_known_secrets, scrub_all, scrub_text
 from mellea.core.observer import Observer, Span, add_observer, remove_observer
 from mellea.core.span_data import describe_span, find_span_cost
 from mellea.core.sqlite import UnusableFileError
 from mellea.core.surrogates import replace_surrogates, replace_surrogates_in
-from mellea.errors import ConfigurationError, MelleaError, UsageError
+from mellea.errors import ConfigurationError, UsageError
 from mellea.telemetry.run_file import COLUMNS, Entry, RunFile, StoredAt
 from mellea.telemetry.switch import end_what_runs, read_content_switch
 
@@ -311,9 +310,7 @@ class _Recorder(Observer):
         self._wake.put(None)  # the thread ends
 
     def _write(self, spans: Iterable[Span]) -> bool:
-        secrets = list_known_secrets() if self.has_content else frozenset[str]()
-        entries = [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
-        if not self._guard(lambda: self.file.write(entries)):
+        if not self._guard(lambda: self.file.write(self._make_entries(spans))):
             return False
         if self.file.times_lost > self._times_lost:
             self._times_lost = self.file.times_lost
@@ -341,14 +338,19 @@ class _Recorder(Observer):
             if self._locked_since is None or now > self._locked_since + _PATIENCE_SECONDS:
                 self._log(f"{error.why or error}; until then, what they do waits to be written, up to a limit")
             return False
-        except (sqlite3.Error, OSError, MelleaError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next spans can be written, and close() succeeds
             self._log(f"{error}; move the file away, and a new one is made, or record in another one")
         return True
 
     def _log(self, why: str) -> None:
         if not self._is_logged:
             self._is_logged = True
-            _log.warning("not all calls are recorded in %r, but they go on: %s", self.file.database.path, why)
+            said = scrub_text(why, list_known_secrets())
+            _log.warning("not all calls are recorded in %r, but they go on: %s", self.file.database.path, said)
+
+    def _make_entries(self, spans: Iterable[Span]) -> list[Entry]:
+        secrets = list_known_secrets()
+        return [self._make_entry(span, secrets) for span in dict.fromkeys(spans)]
 
     def _make_entry(self, span: Span, secrets: Iterable[str]) -> Entry:
         note: _Note = span.data[self._key]
@@ -366,12 +368,12 @@ class _Recorder(Observer):
         try:
             return _to_columns(span, note, secrets, content=self.has_content)
         except Exception as error:  # noqa: BLE001 - the program's own `__str__`, of a requirement, say
-            self._log(f"what the span {span.name!r} holds can't be written: {type(error).__name__}: {error}")
+            self._log(f"what the {span.kind} {span.name!r} holds can't be written: {type(error).__name__}: {error}")
             return _to_columns(span, note, secrets, content=False)
 
 
 def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: bool) -> _Described:
-    data = describe_span(span, content=content)
+    data = describe_span(span, content=content, secrets=secrets)
     came = note.came
     came.fold(note.told, span.began)
     for name in ("id", "parent", "links"):  # numbers of this process
@@ -379,7 +381,7 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
     if span.ended is None:
         del data["seconds"]
         if content and note.told:
-            data["answer"] = came.message(secrets)
+            data["answer"] = replace_surrogates_in(scrub_all(came.message(secrets), secrets))
             note.due = time.monotonic() + max(_GROW_SECONDS, came.length / _GROW_RATE)
     else:
         if span.is_request and "cost" not in data:
@@ -388,15 +390,13 @@ def _to_columns(span: Span, note: _Note, secrets: Iterable[str], *, content: boo
         # after it has ended is written once more.
         note.told = []
         came.forget_text()
-    if content:
-        data = scrub_all(data, secrets)
     columns = [data.pop(name, None) for name in COLUMNS]
     if came.retries:
         data["retries"] = came.retries
     if came.chunks:
         data["chunks"] = came.chunks
     messages = tuple([replace_surrogates(_to_json(message)) for message in data.pop("messages", ())])
-    return tuple(replace_surrogates_in(columns)), replace_surrogates(_to_json(data)), messages
+    return tuple(columns), replace_surrogates(_to_json(data)), messages
 
 
 _Described = tuple[tuple[Any, ...], str, tuple[str, ...]]

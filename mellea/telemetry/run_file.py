@@ -46,7 +46,7 @@ from mellea._version import __version__
 from mellea.core.numbers import check_whole
 from mellea.core.processes import has_ended
 from mellea.core.sqlite import Database, UnusableFileError
-from mellea.errors import ConfigurationError, UsageError
+from mellea.errors import ConfigurationError, StateError, UsageError
 from mellea.telemetry.prompts import PROMPT_TABLES, delete_unused_prompts, read_prompts, write_prompt
 
 __all__ = ["COLUMNS", "Entry", "RunFile", "StoredAt", "read_changes", "read_run", "read_runs", "reading"]
@@ -197,7 +197,7 @@ class RunFile:
         """
         process = os.getpid()
         if self.database.has_moved():
-            self.database.close()  # first: SQLite would else delete the new file's log with the old one
+            self.database.leave_moved()
             self._process = 0
             self.times_lost += 1
         placed = _Places(self.times_lost)
@@ -376,20 +376,47 @@ def read_runs(path: str | os.PathLike[str], *, limit: int | None = None) -> list
 
     Raises:
         UsageError: there is no such file, or the limit isn't a number.
-        StateError: it isn't a record.
+        StateError: it isn't a record, or damaged.
     """
     check_whole("limit", limit, 0, or_none=True)
     query = "SELECT * FROM runs ORDER BY id DESC LIMIT ?"
     with reading(path) as connection:
         rows = _dicts(connection.execute(query, (-1 if limit is None else _fit(limit),)))
         lost = _lost_writers(connection)
-    for row in rows:
-        row["content"] = bool(row["content"])
-        row["models"] = json.loads(row["models"])
-        if row["status"] == "running" and row["writer"] in lost:
-            row["status"] = "lost"
-        del row["writer"]
-    return [_known(row) for row in rows]
+    with _explaining(path):
+        return [_read_row(row, lost) for row in rows]
+
+
+def _read_row(row: dict[str, Any], lost: set[int]) -> dict[str, Any]:
+    row["content"] = bool(row["content"])
+    row["models"] = json.loads(row["models"])
+    if row["status"] == "running" and row["writer"] in lost:
+        row["status"] = "lost"
+    del row["writer"]
+    return _check(_known(row))
+
+
+_STATUSES = ("running", "ok", "error", "cancelled", "lost")
+
+
+def _check(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data of a run or a span, if the fields that all of them have are what they should be."""
+    if data["status"] not in _STATUSES or not isinstance(data["started"], (int, float)):
+        raise ValueError(f"{data['id']!r} has the status {data['status']!r} and began at {data['started']!r}")
+    if not isinstance(data["name"], str) or not isinstance(data["kind"], str):
+        raise ValueError(f"{data['id']!r} has the name {data['name']!r} and the kind {data['kind']!r}")
+    return data
+
+
+@contextmanager
+def _explaining(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise StateError(
+            f"the record {os.fspath(path)!r} is damaged, or another program has changed it: {type(error).__name__}: "
+            f"{error}; move it away, and a new one is made"
+        ) from error
 
 
 def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
@@ -419,7 +446,8 @@ def read_run(path: str | os.PathLike[str], id: int) -> list[dict[str, Any]]:
         lost = _lost_writers(connection, is_ended_too=True)
         if not rows:
             raise UsageError(f"there is no run {id!r} in {os.fspath(path)!r}; {_nearest(connection, id)}")
-        return _read_spans(connection, rows, lost)
+        with _explaining(path):
+            return _read_spans(connection, rows, lost)
 
 
 def _fit(number: int) -> int:
@@ -463,7 +491,9 @@ def read_changes(
             # Only spans that were running are read again, since nothing else in a written span can change.
             wanted = f"SELECT * FROM spans WHERE run = ? AND id IN ({', '.join('?' * len(part))})"
             rows += _dicts(connection.execute(wanted, (id, *part)))
-        spans = _read_spans(connection, rows, _lost_writers(connection, is_ended_too=True))
+        lost = _lost_writers(connection, is_ended_too=True)
+        with _explaining(path):
+            spans = _read_spans(connection, rows, lost)
     return [span for span in spans if span["status"] != "running" or _length(span) > running.get(span["id"], -1)]
 
 
@@ -485,7 +515,7 @@ def _read_span(row: dict[str, Any], lost: set[int], prompts: Mapping[int, list[A
     row["is_request"] = bool(row["is_request"])
     if row.pop("writer") in lost and row["status"] == "running":
         row["status"] = "lost"
-    return {**_known(row), **data}
+    return _check({**_known(row), **data})
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from mellea.core.masking import list_known_secrets, scrub_text
+from mellea.core.masking import HIDDEN, list_known_secrets, scrub_text
 from mellea.errors import ConfigurationError, MissingExtraError
 
 __all__ = ["hide_keys_in_logs", "make_providers"]
@@ -47,12 +47,16 @@ def make_providers() -> tuple[TracerProvider, MeterProvider, Callable[[], None]]
         ConfigurationError: the environment asks for an unknown protocol.
         MissingExtraError: its exporter isn't installed.
     """
-    spans, metrics = _make_exporter("trace", "OTLPSpanExporter"), _make_exporter("metric", "OTLPMetricExporter")
+    quiet = _KeyFilter()
+    _add_filter(quiet)  # first: what is wrong with the environment is logged when the exporters are made
+    try:
+        spans, metrics = _make_exporter("trace", "OTLPSpanExporter"), _make_exporter("metric", "OTLPMetricExporter")
+    except BaseException:
+        _remove_filter(quiet)
+        raise
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(BatchSpanProcessor(spans))
     meters = MeterProvider([PeriodicExportingMetricReader(metrics)], shutdown_on_exit=False)
-    quiet = _KeyFilter()
-    _add_filter(quiet)
     stops = (spans.shutdown, metrics.shutdown)
     return tracers, meters, partial(_shut_down, (tracers.shutdown, meters.shutdown), stops, quiet)
 
@@ -142,15 +146,36 @@ class _KeyFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite a record, and return whether it is logged."""
-        record.msg, record.args = scrub_text(record.getMessage(), list_known_secrets()), ()
+        if record.name == _HEADERS.name:
+            record.args = (HIDDEN,)  # a header, which it quotes, as it couldn't be read
+        secrets = list_known_secrets() | _list_exporter_secrets()
+        record.msg, record.args = scrub_text(record.getMessage(), secrets), ()
         # The message says what happened; a traceback would say it again, with the address.
         record.exc_info = record.exc_text = None
         return not self.is_silent
 
 
-_LOGGERS = tuple(
-    logging.getLogger(f"opentelemetry.exporter.otlp.proto.{module}")
-    for module in ("http.trace_exporter", "http.metric_exporter", "grpc.exporter")
+def _list_exporter_secrets() -> frozenset[str]:
+    """Return the values of the headers, and the passwords in the addresses, that the environment has for exporters."""
+    found = []
+    for name, value in os.environ.items():
+        if name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("HEADERS"):
+            found += [header.partition("=")[2].strip() for header in value.split(",")]
+        elif name.startswith("OTEL_EXPORTER_OTLP") and name.endswith("ENDPOINT"):
+            found.append(value.rpartition("@")[0].rpartition(":")[2])
+    return frozenset([secret for secret in found if len(secret) >= _SHORTEST_SECRET])
+
+
+_SHORTEST_SECRET = 6
+"""A shorter one may be a part of any word."""
+
+_HEADERS = logging.getLogger("opentelemetry.util.re")
+_LOGGERS = (
+    _HEADERS,
+    *[
+        logging.getLogger(f"opentelemetry.exporter.otlp.proto.{module}")
+        for module in ("http.trace_exporter", "http.metric_exporter", "grpc.exporter")
+    ],
 )
 
 

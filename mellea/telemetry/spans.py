@@ -28,10 +28,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace import Span as OtelSpan
 
 from mellea.core.events import Event
-from mellea.core.masking import list_known_secrets, scrub_all
 from mellea.core.observer import Observer, Span
 from mellea.core.span_data import describe_end, describe_start
-from mellea.core.surrogates import replace_surrogates_in
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
     begin_attributes,
@@ -125,9 +123,6 @@ class SpanObserver(Observer):
         if not is_seen and histograms is None:
             return
         data = describe_end(span, content=self._has_content)
-        if self._has_content:
-            # Only content can contain a key or a lone surrogate, which couldn't be encoded; numbers and names can't.
-            data = replace_surrogates_in(scrub_all(data, list_known_secrets()))
         attributes = end_attributes(data)
         # Metrics are recorded even for spans that aren't sampled, or their sums would be wrong.
         if series is not None and histograms is not None:
@@ -205,7 +200,7 @@ class _Beginning:
     __slots__ = ("attributes", "kind", "name", "series")
 
     def __init__(self, span: Span) -> None:
-        data = replace_surrogates_in(describe_start(span))
+        data = describe_start(span)
         self.name = name_span(data)
         self.kind = SpanKind.CLIENT if is_remote(data) else SpanKind.INTERNAL
         self.attributes = begin_attributes(data)

@@ -264,3 +264,27 @@ def test_the_version_and_the_help_are_data(run: Run) -> None:
 
     assert run("--version").stdout == f"mellea {__version__}\n"
     assert "traces" in run("--help").stdout and run().code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locales")
+def test_a_terminal_without_unicode_shows_marks_in_its_place(runs: Path) -> None:
+    with record(runs, content=True):
+        mellea.start_session(ScriptedBackend("日本")).instruct("x")
+    main, other = os.openpty()
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, **locale}
+    environment.pop("PYTHONIOENCODING", None)
+    try:
+        shown = subprocess.run(
+            [*COMMAND, "traces", "show"],
+            cwd=runs.parent,
+            env=environment,
+            stdout=other,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+        assert (shown.returncode, shown.stderr) == (0, b"")
+        assert b"assistant: ??" in os.read(main, 10_000)
+    finally:
+        os.close(main)
+        os.close(other)

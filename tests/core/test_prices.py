@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from mellea.core.events import (
     Usage,
     UsageEvent,
 )
+from mellea.core.results import EmbeddingResult
+from mellea.core.span_data import describe_span
 from mellea.core.thunk import ComputedModelOutputThunk
 from mellea.errors import UsageError
 from mellea.prices import (
@@ -38,7 +41,7 @@ from mellea.prices import (
     set_prices,
 )
 from mellea.stdlib.requirements import req, simple_validate
-from mellea.stdlib.sampling import RejectionSamplingStrategy, SOFAIStrategy
+from mellea.stdlib.sampling import BudgetForcingStrategy, RejectionSamplingStrategy, SOFAIStrategy
 from mellea.testing import ScriptedBackend
 
 MILLION = 1_000_000
@@ -275,3 +278,34 @@ def test_a_file_of_prices_that_is_not_there_is_named_with_what_to_give(tmp_path:
 def test_what_is_no_model_or_no_usage_is_refused_in_words(wrong: Callable[[], object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         wrong()
+
+
+@pytest.mark.parametrize("loop_budget", [1, 2])
+def test_an_answer_that_a_strategy_makes_of_several_requests_costs_what_they_cost(loop_budget: int) -> None:
+    # Priced one by one: the limit holds for each prompt, not for their sum.
+    set_prices({"scripted/*": Price(1, 1, up_to=15)})
+    m = mellea.start_session(ScriptedBackend("hm", usage=Usage(10, 5)))
+    never = req("never", validation_fn=simple_validate(lambda text: False))
+    with mellea.traces.start("t") as t:
+        thunk = m.instruct("x", requirements=[never], strategy=BudgetForcingStrategy(loop_budget=loop_budget))
+    requests = [span for span in t.spans if span.is_request]
+    assert len(requests) == 3 * loop_budget
+    assert thunk.cost == m.cost == t.cost == pytest.approx(len(requests) * 15 / MILLION)
+    assert copy.copy(thunk).cost == thunk.cost
+
+
+class Vectors(ScriptedBackend):
+    """Makes vectors; like most providers it doesn't say that no tokens were written."""
+
+    async def embed(self, texts: Sequence[str]) -> EmbeddingResult:
+        return EmbeddingResult(tuple((0.5,) for _ in texts), Usage(input_tokens=40))
+
+
+def test_vectors_cost_what_their_input_costs() -> None:
+    set_prices({"scripted/*": Price(2)})
+    m = mellea.start_session(Vectors("a"))
+    with mellea.traces.start("t") as t:
+        assert m.embed(["a", "b"]).usage == Usage(input_tokens=40, output_tokens=0)
+    assert m.cost == t.cost == pytest.approx(80 / MILLION)
+    (call,) = (describe_span(span, content=True) for span in t.spans if span.is_request)
+    assert "answer" not in call, "vectors are no message"

@@ -224,3 +224,43 @@ def test_a_path_is_needed() -> None:
     for path in ("", 3, None):
         with pytest.raises(UsageError, match="takes the path of a file"):
             Database(path, kind="notes", schema=[FIRST])  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file can't be replaced there")
+def test_a_file_that_takes_the_place_of_an_open_one_keeps_what_is_in_it(tmp_path: Path) -> None:
+    other, database = notes(tmp_path / "other.db"), notes(tmp_path / "notes.db")
+    with other.write() as connection:
+        connection.executemany("INSERT INTO notes (text) VALUES (?)", [("of the other",)] * 20)
+    other.close()
+    with database.write() as connection:  # in its log
+        connection.execute("INSERT INTO notes (text) VALUES ('of the first')")
+    os.replace(tmp_path / "other.db", tmp_path / "notes.db")
+    assert database.has_moved()
+    database.leave_moved()
+    with database.write() as connection:
+        connection.execute("INSERT INTO notes (text) VALUES ('new')")
+    database.close()
+    with notes(tmp_path / "notes.db").read() as connection:
+        found = [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY id")]
+        (state,) = connection.execute("PRAGMA integrity_check").fetchone()
+    assert (found, state) == (["of the other"] * 20 + ["new"], "ok")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file can't be replaced there")
+def test_the_log_of_somebody_who_already_writes_the_new_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    database, somebody = notes(path), notes(path)
+    for each in (database, somebody):
+        with each.write() as connection:
+            connection.execute("INSERT INTO notes (text) VALUES ('old')")
+    path.unlink()
+    somebody.leave_moved()
+    with somebody.write() as connection:
+        connection.execute("INSERT INTO notes (text) VALUES ('new')")
+    database.leave_moved()
+    with database.write() as connection:
+        connection.execute("INSERT INTO notes (text) VALUES ('newer')")
+    with somebody.read() as connection:
+        assert [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY id")] == ["new", "newer"]
+    database.close()
+    somebody.close()

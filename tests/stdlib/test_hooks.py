@@ -340,3 +340,72 @@ async def test_a_function_for_change_texts_that_is_wrong_is_named(change: Any, s
 
     with observe(Wrong()), pytest.raises(UsageError, match=said):
         await mellea.start_session(ScriptedBackend("x")).ainstruct("x")
+
+
+class Guard(Observer):
+    """Asks a model about each request and each answer, as a check of what may be said does."""
+
+    def __init__(self, *, is_async: bool) -> None:
+        self.m = mellea.start_session(ScriptedBackend("It is fine."))
+        self.asked: list[str] = []
+        if is_async:
+            self.before_request = self.after_response = self.choose_backend = self._ask_async
+        else:
+            self.before_request = self.after_response = self.choose_backend = self._ask
+
+    def _ask(self, *about: Any) -> None:
+        self.asked.append(str(self.m.instruct("Is it?")))
+
+    async def _ask_async(self, *about: Any) -> None:
+        self.asked.append(str(await self.m.ainstruct("Is it?")))
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_hook_may_ask_a_model_without_being_asked_about_that(is_async: bool) -> None:
+    guard, redact = Guard(is_async=is_async), Redact()
+    with observe(guard), observe(redact):
+        with anyio.fail_after(30):
+            answer = await mellea.start_session(ScriptedBackend("a")).ainstruct("What is a secret?")
+    assert (str(answer), guard.asked) == ("a", ["It is fine."] * 3)
+    assert [request.messages[-1].text for request in redact.seen].count("Is it?") == 3, "the others see its requests"
+
+
+async def test_two_hooks_that_ask_models_end() -> None:
+    first, second = Guard(is_async=True), Guard(is_async=True)
+    with observe(first), observe(second), anyio.fail_after(30):
+        assert str(await mellea.start_session(ScriptedBackend("a")).ainstruct("x")) == "a"
+    # Each asks about the call, and about what the other asks about it.
+    assert len(first.asked) == len(second.asked) == 3 + 3 * 3
+
+
+class NoTools(Observer):
+    """Takes a tool out of every request."""
+
+    def before_request(self, request: Request) -> Request:
+        return replace(request, tools=tuple(tool for tool in request.tools if tool.name != "delete"))
+
+
+@pytest.mark.parametrize("as_agent", [False, True])
+async def test_a_tool_that_a_hook_takes_away_is_not_run_though_the_model_calls_it(as_agent: bool) -> None:
+    ran: list[str] = []
+
+    def delete(name: str) -> str:
+        """Delete a file."""
+        ran.append(f"delete {name}")
+        return "done"
+
+    def show(name: str) -> str:
+        """Show a file."""
+        ran.append(f"show {name}")
+        return "done"
+
+    calls = [ToolEnd(ToolCall(name, name, {"name": "a"})) for name in ("delete", "show")]
+    backend = ScriptedBackend(calls, "Sorry.")
+    with observe(NoTools()):
+        if as_agent:
+            await mellea.Agent(backend, [delete, show]).arun("x")
+        else:
+            await mellea.start_session(backend).ainstruct("x", tools=[delete, show], tool_calls="run")
+    assert ran == ["show a"]
+    results = [*backend.requests[-1].messages[-1].blocks, *backend.requests[-1].messages[-2].blocks]
+    assert any("there is no tool 'delete'" in str(getattr(block, "parts", "")) for block in results)

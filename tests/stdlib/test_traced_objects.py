@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import gc
 import inspect
@@ -14,6 +15,7 @@ import mellea
 from mellea.batch import amap
 from mellea.core import ToolCall
 from mellea.core.events import ToolEnd
+from mellea.errors import UsageError
 from mellea.stdlib.generative import AsyncPromptFunction, PromptFunction
 from mellea.stdlib.tools import Tool
 from mellea.testing import Pause, ScriptedBackend
@@ -261,3 +263,66 @@ def test_another_object_keeps_all_that_it_has() -> None:
 @pytest.mark.parametrize("function", [above, below, untraced, Poet().above])
 def test_a_deep_copy_of_a_prompt_function_is_called_like_it(function: Any) -> None:
     assert copy.deepcopy(function)(session("a"), "x") == "a"
+
+
+class Rack:
+    """Has everything that a decorator makes of a method."""
+
+    def __init__(self) -> None:
+        self.kept = 1
+
+    @mellea.trace
+    @property
+    def size(self) -> int:
+        """How much is on it."""
+        return self.kept
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self.kept = size
+
+    @mellea.trace(name="found once")
+    @functools.cached_property
+    def weight(self) -> int:
+        return self.kept * 2
+
+    def add(self, count: int, *, twice: bool = False) -> int:
+        return self.kept + count * (2 if twice else 1)
+
+    add_two = mellea.trace(functools.partialmethod(add, 2, twice=True))
+
+
+def test_what_is_made_of_methods_stays_that_and_is_traced() -> None:
+    rack = Rack()
+    with mellea.traces.start("t") as t:
+        assert (rack.size, rack.weight, rack.weight, rack.add_two()) == (1, 2, 2, 5)
+    assert [span.name for span in t.spans] == ["t", "size", "found once", "add"]
+    rack.size = 3
+    assert (rack.kept, Rack.size.__doc__) == (3, "How much is on it.")
+
+
+def test_a_descriptor_of_another_kind_says_where_to_put_the_decorator() -> None:
+    with pytest.raises(UsageError, match="put @trace below it"):
+        mellea.trace(functools.singledispatchmethod(lambda self, x: x))  # type: ignore[type-var]
+
+
+@dataclasses.dataclass
+class Adder:
+    """A function with a setting."""
+
+    base: int
+
+    def __call__(self, number: int) -> int:
+        return self.base + number
+
+
+def test_a_traced_object_is_changed_and_compared_as_the_object_itself() -> None:
+    adder = Adder(1)
+    traced = mellea.trace(adder)
+    traced.base = 10
+    with mellea.traces.start("t") as t:
+        assert (traced(1), adder(1), adder.base) == (11, 11, 10)
+    assert [span.name for span in t.spans] == ["t", "Adder"]
+    assert traced == adder == Adder(10) == mellea.trace(Adder(10)) and traced != Adder(1)
+    del traced.base
+    assert not hasattr(adder, "base")

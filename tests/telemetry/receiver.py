@@ -23,6 +23,10 @@ class Receiver(ThreadingHTTPServer):
         self.metrics: set[str] = set()
         self.raw = b""
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Receiver
@@ -32,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.server.raw += body + str(self.headers).encode()
-        if self.path == "/v1/traces":
+        if self.path.partition("?")[0] == "/v1/traces":
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for scope in resource.scope_spans:
                     self.server.spans += scope.spans

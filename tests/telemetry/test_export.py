@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 import mellea
 from mellea.core import ToolCall, Usage
 from mellea.core.events import KeepAlive, ToolEnd
-from mellea.errors import BackendError, OverloadedError
+from mellea.errors import BackendError, OverloadedError, UsageError
 from mellea.stdlib.requirements import check, simple_validate
+from mellea.telemetry import export
 from mellea.telemetry.export import export_runs
 from mellea.testing import ScriptedBackend
 from mellea.traces import read_runs, record
@@ -116,7 +117,7 @@ def test_no_log_and_no_error_has_the_password_of_the_receiver(
         mellea.start_session(ScriptedBackend("a")).instruct("x")
     with pytest.raises(BackendError) as caught:
         export_runs(tmp_path / "runs.db", "http://ada:sesame@127.0.0.1:9/?key=planted")
-    assert "/?key=***" in caplog.text
+    assert "/v1/traces?key=***" in caplog.text
     for secret in ("sesame", "planted"):
         assert secret not in caplog.text and secret not in str(caught.value)
 
@@ -140,3 +141,30 @@ def test_without_the_extra_the_error_says_how_to_get_it(tmp_path: Path) -> None:
             assert "pip install 'mellea[telemetry]'" in str(error)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("address", ["localhost:4318", "ftp://localhost", "", "http://", "http://[::1"])
+def test_what_is_no_address_is_refused_before_anything_is_read(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UsageError, match="an address such as 'http://localhost:4318', not "):
+        export_runs(tmp_path / "nothing.db", f"{address}?api_key=planted")
+    with pytest.raises(UsageError) as caught:
+        export_runs(tmp_path / "nothing.db", "localhost?api_key=planted")
+    assert "planted" not in str(caught.value)
+
+
+def test_a_query_stays_behind_the_path(tmp_path: Path, receiver: Receiver) -> None:
+    with record(tmp_path / "runs.db"):
+        mellea.start_session(ScriptedBackend("a")).instruct("x")
+    assert export_runs(tmp_path / "runs.db", f"{receiver.url}/?tenant=7") == 1
+    assert len(receiver.spans) == 1
+
+
+def test_a_long_run_is_sent_in_parts(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_MOST_AT_ONCE", 4)
+    m = mellea.start_session(ScriptedBackend("a"))
+    with record(tmp_path / "runs.db"), mellea.traces.start("t"):
+        for _ in range(9):
+            m.instruct("x")
+    assert export_runs(tmp_path / "runs.db", receiver.url) == 10
+    assert len(receiver.spans) == 10
+    assert len({span.trace_id for span in receiver.spans}) == 1

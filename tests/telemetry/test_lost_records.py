@@ -18,6 +18,7 @@ import pytest
 
 import mellea
 from mellea.core.sqlite import UnusableFileError
+from mellea.errors import StateError
 from mellea.telemetry import recorder as recorder_module
 from mellea.telemetry.run_file import RunFile
 from mellea.testing import ScriptedBackend
@@ -331,3 +332,39 @@ os._exit(0)
         [sys.executable, "-c", program, str(file), str(is_log_left)], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "['kept']\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file can't be replaced there")
+def test_a_record_that_takes_the_place_of_the_open_one_keeps_its_runs(file: Path) -> None:
+    m, other = session(), file.with_name("other.db")
+    with record(other):
+        m.instruct("x", name="other")
+    with record(file, content=True) as recording:
+        m.instruct("x", name="before")  # in the log beside the file
+        recording.flush()
+        other.replace(file)
+        m.instruct("x", name="after")
+    assert names(file) == ["other", "after"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "SET data = '{broken'",
+        "SET data = '[1]'",
+        "SET links = 'x'",
+        "SET prompt = 99",
+        "SET status = 'odd'",
+        "SET started = 'now'",
+        "SET name = x'ff'",
+    ],
+)
+def test_a_row_that_somebody_has_changed_is_an_error_that_says_so(file: Path, damage: str) -> None:
+    with record(file, content=True), mellea.traces.start("t"):
+        session().instruct("x")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"UPDATE spans {damage}")
+        connection.commit()
+    with pytest.raises(StateError, match=r"runs\.db' is damaged, or another program has changed it"):
+        read_runs(file)
+        read_run(file, 1)

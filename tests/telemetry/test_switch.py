@@ -329,3 +329,27 @@ def test_a_protocol_that_cant_be_spoken_is_said_in_words(monkeypatch: pytest.Mon
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(MissingExtraError, match="pip install opentelemetry-exporter-otlp-proto-grpc"):
         mellea.telemetry.enable("otlp")
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+@pytest.mark.thorough
+def test_no_log_has_a_header_or_a_password_that_the_environment_has_for_the_exporter(protocol: str) -> None:
+    if protocol == "grpc":
+        pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc")
+    program = """
+        import logging
+        logging.basicConfig(level=logging.DEBUG)
+        import mellea
+        from mellea.testing import ScriptedBackend
+        mellea.telemetry.enable()
+        mellea.start_session(ScriptedBackend("a")).instruct("x")
+        mellea.telemetry.disable()
+    """
+    done = run(
+        program,
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://ada:opensesame@127.0.0.1:9",
+        OTEL_EXPORTER_OTLP_HEADERS="x-key planted-one,y-key=planted-two",
+    )
+    assert "Header format invalid" in done.stderr and "not everything was sent" in done.stderr
+    assert "planted" not in done.stderr and "opensesame" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.errors import (
     BackendError,
     DeadlineError,
@@ -81,9 +82,10 @@ def as_mellea_error(error: BaseException, *, backend: str | None, model: str | N
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error's type, text and notes in one line."""
+    """Return an error's type, text and notes in one line, without keys: other libraries put them into addresses."""
     try:
-        return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+        said = "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+        return scrub_text(said, list_known_secrets())
     except Exception:  # noqa: BLE001 - an error of the user's that can't be turned into text
         return type(error).__name__
 

@@ -263,7 +263,7 @@ class Registering(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._token = current_register.set(self._register)
         ledger, outer = self._register.ledger, current_ledger.get()
-        # Wraps the outer ledger, so that a session inside another's tool counts for both.
+        # Inside the work that a `Meter` measures, such as an agent's run, requests count for both.
         self._ledger_token = current_ledger.set(ledger if outer is None else outer.around(ledger))
 
     def __exit__(self, *exception: object) -> None:

@@ -8,6 +8,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from mellea.core.masking import scrub_id, scrub_label
 from mellea.errors import ConfigurationError, ConnectError, StatusError, StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Ledger:
             return self._total
 
     def around(self, inner: Ledger) -> Ledger:
-        """Return the ledger for a session that works inside this ledger's work."""
+        """Return the ledger for a session that works inside this ledger's work: its own, so nothing counts twice."""
         return inner
 
 
@@ -164,7 +165,8 @@ def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None)
     usage = said.usage
     tokens = "? + ? tokens" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
     end = said.finish_reason if run.error is None else type(run.error).__name__
-    _log.info("%s/%s: %.2f s, %s, %s", run.backend, said.model or run.model, seconds, tokens, end)
+    model = scrub_label(str(said.model or run.model))  # a server may name its model as it likes
+    _log.info("%s/%s: %.2f s, %s, %s", run.backend, model, seconds, tokens, end)
     if run.time_to_first_token is not None:
-        name = said.response_id or said.model or run.model
+        name = scrub_id(said.response_id or model)
         _log.debug("%s: first token after %.3f s, %d events", name, run.time_to_first_token, len(run.events))

@@ -55,6 +55,9 @@ class Record(Waits):
         backend: name of the backend, for errors.
         model: id of the model, for errors.
         is_composite: whether its events may come from several requests.
+
+    Attributes:
+        parts: the runs of the requests that its answer was made of, if a strategy has composed it.
     """
 
     __slots__ = (
@@ -73,6 +76,7 @@ class Record(Waits):
         "is_left",
         "model",
         "parsed",
+        "parts",
         "sent",
         "spans",
         "state",
@@ -107,6 +111,7 @@ class Record(Waits):
         self.error: MelleaError | None = None
         self.generation: Generation | None = None
         self.parsed: Any = None
+        self.parts: tuple[Record, ...] = ()
         self.time_to_first_token: float | None = None
 
     @classmethod

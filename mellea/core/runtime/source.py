@@ -3,7 +3,8 @@
 Rules:
 
 - Every request that `send` (`launch.py`) sends for a run with hooks passes these hooks, and no other request does.
-- The hooks are those of the observers of the request's span, so they apply wherever the span is reported.
+- The hooks are those of the observers of the request's span, so they apply wherever the span is reported. What a hook
+  sends itself doesn't pass the hooks of its own observer, or it would ask itself forever.
 - A hook that fails ends the request with its error. `run.sent` shows the changed request.
 - While a hook runs, only the total deadline counts: a slow hook isn't a silent provider.
 - A close is shielded and has a time limit, and whatever it raises doesn't change the generation's outcome.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,21 +23,19 @@ import anyio
 from mellea.core.accumulator import join_deltas
 from mellea.core.backend import Backend, Batches, Request
 from mellea.core.events import Event, KeepAlive, StreamEnd
-from mellea.core.runtime.failure import Exit
+from mellea.core.runtime.failure import Exit, describe_error
 from mellea.core.runtime.record import CLOSE_SECONDS
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.tracebacks import add_note
 from mellea.errors import MelleaError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from mellea.core.observer import Span
+    from mellea.core.observer import Hook, Span
     from mellea.core.runtime.record import Record
 
 __all__ = ["Hooks", "change_request", "close_source", "is_open"]
 
 _log = logging.getLogger("mellea")
-
-Hook = Callable[..., Any]
 
 
 class Hooks:
@@ -50,11 +50,11 @@ class Hooks:
 
     def __init__(self, span: Span, at_work: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self._at_work = at_work
-        observers = span.observers
-        self._before: Sequence[Hook] = observers.before_request
+        observers, asked = span.observers, _asked.get()
+        self._before = _leave_out(asked, observers.before_request)
         # In reverse, so the observer that saw the request last sees the answer first, like wrappers around it.
-        self._after: Sequence[Hook] = observers.after_response[::-1]
-        self._choosing: Sequence[Hook] = observers.choose_backend
+        self._after = _leave_out(asked, observers.after_response[::-1])
+        self._choosing = _leave_out(asked, observers.choose_backend)
 
     async def change_request(self, request: Request) -> Request:
         """Return the request to send in place of one.
@@ -121,16 +121,21 @@ class Hooks:
         return events
 
     async def _ask(self, hook: Hook, *values: Any) -> Any:
+        observer, function = hook
+        token = _asked.set((*_asked.get(), observer))
         try:
             with self._at_work():
-                return await find_outcome(hook, *values)
+                return await find_outcome(function, *values)
         except MelleaError as error:
             add_note(error, f"raised by {_name(hook)}")
             raise
         except (SystemExit, KeyboardInterrupt) as error:  # the program's own exit, not the backend's fault
             raise Exit(error) from None
         except Exception as error:
-            raise OutputError(f"{_name(hook)} failed: {type(error).__name__}: {error}") from error
+            raise OutputError(f"{_name(hook)} failed: {describe_error(error)}") from error
+        finally:
+            with suppress(ValueError):  # the garbage collector closes a generator in another context
+                _asked.reset(token)
 
 
 def _has_end(events: Sequence[Event]) -> bool:
@@ -146,8 +151,18 @@ async def change_request(run: Record, request: Request) -> Request:
     return request if run.spans is None else await Hooks(run.spans.innermost).change_request(request)
 
 
+_asked: ContextVar[tuple[Any, ...]] = ContextVar("mellea_asked", default=())
+"""The observers one of whose hooks runs now."""
+
+
+def _leave_out(asked: tuple[Any, ...], hooks: Sequence[Hook]) -> Sequence[Hook]:
+    """Return the hooks without those of the observers that are being asked."""
+    return [hook for hook in hooks if not any(hook[0] is each for each in asked)] if asked else hooks
+
+
 def _name(hook: Hook) -> str:
-    return f"{getattr(hook, '__qualname__', type(hook).__name__)}()"
+    function = hook[1]
+    return f"{getattr(function, '__qualname__', type(function).__name__)}()"
 
 
 # -- its end -----------------------------------------------------------------------------------------------

@@ -297,6 +297,7 @@ class _Attempting:
         self._to_skip = len(committed)  # length of the known beginning of the answer
         self._taken: list[Event] = [TextDelta(committed)]  # what readers have seen of the attempt
         self._text_of: TextFilter = join_text
+        self._parts: list[Record] = []  # the requests of a composed output
         self._requirements = add_own_requirements(call.component, drawing.requirements)
         self._watch = Watch(
             self._requirements,
@@ -373,6 +374,7 @@ class _Attempting:
 
     async def _compose(self, compose: Compose) -> tuple[ComputedModelOutputThunk[Any], ParseError | None]:
         output = await compose(self._generate)
+        output.record.sent, output.record.parts = self._parts[-1].sent if self._parts else None, tuple(self._parts)
         try:
             output.record.parsed = await self._call.parse(output.so_far())
         except ParseError as error:
@@ -385,7 +387,9 @@ class _Attempting:
         if usage is not None and UsageEvent(usage) not in self._taken:  # if the provider has reported it
             self._taken.append(UsageEvent(usage))
             self._drawing._lanes.put(self._number, self._taken[-1:])
-        return make_computed(self._taken)
+        output = make_computed(self._taken)
+        output.record.sent = run.sent
+        return output
 
     async def _show(self, output: ComputedModelOutputThunk[Any]) -> Failure | None:
         async def read() -> bool:
@@ -436,6 +440,7 @@ class _Attempting:
         except ParseError:
             if not thunk.record.is_misread:  # the composed output has to have the requested type
                 raise
+        self._parts.append(thunk.record)
         return copy_outcome(thunk.record)
 
 

@@ -47,6 +47,7 @@ class LoopProgress:
         asked: open questions about the other calls.
         nested: the progress of the loops inside unfinished calls.
         added: messages for the next step; any thread may append to it.
+        offered: the names of the tools that the last request offered, `None` if an earlier run sent it.
         limit: the limit that the last answer has reached, so that its calls aren't run.
         cancels: stops a call that is running, by its key; from any thread.
         spent_before: the usage of earlier runs.
@@ -75,6 +76,7 @@ class LoopProgress:
         self.nested: dict[str, LoopState] = dict(begun.nested)
         self.added: list[Message] = list(begun.added)
         self.cancels: dict[str, Callable[[], object]] = {}
+        self.offered: frozenset[str] | None = None
         # If the step has an unfinished answer or the final one, the model isn't asked again.
         self.is_resumed = bool(begun.calls) or begun.is_done
         self._is_begun = not begun.step  # a new loop has nothing to save before its first answer
@@ -82,6 +84,10 @@ class LoopProgress:
         self.spent_before = begun.spent
         self._changes = self._saved = 0
         self._lock: anyio.Lock | None = None
+
+    def is_offered(self, tool: str) -> bool:
+        """Whether the last request offered a tool; others aren't run."""
+        return self.offered is None or tool in self.offered
 
     @property
     def state(self) -> LoopState:

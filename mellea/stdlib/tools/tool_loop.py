@@ -263,7 +263,10 @@ class ToolLoop:
     async def _take_answer(
         self, run: Run, task: LoopTask, step: Step, progress: LoopProgress
     ) -> tuple[Generation, StreamEnd]:
-        answer, end = await _relay_answer(run, task.ask(step))
+        request = task.ask(step)
+        answer, end = await _relay_answer(run, request)
+        # A hook may have taken tools away, and a model may call them nevertheless.
+        progress.offered = None if request.sent is None else frozenset([tool.name for tool in request.sent.tools])
         limit = task.find_limit(step, answer)
         may_go_on = step.number < self.step_limit
         # The last step may still answer; only calls in it exceed the limit.
@@ -281,7 +284,7 @@ class ToolLoop:
             UsageError: a question has to be asked, but can't be; or edited arguments don't fit their tool.
             ToolError: a set of tools can't be loaded.
         """
-        tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool)}
+        tools = {tool.name: tool for tool in step.tools if isinstance(tool, Tool) and progress.is_offered(tool.name)}
         # Once, in the outermost loop, which also checks the answers of nested loops before anything runs.
         if progress.is_resumed and not progress.is_nested:
             await check_answers(progress.state, tools)

@@ -22,7 +22,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from mellea.core.masking import list_known_secrets, scrub_all
+from mellea.core.masking import list_known_secrets, scrub_text
 from mellea.core.span_data import describe_span
 from mellea.core.tracing import Trace
 from mellea.errors import UsageError
@@ -97,8 +97,9 @@ def render_trace(trace: Trace, *, content: bool = False) -> str:
     """
     if not isinstance(trace, Trace):
         raise UsageError(f"render_trace takes what mellea.traces.start(…) made, not {trace!r}")
-    spans = [describe_span(span, content=content) for span in trace.spans]
-    return render_page(scrub_all(spans, list_known_secrets()) if content else spans, title=trace.name)
+    secrets = list_known_secrets()
+    spans = [describe_span(span, content=content, secrets=secrets) for span in trace.spans]
+    return render_page(spans, title=scrub_text(trace.name, secrets))
 
 
 def policy(*, is_live: bool) -> str:

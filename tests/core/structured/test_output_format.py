@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import gc
 import json
 import pickle
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import date
@@ -358,3 +360,23 @@ def test_limits_that_one_number_meets_are_taken() -> None:
         {"type": "integer", "minimum": 10**400, "maximum": 10**400},
     ):
         assert make_output_format(schema)
+
+
+def test_a_format_keeps_nothing_of_the_function_that_uses_it_first() -> None:
+    @dataclass
+    class Place:
+        name: str
+
+    class Large:
+        pass
+
+    def use() -> weakref.ref[Large]:
+        large = Large()
+        make_output_format(Place)
+        return weakref.ref(large)
+
+    gc.disable()
+    try:
+        assert use()() is None
+    finally:
+        gc.enable()
