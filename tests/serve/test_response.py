@@ -132,12 +132,12 @@ async def test_a_client_that_leaves_while_a_plain_stream_is_launched_stops_the_m
     is_launched, may_return, leave = threading.Event(), threading.Event(), anyio.Event()
     enter = stream.__enter__
 
-    def slow_enter() -> None:
+    def slow_enter(_: Any) -> None:
         enter()
         is_launched.set()
         may_return.wait(20)
 
-    stream.__enter__ = slow_enter
+    stream.__class__ = type("Slow", (type(stream),), {"__slots__": (), "__enter__": slow_enter})
 
     async def leave_meanwhile() -> None:
         while not (is_launched.is_set() and backend.requests):
