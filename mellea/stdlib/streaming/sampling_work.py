@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio
 
 from mellea.core.backend import Backend, Request
-from mellea.core.chunkers import SCOPES, Chunk, Scope
+from mellea.core.chunkers import Chunk, Scope, check_scope
 from mellea.core.context import Context
 from mellea.core.events import (
     AttemptAccepted,
@@ -480,8 +480,7 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
         UsageError: there is no such scope, a requirement doesn't check such chunks, the strategy doesn't make one
             attempt after the other, or the answer consists of several.
     """
-    if release not in SCOPES:
-        raise UsageError(f"release is one of {', '.join(map(repr, SCOPES))}, not {release!r}")
+    check_scope("release", release)
     if call.loop is not None:
         raise UsageError(
             f"release={release!r} can't be combined with tool_calls='run', where the answer consists of several and "
@@ -489,11 +488,16 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
         )
     for requirement in requirements:
         if not requirement.is_streaming or requirement.scope != release:
+            if requirement.is_streaming:
+                problem, advice = f"checks a {requirement.scope}", f"give it scope={release!r}"
+            else:
+                problem, advice = (
+                    "only checks complete outputs",
+                    f"give it a stream_validation_fn and scope={release!r}",
+                )
             raise UsageError(
                 f"release={release!r} releases text as soon as every requirement has passed it, so each has to check "
-                f"such chunks; {str(requirement)!r} "
-                + (f"checks a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
-                + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
+                f"such chunks; {str(requirement)!r} {problem}: {advice}, or leave out release="
             )
     if not getattr(strategy, "is_sequential", False):
         raise UsageError(
