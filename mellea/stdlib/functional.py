@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, Unpack, cast
 
 from mellea.core.backend import Backend, Request
 from mellea.core.blocking import blocking
-from mellea.core.chunkers import Scope, check_scope
+from mellea.core.chunkers import SCOPES, Scope
 from mellea.core.context import Context
 from mellea.core.messages import Message
 from mellea.core.requirement import Requirement, ValidationResult
@@ -202,8 +202,9 @@ def prepare(
     # Before anything is launched: a rejected verb costs nothing.
     if is_checked and not await_result:
         raise _strategy_guard(strategy)
+    if release is not None and release not in SCOPES:
+        raise UsageError(f"release takes {', '.join(map(repr, SCOPES))}, or 'step', not {release!r}")
     if release is not None and not is_checked:
-        check_scope("release", release)
         raise UsageError(f"release={release!r} needs a strategy, and requirements that check such chunks")
     call = Call.make(component, host.backend, arguments, format=format, defaults=host.model_options)
     # A stream has already shown the first answer when it turns out to be invalid.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio
 
 from mellea.core.backend import Backend, Request
-from mellea.core.chunkers import Chunk, Scope, check_scope
+from mellea.core.chunkers import Chunk, Scope
 from mellea.core.context import Context
 from mellea.core.events import (
     AttemptAccepted,
@@ -477,10 +477,9 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
     """Reject calls that can't release chunks as they pass.
 
     Raises:
-        UsageError: there is no such scope, a requirement doesn't check such chunks, the strategy doesn't make one
-            attempt after the other, or the answer consists of several.
+        UsageError: a requirement doesn't check such chunks, the strategy doesn't make one attempt after the other, or
+            the answer consists of several.
     """
-    check_scope("release", release)
     if call.loop is not None:
         raise UsageError(
             f"release={release!r} can't be combined with tool_calls='run', where the answer consists of several and "
