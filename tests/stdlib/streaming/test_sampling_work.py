@@ -500,5 +500,5 @@ async def test_usage_is_told_once_of_an_attempt_that_is_stopped_at_its_very_end(
 
 @pytest.mark.parametrize("arguments", [{}, {"requirements": [excludes("ocean")]}], ids=["unchecked", "checked"])
 def test_an_unknown_release_names_the_known_ones(arguments: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="release takes 'word', 'sentence', .*, not 'words'"):
+    with pytest.raises(UsageError, match=r"release takes 'word', 'sentence', .*, not 'words'"):
         list(mellea.start_session(ScriptedBackend("x")).stream("x", release="words", **arguments))  # type: ignore[arg-type]
