@@ -35,8 +35,8 @@ _PACKAGES = {"inspect_solver.py": "inspect_ai", "durable_steps.py": "dbos"}
 _REQUESTS = {"web/app.py": "/generate?topic=the+sea", "web/form.py": "/fill?wish=a+room+by+the+sea"}
 _HEAD = """# What the examples print
 
-All of it comes from the embedded model, which is small and rarely makes sense, or from a script in place of a model.
-Another machine prints other words. `scripts/outputs` makes this page.
+Everything here was printed with the embedded model, which is small and rarely makes sense, or with a script in place of
+a model. On another machine the words differ. `scripts/outputs` generates this page.
 """
 
 

@@ -161,7 +161,8 @@ class Program(ABC):
             return f"rename {left[0]!r} to {missing[0]!r}, in the rows or in the function"
         if missing:
             return f"give rows that have {', '.join(map(repr, missing))}"
-        return f"leave out {', '.join(map(repr, left))}, or pass id={left[0]!r} if that identifies the row"
+        own = f"id={left[0]!r} (on the command line --id {left[0]})"
+        return f"leave out {', '.join(map(repr, left))}, or pass {own} if that identifies the row"
 
     def backends(self) -> list[Backend]:
         """Return the backends that it is known to use."""

@@ -73,7 +73,7 @@ def _open_file(path: Path) -> Iterator[Any]:
     kind = path.suffix.lower()
     if str(path) == "-":
         raise UsageError(
-            "rows aren't read from standard input, as a map that goes on has to read them again; write them to a file"
+            "rows aren't read from standard input, since a resumed map has to read them again; write them to a file"
         )
     if kind in _FORMS and not path.is_fifo():  # a pipe can only be read once
         try:

@@ -83,7 +83,7 @@ class Installer:
         if done.returncode != 0:
             raise ConfigurationError(
                 f"the installer failed with exit code {done.returncode}, for the reason above: {' '.join(command)}; "
-                "where there is no network, bring a .gguf file along and set MELLEA_GGUF to its path"
+                "without a network, copy a .gguf file to this machine and set MELLEA_GGUF to its path"
             )
 
 

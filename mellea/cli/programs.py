@@ -31,10 +31,17 @@ def load(named: str) -> Any:
     try:
         # The user's own file and command line; a type is often an expression, such as list[Person].
         return eval(name, vars(module))  # noqa: S307
+    except NameError as error:
+        raise UsageError(f"{path!r} doesn't define {error.name!r}{_suggest(module, error.name or name)}") from error
     except Exception as error:  # an expression can do anything
-        near = get_close_matches(getattr(error, "name", None) or "", vars(module), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{path!r} doesn't define {name!r}: {error or type(error).__name__}{hint}") from error
+        raise UsageError(f"{name!r} fails in {path!r}: {type(error).__name__}: {error}") from error
+
+
+def _suggest(module: ModuleType, missing: str) -> str:
+    if near := get_close_matches(missing, vars(module), n=1):
+        return f"; did you mean {near[0]!r}?"
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+    return f"; it has {', '.join(own)}" if own else ""
 
 
 def run_file(path: Path) -> ModuleType:

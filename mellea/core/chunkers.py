@@ -17,12 +17,26 @@ from typing import Any, Literal, Protocol, get_args
 
 from mellea.errors import UsageError
 
-__all__ = ["SCOPES", "Chunk", "Chunker", "NonBlankChunker", "Scope", "TextChunker", "make_text_chunker"]
+__all__ = ["SCOPES", "Chunk", "Chunker", "NonBlankChunker", "Scope", "TextChunker", "check_scope", "make_text_chunker"]
 
 Scope = Literal["word", "sentence", "paragraph", "line", "item"]
 """The unit into which a text is divided."""
 
 SCOPES: tuple[str, ...] = get_args(Scope)
+
+
+def check_scope(name: str, scope: Any) -> None:
+    """Reject what isn't a scope.
+
+    Args:
+        name: the argument, as the error names it.
+        scope: what was passed.
+
+    Raises:
+        UsageError: there is no such scope.
+    """
+    if scope not in SCOPES:
+        raise UsageError(f"{name} is one of {', '.join(map(repr, SCOPES))}, not {scope!r}")
 
 
 class Chunk(str):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mellea._lazy_exports import lazily
-from mellea.core.chunkers import SCOPES, Chunk, Scope
+from mellea.core.chunkers import Chunk, Scope, check_scope
 from mellea.core.context import Context, SimpleContext
 from mellea.core.entrance import entrance
 from mellea.core.runtime.tasks import find_outcome
@@ -117,8 +117,8 @@ class Requirement:
         for name, argument in (("validation_fn", "the context"), ("stream_validation_fn", "a chunk")):
             if getattr(self, name) is not None:
                 check_function(f"a Requirement's {name}", getattr(self, name), argument)
-        if self.scope is not None and self.scope not in SCOPES:
-            raise UsageError(f"a Requirement's scope is one of {', '.join(map(repr, SCOPES))}, not {self.scope!r}")
+        if self.scope is not None:
+            check_scope("a Requirement's scope", self.scope)
         if self.is_streaming and self.scope is None:
             # The unit in which most checks of prose make sense.
             object.__setattr__(self, "scope", "sentence")

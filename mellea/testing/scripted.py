@@ -100,6 +100,8 @@ class ScriptedBackend(Backend):
         for reply in replies:
             if callable(reply):
                 check_function("ScriptedBackend", reply, "the request")
+        if not isinstance(capabilities, Capabilities | None):
+            raise UsageError(f"capabilities takes Capabilities(…), or None, not {capabilities!r}")
         self.capabilities = capabilities or EVERYTHING
         self.requests: list[Request] = []
         self.closed: list[bool] = []

@@ -65,7 +65,7 @@ def test_a_column_that_identifies_the_row_is_left_out_and_the_error_without_id_s
     rows = [{needed: "fine", "nr": number} for number in range(5)]
     errors, said = list_outcomes(function, rows)
     assert len(errors) == 2
-    assert "leave out 'nr', or pass id='nr' if that identifies the row" in said
+    assert "leave out 'nr', or pass id='nr' (on the command line --id nr) if that identifies the row" in said
     assert list_outcomes(function, rows, id="nr") == ([None] * 5, "")
 
 

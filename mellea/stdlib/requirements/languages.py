@@ -149,7 +149,7 @@ def _find_code(name: str) -> str:
         if wanted in (code, known.name.lower()) or wanted.split("-")[0] == code:
             return code
     names = ", ".join(sorted(f"{known.name} ({code!r})" for code, known in _LANGUAGES.items()))
-    raise UsageError(f"language takes one of the languages it knows, not {name!r}: {names}; a model can judge others")
+    raise UsageError(f"language doesn't know {name!r}; it knows {names}; a model can judge other languages")
 
 
 def _validate(text: str, code: str) -> ValidationResult:

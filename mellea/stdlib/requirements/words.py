@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mellea.core.chunkers import SCOPES, Chunk, Scope
+from mellea.core.chunkers import Chunk, Scope, check_scope
 from mellea.core.entrance import entrance
 from mellea.core.requirement import Requirement, ValidationResult
 from mellea.errors import UsageError
@@ -75,9 +75,8 @@ def excludes(
     phrase = next((word for word in words if len(word.split()) > 1), None)
     if scope is None:
         scope = "word" if phrase is None else "sentence"
-    elif scope not in SCOPES:
-        raise UsageError(f"scope is one of {', '.join(map(repr, SCOPES))}, not {scope!r}")
-    elif scope == "word" and phrase is not None:
+    check_scope("scope", scope)
+    if scope == "word" and phrase is not None:
         raise UsageError(f"{phrase!r} is more than one word, so scope='word' can't find it; use scope='sentence'")
 
     def validate(text: str) -> ValidationResult:

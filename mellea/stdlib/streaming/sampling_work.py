@@ -492,11 +492,16 @@ def check_release(release: Scope, call: Call, strategy: SamplingStrategy, requir
         )
     for requirement in requirements:
         if not requirement.is_streaming or requirement.scope != release:
+            if requirement.is_streaming:
+                problem, advice = f"checks a {requirement.scope}", f"give it scope={release!r}"
+            else:
+                problem, advice = (
+                    "only checks complete outputs",
+                    f"give it a stream_validation_fn and scope={release!r}",
+                )
             raise UsageError(
                 f"release={release!r} releases text as soon as every requirement has passed it, so each has to check "
-                f"such chunks; {str(requirement)!r} "
-                + (f"checks a {requirement.scope}" if requirement.is_streaming else "only checks complete outputs")
-                + f": give it a stream_validation_fn and scope={release!r}, or leave out release="
+                f"such chunks; {str(requirement)!r} {problem}: {advice}, or leave out release="
             )
     if not getattr(strategy, "is_sequential", False):
         raise UsageError(

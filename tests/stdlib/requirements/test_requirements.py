@@ -222,8 +222,8 @@ BAD: list[tuple[Any, str]] = [
     (lambda: markdown_table(columns="two"), "number of columns"),
     (lambda: valid_json({"name": "string"}), "no keyword of JSON Schema"),
     (lambda: valid_json("int"), "format can't be 'int'"),
-    (lambda: language("Klingon"), "not 'Klingon'.*German"),
-    (lambda: language(5), "not 5"),
+    (lambda: language("Klingon"), "doesn't know 'Klingon'.*German"),
+    (lambda: language(5), "doesn't know 5"),
     (lambda: uses_tool(5), "name of a tool"),
     (lambda: tool_arg_validator("d", "t", "a", "no"), "validation_fn takes"),
 ]

@@ -26,7 +26,7 @@ from mellea.core.events import (
     UsageEvent,
 )
 from mellea.errors import BackendError, OutputError, ParseError, RequirementError, UsageError
-from mellea.stdlib.requirements import check, simple_validate
+from mellea.stdlib.requirements import check, excludes, simple_validate
 from mellea.stdlib.sampling import BestOfNStrategy, MultiTurnStrategy, RejectionSamplingStrategy, RepairTemplateStrategy
 from mellea.testing import Gate, Pause, ScriptedBackend
 from tests.soak import examples
@@ -496,3 +496,9 @@ async def test_usage_is_told_once_of_an_attempt_that_is_stopped_at_its_very_end(
     m, _ = session("so bad", "good", usage=Usage(5, 2))
     events = [event async for event in m.astream("x", requirements=[Without("bad")]).events()]
     assert [type(event) for event in events].count(UsageEvent) == 2  # of two attempts
+
+
+@pytest.mark.parametrize("arguments", [{}, {"requirements": [excludes("ocean")]}], ids=["unchecked", "checked"])
+def test_an_unknown_release_names_the_known_ones(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"release takes 'word', 'sentence', .*, not 'words'"):
+        list(mellea.start_session(ScriptedBackend("x")).stream("x", release="words", **arguments))  # type: ignore[arg-type]
