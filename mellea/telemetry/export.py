@@ -10,10 +10,11 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from mellea._version import __version__
 from mellea.core.masking import scrub_text
-from mellea.errors import BackendError, MissingExtraError
+from mellea.errors import BackendError, MissingExtraError, UsageError
 from mellea.telemetry import semconv
 from mellea.telemetry.attributes import (
     begin_attributes,
@@ -46,34 +47,47 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
 
     Raises:
         MissingExtraError: OpenTelemetry isn't installed.
-        UsageError: there is no such file, or no such run in it.
+        UsageError: there is no such file, or no such run in it, or the address isn't a URL.
         BackendError: the receiver can't be reached, or refused the spans.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy: an extra
         from opentelemetry.sdk.trace.export import SpanExportResult  # lazy: an extra
 
-        from mellea.telemetry.sending import hide_keys_in_logs  # lazy: an extra
+        from mellea.telemetry.sending import collect_logs, find_reason  # lazy: an extra
     except ImportError as error:
         raise MissingExtraError(
             f"an export needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
         ) from error
-    address = endpoint.rstrip("/")
-    exporter = OTLPSpanExporter(address if address.endswith(_TRACES) else f"{address}{_TRACES}")
+    exporter = OTLPSpanExporter(_find_address(endpoint))
     names = _Ids(path)
     sent = 0
     try:
-        with hide_keys_in_logs():
+        with collect_logs() as messages:
             for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
+                messages.clear()
                 spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
                 if spans and exporter.export(spans) is not SpanExportResult.SUCCESS:
-                    raise BackendError(
-                        f"the receiver at {scrub_text(endpoint)} didn't accept run {id}; the log says why"
-                    )
+                    why = f": {reason}" if (reason := find_reason(messages)) else ""
+                    raise BackendError(f"the receiver at {scrub_text(endpoint)} didn't accept run {id}{why}")
                 sent += len(spans)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
     return sent
+
+
+def _find_address(endpoint: str) -> str:
+    """Return the address for spans of a receiver."""
+    try:
+        parts = urlsplit(endpoint)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (TypeError, ValueError, AttributeError):  # a port that is none, or no text
+        is_address = False
+    if not is_address:
+        shown = scrub_text(endpoint) if isinstance(endpoint, str) else endpoint
+        raise UsageError(f"the address of a receiver is a URL such as 'http://localhost:4318', not {shown!r}")
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if path.endswith(_TRACES) else f"{path}{_TRACES}"))
 
 
 class _Ids:

@@ -22,6 +22,8 @@ class Receiver(ThreadingHTTPServer):
         self.spans: list[Any] = []
         self.metrics: set[str] = set()
         self.raw = b""
+        self.status = 200
+        self.paths: list[str] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,14 +34,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.server.raw += body + str(self.headers).encode()
-        if self.path == "/v1/traces":
+        self.server.paths.append(self.path)
+        if "/v1/traces" in self.path:
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for scope in resource.scope_spans:
                     self.server.spans += scope.spans
         else:
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 self.server.metrics |= {metric.name for scope in resource.scope_metrics for metric in scope.metrics}
-        self.send_response(200)
+        self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
