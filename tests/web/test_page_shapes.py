@@ -19,6 +19,7 @@ SCREENS = {
     "phone": (390, 844),
     "phone held sideways": (844, 390),
     "desktop at 200 %": (720, 450),
+    "desktop at 400 %": (360, 225),
 }
 
 SPILLED = """() => {
@@ -152,6 +153,18 @@ def test_a_text_that_runs_from_right_to_left_stands_at_the_right(open_page: Open
     for text in (requirement, reason):
         assert text.evaluate("it => getComputedStyle(it).direction") == "rtl"
     assert requirement.bounding_box()["width"] == reason.bounding_box()["width"], "both are aligned alike"
+
+
+def test_at_400_per_cent_the_rows_have_the_screen(open_page: Open) -> None:
+    page = open_page(make_mixed(), viewport={"width": 360, "height": 225})
+    page.locator("#rows").focus()
+    page.keyboard.press("End")
+    row, rows = (page.locator(where).bounding_box() for where in (".row[aria-selected=true]", "#rows"))
+    assert rows["height"] > 100 and rows["y"] + rows["height"] <= 226
+    assert row["y"] >= rows["y"] - 1 and row["y"] + row["height"] <= 226
+    page.mouse.wheel(0, -2_000)
+    page.locator("#query").click()
+    assert page.locator("#query").bounding_box()["y"] >= 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
