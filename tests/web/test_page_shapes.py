@@ -80,7 +80,7 @@ def test_any_number_of_links_share_one_upright_line(open_page: Open) -> None:
 def test_an_axis_of_hours_has_short_labels_that_all_fit(open_page: Open) -> None:
     page = open_page(make_long(), viewport={"width": 1440, "height": 900})
     ticks = page.locator(".tick:visible")
-    assert ticks.all_inner_texts() == ["0 s", "1 h", "2 h", "3 h", "4 h", "5 h", "6 h"]
+    assert ticks.all_inner_texts() == ["0 s", "2 h", "4 h", "6 h"]
     boxes = ticks.evaluate_all("all => all.map(it => it.getBoundingClientRect())")
     assert all(one["right"] <= other["left"] + 1 for one, other in pairwise(boxes))
     page.keyboard.press("End")
