@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from mellea._version import __version__
 from mellea.core.masking import scrub_text
@@ -50,50 +50,52 @@ def export_runs(path: str | os.PathLike[str], endpoint: str, ids: Iterable[int] 
 
     Raises:
         MissingExtraError: OpenTelemetry isn't installed.
-        UsageError: there is no such file, or no such run in it, or the address isn't one.
+        UsageError: there is no such file, or no such run in it, or the address isn't a URL.
         BackendError: the receiver can't be reached, or refused the spans.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # lazy: an extra
         from opentelemetry.sdk.trace.export import SpanExportResult  # lazy: an extra
 
-        from mellea.telemetry.sending import hide_keys_in_logs  # lazy: an extra
+        from mellea.telemetry.sending import collect_logs, find_reason  # lazy: an extra
     except ImportError as error:
         raise MissingExtraError(
             f"an export needs OpenTelemetry, and {error.name!r} isn't installed; pip install 'mellea[telemetry]'"
         ) from error
-    address = _add_path(endpoint)
-    with hide_keys_in_logs():
+    address = _find_address(endpoint)
+    with collect_logs() as messages:
         exporter = OTLPSpanExporter(address)
     names = _Ids(path)
     sent = 0
     try:
-        with hide_keys_in_logs():
+        with collect_logs() as messages:
             for id in [run["id"] for run in reversed(read_runs(path))] if ids is None else ids:
+                messages.clear()
                 spans = [_make_span(data, names) for data in read_run(path, id) if data["status"] != "running"]
                 # In parts, since receivers limit how much they take at once.
                 for first in range(0, len(spans), _MOST_AT_ONCE):
                     part = spans[first : first + _MOST_AT_ONCE]
                     if exporter.export(part) is not SpanExportResult.SUCCESS:
-                        raise BackendError(
-                            f"the receiver at {scrub_text(endpoint)} didn't accept run {id}; the log says why"
-                        )
+                        why = f": {reason}" if (reason := find_reason(messages)) else ""
+                        raise BackendError(f"the receiver at {scrub_text(endpoint)} didn't accept run {id}{why}")
                     sent += len(part)
     finally:
         exporter.shutdown()  # type: ignore[no-untyped-call]
     return sent
 
 
-def _add_path(endpoint: str) -> str:
-    """Return the address for spans of a receiver; a query stays behind the path."""
+def _find_address(endpoint: str) -> str:
+    """Return the address for spans of a receiver."""
     try:
         parts = urlsplit(endpoint.strip())
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"a receiver has an address such as 'http://localhost:4318', not {scrub_text(endpoint)!r}")
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (TypeError, ValueError, AttributeError):  # a port that is none, or no text
+        is_address = False
+    if not is_address:
+        shown = scrub_text(endpoint) if isinstance(endpoint, str) else endpoint
+        raise UsageError(f"the address of a receiver is a URL such as 'http://localhost:4318', not {shown!r}")
     path = parts.path.rstrip("/")
-    return parts._replace(path=path if path.endswith(_TRACES) else path + _TRACES).geturl()
+    return urlunsplit(parts._replace(path=path if path.endswith(_TRACES) else f"{path}{_TRACES}"))
 
 
 class _Ids:

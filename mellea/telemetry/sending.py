@@ -14,9 +14,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,7 +30,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from mellea.core.masking import HIDDEN, list_known_secrets, scrub_text
 from mellea.errors import ConfigurationError, MissingExtraError
 
-__all__ = ["hide_keys_in_logs", "make_providers"]
+__all__ = ["collect_logs", "find_reason", "make_providers"]
 
 _END_SECONDS = 3.0
 """How long everything that is still to be sent may take at the end, spans and metrics together."""
@@ -125,24 +126,39 @@ def _join(threads: list[threading.Thread], until: float) -> bool:
 
 
 @contextmanager
-def hide_keys_in_logs() -> Iterator[None]:
-    """Keep keys out of the exporters' log messages in a `with` block."""
+def collect_logs() -> Iterator[list[str]]:
+    """Collect the exporters' messages in a `with` block, without keys, instead of logging them."""
     quiet = _KeyFilter()
+    quiet.is_silent = True
     _add_filter(quiet)
     try:
-        yield
+        yield quiet.messages
     finally:
         _remove_filter(quiet)
+
+
+def find_reason(messages: Sequence[str]) -> str:
+    """Return why nothing was sent, from what an exporter has logged; `""` if it doesn't say."""
+    for message in messages:
+        # The operating system's own words, from within the names of several libraries' classes.
+        if found := re.search(r"\[Errno -?\d+\] ([^\"'()<>]+)", message):
+            return found[1].strip()
+    return next((found[1] for message in messages if (found := re.search(r"code: \w+, reason: (.+)", message))), "")
 
 
 class _KeyFilter(logging.Filter):
     """Takes keys out of log records.
 
     Attributes:
-        is_silent: whether to drop the records.
+        is_silent: whether to drop the exporters' records.
+        messages: what they said.
     """
 
     is_silent = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite a record, and return whether it is logged."""
@@ -150,9 +166,10 @@ class _KeyFilter(logging.Filter):
             record.args = (HIDDEN,)  # a header, which it quotes, as it couldn't be read
         secrets = list_known_secrets() | _list_exporter_secrets()
         record.msg, record.args = scrub_text(record.getMessage(), secrets), ()
+        self.messages[_MOST_MESSAGES:] = [record.msg]
         # The message says what happened; a traceback would say it again, with the address.
         record.exc_info = record.exc_text = None
-        return not self.is_silent
+        return not self.is_silent or record.name == _HEADERS.name  # a header that isn't sent is no exporter's failure
 
 
 def _list_exporter_secrets() -> frozenset[str]:
@@ -165,6 +182,8 @@ def _list_exporter_secrets() -> frozenset[str]:
             found.append(value.rpartition("@")[0].rpartition(":")[2])
     return frozenset([secret for secret in found if len(secret) >= _SHORTEST_SECRET])
 
+
+_MOST_MESSAGES = 20  # an exporter that runs for months may report many failures
 
 _SHORTEST_SECRET = 6
 """A shorter one may be a part of any word."""

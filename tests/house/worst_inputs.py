@@ -588,4 +588,14 @@ WORST: dict[str, tuple[Worst, ...]] = {
         ("bytes 1-", "1", "x"),
         ("bytes 1-1/", "1", "x"),
     ),
+    r"\[Errno -?\d+\] ([^\"'()<>]+)": (
+        ("", "[Errno ", "x"),
+        ("[Errno ", "1", "x"),
+        ("", "[Errno 1] ", "'"),
+    ),
+    r"code: \w+, reason: (.+)": (
+        ("", "code: a", "x"),
+        ("code: ", "a", "x"),
+        ("", "code: a, reason: ", "\n"),
+    ),
 }

@@ -22,6 +22,8 @@ class Receiver(ThreadingHTTPServer):
         self.spans: list[Any] = []
         self.metrics: set[str] = set()
         self.raw = b""
+        self.status = 200
+        self.paths: list[str] = []
 
     @property
     def url(self) -> str:
@@ -36,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         self.server.raw += body + str(self.headers).encode()
+        self.server.paths.append(self.path)
         if self.path.partition("?")[0] == "/v1/traces":
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for scope in resource.scope_spans:
@@ -43,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 self.server.metrics |= {metric.name for scope in resource.scope_metrics for metric in scope.metrics}
-        self.send_response(200)
+        self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

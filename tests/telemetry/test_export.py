@@ -105,8 +105,33 @@ def test_a_receiver_that_isnt_there_is_an_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with record(tmp_path / "runs.db"):
         mellea.start_session(ScriptedBackend("a")).instruct("x")
-    with pytest.raises(BackendError, match=r"the receiver at http://127.0.0.1:9 didn't accept run 1"):
+    with pytest.raises(
+        BackendError, match=r"the receiver at http://127.0.0.1:9 didn't accept run 1: Connection refused$"
+    ):
         export_runs(tmp_path / "runs.db", "http://127.0.0.1:9")
+
+
+def test_a_receiver_that_refuses_is_an_error_with_its_words(receiver: Receiver, tmp_path: Path) -> None:
+    with record(tmp_path / "runs.db"):
+        mellea.start_session(ScriptedBackend("a")).instruct("x")
+    receiver.status = 401
+    with pytest.raises(BackendError, match=r"didn't accept run 1: Unauthorized$"):
+        export_runs(tmp_path / "runs.db", f"http://127.0.0.1:{receiver.server_port}")
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "localhost:4318", "http://", "ftp://x", "http://x:port", "", 4318, None])
+def test_what_is_no_address_is_refused_at_once(tmp_path: Path, wrong: Any) -> None:
+    with record(tmp_path / "runs.db"):
+        mellea.start_session(ScriptedBackend("a")).instruct("x")
+    with pytest.raises(UsageError, match="the address of a receiver is a URL such as"):
+        export_runs(tmp_path / "runs.db", wrong)
+
+
+def test_a_query_stays_behind_the_path(receiver: Receiver, tmp_path: Path) -> None:
+    with record(tmp_path / "runs.db"):
+        mellea.start_session(ScriptedBackend("a")).instruct("x")
+    assert export_runs(tmp_path / "runs.db", f"http://127.0.0.1:{receiver.server_port}/otlp/?key=x") == 1
+    assert receiver.paths == ["/otlp/v1/traces?key=x"]
 
 
 def test_no_log_and_no_error_has_the_password_of_the_receiver(
@@ -117,7 +142,7 @@ def test_no_log_and_no_error_has_the_password_of_the_receiver(
         mellea.start_session(ScriptedBackend("a")).instruct("x")
     with pytest.raises(BackendError) as caught:
         export_runs(tmp_path / "runs.db", "http://ada:sesame@127.0.0.1:9/?key=planted")
-    assert "/v1/traces?key=***" in caplog.text
+    assert caplog.text == "" and "/?key=***" in str(caught.value)
     for secret in ("sesame", "planted"):
         assert secret not in caplog.text and secret not in str(caught.value)
 

@@ -133,8 +133,8 @@ function showVerdict(text, isAccepted, word, reasons) {
     "div.verdict",
     box("div.about", shown),
     make(
-      `aside.why.${isAccepted === false ? "rejected" : "ok"}`,
-      { "aria-label": "Verdict" },
+      `div.why.${isAccepted === false ? "rejected" : "ok"}`,
+      { role: "group", "aria-label": "Verdict" },
       box("h5", word),
       why.length ? box("ul", why) : null,
     ),

@@ -43,7 +43,7 @@ class Timeline {
     return (seconds - this.from) / (this.to - this.from);
   }
 
-  /** The times that the axis names: as many as their labels have room for. */
+  /** The times that the axis names: some five, or on a wide axis one for each 64 pixels, if their labels have room. */
   ticks(width) {
     const length = this.to - this.from;
     const power = 10 ** Math.floor(Math.log10((length / Math.max(width, 1)) * 20));
@@ -54,7 +54,7 @@ class Timeline {
     for (const step of [...likely, days]) {
       const ticks = this.ticksOf(step);
       const widest = Math.max(...ticks.map((tick) => widthOfTick(tick.label)));
-      if (step === days || (step / length) * width >= widest) return ticks;
+      if (step === days || (step / length) * width >= Math.max(widest, Math.min(64, width / 5))) return ticks;
     }
   }
 
