@@ -28,7 +28,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
 from mellea.core.tracebacks import add_note, shorten
-from mellea.errors import BudgetExceededError, StreamingError, UsageTypeError
+from mellea.errors import BudgetExceededError, GenerationCancelledError, StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -87,6 +87,15 @@ class _Mapped(Displayed, Generic[T]):
         """What this map has cost so far in US dollars, `None` if a part of it is unknown."""
         return self._runner.cost
 
+    def cancel(self) -> None:
+        """Cancel the map, from any thread; returns at once.
+
+        The rows in flight are cancelled. The reader gets the rows that are done, and then a `GenerationCancelledError`.
+        """
+        how = self._say_how_to_go_on()
+        error = GenerationCancelledError("the map was cancelled by cancel()" + ("" if how is None else f": {how}"))
+        self._runner.post_stop(error)
+
     def _take(self) -> bool:
         """Take the rows that are ready; return false if there are none."""
         self._ready.extend(self._runner.outbox.take())
@@ -109,8 +118,7 @@ class _Mapped(Displayed, Generic[T]):
     def _raise_end(self) -> None:
         """Record that all rows have been yielded, and raise the error that ended them, if any."""
         failure = self._runner.outbox.error
-        is_used_up = isinstance(failure, BudgetExceededError)
-        self._end("done" if failure is None else "budget used up" if is_used_up else "failed")
+        self._end(_describe_end(failure))
         try:
             if failure is not None:
                 raise failure
@@ -324,6 +332,12 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             self._note_interruption(exc, is_readers=True)
             await self._wait_for_end()
         await self.aclose()
+
+
+def _describe_end(failure: BaseException | None) -> str:
+    if isinstance(failure, GenerationCancelledError):
+        return "stopped"
+    return "done" if failure is None else "budget used up" if isinstance(failure, BudgetExceededError) else "failed"
 
 
 _open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()

@@ -11,11 +11,14 @@ import json
 import operator
 import os
 import sys
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mellea.batch.budget import Budget
+from mellea.batch.iterators import Rows
 from mellea.batch.limits import RateLimits
 from mellea.batch.mapping import check_arguments
 from mellea.batch.mapping import map as map_rows
@@ -30,6 +33,9 @@ from mellea.errors import BudgetExceededError, UsageError
 from mellea.stdlib.session import MelleaSession
 
 __all__ = ["Outcome", "Partition", "check_count", "list_rows"]
+
+_LOOK_SECONDS = 0.2
+"""How often to look whether the engine has cancelled a part."""
 
 Outcome = dict[str, Any]
 """A row's outcome as plain values, the same for all engines: `id`, `value` as JSON, `error` and `message`,
@@ -80,10 +86,16 @@ class Partition:
         if self.journal is not None:
             object.__setattr__(self, "journal", _find_place(self.journal))
 
-    def __call__(self, rows: Iterable[Any]) -> Iterator[Outcome]:
+    def __call__(self, rows: Iterable[Any], is_cancelled: Callable[[], bool] | None = None) -> Iterator[Outcome]:
         """Map a part of the rows, and yield the outcomes in their order.
 
+        Args:
+            rows: the part.
+            is_cancelled: whether nobody wants the outcomes any more, asked a few times a second by another thread; then
+                the requests in flight are cancelled.
+
         Raises:
+            GenerationCancelledError: it was cancelled.
             UsageError: the function, or the journal's folder, isn't on this machine.
             StateError: the journal can't be used.
             AuthError: the provider rejects the key, which affects every row.
@@ -103,7 +115,7 @@ class Partition:
             progress=False,
         )
         done = 0
-        with mapped:
+        with mapped, _cancelling(mapped, is_cancelled):
             try:
                 for row in mapped:
                     done += 1
@@ -152,6 +164,25 @@ class Partition:
             return find_id(row, number, self.id)
         except Exception:  # noqa: BLE001 - user code: `id=` may be a function
             return str(number)
+
+
+@contextmanager
+def _cancelling(mapped: Rows[Any], is_cancelled: Callable[[], bool] | None) -> Iterator[None]:
+    """Cancel a map as soon as its engine no longer wants it, while a `with` block reads it."""
+    has_ended = threading.Event()
+
+    def watch() -> None:
+        while not has_ended.wait(_LOOK_SECONDS):
+            if is_cancelled is not None and is_cancelled():
+                mapped.cancel()
+                return
+
+    if is_cancelled is not None:
+        threading.Thread(target=watch, name="mellea-partition", daemon=True).start()
+    try:
+        yield
+    finally:
+        has_ended.set()
 
 
 def check_count(name: str, count: int) -> None:

@@ -52,6 +52,19 @@ def classify(text: str) -> Mail:
 CLASSIFY = f"{__name__}:classify"
 
 
+def _hesitate(request: Request) -> list[object]:
+    note_call(request.messages[-1].text.split()[-1])
+    return [Pause(3600), "never"]
+
+
+@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(_hesitate)), strategy=None)
+def linger(text: str) -> str:
+    """Say something, in an hour."""
+
+
+LINGER = f"{__name__}:linger"
+
+
 def shout(word: str, times: int) -> str:
     note_call(word)
     return word.upper() * times

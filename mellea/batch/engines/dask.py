@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from mellea.batch.budget import Budget
 from mellea.batch.limits import RateLimits
 from mellea.batch.partition import Outcome, Partition, check_count, list_rows
 from mellea.batch.row import RowId
-from mellea.errors import MissingExtraError
+from mellea.errors import GenerationCancelledError, MissingExtraError
 
 __all__ = ["map"]
 
@@ -68,4 +69,34 @@ class _Task:
         self._partition = partition
 
     def __call__(self, rows: Iterable[Any]) -> list[Outcome]:
-        return list(self._partition(rows))
+        is_cancelled = _find_cancellation()
+        try:
+            return list(self._partition(rows, is_cancelled))
+        except GenerationCancelledError:
+            from distributed import Reschedule  # lazy: only a worker of it cancels a task
+
+            # Ignored for a task that stays cancelled; one that is wanted again after all starts over.
+            raise Reschedule from None
+
+
+def _find_cancellation() -> Callable[[], bool] | None:
+    """Return whether the task of this thread is cancelled; `None` where Dask can't cancel a task, outside of workers.
+
+    A task that runs isn't told that it is cancelled, and a worker that is to close waits for it.
+    """
+    distributed = sys.modules.get("distributed")  # loaded in every worker
+    if distributed is None:
+        return None
+    try:
+        worker = distributed.get_worker()
+        key = worker.get_current_task()
+    except ValueError:  # another scheduler of Dask runs it
+        return None
+    return lambda: worker.status.name in _CLOSING or getattr(worker.state.tasks.get(key), "state", None) in _CANCELLED
+
+
+_CLOSING = ("closing", "closed", "failed", "stopping", "stopped")
+"""The states of a worker that won't return any outcome; one that closes gracefully still does."""
+
+_CANCELLED = (None, "cancelled")
+"""The states of a task that nobody wants any more, `None` if the worker has forgotten it."""
