@@ -32,7 +32,13 @@ from mellea.core.serialise import json_value
 from mellea.errors import BudgetExceededError, UsageError
 from mellea.stdlib.session import MelleaSession
 
-__all__ = ["Outcome", "Partition", "check_count", "list_rows"]
+__all__ = ["WAYS", "Outcome", "Partition", "check_count", "list_rows"]
+
+WAYS = {
+    "budget": "budget_per_task=Budget(…) limits each task; none spans the tasks, each of which may run on a machine of "
+    "its own, so divide what you want to spend by their number"
+}
+"""What to do about arguments of `mellea.map` that engines don't have."""
 
 _LOOK_SECONDS = 0.2
 """How often to look whether the engine has cancelled a part."""
@@ -57,8 +63,9 @@ class Partition:
         version: see `mellea.map`.
         retries: see `mellea.map`.
         limits: requests and tokens per minute, for all workers that share a journal file, otherwise for each task.
-        budget: what each task may spend. A row that it doesn't cover has the error `BudgetExceededError`, and is
-            requested in the next run.
+        budget_per_task: what each task may spend, so all of them together as many times that as there are tasks: they
+            don't know of each other. A row that it doesn't cover has the error `BudgetExceededError`, and is requested
+            in the next run.
 
     Raises:
         UsageError: there is no id, the function isn't a function or can't be sent, or another argument is wrong.
@@ -72,7 +79,7 @@ class Partition:
     version: str | None = None
     retries: int = 3
     limits: RateLimits | None = None
-    budget: Budget | None = None
+    budget_per_task: Budget | None = None
 
     def __post_init__(self) -> None:
         # Row numbers count within a part, and engines cut the parts differently in each run.
@@ -81,7 +88,7 @@ class Partition:
                 "an engine needs id=, a field that identifies each row: row numbers differ from run to run"
             )
         check_arguments({"id": self.id, "concurrency": self.concurrency, "retries": self.retries})
-        check_arguments({"limits": self.limits, "budget": self.budget})
+        check_arguments({"limits": self.limits, "budget": self.budget_per_task})
         object.__setattr__(self, "function", self._find_sent())
         if self.journal is not None:
             object.__setattr__(self, "journal", _find_place(self.journal))
@@ -111,7 +118,7 @@ class Partition:
             version=self.version,
             retries=self.retries,
             limits=self.limits,
-            budget=self.budget,
+            budget=self.budget_per_task,
             progress=False,
         )
         done = 0

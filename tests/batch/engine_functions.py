@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mellea
 from mellea.core.backend import Request
+from mellea.events import Usage
 from mellea.testing import Pause, ScriptedBackend
 
 
@@ -63,6 +64,16 @@ def linger(text: str) -> str:
 
 
 LINGER = f"{__name__}:linger"
+
+_PRICEY = mellea.MelleaSession(ScriptedBackend(lambda request: "Fine.", usage=Usage(input_tokens=60, output_tokens=40)))
+
+
+@mellea.generative(session=_PRICEY, strategy=None)
+def spend(text: str) -> str:
+    """Use a hundred tokens."""
+
+
+SPEND = f"{__name__}:spend"
 
 
 def shout(word: str, times: int) -> str:

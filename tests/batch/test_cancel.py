@@ -32,7 +32,7 @@ def test_another_thread_cancels_a_map(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=cancel)
     thread.start()
-    with pytest.raises(GenerationCancelledError, match="cancelled by cancel.*1 rows? (is|are) done and saved"):
+    with pytest.raises(GenerationCancelledError, match=r"cancelled by cancel.*1 rows? (is|are) done and saved"):
         for row in rows:
             found.append(row.value.value)
     thread.join()
@@ -50,7 +50,7 @@ async def test_another_task_cancels_an_async_map() -> None:
         await until(lambda: len(backend.requests) == 2)
         rows.cancel()
 
-    with anyio.fail_after(30), pytest.raises(GenerationCancelledError):  # noqa: PT012 - the reader has to be at work
+    with anyio.fail_after(30), pytest.raises(GenerationCancelledError):
         async with anyio.create_task_group() as group:
             group.start_soon(cancel)
             try:

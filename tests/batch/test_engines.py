@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -22,7 +23,7 @@ from mellea.batch import Journal
 from mellea.batch.partition import Partition, list_rows
 from mellea.errors import GenerationCancelledError, UsageError
 from mellea.testing import ScriptedBackend
-from tests.batch.engine_functions import CLASSIFY, LINGER, classify, shout
+from tests.batch.engine_functions import CLASSIFY, LINGER, SPEND, classify, shout
 from tests.batch.engine_program import PLACES, ROWS
 from tests.waiting import until_here
 
@@ -110,6 +111,19 @@ def test_rows_beyond_a_budget_are_told(tried: dict[str, Any]) -> None:
     assert sorted(row["id"] for row in budget["found"]) == sorted(row["number"] for row in ROWS[:15])
     assert {row["error"] for row in budget["found"]} == {"BudgetExceededError"}
     assert budget["calls"] == []
+
+
+@pytest.mark.parametrize("engine", PACKAGES)
+def test_a_budget_for_all_tasks_is_refused_instead_of_spent_by_each(engine: str) -> None:
+    module = importlib.import_module(f"mellea.batch.engines.{engine}")
+    with pytest.raises(UsageError, match=r"budget_per_task=.* divide what you want to spend by their number"):
+        module.map(CLASSIFY, ROWS, id="number", budget=mellea.Budget(cost=5))
+
+
+def test_each_task_may_spend_its_budget() -> None:
+    partition = Partition(SPEND, None, "number", concurrency=1, budget_per_task=mellea.Budget(tokens=500))
+    for part in (ROWS[:30], ROWS[30:]):
+        assert [row["error"] for row in partition(part)] == [None] * 5 + ["BudgetExceededError"] * 25
 
 
 def test_parts_keep_journals_of_their_own_which_are_merged(tmp_path: Path) -> None:

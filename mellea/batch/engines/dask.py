@@ -9,13 +9,15 @@ from typing import Any
 
 from mellea.batch.budget import Budget
 from mellea.batch.limits import RateLimits
-from mellea.batch.partition import Outcome, Partition, check_count, list_rows
+from mellea.batch.partition import WAYS, Outcome, Partition, check_count, list_rows
 from mellea.batch.row import RowId
+from mellea.core.entrance import entrance
 from mellea.errors import GenerationCancelledError, MissingExtraError
 
 __all__ = ["map"]
 
 
+@entrance("map", **WAYS)
 def map(
     function: Callable[..., Any] | str,
     rows: Any,
@@ -26,7 +28,7 @@ def map(
     version: str | None = None,
     retries: int = 3,
     limits: RateLimits | None = None,
-    budget: Budget | None = None,
+    budget_per_task: Budget | None = None,
     partition_size: int = 1000,
 ) -> Any:
     """Map a function over a `dask.bag.Bag`; returns a bag of outcomes, computed by `.compute()`.
@@ -42,7 +44,7 @@ def map(
         version: see `mellea.map`.
         retries: see `mellea.map`.
         limits: requests and tokens per minute; see `Partition`.
-        budget: what each task may spend; see `Partition`.
+        budget_per_task: what each task may spend; see `Partition`.
         partition_size: rows per task, if they aren't a bag already.
 
     Raises:
@@ -50,7 +52,7 @@ def map(
         MissingExtraError: Dask isn't installed.
     """
     check_count("partition_size", partition_size)
-    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
+    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget_per_task)
     try:
         from dask import bag as bags  # lazy: an optional dependency
     except ImportError:
