@@ -27,6 +27,7 @@ from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
+from mellea.core.runtime.tasks import Caller, current_caller
 from mellea.core.tracebacks import add_note, shorten
 from mellea.errors import BudgetExceededError, GenerationCancelledError, StreamingError, UsageTypeError
 
@@ -56,6 +57,7 @@ class _Mapped(Displayed, Generic[T]):
         self._ready: deque[Row[T]] = deque()
         self._has_begun = self._is_over = False
         self._hold: SpanHold | None = None
+        self._begun_by: _BegunBy | None = None
         # It must not wait or take a lock, because the iterator may be dropped at any point in any code.
         self._dropped = weakref.finalize(self, _drop, runner, journal)
         self._dropped.atexit = False
@@ -70,6 +72,8 @@ class _Mapped(Displayed, Generic[T]):
     def _start(self, start: Callable[[], object]) -> None:
         """Begin the work, in the span of the function that returned the iterator, if there is one."""
         self._has_begun = True
+        if (caller := current_caller.get()) is not None:
+            self._begun_by = _BegunBy(caller, self._runner, self._journal)
         shown = self._runner.progress.begin()
         try:
             with nullcontext() if self._hold is None else self._hold.entered():
@@ -92,9 +96,7 @@ class _Mapped(Displayed, Generic[T]):
 
         The rows in flight are cancelled. The reader gets the rows that are done, and then a `GenerationCancelledError`.
         """
-        how = self._say_how_to_go_on()
-        error = GenerationCancelledError("the map was cancelled by cancel()" + ("" if how is None else f": {how}"))
-        self._runner.post_stop(error)
+        _cancel(self._runner, self._journal, "by cancel()")
 
     def _take(self) -> bool:
         """Take the rows that are ready; return false if there are none."""
@@ -111,6 +113,7 @@ class _Mapped(Displayed, Generic[T]):
         if self._hold is not None:
             self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
+        self._forget_caller()
         # From here on there is nothing left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
         self._runner.progress.end(state)
@@ -133,6 +136,7 @@ class _Mapped(Displayed, Generic[T]):
             is_readers: whether it is an error of the code that reads, with which it leaves the map.
         """
         self._is_over = True
+        self._forget_caller()
         if self._hold is not None:
             self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
@@ -140,6 +144,10 @@ class _Mapped(Displayed, Generic[T]):
         self._runner.progress.end("stopped")
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
+
+    def _forget_caller(self) -> None:
+        if self._begun_by is not None:
+            self._begun_by.forget()
 
     def _say_how_to_go_on(self) -> str | None:
         return None if self._journal is None else _say_how_to_go_on(self._runner.done, self._journal)
@@ -163,6 +171,16 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
 
     Leaving the loop, or the `with` block, cancels the rows in flight. Only one thread at a time may read it.
     """
+
+    if not TYPE_CHECKING:  # what a checker refuses
+
+        def __await__(self) -> Any:
+            raise UsageTypeError(
+                "the rows of a map aren't awaited: for row in rows, or async for row in mellea.amap(…)"
+            )
+
+        def __aiter__(self) -> Any:
+            raise UsageTypeError("the rows of a map are read by for; in async code, async for row in mellea.amap(…)")
 
     def __iter__(self) -> Self:
         return self
@@ -332,6 +350,31 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             self._note_interruption(exc, is_readers=True)
             await self._wait_for_end()
         await self.aclose()
+
+
+class _BegunBy:
+    """Cancels a map when the code that has begun it is left, such as a cell of a notebook that is interrupted.
+
+    The map may be held by a variable, and would go on; its rows would fail one by one.
+    """
+
+    def __init__(self, caller: Caller, runner: Runner, journal: str | None) -> None:
+        self._caller, self._runner, self._journal = caller, runner, journal
+        caller.add(self)
+
+    def cancel(self) -> None:
+        """Cancel the map, from any thread."""
+        _cancel(self._runner, self._journal, f"since nothing waits any more for {self._caller.name}")
+        self._runner.progress.drop()
+
+    def forget(self) -> None:
+        """Leave the map alone, which has ended."""
+        self._caller.discard(self)
+
+
+def _cancel(runner: Runner, journal: str | None, why: str) -> None:
+    how = "" if journal is None else f"; {_say_how_to_go_on(runner.done, journal)}"
+    runner.post_stop(GenerationCancelledError(f"the map was cancelled {why}{how}"))
 
 
 def _describe_end(failure: BaseException | None) -> str:

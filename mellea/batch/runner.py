@@ -352,6 +352,9 @@ class Runner:
             try:
                 await self._do(task)
             except Exception as error:  # noqa: BLE001 - the row's, or all rows'
+                if self._is_stopped:  # its request may have been cancelled first, and isn't a failure then
+                    self._give_up(task)
+                    continue
                 if not self._is_for_all(task, error):
                     self._finish_failed(task, error)
                     continue
