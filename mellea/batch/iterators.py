@@ -173,14 +173,13 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
     """
 
     if not TYPE_CHECKING:  # what a checker refuses
+        # There is no __aiter__ and no __await__, which would have other code take this for the rows of an amap.
+        @short_errors
+        async def __aenter__(self) -> Any:
+            raise UsageTypeError("the rows of a map take with and for; in async code, async for row in mellea.amap(…)")
 
-        def __await__(self) -> Any:
-            raise UsageTypeError(
-                "the rows of a map aren't awaited: for row in rows, or async for row in mellea.amap(…)"
-            )
-
-        def __aiter__(self) -> Any:
-            raise UsageTypeError("the rows of a map are read by for; in async code, async for row in mellea.amap(…)")
+        async def __aexit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
 
     def __iter__(self) -> Self:
         return self
@@ -287,6 +286,14 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         def __await__(self) -> Any:
             raise UsageTypeError("the rows of an amap aren't awaited: async for row in mellea.amap(…)")
 
+        @short_errors
+        def __enter__(self) -> Any:
+            raise UsageTypeError("the rows of an amap take async with and async for; in plain code, mellea.map(…)")
+
+        def __exit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
+
+        @short_errors
         def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             raise UsageTypeError("the rows of an amap are read by async for; in plain code, for row in mellea.map(…)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import AsyncIterable, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 import mellea
-from mellea.errors import GenerationCancelledError
+from mellea.errors import GenerationCancelledError, UsageTypeError
 from mellea.testing import Pause, ScriptedBackend
 from tests.waiting import until, until_here
 
@@ -76,3 +77,29 @@ def test_cancelling_a_map_that_has_ended_does_nothing() -> None:
     assert len(list(rows)) == 1
     rows.cancel()
     assert list(rows) == []
+
+
+# -- read in the wrong way ------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_the_wrong_kind_of_block_says_what_to_write() -> None:
+    m = mellea.MelleaSession(ScriptedBackend("Fine."))
+    rows: Any = mellea.map(m.instruct, ["a"])
+    with pytest.raises(UsageTypeError, match=r"async for row in mellea\.amap"):
+        async with rows:
+            pass
+    wrong: Any = mellea.amap(m.instruct, ["a"])
+    with pytest.raises(UsageTypeError, match=r"in plain code, mellea\.map"), wrong:
+        pass
+
+
+def test_the_rows_of_a_map_are_rows_for_another_one() -> None:
+    m = mellea.MelleaSession(ScriptedBackend(lambda request: request.messages[-1].text.upper()))
+
+    def repeat(row: Any) -> str:
+        return str(m.instruct(row.value.value))
+
+    first = mellea.map(m.instruct, ["a", "b"])
+    assert not isinstance(first, (AsyncIterable, Awaitable))
+    assert [row.value for row in mellea.map(repeat, first, version="1")] == ["A", "B"]
