@@ -27,9 +27,10 @@ from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
+from mellea.core.runtime.tasks import Caller, current_caller
+from mellea.core.single_reader import SingleReader
 from mellea.core.tracebacks import add_note, shorten
-from mellea.core.turn import Turn
-from mellea.errors import BudgetExceededError, StreamingError, UsageTypeError
+from mellea.errors import BudgetExceededError, GenerationCancelledError, StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
     from mellea.core.card import Card
@@ -57,6 +58,7 @@ class _Mapped(Displayed, Generic[T]):
         self._ready: deque[Row[T]] = deque()
         self._has_begun = self._is_over = False
         self._hold: SpanHold | None = None
+        self._begun_by: _BegunBy | None = None
         # It must not wait or take a lock, because the iterator may be dropped at any point in any code.
         self._dropped = weakref.finalize(self, _drop, runner, journal)
         self._dropped.atexit = False
@@ -71,6 +73,8 @@ class _Mapped(Displayed, Generic[T]):
     def _start(self, start: Callable[[], object]) -> None:
         """Begin the work, in the span of the function that returned the iterator, if there is one."""
         self._has_begun = True
+        if (caller := current_caller.get()) is not None:
+            self._begun_by = _BegunBy(caller, self._runner, self._journal)
         shown = self._runner.progress.begin()
         try:
             with nullcontext() if self._hold is None else self._hold.entered():
@@ -88,6 +92,13 @@ class _Mapped(Displayed, Generic[T]):
         """What this map has cost so far in US dollars, `None` if a part of it is unknown."""
         return self._runner.cost
 
+    def cancel(self) -> None:
+        """Cancel the map, from any thread; returns at once.
+
+        The rows in flight are cancelled. The reader gets the rows that are done, and then a `GenerationCancelledError`.
+        """
+        _cancel(self._runner, self._journal, "by cancel()")
+
     def _take(self) -> bool:
         """Take the rows that are ready; return false if there are none."""
         self._ready.extend(self._runner.outbox.take())
@@ -103,6 +114,7 @@ class _Mapped(Displayed, Generic[T]):
         if self._hold is not None:
             self._hold.end(self._runner.outbox.error, is_cancelled=is_left)
         self._is_over = True
+        self._forget_caller()
         # From here on there is nothing left to stop, and the finalizer would only keep the runner alive.
         self._dropped.detach()
         self._runner.progress.end(state)
@@ -110,8 +122,7 @@ class _Mapped(Displayed, Generic[T]):
     def _raise_end(self) -> None:
         """Record that all rows have been yielded, and raise the error that ended them, if any."""
         failure = self._runner.outbox.error
-        is_used_up = isinstance(failure, BudgetExceededError)
-        self._end("done" if failure is None else "budget used up" if is_used_up else "failed")
+        self._end(_describe_end(failure))
         try:
             if failure is not None:
                 raise failure
@@ -126,6 +137,7 @@ class _Mapped(Displayed, Generic[T]):
             is_readers: whether it is an error of the code that reads, with which it leaves the map.
         """
         self._is_over = True
+        self._forget_caller()
         if self._hold is not None:
             self._hold.end(error, is_cancelled=is_readers or not isinstance(error, Exception))
         self._runner.post_stop()
@@ -133,6 +145,10 @@ class _Mapped(Displayed, Generic[T]):
         self._runner.progress.end("stopped")
         if (how := self._say_how_to_go_on()) is not None:
             add_note(error, how)
+
+    def _forget_caller(self) -> None:
+        if self._begun_by is not None:
+            self._begun_by.forget()
 
     def _say_how_to_go_on(self) -> str | None:
         return None if self._journal is None else _say_how_to_go_on(self._runner.done, self._journal)
@@ -159,13 +175,22 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
 
     def __init__(self, runner: Runner, feed: Feed, journal: str | None) -> None:
         super().__init__(runner, feed, journal)
-        self._turn = Turn()
+        self._reader_lock = SingleReader()
+
+    if not TYPE_CHECKING:  # what a checker refuses
+        # There is no __aiter__ and no __await__, which would have other code take this for the rows of an amap.
+        @short_errors
+        async def __aenter__(self) -> Any:
+            raise UsageTypeError("the rows of a map take with and for; in async code, async for row in mellea.amap(…)")
+
+        async def __aexit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Row[T]:
-        with self._turn:
+        with self._reader_lock:
             return self._next()
 
     def _next(self) -> Row[T]:
@@ -270,6 +295,14 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
         def __await__(self) -> Any:
             raise UsageTypeError("the rows of an amap aren't awaited: async for row in mellea.amap(…)")
 
+        @short_errors
+        def __enter__(self) -> Any:
+            raise UsageTypeError("the rows of an amap take async with and async for; in plain code, mellea.map(…)")
+
+        def __exit__(self, *error: object) -> None:
+            """Do nothing: no block is entered."""
+
+        @short_errors
         def __getitem__(self, index: object) -> Any:  # what `for` tries where there is no __iter__
             raise UsageTypeError("the rows of an amap are read by async for; in plain code, for row in mellea.map(…)")
 
@@ -333,6 +366,37 @@ class AsyncRows(_Mapped[T], AsyncIterator[Row[T]]):
             self._note_interruption(exc, is_readers=True)
             await self._wait_for_end()
         await self.aclose()
+
+
+class _BegunBy:
+    """Cancels a map when the code that has begun it is left, such as a cell of a notebook that is interrupted.
+
+    The map may be held by a variable, and would go on; its rows would fail one by one.
+    """
+
+    def __init__(self, caller: Caller, runner: Runner, journal: str | None) -> None:
+        self._caller, self._runner, self._journal = caller, runner, journal
+        caller.add(self)
+
+    def cancel(self) -> None:
+        """Cancel the map, from any thread."""
+        _cancel(self._runner, self._journal, f"since nothing waits any more for {self._caller.name}")
+        self._runner.progress.drop()
+
+    def forget(self) -> None:
+        """Leave the map alone, which has ended."""
+        self._caller.discard(self)
+
+
+def _cancel(runner: Runner, journal: str | None, why: str) -> None:
+    how = "" if journal is None else f"; {_say_how_to_go_on(runner.done, journal)}"
+    runner.post_stop(GenerationCancelledError(f"the map was cancelled {why}{how}"))
+
+
+def _describe_end(failure: BaseException | None) -> str:
+    if isinstance(failure, GenerationCancelledError):
+        return "stopped"
+    return "done" if failure is None else "budget used up" if isinstance(failure, BudgetExceededError) else "failed"
 
 
 _open: weakref.WeakSet[_Mapped[Any]] = weakref.WeakSet()

@@ -11,11 +11,14 @@ import json
 import operator
 import os
 import sys
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mellea.batch.budget import Budget
+from mellea.batch.iterators import Rows
 from mellea.batch.limits import RateLimits
 from mellea.batch.mapping import check_arguments
 from mellea.batch.mapping import map as map_rows
@@ -29,7 +32,16 @@ from mellea.core.serialise import json_value
 from mellea.errors import BudgetExceededError, MelleaError, UsageError
 from mellea.stdlib.session import MelleaSession
 
-__all__ = ["Outcome", "Partition", "list_rows"]
+__all__ = ["WAYS", "Outcome", "Partition", "list_rows"]
+
+WAYS = {
+    "budget": "budget_per_task=Budget(…) limits each task; none spans the tasks, each of which may run on a machine of "
+    "its own, so divide what you want to spend by their number"
+}
+"""What to do about arguments of `mellea.map` that engines don't have."""
+
+_LOOK_SECONDS = 0.2
+"""How often to look whether the engine has cancelled a part."""
 
 Outcome = dict[str, Any]
 """A row's outcome as plain values, the same for all engines: `id`, `value` as JSON, `error` and `message`,
@@ -51,8 +63,9 @@ class Partition:
         version: see `mellea.map`.
         retries: see `mellea.map`.
         limits: requests and tokens per minute, for all workers that share a journal file, otherwise for each task.
-        budget: what each task may spend. A row that it doesn't cover has the error `BudgetExceededError`, and is
-            requested in the next run.
+        budget_per_task: what each task may spend, so all of them together as many times that as there are tasks: they
+            don't know of each other. A row that it doesn't cover has the error `BudgetExceededError`, and is requested
+            in the next run.
 
     Raises:
         UsageError: there is no id, the function isn't a function or can't be sent, or another argument is wrong.
@@ -66,7 +79,7 @@ class Partition:
     version: str | None = None
     retries: int = 3
     limits: RateLimits | None = None
-    budget: Budget | None = None
+    budget_per_task: Budget | None = None
 
     def __post_init__(self) -> None:
         # Row numbers count within a part, and engines cut the parts differently in each run.
@@ -75,15 +88,21 @@ class Partition:
                 "an engine needs id=, a field that identifies each row: row numbers differ from run to run"
             )
         check_arguments({"id": self.id, "concurrency": self.concurrency, "retries": self.retries})
-        check_arguments({"limits": self.limits, "budget": self.budget})
+        check_arguments({"limits": self.limits, "budget": self.budget_per_task})
         object.__setattr__(self, "function", self._find_sent())
         if self.journal is not None:
             object.__setattr__(self, "journal", _find_place(self.journal))
 
-    def __call__(self, rows: Iterable[Any]) -> Iterator[Outcome]:
+    def __call__(self, rows: Iterable[Any], is_cancelled: Callable[[], bool] | None = None) -> Iterator[Outcome]:
         """Map a part of the rows, and yield the outcomes in their order.
 
+        Args:
+            rows: the part.
+            is_cancelled: whether nobody wants the outcomes any more, asked a few times a second by another thread; then
+                the requests in flight are cancelled.
+
         Raises:
+            GenerationCancelledError: it was cancelled.
             UsageError: the function, or the journal's folder, isn't on this machine.
             StateError: the journal can't be used.
             AuthError: the provider rejects the key, which affects every row.
@@ -99,11 +118,11 @@ class Partition:
             version=self.version,
             retries=self.retries,
             limits=self.limits,
-            budget=self.budget,
+            budget=self.budget_per_task,
             progress=False,
         )
         done = 0
-        with mapped:
+        with mapped, _cancelling(mapped, is_cancelled):
             try:
                 for row in mapped:
                     done += 1
@@ -156,6 +175,25 @@ class Partition:
             return find_id(row, number, self.id)
         except Exception:  # noqa: BLE001 - user code: `id=` may be a function
             return str(number)
+
+
+@contextmanager
+def _cancelling(mapped: Rows[Any], is_cancelled: Callable[[], bool] | None) -> Iterator[None]:
+    """Cancel a map as soon as its engine no longer wants it, while a `with` block reads it."""
+    has_ended = threading.Event()
+
+    def watch() -> None:
+        while not has_ended.wait(_LOOK_SECONDS):
+            if is_cancelled is not None and is_cancelled():
+                mapped.cancel()
+                return
+
+    if is_cancelled is not None:
+        threading.Thread(target=watch, name="mellea-partition", daemon=True).start()
+    try:
+        yield
+    finally:
+        has_ended.set()
 
 
 def list_rows(rows: Any) -> list[Any]:

@@ -57,10 +57,13 @@ class MapState(Displayed):
         return " · ".join(self._list_facts())
 
     def _card_(self) -> Card:
-        from mellea.core.card import Bar, Card  # lazy: only a frontend needs it
+        from mellea.core.card import Bar, Card, Part, Prose  # lazy: only a frontend needs it
 
-        is_measured = bool(self.total) and self.state != "not begun"
-        parts = [Bar(min(self.done / self.total, 1.0))] if is_measured and self.total else []
+        parts: list[Part] = []
+        if self.state == "not begun":
+            parts.append(Prose("Its rows are requested as they are read: for row in …; async for row in … of an amap."))
+        elif self.total:
+            parts.append(Bar(min(self.done / self.total, 1.0)))
         return Card(f"map of {self.name}", self.state, self._list_facts(), parts)
 
     def _list_facts(self) -> list[str]:
@@ -78,11 +81,11 @@ class MapState(Displayed):
         # Rows from the journal arrive at once, and would make the estimate of the remaining time far too short.
         asked = self.done - self.cached
         rate = asked / self.seconds if self.seconds > 0 else 0.0
-        facts = [f"{rate:,.1f} rows/s"]
+        facts = [f"{rate:,.1f} rows/s"] if asked else []
         if self.is_running and self.total is not None and rate > 0:
             facts.append(f"{format_time((self.total - self.done) / rate)} left")
         most = None if self.budget is None else self.budget.seconds
-        if most is not None or not self.is_running:
+        if most is not None or not self.is_running or not asked:
             facts.append(format_time(self.seconds) + ("" if most is None else f" of {format_time(most)}"))
         return facts
 

@@ -170,9 +170,9 @@ class Runner:
         self.loop = get_current_loop()
         launch(self._main, self._retire)
 
-    def post_stop(self) -> None:
-        """Ask it to stop, from any thread; returns immediately."""
-        self._is_stopped = True
+    def post_stop(self, error: BaseException | None = None) -> None:
+        """Ask it to stop, with an error for its reader, if any; from any thread; returns immediately."""
+        self._is_stopped, self._error = True, self._error or error
         if self.loop is not None and not self.has_ended:
             self.loop.post(self._stop)
 
@@ -356,6 +356,9 @@ class Runner:
             try:
                 await self._do(task)
             except Exception as error:  # noqa: BLE001 - the row's, or all rows'
+                if self._is_stopped:  # its request may have been cancelled first, and isn't a failure then
+                    self._give_up(task)
+                    continue
                 if not self._is_for_all(task, error):
                     self._finish_failed(task, error)
                     continue

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mellea.core.attributes import TOOL_CALL_WAYS, find_attribute
+from mellea.core.displayed import Displayed
 from mellea.errors import UsageError
+
+if TYPE_CHECKING:
+    from mellea.core.card import Card
 
 __all__ = ["Block", "Bound", "CBlock", "FileBlock", "ImageBlock", "Source", "ThinkingBlock", "ToolCall", "ToolOutput"]
 
@@ -46,7 +50,7 @@ class CBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class FileBlock:
+class FileBlock(Displayed):
     """A file in a message: its bytes, or a URL of them.
 
     Args:
@@ -108,6 +112,15 @@ class FileBlock:
     def base64(self) -> str:
         """Return the bytes in base64, as wire formats want them."""
         return base64.b64encode(self.data or b"").decode("ascii")
+
+    def _card_(self) -> Card:
+        from mellea.core.card import Card, count_of, show_picture  # lazy: only a frontend needs it
+
+        size = (self.url or "") if self.data is None else count_of(len(self.data), "byte")
+        facts = [each for each in (self.filename, size) if each]
+        return Card(
+            type(self).__name__, self.media_type, facts, show_picture(self.essence, self.data, self.filename or "image")
+        )
 
 
 @dataclass(frozen=True, slots=True)

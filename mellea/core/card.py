@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from html import escape
@@ -27,6 +28,7 @@ __all__ = [
     "Fold",
     "Grid",
     "Part",
+    "Picture",
     "Prose",
     "count_of",
     "cut",
@@ -35,12 +37,19 @@ __all__ = [
     "draw_markdown",
     "draw_text",
     "show_error",
+    "show_picture",
     "show_value",
     "write_value",
 ]
 
 LONGEST_TEXT = 20_000
 """How many characters of a text are shown."""
+
+PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
+"""The media types of images that are shown: none that may hold scripts or links."""
+
+LARGEST_PICTURE = 5_000_000
+"""How many bytes an image that is shown may have; a notebook keeps it in its file."""
 
 LONGEST_CELL = 500
 """How many characters of a cell are shown."""
@@ -107,7 +116,22 @@ class Bar:
     fraction: float
 
 
-Part = Prose | Code | Alert | Fold | Grid | Bar
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image, which frontends show and terminals name.
+
+    Attributes:
+        media_type: one of `PICTURES`.
+        encoded: the bytes in base64.
+        label: its name.
+    """
+
+    media_type: str
+    encoded: str
+    label: str
+
+
+Part = Picture | Prose | Code | Alert | Fold | Grid | Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +180,13 @@ def show_error(error: BaseException | None) -> list[Part]:
     return [] if error is None else [Alert(f"{type(error).__name__}: {error}")]
 
 
+def show_picture(media_type: str, data: bytes | None, label: str) -> list[Part]:
+    """Return an image as a part of a card, none for other files, and for images that a notebook can't hold."""
+    if data is None or media_type not in PICTURES or len(data) > LARGEST_PICTURE:
+        return []
+    return [Picture(media_type, base64.b64encode(data).decode("ascii"), label)]
+
+
 def write_value(value: Any) -> str:
     """Return a value as the text of a cell: strings as they are, other values as their `repr`."""
     return value if isinstance(value, str) else pformat(value, width=100)
@@ -193,6 +224,8 @@ def draw_text(card: Card) -> str:
                 lines.append(make_visible(label) + said)
             case Grid(columns, rows):
                 lines += _draw_columns(columns, rows)
+            case Picture(media_type, _, label):
+                lines.append(make_visible(f"({label}, {media_type})"))
             case Bar(fraction):
                 lines.append(draw_bar(fraction))
     return "\n".join(lines)
@@ -221,6 +254,7 @@ _TABLE = "color:inherit;font:inherit;border-collapse:collapse;margin:.2em 0"
 _HEADER = "text-align:left;padding:.1em 1em .1em 0;white-space:nowrap"
 _BAR = "border:1px solid;border-radius:.3em;max-width:30em;margin:.3em 0;opacity:.7"
 _FILLED = "height:.4em;background:currentColor"
+_PICTURE = "max-width:100%;max-height:40em;display:block;margin:.2em 0"
 _CELL = "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;white-space:pre-wrap;overflow-wrap:break-word"
 
 
@@ -254,6 +288,8 @@ def _draw_part(part: Part) -> str:
             return f'<div style="{_WIDE}">{table}</div>' + (
                 f'<div style="{_HEAD}">{_escape(left)}</div>' if left else ""
             )
+        case Picture(media_type, encoded, label):
+            return f'<img style="{_PICTURE}" alt="{_escape(label)}" src="data:{media_type};base64,{encoded}">'
         case Bar(fraction):
             return f'<div style="{_BAR}"><div style="{_FILLED};width:{fraction:.1%}"></div></div>'
 
@@ -280,6 +316,8 @@ def draw_markdown(card: Card) -> str:
                 pieces += [f"{_in_line(label)}:", _in_fence(text)] if text else [_in_line(label)]
             case Grid(columns, rows):
                 pieces.append("\n".join(_draw_grid(columns, rows)))
+            case Picture(media_type, _, label):
+                pieces.append(_in_line(f"({label}, {media_type})"))
             case Bar(fraction):
                 pieces.append(_in_line(draw_bar(fraction)))
     return "\n\n".join(pieces)

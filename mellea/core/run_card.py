@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mellea.core.accumulator import Generation
-from mellea.core.blocks import ToolCall
+from mellea.core.blocks import FileBlock, ToolCall
 from mellea.core.card import Card, Code, Fold, Grid, Part, Prose, cut, show_error, show_value, write_value
 from mellea.core.events import Usage
 from mellea.core.rejections import AttemptLog, Rejection
@@ -67,6 +67,7 @@ class RunCard:
             parts += [Fold("thinking", so_far.thinking)] if so_far.thinking else []
             parts.append(self._show_result(so_far, is_final=is_final))
             parts += [_list_calls(so_far.tool_calls)] if so_far.tool_calls else []
+            parts += [part for file in so_far.files for part in _show_file(file)]
         parts += show_error(run.error)
         return Card(self._name_value(so_far), run.state.value, self._list_facts(so_far, log), parts)
 
@@ -129,6 +130,11 @@ def _show_rejection(rejection: Rejection, log: AttemptLog) -> Fold:
     # The best of the rejected attempts may be the result, whose text is shown anyway.
     text = "" if rejection.number == log.chosen else rejection.text
     return Fold(f"attempt {rejection.number} rejected: {why}", text)
+
+
+def _show_file(file: FileBlock) -> Sequence[Part]:
+    card = file._card_()
+    return card.parts or [Prose(card.head())]
 
 
 def _list_calls(calls: tuple[ToolCall, ...]) -> Grid:

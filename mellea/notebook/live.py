@@ -108,6 +108,9 @@ async def ashow(value: Any) -> None:
 
 def _check(value: Any) -> None:
     """Refuse what isn't a value yet: all that could be shown of it is its address in memory."""
+    if inspect.isroutine(value):
+        name = getattr(value, "__name__", repr(value))
+        raise UsageError(f"{name} is a function, and show takes what it returns: show({name}(…))")
     if inspect.iscoroutine(value):
         value.close()  # or Python would warn that it was never awaited
         raise UsageError("a coroutine has no value before it is awaited: show(await …)")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mellea
 from mellea.core.backend import Request
+from mellea.events import Usage
 from mellea.testing import Pause, ScriptedBackend
 
 
@@ -50,6 +51,29 @@ def classify(text: str) -> Mail:
 
 
 CLASSIFY = f"{__name__}:classify"
+
+
+def _hesitate(request: Request) -> list[object]:
+    note_call(request.messages[-1].text.split()[-1])
+    return [Pause(3600), "never"]
+
+
+@mellea.generative(session=mellea.MelleaSession(ScriptedBackend(_hesitate)), strategy=None)
+def linger(text: str) -> str:
+    """Say something, in an hour."""
+
+
+LINGER = f"{__name__}:linger"
+
+_PRICEY = mellea.MelleaSession(ScriptedBackend(lambda request: "Fine.", usage=Usage(input_tokens=60, output_tokens=40)))
+
+
+@mellea.generative(session=_PRICEY, strategy=None)
+def spend(text: str) -> str:
+    """Use a hundred tokens."""
+
+
+SPEND = f"{__name__}:spend"
 
 
 def shout(word: str, times: int) -> str:

@@ -98,7 +98,7 @@ def try_all(run: Map, folder: Path) -> dict[str, Any]:
     note("with its session", classify, ROWS[:3])
     note("generator", shout, make_tuples(), id=lambda row: row[0], journal=parts)
     note("generator again", shout, make_tuples(), id=lambda row: row[0], journal=parts)
-    note("budget", CLASSIFY, ROWS[:15], budget=mellea.Budget(seconds=1e-9))
+    note("budget", CLASSIFY, ROWS[:15], budget_per_task=mellea.Budget(seconds=1e-9))
     return tried
 
 

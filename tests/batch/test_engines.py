@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ import pytest
 import mellea
 from mellea.batch import Journal
 from mellea.batch.partition import Partition, list_rows
-from mellea.errors import UsageError
+from mellea.errors import GenerationCancelledError, UsageError
 from mellea.testing import ScriptedBackend
-from tests.batch.engine_functions import CLASSIFY, classify, shout
+from tests.batch.engine_functions import CLASSIFY, LINGER, SPEND, classify, shout
 from tests.batch.engine_program import PLACES, ROWS
+from tests.waiting import until_here
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +113,19 @@ def test_rows_beyond_a_budget_are_told(tried: dict[str, Any]) -> None:
     assert budget["calls"] == []
 
 
+@pytest.mark.parametrize("engine", PACKAGES)
+def test_a_budget_for_all_tasks_is_refused_instead_of_spent_by_each(engine: str) -> None:
+    module = importlib.import_module(f"mellea.batch.engines.{engine}")
+    with pytest.raises(UsageError, match=r"budget_per_task=.* divide what you want to spend by their number"):
+        module.map(CLASSIFY, ROWS, id="number", budget=mellea.Budget(cost=5))
+
+
+def test_each_task_may_spend_its_budget() -> None:
+    partition = Partition(SPEND, None, "number", concurrency=1, budget_per_task=mellea.Budget(tokens=500))
+    for part in (ROWS[:30], ROWS[30:]):
+        assert [row["error"] for row in partition(part)] == [None] * 5 + ["BudgetExceededError"] * 25
+
+
 def test_parts_keep_journals_of_their_own_which_are_merged(tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     folder.mkdir()
@@ -178,6 +194,40 @@ def test_an_outcome_is_made_of_plain_values() -> None:
 
     [row] = Partition(fail, None, "id", version="1")([{"id": "a", "text": "x"}])
     assert (row["value"], row["error"], row["message"], row["cost"]) == (None, "LookupError", "no x", 0.0)
+
+
+def test_a_part_that_its_engine_does_not_want_any_more_ends_at_once() -> None:
+    cancelled = threading.Event()
+    threading.Timer(0.3, cancelled.set).start()
+    with pytest.raises(GenerationCancelledError):
+        list(Partition(LINGER, id="number")(ROWS, cancelled.is_set))
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_a_task_of_dask_that_is_cancelled_stops_its_requests(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask itself lets it run to its end, and a worker that closes waits for it."""
+    distributed = pytest.importorskip("distributed", reason="Dask isn't installed; the group engines has it")
+    from mellea.batch.engines import dask as engine
+
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("MELLEA_TEST_CALLS", str(calls))
+    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    cluster = distributed.LocalCluster(**settings)
+    client = distributed.Client(cluster)
+    try:
+        [worker] = cluster.workers.values()
+        future = client.compute(engine.map(LINGER, ROWS, id="number", concurrency=4, partition_size=60))
+        until_here(calls.exists)
+        if how == "cancelled":
+            future.cancel()
+            until_here(lambda: not worker.active_threads)
+            assert len(calls.read_text().split()) <= 4
+    finally:
+        client.close()
+        cluster.close()
+    until_here(lambda: not any(thread.name == "mellea-partition" for thread in threading.enumerate()))
 
 
 def test_a_partition_can_be_sent() -> None:

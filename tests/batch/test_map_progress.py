@@ -73,8 +73,13 @@ def test_a_line_says_what_matters_most_first() -> None:
 def test_what_is_not_known_is_left_out() -> None:
     state = MapState("rate", "running", done=7, seconds=2, cost=None)
     assert draw_text(state._card_()) == "map of rate · running · 7 rows · 3.5 rows/s"
-    assert str(MapState("rate", "running", total=0)) == "0 of 0 rows · 0.0 rows/s"
-    assert draw_text(MapState("rate", total=3)._card_()) == "map of rate · not begun · 0 of 3 rows"
+    assert str(MapState("rate", "running", total=0)) == "0 of 0 rows · 0:00"
+    assert draw_text(MapState("rate", total=3)._card_()).split("\n") == [
+        "map of rate · not begun · 0 of 3 rows",
+        "Its rows are requested as they are read: for row in …; async for row in … of an amap.",
+    ]
+    # Without a rate, the time says that something is going on.
+    assert str(MapState("rate", "running", total=3, seconds=7)) == "0 of 3 rows · 0:07"
 
 
 def test_a_notebook_shows_one_output_that_is_replaced(outputs: list[Output]) -> None:

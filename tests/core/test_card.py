@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import pickle
 import subprocess
@@ -15,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mellea
-from mellea.core import ToolCall
-from mellea.core.card import LONGEST_TEXT, MOST_ROWS, Card, Code, Fold, Grid, Prose, draw_bundle
+from mellea.core import FileBlock, ImageBlock, ToolCall
+from mellea.core.card import LARGEST_PICTURE, LONGEST_TEXT, MOST_ROWS, Card, Code, Fold, Grid, Prose, draw_bundle
 from mellea.core.displayed import Displayed
 from mellea.core.requirement import Requirement
 from mellea.core.run_card import LONGEST_REASON
 from mellea.errors import ConnectError, MelleaError
-from mellea.events import AttemptRejected, ReasoningDelta, TextDelta, ToolEnd
+from mellea.events import AttemptRejected, FileEvent, ReasoningDelta, TextDelta, ToolEnd
 from mellea.stdlib.requirements import length
 from mellea.stdlib.sampling import RejectionSamplingStrategy
 from mellea.testing import Gate, ScriptedBackend
@@ -290,6 +291,42 @@ def test_a_long_reason_is_cut() -> None:
     strategy = RejectionSamplingStrategy(loop_budget=2)
     [first, _] = list_rejections(m.instruct("Go.", requirements=[no], strategy=strategy))
     assert len(first) < LONGEST_REASON + 100
+
+
+PNG = b"\x89PNG\r\n\x1a\n'\"<>"
+
+
+def test_an_image_is_shown_as_one() -> None:
+    shown = bundle(ImageBlock(data=PNG, filename='a"><script>.png'))
+    assert shown["text/plain"].split("\n")[0] == 'ImageBlock · image/png · a"><script>.png · 12 bytes'
+    assert f'src="data:image/png;base64,{base64.b64encode(PNG).decode()}"' in shown["text/html"]
+    assert "<script" not in shown["text/html"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ImageBlock(media_type="image/svg+xml", data=b"<svg onload='alert(1)'/>"),
+        ImageBlock(media_type='image/png" onerror="alert(1)', data=PNG),
+        ImageBlock(url="https://example.com/tracker.png"),
+        ImageBlock(data=b"x" * (LARGEST_PICTURE + 1)),
+        FileBlock(media_type="text/html", data=b"<script>alert(1)</script>"),
+    ],
+    ids=["svg", "wrong type", "url", "large", "html"],
+)
+def test_no_other_file_is_put_into_a_page(file: FileBlock) -> None:
+    assert set(read(bundle(file)["text/html"]).tags) == {"div"}
+
+
+def test_a_generated_image_is_on_the_card_of_its_answer() -> None:
+    events = [TextDelta("Here:"), FileEvent("image/png", PNG), FileEvent("audio/wav", b"abc", filename="a.wav")]
+    thunk = mellea.start_session(ScriptedBackend(events)).instruct("Draw.")
+    assert '<img style="' in bundle(thunk)["text/html"]
+    assert bundle(thunk)["text/plain"].split("\n")[1:] == [
+        "Here:",
+        "(image, image/png)",
+        "FileBlock · audio/wav · a.wav · 3 bytes",
+    ]
 
 
 def test_rows_show_how_far_they_are() -> None:

@@ -310,6 +310,22 @@ def test_an_interrupted_map_says_that_it_stopped(kernel: tuple[Any, Any], cell: 
     assert " of 800 rows" in texts[-1]
 
 
+def test_a_map_in_a_variable_ends_with_the_cell_that_began_it(kernel: tuple[Any, Any], cell: Any) -> None:
+    """An interrupt in the cell's own code, which the map doesn't notice: no row may fail for it, one by one."""
+    manager, client = kernel
+    assert cell(MAP)["status"] == "ok"
+    code = "import time\nkept = mellea.map(mapped.instruct, rows * 20, concurrency=2)\n"
+    code += "for row in kept:\n    print('here', flush=True)\n    time.sleep(30)"
+    client.execute(code, stop_on_error=False)
+    while "here" not in str(client.get_iopub_msg(timeout=SECONDS)["content"].get("text")):
+        continue
+    manager.interrupt_kernel()
+    read = "found = []\ntry:\n    for row in kept: found.append(row)\n"
+    read += "except mellea.errors.GenerationCancelledError as error: print('interrupted' in str(error))\n"
+    read += "print([row.error for row in found if row.error])"
+    assert printed(cell(read)) == "True\n[]\n"
+
+
 def test_two_cells_show_their_own(cell: Any) -> None:
     """A task of an earlier cell that still runs draws into its own output."""
     start = "import asyncio\nasync def ask():\n    await ashow(m.astream('Write'))\n"

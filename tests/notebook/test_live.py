@@ -260,6 +260,11 @@ def test_a_reader_names_the_stream_to_show(reader: str) -> None:
         show(getattr(stream, reader)())
 
 
+def test_a_function_is_to_be_called_first() -> None:
+    with pytest.raises(UsageError, match=r"show takes what it returns: show\(stream\(…\)\)"):
+        show(mellea.start_session(ScriptedBackend("Once")).stream)
+
+
 def test_a_coroutine_is_to_be_awaited_first() -> None:
     with pytest.raises(UsageError, match=r"show\(await"):
         show(mellea.start_session(ScriptedBackend("Once")).ainstruct("Go."))

@@ -119,12 +119,17 @@ def test_a_receiver_that_refuses_is_an_error_with_its_words(receiver: Receiver, 
         export_runs(tmp_path / "runs.db", f"http://127.0.0.1:{receiver.server_port}")
 
 
-@pytest.mark.parametrize("wrong", ["nonsense", "localhost:4318", "http://", "ftp://x", "http://x:port", "", 4318, None])
+@pytest.mark.parametrize(
+    "wrong", ["nonsense", "localhost:4318", "http://", "http://[::1", "ftp://x", "http://x:port", "", 4318, None]
+)
 def test_what_is_no_address_is_refused_at_once(tmp_path: Path, wrong: Any) -> None:
     with record(tmp_path / "runs.db"):
         mellea.start_session(ScriptedBackend("a")).instruct("x")
     with pytest.raises(UsageError, match="the address of a receiver is a URL such as"):
         export_runs(tmp_path / "runs.db", wrong)
+    with pytest.raises(UsageError) as caught:
+        export_runs(tmp_path / "runs.db", "localhost?api_key=planted")
+    assert "planted" not in str(caught.value)
 
 
 def test_a_query_stays_behind_the_path(receiver: Receiver, tmp_path: Path) -> None:
@@ -166,22 +171,6 @@ def test_without_the_extra_the_error_says_how_to_get_it(tmp_path: Path) -> None:
             assert "pip install 'mellea[telemetry]'" in str(error)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=60)
-
-
-@pytest.mark.parametrize("address", ["localhost:4318", "ftp://localhost", "", "http://", "http://[::1"])
-def test_what_is_no_address_is_refused_before_anything_is_read(tmp_path: Path, address: str) -> None:
-    with pytest.raises(UsageError, match="an address such as 'http://localhost:4318', not "):
-        export_runs(tmp_path / "nothing.db", f"{address}?api_key=planted")
-    with pytest.raises(UsageError) as caught:
-        export_runs(tmp_path / "nothing.db", "localhost?api_key=planted")
-    assert "planted" not in str(caught.value)
-
-
-def test_a_query_stays_behind_the_path(tmp_path: Path, receiver: Receiver) -> None:
-    with record(tmp_path / "runs.db"):
-        mellea.start_session(ScriptedBackend("a")).instruct("x")
-    assert export_runs(tmp_path / "runs.db", f"{receiver.url}/?tenant=7") == 1
-    assert len(receiver.spans) == 1
 
 
 def test_a_long_run_is_sent_in_parts(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

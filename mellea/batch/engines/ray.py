@@ -9,14 +9,16 @@ from typing import Any
 
 from mellea.batch.budget import Budget
 from mellea.batch.limits import RateLimits
-from mellea.batch.partition import Partition, list_rows
+from mellea.batch.partition import WAYS, Partition, list_rows
 from mellea.batch.row import RowId
+from mellea.core.entrance import entrance
 from mellea.core.numbers import check_whole
 from mellea.errors import MissingExtraError
 
 __all__ = ["map"]
 
 
+@entrance("map", **WAYS)
 def map(
     function: Callable[..., Any] | str,
     rows: Any,
@@ -27,7 +29,7 @@ def map(
     version: str | None = None,
     retries: int = 3,
     limits: RateLimits | None = None,
-    budget: Budget | None = None,
+    budget_per_task: Budget | None = None,
     batch_size: int = 1000,
 ) -> Any:
     """Map a function over a `ray.data.Dataset`; returns a data set of outcomes, computed when it is read.
@@ -44,7 +46,7 @@ def map(
         version: see `mellea.map`.
         retries: see `mellea.map`.
         limits: requests and tokens per minute; see `Partition`.
-        budget: what each task may spend; see `Partition`.
+        budget_per_task: what each task may spend; see `Partition`.
         batch_size: the maximum number of rows per task.
 
     Raises:
@@ -52,7 +54,7 @@ def map(
         MissingExtraError: Ray isn't installed.
     """
     check_whole("batch_size=", batch_size)
-    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
+    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget_per_task)
     try:
         from ray import cloudpickle, data  # lazy: an optional dependency
     except ImportError:

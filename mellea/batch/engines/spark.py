@@ -8,8 +8,9 @@ from typing import Any
 
 from mellea.batch.budget import Budget
 from mellea.batch.limits import RateLimits
-from mellea.batch.partition import Outcome, Partition, list_rows
+from mellea.batch.partition import WAYS, Outcome, Partition, list_rows
 from mellea.batch.row import RowId
+from mellea.core.entrance import entrance
 from mellea.errors import MissingExtraError, UsageError
 
 __all__ = ["SCHEMA", "map"]
@@ -21,6 +22,7 @@ SCHEMA = (
 """The columns of a data frame of outcomes."""
 
 
+@entrance("map", **WAYS)
 def map(
     function: Callable[..., Any] | str,
     rows: Any,
@@ -31,7 +33,7 @@ def map(
     version: str | None = None,
     retries: int = 3,
     limits: RateLimits | None = None,
-    budget: Budget | None = None,
+    budget_per_task: Budget | None = None,
 ) -> Any:
     """Map a function over a Spark `DataFrame` or `RDD`; returns an RDD of outcomes, computed by an action.
 
@@ -49,13 +51,13 @@ def map(
         version: see `mellea.map`.
         retries: see `mellea.map`.
         limits: requests and tokens per minute; see `Partition`.
-        budget: what each task may spend; see `Partition`.
+        budget_per_task: what each task may spend; see `Partition`.
 
     Raises:
         UsageError: an argument is wrong, or there is no active session for rows that aren't in Spark yet.
         MissingExtraError: Spark isn't installed.
     """
-    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget)
+    partition = Partition(function, journal, id, concurrency, version, retries, limits, budget_per_task)
     if hasattr(rows, "rdd"):
         rows = rows.rdd
     elif not hasattr(rows, "mapPartitions"):

@@ -68,14 +68,14 @@ class Caller:
 
     def __init__(self, name: str = "the function that made this request") -> None:
         self.name = name
-        self._begun = set[Cancellable]()
+        self._begun: dict[Cancellable, None] = {}  # in order: work before what it has started itself
         self._lock = threading.Lock()
         self.is_left = False
 
     def add(self, work: Cancellable) -> None:
         """Register work that it has started."""
         with self._lock:
-            self._begun.add(work)
+            self._begun[work] = None
             is_left = self.is_left
         if is_left:  # since it was asked for
             work.cancel()
@@ -83,7 +83,7 @@ class Caller:
     def discard(self, work: Cancellable) -> None:
         """Forget work that has ended."""
         with self._lock:
-            self._begun.discard(work)
+            self._begun.pop(work, None)
 
     def leave(self) -> None:
         """Cancel what it has started: its result won't be used."""

@@ -16,7 +16,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Record
-from mellea.core.turn import Turn
+from mellea.core.single_reader import SingleReader
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
@@ -256,10 +256,10 @@ class ChunkReader(Iterator[StreamChunk]):
     def __init__(self, events: EventReader, chunks: Chunks) -> None:
         self._events = events
         self._chunks = chunks
-        self._turn = Turn()
+        self._reader_lock = SingleReader()
 
     def __next__(self) -> StreamChunk:
-        with self._turn:
+        with self._reader_lock:
             # One event may result in no chunk, or in several.
             while (chunk := self._chunks.take()) is None:
                 if self._chunks.is_over:

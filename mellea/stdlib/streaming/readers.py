@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mellea.core.iterators import Place
+from mellea.core.single_reader import SingleReader
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import shorten
-from mellea.core.turn import Turn
 from mellea.errors import ParseError
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class _TypedReader(Iterator[T]):
         self._stream = stream
         self._text = text
         self._place = place
-        self._turn = Turn()
+        self._reader_lock = SingleReader()
 
     def __next__(self) -> T:
-        with self._turn:
+        with self._reader_lock:
             self._place.begin()
             try:
                 return self._next()

@@ -1,4 +1,4 @@
-"""Turns of threads: an iterator that one thread at a time may advance says so to a second one."""
+"""Iterators that one thread at a time may advance: a second thread gets an error."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import threading
 
 from mellea.errors import UsageError
 
-__all__ = ["Turn"]
+__all__ = ["SingleReader"]
 
 
-class Turn:
-    """The turn of the thread that advances an iterator, as a `with` block.
+class SingleReader:
+    """Lets one thread at a time advance an iterator, in a `with` block.
 
     Raises:
-        UsageError: somebody has it. Waiting could last forever: the other one may need the thread that would wait.
+        UsageError: another thread is inside, or this one, further up. Waiting could last forever, since the other thread
+            may need the one that would wait.
     """
 
     __slots__ = ("_lock",)
