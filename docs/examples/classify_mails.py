@@ -42,6 +42,7 @@ def answer(request):
 @mellea.generative(session=mellea.MelleaSession(ScriptedBackend(answer, usage=Usage(40, 10))))
 def classify(subject: str) -> Mail:
     """Classify a mail by its subject."""
+    ...
 
 
 def work(journal: str, tokens: int) -> None:

@@ -72,8 +72,7 @@ def main() -> None:
         except RequirementError as error:
             print(f"\nNo model was asked: {error}")
 
-        number = ask("How many legs has a spider?", format=Annotated[int, Field(ge=0, le=100)])
-        print(f"\nAn int in one line: {number!r}")
+        print("\nAn int in one line:", ask("How many legs has a spider?", format=Annotated[int, Field(ge=0, le=100)]))
 
 
 if __name__ == "__main__":

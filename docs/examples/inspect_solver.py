@@ -21,6 +21,7 @@ import mellea
 @mellea.generative(model_options={"max_tokens": 12, "temperature": 0})
 async def judge_mood(review: str) -> Literal["good", "bad"]:
     """Classify the sentiment of the review as good or bad."""
+    ...
 
 
 @solver

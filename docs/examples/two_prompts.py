@@ -17,11 +17,13 @@ Mood = Literal["good", "bad"]
 @mellea.generative(model_options={"max_tokens": 12, "temperature": 0})
 def polite(review: str) -> Mood:
     """A customer wrote this review of a product. Say "good" if the customer is happy with it, "bad" if not."""
+    ...
 
 
 @mellea.generative(model_options={"max_tokens": 12, "temperature": 0})
 def plain(review: str) -> Mood:
     """Classify the sentiment of the review as good or bad."""
+    ...
 
 
 GOOD = [

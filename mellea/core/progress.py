@@ -154,7 +154,7 @@ class TerminalLine(ProgressPlace):
     is_shared = True
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream: TextIO | None = stream if stream is not None else sys.stderr
         self._width = 0  # length of the line: a shorter one is padded, or the rest of the longer one would remain
 
     @property
@@ -201,6 +201,8 @@ class TerminalLine(ProgressPlace):
             self._width = 0
 
     def _columns(self) -> int | None:
+        if self._stream is None:
+            return None
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError):  # not a terminal
@@ -208,8 +210,13 @@ class TerminalLine(ProgressPlace):
         return (columns or _USUAL_COLUMNS) - 1  # some don't know their size, and report 0
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # the terminal is gone, or the stream is closed: the work goes on without a line
+            self._stream = None
 
 
 def find_place(stream: TextIO | None = None, *, is_wanted: bool | None = None) -> ProgressPlace | None:

@@ -50,6 +50,7 @@ LARGEST = 64 * 2**20
 """Characters of a document, unless a call sets another limit."""
 
 _FORMAT = "mellea"
+_LARGEST_INT = 2**63 - 1  # larger ones are written first: Python writes no number of thousands of digits
 
 KINDS: dict[str, type] = {
     "message": Message,
@@ -98,6 +99,7 @@ _DEEPEST = 100
 """Levels of nesting in a free value, far below where Python's own recursion ends."""
 
 _DEEPEST_DOCUMENT = 500
+_DEEPEST_VALUE = 200  # pydantic's serialiser ends at 255, and a request is nested itself
 """Levels of nesting in a document: a free value takes two for each of its own, and is in a few others."""
 
 
@@ -262,14 +264,14 @@ def _make(cls: type, data: dict[str, Any], path: str) -> Any:
         raise StateError(f"{path} isn't valid: {error}") from None
 
 
-def _check_depth(document: Any) -> None:
-    """Reject a document that is nested deeper than any saved one; Python's own limit varies."""
+def _check_depth(document: Any, deepest: int = _DEEPEST_DOCUMENT) -> None:
+    """Raise a `RecursionError` for a value that is nested too deeply; Python's own limit varies."""
     # Level by level, since a deep document would attack a recursive check.
     level, depth = [document], 0
     while level:
         depth += 1
-        if depth > _DEEPEST_DOCUMENT:
-            raise RecursionError
+        if depth > deepest:
+            raise RecursionError("nested too deeply")
         nested = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
         level = [child for children in nested for child in children]
 
@@ -471,8 +473,10 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
     Raises:
         UsageError: the value has no JSON form.
     """
-    if value is None or type(value) in (str, int, bool):
+    if value is None or type(value) is bool or (type(value) is int and -_LARGEST_INT <= value <= _LARGEST_INT):
         return value
+    if type(value) is str:
+        return replace_surrogates(value)
     from pydantic_core import to_json as dump  # lazy: most programs save nothing and have no tools
 
     write = functools.partial(dump, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=serialize_unknown)
@@ -481,7 +485,10 @@ def json_value(value: Any, *, serialize_unknown: bool = False) -> Any:
             text = write(value)
         except ValueError:  # pydantic's own error is one; it also rejects lone surrogates
             text = write(replace_surrogates_in(value))
-        return json.loads(text)
+        read = json.loads(text)
+        if text.count(b"[") + text.count(b"{") > _DEEPEST_VALUE:
+            _check_depth(read, _DEEPEST_VALUE)
+        return read
     except (ValueError, RecursionError) as error:
         raise UsageError(f"a {type(value).__name__} has no JSON form: {str(error)[:200]}") from None
 

@@ -13,8 +13,8 @@ class SingleReader:
     """Lets one thread at a time advance an iterator, in a `with` block.
 
     Raises:
-        UsageError: another thread is inside, or this one, further up. Waiting could last forever, since the other thread
-            may need the one that would wait.
+        UsageError: another thread is inside, or this one, further up. Waiting could last forever, since the other
+            thread may need the one that would wait.
     """
 
     __slots__ = ("_lock",)

@@ -9,13 +9,14 @@ import pytest
 
 from mellea.backends.anthropic.encode import encode as anthropic
 from mellea.backends.gemini.encode import encode as gemini
+from mellea.backends.http.fields import encode_json
 from mellea.backends.ollama.encode import encode as ollama
 from mellea.backends.openai.chat.encode import encode as chat
 from mellea.backends.openai.responses.encode import encode as responses
 from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, user_message
-from mellea.errors import UnsupportedError
+from mellea.errors import UnsupportedError, UsageError
 from mellea.stdlib.tools import serialise_result
 
 PNG = ImageBlock(data=b"png-bytes-here")
@@ -56,6 +57,40 @@ def test_an_image_in_a_result_is_an_image(wire: str, result: Any) -> None:
         assert any("a cat" in text for text in texts)
     if "legs" in str(result):
         assert any('"legs": 4' in text for text in texts)
+
+
+def nest(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    "result",
+    ["a\ud83d", {"a\ud83d": ["\udcff"]}, ["a\ud83d", PNG], nest(200), -(2**63), 10**40],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_a_tool_returns_can_be_sent(wire: str, result: Any) -> None:
+    """A file's name may have half of a character, for example, and a request has levels of its own."""
+    assert encode_json(sent(wire, serialise_result(result)))
+
+
+@pytest.mark.parametrize(
+    "result", [nest(201), nest(5000), 10**5000, {"n": 10**5000}], ids=lambda value: type(value).__name__
+)
+def test_what_cant_be_sent_is_the_tools_failure(result: Any) -> None:
+    with pytest.raises(UsageError, match="has no JSON form"):
+        serialise_result(result)
+
+
+@pytest.mark.parametrize("wire", ["gemini", "ollama"])
+def test_arguments_that_are_nested_too_deeply_are_refused(wire: str) -> None:
+    """Another provider's model may have written them, as text."""
+    call = ToolCall("c", "look", {"a": nest(1000)}, "{}")
+    with pytest.raises(UsageError, match="can't be written as JSON"):
+        encode_json(WIRES[wire](Request((user_message("Hi"), Message("assistant", call)))))
 
 
 @pytest.mark.parametrize("wire", WIRES)

@@ -128,7 +128,7 @@ def test_a_journal_of_the_first_version_goes_on(asks: Asks, tmp_path: Path, monk
     assert journal.count() == {"x": (3, 0)}
     assert [batch.rows for batch in journal.open_batches()] == [{"i-0": "00"}]
     assert journal.compact() == 1, "the same key twice"
-    with pytest.raises(StateError, match="version 2"), first.read():
+    with pytest.raises(StateError, match="version 3"), first.read():
         pass
 
 

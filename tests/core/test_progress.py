@@ -228,3 +228,35 @@ def test_quick_work_shows_nothing_in_a_notebook(output: Output) -> None:
     with Reporter("work", True) as reporter:
         reporter.report(1)
     assert output.drawn == []
+
+
+class Gone(Terminal):
+    """A terminal whose window was closed after the program had begun."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def make_closed() -> Terminal:
+    stream = Terminal()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("make", [Gone, make_closed, lambda: None], ids=["gone", "closed", "none"])
+def test_a_map_goes_on_without_a_terminal_to_show_its_progress(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    rows = mellea.map(mellea.MelleaSession(ScriptedBackend("x")).instruct, ["a", "b"], progress=True)
+    rows._runner.progress._line = TerminalLine(make())
+    monkeypatch.setattr("sys.stderr", None)
+    assert [row.error for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("make", [Gone, make_closed])
+def test_a_line_ends_with_its_terminal(make: Any) -> None:
+    line = TerminalLine(make())
+    line.draw("half")
+    line.draw("all")
+    line.erase()
+    line.leave()

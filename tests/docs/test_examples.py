@@ -265,6 +265,22 @@ def test_every_example_is_short() -> None:
     assert not too_long
 
 
+def test_a_function_whose_docstring_is_the_prompt_has_a_body_that_type_checkers_accept() -> None:
+    """They report a function without `...` that returns nothing; see `empty-body` of mypy."""
+    bare = [
+        f"{path.name}: {function.name}"
+        for path in EXAMPLES.rglob("*.py")
+        if "node_modules" not in path.parts
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and function.returns is not None
+        and ast.get_docstring(function) is not None
+        and len(function.body) == 1
+        and any(name in ast.unparse(mark) for mark in function.decorator_list for name in ("generative", "command"))
+    ]
+    assert not bare
+
+
 @pytest.mark.thorough
 def test_recorded_tests_ask_a_model_once(tmp_path: Path) -> None:
     for name in ("test_reviews.py", "two_prompts.py"):

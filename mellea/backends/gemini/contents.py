@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pydantic_core import to_jsonable_python
-
 from mellea.backends.gemini.wire import (
     CODE_EXECUTION,
     NO_SIGNATURE,
@@ -17,11 +15,12 @@ from mellea.backends.gemini.wire import (
     find_generation,
 )
 from mellea.backends.http.call_ids import fit_ids
+from mellea.backends.http.fields import make_jsonable
 from mellea.core.backend import Request
 from mellea.core.blocks import CBlock, FileBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, has_calls
 
-__all__ = ["encode_contents", "make_jsonable"]
+__all__ = ["encode_contents"]
 
 
 def encode_contents(request: Request, model: str) -> list[JsonObject]:
@@ -159,8 +158,3 @@ def _encode_file(block: FileBlock) -> JsonObject:
     if block.url is not None:
         return {"fileData": {"mimeType": block.essence, "fileUri": block.url}}
     return {"inlineData": {"mimeType": block.essence, "data": block.base64()}}
-
-
-def make_jsonable(value: Json) -> Json:
-    """Convert a value to JSON; bytes become base64, anything else that JSON can't represent its `str`."""
-    return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

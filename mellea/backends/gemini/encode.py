@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mellea.backends.gemini.contents import encode_contents, make_jsonable
+from mellea.backends.gemini.contents import encode_contents
 from mellea.backends.gemini.schema import write_schema
 from mellea.backends.gemini.wire import EFFORTS, OPTIONS, PROVIDER, JsonObject, find_generation
+from mellea.backends.http.fields import make_jsonable
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.options import ModelOption
 from mellea.errors import UnsupportedError

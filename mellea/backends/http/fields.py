@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from mellea.backends.http.halves import parse_odd
 from mellea.core.surrogates import replace_surrogates
@@ -31,6 +31,7 @@ __all__ = [
     "find_mapping",
     "find_mappings",
     "find_text",
+    "make_jsonable",
     "make_type_error",
     "parse_object",
     "read_arguments",
@@ -59,6 +60,18 @@ def encode_json(payload: Mapping[str, Any]) -> bytes:
         raise UsageError(
             f"the request can't be written as JSON: {error}; look at the messages and extra_body"
         ) from None
+
+
+def make_jsonable(value: Any) -> Any:
+    """Convert a value to JSON values; bytes become base64, anything else that JSON can't represent its `str`.
+
+    Raises:
+        UsageError: it is nested too deeply.
+    """
+    try:
+        return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"a part of the request can't be written as JSON: {error}") from None
 
 
 def _make_dict(value: Any) -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic_core import to_jsonable_python
-
 from mellea.backends.http.call_ids import fit_ids
+from mellea.backends.http.fields import make_jsonable
 from mellea.backends.ollama.schema import write_tool_schema
-from mellea.backends.ollama.wire import OPTIONS, PROVIDER, Json, JsonObject
+from mellea.backends.ollama.wire import OPTIONS, PROVIDER, JsonObject
 from mellea.core.backend import BuiltinTool, Request, ToolSpec
 from mellea.core.blocks import CBlock, FileBlock, ImageBlock, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.messages import Message, has_calls
@@ -37,7 +36,7 @@ def encode(request: Request, model: str) -> JsonObject:
         payload["tools"] = tools
     if request.output_schema is not None:
         # Unchanged: the server makes a grammar of the whole schema, including references.
-        payload["format"] = _make_jsonable(request.output_schema.schema)
+        payload["format"] = make_jsonable(request.output_schema.schema)
     if (thinking := options.get(ModelOption.THINKING)) is not None:
         payload["think"] = _encode_thinking(thinking, model)
     if settings := {name: options[option] for option, name in OPTIONS.items() if option in options}:
@@ -80,7 +79,7 @@ def _encode_message(message: Message, model: str) -> JsonObject:
 
 
 def _encode_tool_call(index: int, call: ToolCall) -> JsonObject:
-    function = {"index": index, "name": call.tool_name, "arguments": _make_jsonable(call.tool_args)}
+    function = {"index": index, "name": call.tool_name, "arguments": make_jsonable(call.tool_args)}
     return {"id": call.tool_call_id, "type": "function", "function": function}
 
 
@@ -123,7 +122,7 @@ def _encode_tool(tool: ToolSpec) -> JsonObject:
     function = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": write_tool_schema(_make_jsonable(tool.parameters)),
+        "parameters": write_tool_schema(make_jsonable(tool.parameters)),
     }
     return {"type": "function", "function": function}
 
@@ -139,7 +138,3 @@ def _encode_thinking(value: bool | int | str, model: str) -> bool | str:
 def _make_unsupported_error(what: str, model: str) -> UnsupportedError:
     message = f"the backend {PROVIDER!r} with model {model!r} doesn't support {what}"
     return UnsupportedError(message, backend=PROVIDER, model=model)
-
-
-def _make_jsonable(value: Json) -> Json:
-    return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64")

@@ -198,7 +198,9 @@ class _AsyncioLoop(Loop):
     def post(self, callback: Callable[[], Any]) -> bool:
         try:
             self.native.call_soon_threadsafe(callback)
-        except RuntimeError:  # the loop is closed
+        except RuntimeError:
+            if not self.native.is_closed():  # a `RecursionError` of the caller
+                raise
             return False
         return True
 
@@ -230,7 +232,9 @@ class _AsyncioWaiter:
         try:
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:
-            return  # the waiting loop is closed: nothing waits any more
+            if not self._loop.is_closed():
+                raise
+            # Nothing waits any more on a closed loop.
 
     def _end(self) -> None:
         if not self._future.done():

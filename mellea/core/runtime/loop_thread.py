@@ -32,7 +32,7 @@ from mellea.core.runtime.loop import (
     launch,
     run_until_exit,
 )
-from mellea.errors import MelleaError, UsageError
+from mellea.errors import ConfigurationError, MelleaError, UsageError
 
 __all__ = ["Errand", "LoopThread"]
 
@@ -90,9 +90,13 @@ class LoopThread:
                 self._thread = threading.Thread(target=self._serve, args=(self._opened,), name=self._name, daemon=True)
                 try:
                     self._thread.start()
-                except RuntimeError as error:  # from Python 3.12 on, at the end of the program
-                    raise self.make_stopped_error() from error
-            return self._opened.result()[0]
+                except RuntimeError as error:  # no more threads; or, from Python 3.12 on, the end of the program
+                    is_ending = "shutdown" in str(error)
+                    raise self.make_stopped_error() if is_ending else self._make_unstarted_error(error) from error
+            try:
+                return self._opened.result()[0]
+            except OSError as error:  # no more files, for the loop's own sockets
+                raise self._make_unstarted_error(error) from error
 
     def is_current(self) -> bool:
         """Whether the calling thread is this one."""
@@ -147,6 +151,12 @@ class LoopThread:
             if not errand.has_ended:
                 loop.post(errand.cancel)
         return errand.take_result()
+
+    def _make_unstarted_error(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"the thread {self._name!r}, which synchronous code needs, can't be started: {error}; raise the system's "
+            "limit (ulimit -n, ulimit -u), or use fewer threads and open files"
+        )
 
     def make_stopped_error(self) -> MelleaError:
         """Create the error for work that was lost because the thread was stopped."""

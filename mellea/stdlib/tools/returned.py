@@ -9,6 +9,7 @@ from typing import Any
 
 from mellea.core.blocks import Block
 from mellea.core.serialise import json_value
+from mellea.core.surrogates import replace_surrogates
 
 __all__ = ["ToolReturn", "serialise_result"]
 
@@ -46,8 +47,10 @@ def serialise_result(result: Any, *, serialize_unknown: bool = True) -> Any:
     serialise = functools.partial(serialise_result, serialize_unknown=serialize_unknown)
     if isinstance(result, ToolReturn):
         return serialise(result.text)
-    if isinstance(result, (str, Block)):
+    if isinstance(result, Block):
         return result
+    if isinstance(result, str):  # of a file's name, for example
+        return replace_surrogates(result)
     # Kept as a list of blocks: as JSON, an image would be base64 text, which no model can see.
     if isinstance(result, (list, tuple)) and any(isinstance(item, Block) for item in result):
         return [serialise(item) for item in result]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
 
 from mellea.core.runtime.loop_thread import LoopThread
-from mellea.errors import MelleaError
+from mellea.errors import ConfigurationError, MelleaError
 from tests.waiting import cancel_once
 
 SECONDS = 60.0
@@ -118,3 +119,25 @@ async def test_it_starts_again_after_it_was_stopped(thread: LoopThread, closing:
 
 def test_it_is_not_started_before_it_is_used(thread: LoopThread) -> None:
     assert "test-loop" not in [each.name for each in threading.enumerate()]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), OSError(24, "Too many open files")])
+def test_a_thread_that_cant_be_started_is_our_error_and_can_be_started_later(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = LoopThread("a-thread", 1.0)
+
+    def fail(*args: Any) -> None:
+        raise error
+
+    if isinstance(error, OSError):
+        monkeypatch.setattr("mellea.core.runtime.loop_thread.run_until_exit", fail)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(ConfigurationError, match=r"'a-thread'.*can't be started: .*(new thread|open files)"):
+        thread.start()
+    monkeypatch.undo()
+    try:
+        assert not thread.start().has_ended()
+    finally:
+        thread.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -205,3 +206,24 @@ def test_a_portal_that_something_blocks_for_long_is_waited_for(monkeypatch: pyte
         return "late"
 
     assert blocking(ablocks)() == "late"
+
+
+def test_a_verb_near_the_recursion_limit_ends() -> None:
+    """Python's error is one of the errors that a closed loop raises, and was taken for that."""
+
+    def descend(levels: int) -> Any:
+        return descend(levels - 1) if levels else Verbs().echo(1)
+
+    def run() -> None:
+        for levels in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+            with contextlib.suppress(RecursionError):
+                ended.append(descend(levels)[0])
+        ended.append("all")
+
+    ended: list[Any] = []
+    Verbs().echo(0)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert ended[-1] == "all"
+    assert Verbs().echo(2)[0] == 2
