@@ -138,8 +138,7 @@ class Runner:
         # answered.
         self._in_vain: Counter[Hashable] | None = Counter()
         self._last_in_vain: BaseException | None = None
-        self._is_stopped = False
-        self._is_journal_lost = False
+        self._is_stopped = self._is_journal_lost = False
         self._settled: Waiter | None = None
         self._out: list[Row[Any]] = []  # done in this iteration of the loop
         self._answered: Answered | None = None
@@ -565,15 +564,13 @@ class Runner:
 
     def _is_for_all(self, task: Task, error: Exception) -> bool:
         """Whether an error affects every row."""
-        # A rejected key would be rejected for each of a million rows.
-        if isinstance(error, AuthError):
-            return True
         # One alone may be a row's own, such as a file that is gone, and in mid-map a server may come back.
         if isinstance(error, (NotFoundError, ConnectError)):
             return self._is_in_vain((type(error), error.backend, error.model), error)
         if task.misfit is not None and isinstance(error, UsageError):
             return self._is_in_vain(task.misfit, error)
-        return isinstance(error, ConfigurationError) and not isinstance(error, UnsupportedError)
+        # A rejected key would be rejected for each of a million rows.
+        return isinstance(error, (AuthError, ConfigurationError)) and not isinstance(error, UnsupportedError)
 
     def _is_in_vain(self, reason: Hashable, error: MelleaError) -> bool:
         """Whether as many rows as say something about all have failed for this reason, with none answered."""

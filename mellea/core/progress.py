@@ -160,7 +160,7 @@ class TerminalLine(ProgressPlace):
     @property
     def is_terminal(self) -> bool:
         """Whether the stream is a terminal."""
-        return bool(self.is_there and self._stream.isatty())
+        return self._stream is not None and self._stream.isatty()
 
     @property
     def is_there(self) -> bool:

@@ -547,10 +547,6 @@ class Response:
 # -- what is read after an answer's end mark, and what it means when the connection breaks ------------------
 
 
-_MOST_LATE_BYTES = 1024 * 1024
-"""How much is read after the end mark: the usage is small, and more could only make the decoder fail."""
-
-
 async def read_late_events(response: Response, decoder: Decoder, seconds: float) -> list[Event]:
     """Read on after the answer's end mark, for the usage for example, and return the events that end the answer.
 
@@ -569,7 +565,8 @@ async def read_late_events(response: Response, decoder: Decoder, seconds: float)
                 events += decoder.feed(data)
                 size += len(data)
                 is_over = bool(events) and type(events[-1]) is StreamEnd
-                if is_over or decoder.error is not None or size > _MOST_LATE_BYTES:
+                # The usage is small, and more could only make the decoder fail.
+                if is_over or decoder.error is not None or size > 1024 * 1024:
                     break
     except harmless as error:
         _log.info("ignored after the end of a complete answer: %s", error)
