@@ -4,6 +4,7 @@ Rules:
 
 - The protocol is that of `OTEL_EXPORTER_OTLP_PROTOCOL`, or of `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL` and
   `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL`; HTTP by default.
+- `OTEL_TRACES_EXPORTER=none` and `OTEL_METRICS_EXPORTER=none` switch one of the two off, as in the SDK.
 - A collector that is down, or doesn't answer, holds up the end of the program for a few seconds at most. The SDK alone
   would continue for its own time-outs, first for spans and then for metrics.
 - The exporters' log messages contain no keys, such as one in the collector's address.
@@ -50,16 +51,25 @@ def make_providers() -> tuple[TracerProvider, MeterProvider, Callable[[], None]]
     """
     quiet = _KeyFilter()
     _add_filter(quiet)  # first: what is wrong with the environment is logged when the exporters are made
+    tracers, meters, stops = TracerProvider(shutdown_on_exit=False), MeterProvider(shutdown_on_exit=False), []
     try:
-        spans, metrics = _make_exporter("trace", "OTLPSpanExporter"), _make_exporter("metric", "OTLPMetricExporter")
+        if _is_wanted("OTEL_TRACES_EXPORTER"):
+            spans = _make_exporter("trace", "OTLPSpanExporter")
+            tracers.add_span_processor(BatchSpanProcessor(spans))
+            stops.append(spans.shutdown)
+        if _is_wanted("OTEL_METRICS_EXPORTER"):
+            metrics = _make_exporter("metric", "OTLPMetricExporter")
+            meters = MeterProvider([PeriodicExportingMetricReader(metrics)], shutdown_on_exit=False)
+            stops.append(metrics.shutdown)
     except BaseException:
         _remove_filter(quiet)
         raise
-    tracers = TracerProvider(shutdown_on_exit=False)
-    tracers.add_span_processor(BatchSpanProcessor(spans))
-    meters = MeterProvider([PeriodicExportingMetricReader(metrics)], shutdown_on_exit=False)
-    stops = (spans.shutdown, metrics.shutdown)
     return tracers, meters, partial(_shut_down, (tracers.shutdown, meters.shutdown), stops, quiet)
+
+
+def _is_wanted(switch: str) -> bool:
+    """Return whether a signal is exported: viewers of traces, for example, take no metrics."""
+    return os.environ.get(switch, "").strip().lower() != "none"
 
 
 _PACKAGES = {
@@ -88,7 +98,7 @@ def _make_exporter(what: str, name: str) -> Any:
         ) from error
 
 
-def _shut_down(ends: tuple[Callable[[], None], ...], stops: tuple[Callable[[], None], ...], quiet: _KeyFilter) -> None:
+def _shut_down(ends: Sequence[Callable[[], None]], stops: Sequence[Callable[[], None]], quiet: _KeyFilter) -> None:
     """Send everything that is left, concurrently, and give up after a while."""
     until = time.monotonic() + _END_SECONDS
     try:

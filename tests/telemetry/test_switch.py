@@ -70,6 +70,16 @@ def test_a_receiver_gets_the_tree_of_a_program_that_was_switched_on_from_outside
     assert b"correct horse" not in receiver.raw
 
 
+@pytest.mark.parametrize(("switch", "paths"), [("TRACES", {"/v1/metrics"}), ("METRICS", {"/v1/traces"})])
+def test_a_receiver_that_takes_only_traces_or_only_metrics_gets_only_these(
+    receiver: Receiver, switch: str, paths: set[str]
+) -> None:
+    endpoint = f"http://127.0.0.1:{receiver.server_port}"
+    off = {f"OTEL_{switch}_EXPORTER": "none"}
+    done = run(PROGRAM, MELLEA_TELEMETRY="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **off)
+    assert set(receiver.paths) == paths and done.stderr.strip() in ("", b"")
+
+
 EVERY_WAY = """
     import asyncio, threading
     import mellea, trio
