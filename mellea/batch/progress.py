@@ -64,7 +64,7 @@ class MapState(Displayed):
             parts.append(Prose("Its rows are requested as they are read: for row in …; async for row in … of an amap."))
         elif self.total:
             parts.append(Bar(min(self.done / self.total, 1.0)))
-        return Card(f"map of {self.name}", self.state, self._list_facts(), parts)
+        return Card(self.name, self.state, self._list_facts(), parts)
 
     def _list_facts(self) -> list[str]:
         # A terminal cuts what doesn't fit into its line, so what matters most comes first.

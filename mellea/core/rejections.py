@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mellea.core.events import AttemptAccepted, AttemptRejected, AttemptStart, ChunkValidated, Event, TextDelta
+from mellea.core.events import (
+    AttemptAccepted,
+    AttemptRejected,
+    AttemptStart,
+    ChunkValidated,
+    Event,
+    StepStart,
+    TextDelta,
+)
 
 __all__ = ["AttemptLog", "Rejection"]
 
@@ -34,12 +42,14 @@ class AttemptLog:
         number: the number of the latest attempt; 0 before the first one, and in a run without attempts.
         kept: the released text, which stays whatever follows.
         chosen: the number of the attempt that is the result, once one is.
+        has_steps: whether an answer consists of several, between which tools ran.
     """
 
     rejections: list[Rejection] = field(default_factory=list)
     number: int = 0
     kept: str = ""
     chosen: int | None = None
+    has_steps: bool = False
     _written: list[str] = field(default_factory=list)
     _released: int = 0  # how many characters of the latest attempt stay
 
@@ -65,3 +75,5 @@ class AttemptLog:
                 self.rejections.append(Rejection(event.number, why, "".join(self._written)[self._released :]))
             elif type(event) is AttemptAccepted:
                 self.chosen = event.number
+            elif type(event) is StepStart:
+                self.has_steps = True

@@ -45,6 +45,7 @@ class RunCard:
         self._run = run
         self._decoder: PartialDecoder[Any] | None = None
         self._read = 0
+        self._decoded = 0  # the attempt whose text the decoder reads
         self._log = AttemptLog()
         self._logged = 0  # how many events the log has seen
 
@@ -57,15 +58,16 @@ class RunCard:
         """Return the current card."""
         run = self._run
         is_final = run.is_final  # before the text: what arrives in between is shown next time
-        so_far = run.so_far()
+        # Before the text as well: the text of a later attempt is shown at most once as that of the one before.
         log = self._read_attempts() if run.is_composite else self._log
+        so_far = run.so_far()
         parts: list[Part] = [_show_rejection(each, log) for each in log.rejections]
         if log.is_between and not is_final:
             # The text of the rejected attempt is in its line; until the next one begins there is no other.
             parts += [Prose(log.kept)] if log.kept else []
         else:
             parts += [Fold("thinking", so_far.thinking)] if so_far.thinking else []
-            parts.append(self._show_result(so_far, is_final=is_final))
+            parts.append(self._show_result(so_far, log, is_final=is_final))
             parts += [_list_calls(so_far.tool_calls)] if so_far.tool_calls else []
             parts += [part for file in so_far.files for part in _show_file(file)]
         parts += show_error(run.error)
@@ -103,20 +105,22 @@ class RunCard:
             facts.append(f"attempt {log.number}")
         return [fact for fact in facts if fact]
 
-    def _show_result(self, so_far: Generation, *, is_final: bool) -> Part:
+    def _show_result(self, so_far: Generation, log: AttemptLog, *, is_final: bool) -> Part:
         run = self._run
         if run.format is None:
             return Prose(so_far.text)
         if run.state is State.DONE:
             return show_value(run.parsed)
-        # Attempts and steps start over; their text is shown as it is.
-        if is_final or run.is_composite:
+        # Steps start over in the middle of the text, which is shown as it is.
+        if is_final or log.has_steps:
             return Code(so_far.text)
-        return self._show_partial(so_far.text)
+        return self._show_partial(so_far.text, log.number)
 
-    def _show_partial(self, text: str) -> Part:
+    def _show_partial(self, text: str, attempt: int) -> Part:
         from mellea.core.structured.partials import PartialDecoder  # lazy: plain text doesn't need it
 
+        if attempt != self._decoded:
+            self._decoded, self._decoder, self._read = attempt, None, 0
         decoder = self._decoder = self._decoder or PartialDecoder(self._run.format)
         decoder.feed(text[self._read :])
         self._read = len(text)

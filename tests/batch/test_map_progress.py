@@ -64,7 +64,7 @@ def test_a_line_says_what_matters_most_first() -> None:
         "$0.4200 of $5 · 120,000 of 500,000 tokens"
     )
     assert draw_text(RUNNING._card_()).split("\n") == [
-        f"map of rate · running · {RUNNING}",
+        f"rate · running · {RUNNING}",
         "[#####...................]  24%",
     ]
     assert "width:24.0%" in draw_html(RUNNING._card_())
@@ -72,10 +72,10 @@ def test_a_line_says_what_matters_most_first() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     state = MapState("rate", "running", done=7, seconds=2, cost=None)
-    assert draw_text(state._card_()) == "map of rate · running · 7 rows · 3.5 rows/s"
+    assert draw_text(state._card_()) == "rate · running · 7 rows · 3.5 rows/s"
     assert str(MapState("rate", "running", total=0)) == "0 of 0 rows · 0:00"
     assert draw_text(MapState("rate", total=3)._card_()).split("\n") == [
-        "map of rate · not begun · 0 of 3 rows",
+        "rate · not begun · 0 of 3 rows",
         "Its rows are requested as they are read: for row in …; async for row in … of an amap.",
     ]
     # Without a rate, the time says that something is going on.
@@ -91,7 +91,7 @@ def test_a_notebook_shows_one_output_that_is_replaced(outputs: list[Output]) -> 
     until_here(lambda: any("running · 1 of 3 rows" in text for text in output.drawn))
     gate.open()
     assert len(list(rows)) == 2
-    assert output.drawn[-1].startswith("map of mellea.instruct · done · 3 of 3 rows · ")
+    assert output.drawn[-1].startswith("mellea.instruct · done · 3 of 3 rows · ")
     assert "300 tokens" in output.drawn[-1]
     assert len(outputs) == 1
 
@@ -104,14 +104,14 @@ async def test_an_async_map_shows_the_same(outputs: list[Output]) -> None:
         await until(lambda: any("running · 1 of 2 rows" in text for text in outputs[0].drawn))
         gate.open()
         assert [row.value.value async for row in rows] == ["b"]
-    assert outputs[0].drawn[-1].startswith("map of mellea.instruct · done · 2 of 2 rows · ")
+    assert outputs[0].drawn[-1].startswith("mellea.instruct · done · 2 of 2 rows · ")
 
 
 def test_a_budget_that_is_used_up_is_told(outputs: list[Output]) -> None:
     m = make_session(lambda request: [Pause(0.05), "Fine."])
     with pytest.raises(BudgetExceededError):
         list(mellea.map(m.instruct, ["1", "2", "3"], budget=Budget(tokens=200), concurrency=1))
-    assert outputs[0].drawn[-1].startswith("map of mellea.instruct · budget used up · 2 of 3 rows")
+    assert outputs[0].drawn[-1].startswith("mellea.instruct · budget used up · 2 of 3 rows")
     assert "200 of 200 tokens" in outputs[0].drawn[-1]
 
 
@@ -128,7 +128,7 @@ def test_a_map_that_fails_says_so(outputs: list[Output]) -> None:
     m = make_session([Pause(0.05), "a"], AuthError("the key is rejected"))
     with pytest.raises(AuthError):
         list(mellea.map(m.instruct, ["1", "2", "3"], concurrency=1))
-    assert outputs[0].drawn[-1].startswith("map of mellea.instruct · failed · 1 of 3 rows")
+    assert outputs[0].drawn[-1].startswith("mellea.instruct · failed · 1 of 3 rows")
 
 
 @pytest.mark.parametrize("how", ["left", "broken", "dropped"])

@@ -263,6 +263,21 @@ async def test_a_rejected_attempt_is_on_the_card_before_the_next_one_ends(anyio_
     assert bundle(stream)["text/plain"].endswith(f"{WHY}: far too long\nfine")
 
 
+async def test_a_form_fills_in_anew_in_each_attempt(anyio_backend: object) -> None:
+    gate, end = Gate(), Gate()
+    answers = [['{"text": "far too long", "pages": 3}'], ['{"text": "Hel', gate, 'lo", "pag', end, 'es": 3}']]
+    short = Requirement("Be short.", lambda context: len(context.last_output().parsed.text) < 9)
+    m = mellea.start_session(ScriptedBackend(*answers))
+    async with m.astream("Go.", format=Note, requirements=[short], strategy=RejectionSamplingStrategy()) as stream:
+        lines: list[str] = []
+        async for event in stream.events():
+            if isinstance(event, TextDelta):
+                lines = bundle(stream)["text/plain"].split("\n")[1:]
+                (gate if not gate.is_open else end).open()
+    assert lines[0].startswith("attempt 1 rejected: Be short.: ")
+    assert lines[1:3] == ["field  value", "text   Hello"]
+
+
 async def test_released_text_stays_where_the_rest_of_an_attempt_is_rejected(anyio_backend: object) -> None:
     backend = ScriptedBackend("Fine. No!", " Yes.")
     no = Requirement("Be kind.", stream_validation_fn=lambda chunk: "No" not in chunk, scope="sentence")
@@ -334,7 +349,7 @@ def test_rows_show_how_far_they_are() -> None:
     assert "not begun" in bundle(rows)["text/plain"]
     list(rows)
     head, bar = bundle(rows)["text/plain"].split("\n")
-    assert head.startswith("map of mellea.instruct · done · 2 of 2 rows · ")
+    assert head.startswith("mellea.instruct · done · 2 of 2 rows · ")
     assert bar == f"[{'#' * 24}] 100%"
 
 

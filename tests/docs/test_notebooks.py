@@ -288,8 +288,8 @@ def test_a_map_shows_its_progress_in_its_cell(cell: Any, code: str) -> None:
     done = cell(code)
     [first] = shown(done, "display_data")
     texts = [update["data"]["text/plain"] for update in [first, *shown(done, "update_display_data")]]
-    assert texts[0].startswith("map of mellea.instruct · running · ") and " of 8 rows" in texts[0]
-    assert texts[-1].startswith("map of mellea.instruct · done · 8 of 8 rows · ")
+    assert texts[0].startswith("mellea.instruct · running · ") and " of 8 rows" in texts[0]
+    assert texts[-1].startswith("mellea.instruct · done · 8 of 8 rows · ")
     assert printed(done) == "", "nothing goes to stderr"
 
 
