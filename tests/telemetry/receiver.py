@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         self.server.raw += body + str(self.headers).encode()
         self.server.paths.append(self.path)
-        if self.path.partition("?")[0] == "/v1/traces":
+        if self.path.partition("?")[0].endswith("/v1/traces"):
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for scope in resource.scope_spans:
                     self.server.spans += scope.spans
