@@ -234,7 +234,7 @@ def test_runs_are_sent_to_a_collector(run: Run, runs: Path) -> None:
         assert len(receiver.spans) == 9
         run("traces", "export", "9", OTEL_EXPORTER_OTLP_ENDPOINT=address)
         assert [span.name for span in receiver.spans[9:]] == ["chat script"]
-        failed = run("traces", "export", "--otlp", "http://127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
+        failed = run("traces", "export", "--otlp", "http://127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="3")
         assert failed.code == 1 and failed.stderr == (
             "mellea: the receiver at http://127.0.0.1:9 didn't accept run 1: Connection refused\n"
         )
