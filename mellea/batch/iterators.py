@@ -27,8 +27,8 @@ from mellea.core.displayed import Displayed
 from mellea.core.entrance import short_errors
 from mellea.core.runtime.loop import ThreadWaiter, create_waiter
 from mellea.core.runtime.portal import get_portal_loop
+from mellea.core.thread_turn import ThreadTurn
 from mellea.core.tracebacks import add_note, shorten
-from mellea.core.turn import Turn
 from mellea.errors import StreamingError, UsageTypeError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Rows(_Mapped[T], Iterator[Row[T]]):
 
     def __init__(self, runner: Runner, feed: Feed, journal: str | None) -> None:
         super().__init__(runner, feed, journal)
-        self._turn = Turn()
+        self._turn = ThreadTurn()
 
     def __iter__(self) -> Self:
         return self

@@ -16,7 +16,7 @@ from mellea.core.entrance import short_errors
 from mellea.core.events import Event, Usage
 from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Record
-from mellea.core.turn import Turn
+from mellea.core.thread_turn import ThreadTurn
 from mellea.stdlib.agents.arguments import AgentStreamArguments
 from mellea.stdlib.agents.limits import Book
 from mellea.stdlib.agents.result import AgentRun, list_steps, make_run, tabulate_steps
@@ -246,7 +246,7 @@ class ChunkReader(Iterator[StreamChunk]):
     def __init__(self, events: EventReader, chunks: Chunks) -> None:
         self._events = events
         self._chunks = chunks
-        self._turn = Turn()
+        self._turn = ThreadTurn()
 
     def __next__(self) -> StreamChunk:
         with self._turn:

@@ -146,9 +146,7 @@ class DocstringWording:
             ConfigurationError: Python has removed the docstring.
         """
         doc = self._doc
-        if (
-            not doc.text and sys.flags.optimize > 1
-        ):  # perhaps it had one; the name is no task
+        if not doc.text and sys.flags.optimize > 1:  # perhaps it had one; the name is no task
             raise ConfigurationError(
                 f"the prompt of {self.name}() is its docstring, and Python runs with -OO (PYTHONOPTIMIZE=2), which "
                 "removes docstrings; run it without, or with -O"

@@ -21,8 +21,8 @@ from mellea.core.iterators import EventIterator
 from mellea.core.runtime import Run
 from mellea.core.runtime.launch import launch
 from mellea.core.runtime.tasks import run_in_thread, run_together
+from mellea.core.thread_turn import ThreadTurn
 from mellea.core.thunk import ModelOutputThunk
-from mellea.core.turn import Turn
 from mellea.errors import MelleaError, UsageError
 from mellea.stdlib.streaming.streams import (
     AsyncOnly,
@@ -87,7 +87,7 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
     def __init__(self, begin: Callable[[], ModelOutputThunk[Any]]) -> None:
         self._source: Stream[Any] = Stream(begin, has_format=False)
         self._reader: EventReader | None = None
-        self._turn = Turn()
+        self._turn = ThreadTurn()
 
     def __next__(self) -> tuple[str, T]:
         """Wait for the next piece of any stream, and return it with the label of the stream.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from mellea.core.iterators import Place
 from mellea.core.structured.partials import Partial
 from mellea.core.structured.readers import ItemReading, OnError, PartialReading
+from mellea.core.thread_turn import ThreadTurn
 from mellea.core.thunk import ModelOutputThunk
 from mellea.core.tracebacks import shorten
-from mellea.core.turn import Turn
 from mellea.errors import ParseError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _TypedReader(Iterator[T]):
         self._stream = stream
         self._text = text
         self._place = place
-        self._turn = Turn()
+        self._turn = ThreadTurn()
 
     def __next__(self) -> T:
         with self._turn:

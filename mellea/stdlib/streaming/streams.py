@@ -33,9 +33,9 @@ from mellea.core.runtime.portal import blocking, is_portal_thread
 from mellea.core.runtime.run_observer import hold_until_end
 from mellea.core.runtime.tasks import run_in_thread
 from mellea.core.sampling import Attempt
+from mellea.core.thread_turn import ThreadTurn
 from mellea.core.thunk import ComputedModelOutputThunk, ModelOutputThunk
 from mellea.core.tracebacks import shorten
-from mellea.core.turn import Turn
 from mellea.errors import GenerationCancelledError, UsageError, UsageTypeError
 
 if TYPE_CHECKING:
@@ -477,7 +477,7 @@ class _Reader(Generic[T], Iterator[T]):
         self._deliver = deliver or stream._reach_end
         self._place = stream._place() if deliver is None else None  # otherwise the reader that is made from it has one
         self._cursor: Cursor | None = None
-        self._turn = Turn()
+        self._turn = ThreadTurn()
 
     def __next__(self) -> T:
         with self._turn:

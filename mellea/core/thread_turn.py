@@ -6,10 +6,10 @@ import threading
 
 from mellea.errors import UsageError
 
-__all__ = ["Turn"]
+__all__ = ["ThreadTurn"]
 
 
-class Turn:
+class ThreadTurn:
     """The turn of the thread that advances an iterator, as a `with` block.
 
     Raises:
