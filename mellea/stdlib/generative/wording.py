@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from mellea.core.blocks import CBlock
 from mellea.core.component import is_component
 from mellea.core.runtime.tasks import find_outcome
 from mellea.core.thunk import ModelOutputThunk
-from mellea.errors import UsageError
+from mellea.errors import ConfigurationError, UsageError
 from mellea.stdlib.generative.argument_types import ArgumentTypes
 from mellea.stdlib.generative.settings import RESERVED, WAYS
 from mellea.stdlib.tools.defaults import FieldDefaults
@@ -142,8 +143,17 @@ class DocstringWording:
         return BoundArguments(again.args, again.kwargs, {**bound.values, **checked})
 
     def prompt_now(self, bound: BoundArguments) -> Prompt:
-        """Make the prompt where there is nothing to wait for."""
+        """Make the prompt where there is nothing to wait for.
+
+        Raises:
+            ConfigurationError: Python has removed the docstring.
+        """
         doc = self._doc
+        if not doc.text and sys.flags.optimize > 1:  # perhaps it had one; the name is no task
+            raise ConfigurationError(
+                f"the prompt of {self.name}() is its docstring, and Python runs with -OO (PYTHONOPTIMIZE=2), which "
+                "removes docstrings; run it without, or with -O"
+            )
         said = [doc.text or _make_sentence(self.name)]
         said += [f"{title}: {doc.sections[title]}" for title in ("Returns", "Notes") if title in doc.sections]
         parts: InstructArguments = {"name": self.name}

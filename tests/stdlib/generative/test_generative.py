@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
@@ -518,3 +520,37 @@ def test_a_result_that_no_answer_can_be_is_refused_at_the_definition() -> None:
 
 class Endless(BaseModel):
     inner: Endless
+
+
+def test_a_prompt_that_python_has_removed_is_an_error_and_not_another_prompt() -> None:
+    code = '''
+from mellea import MelleaSession, generative, command
+from mellea.errors import ConfigurationError
+from mellea.testing import ScriptedBackend
+
+@generative
+def count(text: str) -> int:
+    """Count the words."""
+    ...
+
+@command
+def greet(name: str) -> str:
+    """Greet somebody."""
+    return f"Greet {name}."
+
+@command
+def nod(name: str) -> str:
+    """Nod to somebody."""
+
+session = MelleaSession(ScriptedBackend("3"))
+print(greet(session, name="Ada"))
+for function, arguments in ((count, {"text": "a b"}), (nod, {"name": "Ada"})):
+    try:
+        print(function(session, **arguments))
+    except ConfigurationError as error:
+        print(error)
+'''
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    first, *others = done.stdout.splitlines()
+    assert first == "3"
+    assert len(others) == 2 and all("-OO" in line for line in others)
