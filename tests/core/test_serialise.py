@@ -262,3 +262,20 @@ def test_both_ways_are_bounded() -> None:
     with pytest.raises(StateError, match="limit=500"):
         from_json(text, limit=500)
     assert from_json(text, limit=len(text)) == TextDelta("x" * 1000)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"format": "mellea", "version": "9" * 5000, "value": {}},
+        {"format": "mellea", "version": 1, "value": {"type": "x" * 5000}},
+        {"format": "mellea", "version": 1, "value": {"type": "text", "value": "a", "x" * 5000: 1}},
+        {"format": "mellea", "version": 1, "value": {}, "x" * 5000: 1},
+        {"format": "mellea", "version": 1, "value": {"type": "chat_context", "x" * 5000: 1}},
+    ],
+    ids=["version", "kind", "field", "document's field", "context's field"],
+)
+def test_an_error_shows_the_beginning_of_what_is_unknown(document: dict[str, object]) -> None:
+    with pytest.raises(StateError) as caught:
+        from_json(json.dumps(document))
+    assert len(str(caught.value)) < 300
