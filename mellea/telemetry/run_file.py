@@ -529,13 +529,15 @@ def reading(path: str | os.PathLike[str]) -> Iterator[sqlite3.Connection]:
     """
     try:
         is_there = Path(path).is_file()
+        is_empty = is_there and not Path(path).stat().st_size and not Path(f"{os.fspath(path)}-wal").exists()
     except OSError as error:
         raise ConfigurationError(f"the record {os.fspath(path)!r} can't be read: {error.strerror}") from error
     if not is_there:
         raise UsageError(
             f"there is no record {os.fspath(path)!r}; mellea.traces.record(…) or MELLEA_TRACES=… makes one"
         )
-    database = RunFile(path).database
+    # An empty file is a record without runs, and looking at it writes nothing into it.
+    database = RunFile(":memory:" if is_empty else path).database
     try:
         with database.read() as connection:
             yield connection

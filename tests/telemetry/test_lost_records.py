@@ -368,3 +368,12 @@ def test_a_row_that_somebody_has_changed_is_an_error_that_says_so(file: Path, da
     with pytest.raises(StateError, match=r"runs\.db' is damaged, or another program has changed it"):
         read_runs(file)
         read_run(file, 1)
+
+
+def test_looking_at_an_empty_file_writes_nothing_into_it(file: Path) -> None:
+    file.touch()
+    assert read_runs(file) == []
+    assert file.read_bytes() == b"" and list(file.parent.iterdir()) == [file]
+    with record(file):
+        session().instruct("x", name="first")
+    assert names(file) == ["first"]
