@@ -37,6 +37,7 @@ from mellea.backends.anthropic.wire import (
     as_text,
 )
 from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.decoding import SseWireDecoder
 from mellea.backends.http.fields import (
     find_id,
     find_int,
@@ -51,7 +52,6 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.report import is_error_report, make_reported_error
-from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.status import make_status_error
 from mellea.backends.http.words import find_words
 from mellea.core.blocks import Source, ToolOutput

@@ -33,6 +33,7 @@ from mellea.backends.gemini.wire import (
     JsonObject,
 )
 from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.decoding import SseWireDecoder
 from mellea.backends.http.fields import (
     decode_base64,
     find_id,
@@ -47,7 +48,6 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.report import is_error_report, make_reported_error
-from mellea.backends.http.sse import SseWireDecoder
 from mellea.core.blocks import Source, ToolCall, ToolOutput
 from mellea.core.events import (
     BuiltinToolEnd,

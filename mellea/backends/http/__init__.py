@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mellea.backends.http.call_ids import fit_ids as fit_ids
     from mellea.backends.http.codec import Decoder as Decoder
     from mellea.backends.http.codec import Filter as Filter
+    from mellea.backends.http.decoding import ServerSentEvent as ServerSentEvent
+    from mellea.backends.http.decoding import SseDecoder as SseDecoder
+    from mellea.backends.http.decoding import SseWireDecoder as SseWireDecoder
     from mellea.backends.http.decoding import WireDecoder as WireDecoder
     from mellea.backends.http.exchange import Attempts as Attempts
     from mellea.backends.http.fields import find_int as find_int
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
     from mellea.backends.http.outgoing import Outgoing as Outgoing
     from mellea.backends.http.report import is_error_report as is_error_report
     from mellea.backends.http.secret import make_missing_key_error as make_missing_key_error
-    from mellea.backends.http.sse import ServerSentEvent as ServerSentEvent
-    from mellea.backends.http.sse import SseDecoder as SseDecoder
-    from mellea.backends.http.sse import SseWireDecoder as SseWireDecoder
     from mellea.backends.http.status import make_status_error as make_status_error
     from mellea.backends.http.thoughts import ThoughtTags as ThoughtTags
 
@@ -57,9 +57,9 @@ _HOMES = {
     "JsonLinesWireDecoder": "jsonl",
     "MAX_ANSWER_BYTES": "backend",
     "Outgoing": "outgoing",
-    "ServerSentEvent": "sse",
-    "SseDecoder": "sse",
-    "SseWireDecoder": "sse",
+    "ServerSentEvent": "decoding",
+    "SseDecoder": "decoding",
+    "SseWireDecoder": "decoding",
     "ThoughtTags": "thoughts",
     "WireDecoder": "decoding",
     "read_arguments": "fields",

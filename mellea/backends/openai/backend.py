@@ -10,8 +10,8 @@ from pydantic_core import from_json
 
 from mellea.backends.http.address import Address
 from mellea.backends.http.backend import HTTP_OPTIONS, MAX_ANSWER_BYTES, HttpBackend, Outgoing
+from mellea.backends.http.decoding import SseWireDecoder
 from mellea.backends.http.report import is_hopeless
-from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai import chat
 from mellea.backends.openai.services import COMPATIBLE, OPENAI, SERVICES, Service, find_service_at
 from mellea.core.backend import Capabilities, Request

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mellea.backends.http import sse
-from mellea.backends.http.sse import ServerSentEvent, SseDecoder
+from mellea.backends.http.decoding import ServerSentEvent, SseDecoder
 from mellea.errors import WireError
 
 Parsed = list[tuple[str, str, str]]

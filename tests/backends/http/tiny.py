@@ -6,7 +6,7 @@ import json
 from typing import Any, ClassVar
 
 from mellea.backends.http.backend import HTTP_OPTIONS, HttpBackend, Outgoing
-from mellea.backends.http.sse import SseWireDecoder
+from mellea.backends.http.decoding import SseWireDecoder
 from mellea.core.backend import Capabilities, Request
 from mellea.core.events import Event, StreamEnd, TextDelta
 from mellea.core.messages import user_message

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from mellea.backends.http.codec import Filter
+from mellea.backends.http.decoding import SseWireDecoder
 from mellea.backends.http.fields import (
     find_bytes,
     find_id,
@@ -36,7 +37,6 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.report import is_error_report
-from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.http.thoughts import ThoughtTags
 from mellea.backends.openai.chat.wire import FINISH_REASONS, NO_REASONS, REASONING_FIELDS, JsonObject
 from mellea.backends.openai.frames import DONE, Unwrapping

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from mellea.backends.http.call_ids import CallIds
+from mellea.backends.http.decoding import SseWireDecoder
 from mellea.backends.http.fields import (
     find_id,
     find_int,
@@ -34,7 +35,6 @@ from mellea.backends.http.fields import (
     read_text,
 )
 from mellea.backends.http.report import is_error_report
-from mellea.backends.http.sse import SseWireDecoder
 from mellea.backends.openai.frames import DONE, Unwrapping
 from mellea.backends.openai.responses.builtin import cut_builtin, emit_output, end_builtin, is_builtin, start_builtin
 from mellea.backends.openai.responses.citations import Citations
