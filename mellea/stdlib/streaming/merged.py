@@ -81,7 +81,7 @@ class MergedStream(Generic[T], Iterator[tuple[str, T]], PlainOnly):
     stopped.
     """
 
-    __slots__ = ("__weakref__", "_reader", "_source")
+    __slots__ = ("__weakref__", "_reader", "_reader_lock", "_source")
 
     verbs = _VERBS
 
@@ -129,7 +129,7 @@ class AsyncMergedStream(Generic[T], AsyncIterator[tuple[str, T]], AsyncOnly):
     have stopped; cancelling a wait of its reader stops them as well.
     """
 
-    __slots__ = ("__weakref__", "_reader", "_source")
+    __slots__ = ("__weakref__", "_reader", "_reader_lock", "_source")
 
     verbs = _VERBS
 
