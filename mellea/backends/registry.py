@@ -65,8 +65,10 @@ _FOREIGN: Mapping[str, str] = {
 _PROXIES = "proxies are read from HTTPS_PROXY and the like; or give client=httpx.AsyncClient(proxy=…)"
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("proxy", "proxies", "http_proxy", "https_proxy"), _PROXIES),
-    **dict.fromkeys(("organization", "org", "organisation"), "write headers={'OpenAI-Organization': …}"),
-    "project": "write headers={'OpenAI-Project': …}",
+    **dict.fromkeys(
+        ("organization", "org", "organisation", "project"),
+        "send it as one of the provider's headers: headers={'…': '…'}",
+    ),
     **dict.fromkeys(("verify", "verify_ssl", "ssl_verify"), "SSL_CERT_FILE names your own certificates"),
     "cache": "start_session(…, cache=…) keeps answers",
 }

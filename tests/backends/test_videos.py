@@ -422,9 +422,9 @@ async def test_what_cant_be_asked_for_is_refused_before_anything_is_sent(server:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"prompt": None}, "either a prompt or job_id"),
         ({"prompt": "x", "job_id": "y"}, "either a prompt or job_id"),
-        ({"prompt": "x", "seconds": 0}, "seconds takes a whole number from 1, not 0"),
-        ({"prompt": "x", "max_bytes": "1"}, "max_bytes takes a whole number from 1, not '1'"),
-        ({"prompt": "x", "timeout": -1}, "timeout takes a number of seconds, or None, not -1"),
+        ({"prompt": "x", "seconds": 0}, "seconds takes a whole number from 1, or None, not 0"),
+        ({"prompt": "x", "max_bytes": "1"}, "max_bytes takes a whole number from 1, or None, not '1'"),
+        ({"prompt": "x", "timeout": -1}, "timeout takes a number of seconds above 0, or None, not -1"),
         ({"prompt": "x", "aspect_ratio": "wide"}, "aspect_ratio takes a string such as '16:9'"),
         ({"prompt": "x", "aspect_ratio": "5:4"}, "has no size in the videos API; it knows '16:9'"),
         ({"prompt": "x", "to": 5}, "to takes the path of a file or a folder, not 5"),

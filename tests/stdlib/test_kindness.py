@@ -340,7 +340,10 @@ WRITTEN: dict[str, tuple[Callable[[], Any], str]] = {
     "headers of a table": (lambda: COMPONENTS.Table([["x"]], headers=["a"]), "it is 'columns' here"),
     "several runs": (lambda: MELLEA.evaluate(len, ["a"], n=3), "it is 'repeat' here"),
     "a proxy": (lambda: MELLEA.start_session("openai/x", proxy="http://x"), "proxies are read from HTTPS_PROXY"),
-    "an organization": (lambda: MELLEA.start_session("openai/x", organization="x"), "'OpenAI-Organization'"),
+    "an organization": (
+        lambda: MELLEA.start_session("openai/x", organization="x"),
+        "one of the provider's headers: headers=",
+    ),
 }
 
 

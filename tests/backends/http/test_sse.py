@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mellea.backends.http import sse
+from mellea.backends.http import decoding
 from mellea.backends.http.decoding import ServerSentEvent, SseDecoder
 from mellea.errors import WireError
 
@@ -159,7 +159,7 @@ def test_a_line_of_a_megabyte() -> None:
 def test_an_event_without_end_is_an_error(
     take: Callable[[SseDecoder, bytes], list[object]], piece: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 10_000)
+    monkeypatch.setattr(decoding, "MAX_EVENT_BYTES", 10_000)
     decoder = SseDecoder()
     with pytest.raises(WireError, match="larger than"):
         for _ in range(10_000):
@@ -167,7 +167,7 @@ def test_an_event_without_end_is_an_error(
 
 
 def test_a_long_stream_of_small_events_is_no_large_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_EVENT_BYTES", 100)
     decoder = SseDecoder()
     assert (
         sum(len(decoder.feed(b"data: x\n\ndata: y\n\ndata:")) + len(decoder.feed(b" z\n\n")) for _ in range(100)) == 300
@@ -175,7 +175,7 @@ def test_a_long_stream_of_small_events_is_no_large_event(monkeypatch: pytest.Mon
 
 
 def test_comments_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_EVENT_BYTES", 100)
     decoder = SseDecoder()
     assert not any(decoder.feed(b": still thinking\n") for _ in range(1000))
     assert decoder.is_empty()
