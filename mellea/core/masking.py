@@ -17,10 +17,10 @@ __all__ = [
     "hide_keys",
     "hold_secret",
     "is_sensitive",
+    "labels",
     "list_known_secrets",
     "scrub",
     "scrub_all",
-    "scrub_id",
     "scrub_label",
     "scrub_text",
 ]
@@ -128,7 +128,7 @@ def hold_secret(holder: Holder) -> None:
     """Hide a key in recorded data, as long as its holder exists."""
     place = id(holder)
     _holders[place] = weakref.ref(holder, lambda _: _holders.pop(place, None))
-    _labels.until = 0.0
+    labels.expire()
 
 
 def list_known_secrets() -> frozenset[str]:
@@ -142,58 +142,57 @@ _FRESH_SECONDS = 1.0
 _MOST_LABELS = 1000
 
 
-class _Labels:
-    """The short texts that were scrubbed lately, with the secrets that were known then.
-
-    Attributes:
-        until: when to look for the secrets again, by `time.monotonic()`.
-        count: the number of environment variables at the last time.
-        secrets: those known then.
-        scrubbed: the texts, without keys and lone surrogates.
-    """
-
-    def __init__(self) -> None:
-        self.until, self.count = 0.0, -1
-        self.secrets: frozenset[str] = frozenset()
-        self.scrubbed: dict[str, str] = {}
-
-
-_labels = _Labels()
-
-
-def _refresh() -> _Labels:
-    """Return the labels, with the secrets that are known now."""
-    labels = _labels
-    if time.monotonic() > labels.until or len(os.environ) != labels.count:
-        secrets = list_known_secrets()
-        if secrets != labels.secrets:
-            labels.scrubbed = {}
-        labels.secrets, labels.count, labels.until = secrets, len(os.environ), time.monotonic() + _FRESH_SECONDS
-    return labels
-
-
-def scrub_label(text: str) -> str:
-    """Return a short text, such as a name, without keys and lone surrogates; fast enough for every span.
+class Labels:
+    """Short texts, such as names, without keys and lone surrogates; fast enough for every span.
 
     Most texts have been seen before. The environment is read once a second, and when a variable is added: that alone
     takes longer than everything else that a span costs.
     """
-    labels = _refresh()
-    found = labels.scrubbed.get(text)
-    if found is None:
-        found = replace_surrogates(scrub_text(text, labels.secrets))
-        if len(labels.scrubbed) >= _MOST_LABELS:  # a server may name its model as it likes
-            labels.scrubbed = {}
-        labels.scrubbed[text] = found
-    return found
+
+    def __init__(self) -> None:
+        self._until, self._count = 0.0, -1  # when to read the environment again, and how many variables it had
+        # Replaced together, so that no thread stores what it has scrubbed with the secrets of before.
+        self._known: tuple[frozenset[str], dict[str, str]] = frozenset(), {}
+
+    def expire(self) -> None:
+        """Look for secrets again at the next `refresh`."""
+        self._until = 0.0
+
+    def refresh(self) -> Labels:
+        """Return this, with the secrets that are known now."""
+        if time.monotonic() > self._until or len(os.environ) != self._count:
+            self._count, self._until = len(os.environ), time.monotonic() + _FRESH_SECONDS
+            secrets = list_known_secrets()
+            if secrets != self._known[0]:
+                self._known = secrets, {}
+        return self
+
+    def scrub(self, text: str) -> str:
+        """Return a short text without keys and lone surrogates."""
+        secrets, scrubbed = self._known
+        found = scrubbed.get(text)
+        if found is None:
+            found = replace_surrogates(scrub_text(text, secrets))
+            if len(scrubbed) >= _MOST_LABELS:  # a server may name its model as it likes
+                scrubbed.clear()
+            scrubbed[text] = found
+        return found
+
+    def scrub_id(self, text: str) -> str:
+        """Return an id, which differs each time, without known keys and lone surrogates.
+
+        It isn't searched for what looks like a key: that takes longer, and an id may look like one.
+        """
+        secrets = self._known[0]
+        return replace_surrogates(scrub(text, secrets) if secrets else text)
 
 
-def scrub_id(text: str) -> str:
-    """Return an id, which differs each time, without known keys and lone surrogates.
+labels = Labels()
 
-    It isn't searched for what looks like a key: that takes longer, and an id may look like one.
-    """
-    return replace_surrogates(scrub(text, _refresh().secrets))
+
+def scrub_label(text: str) -> str:
+    """Return a short text without keys and lone surrogates."""
+    return labels.refresh().scrub(text)
 
 
 def scrub_text(text: str, secrets: Iterable[str] = ()) -> str:

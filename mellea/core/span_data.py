@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mellea.core.blocks import CBlock, FileBlock, Source, ThinkingBlock, ToolCall, ToolOutput
 from mellea.core.events import Usage
-from mellea.core.masking import hide_keys, list_known_secrets, scrub_all, scrub_id, scrub_label
+from mellea.core.masking import hide_keys, labels, list_known_secrets, scrub_all
 from mellea.core.observer import Span
 from mellea.core.prices import compute_cost
 from mellea.core.runtime.ledger import was_refused
@@ -93,11 +93,12 @@ def _clean(data: dict[str, Any], content: bool, secrets: Iterable[str] | None = 
     if content:
         data = replace_surrogates_in(scrub_all(data, list_known_secrets() if secrets is None else secrets))
     else:
+        known = labels.refresh()
         for name in _LABELS.intersection(data):
-            if isinstance(data[name], str):  # a backend of the program's own may have no model
-                data[name] = scrub_label(data[name])
+            if isinstance(value := data[name], str):  # a backend of the program's own may have no model
+                data[name] = known.scrub(value)
         if "response_id" in data:
-            data["response_id"] = scrub_id(data["response_id"])
+            data["response_id"] = known.scrub_id(data["response_id"])
     for name in _COUNTS.intersection(data):
         if not _LEAST <= data[name] <= _MOST:
             data[name] = max(_LEAST, min(data[name], _MOST))
@@ -108,7 +109,7 @@ def _clean(data: dict[str, Any], content: bool, secrets: Iterable[str] | None = 
 
 def _clean_option(value: Any) -> Any:
     if isinstance(value, str):
-        return scrub_label(value)
+        return labels.refresh().scrub(value)
     if isinstance(value, (list, tuple)):
         return [_clean_option(each) for each in value]
     return max(_LEAST, min(value, _MOST)) if type(value) is int else value

@@ -8,7 +8,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from mellea.core.masking import scrub_id, scrub_label
+from mellea.core.masking import labels
 from mellea.errors import ConfigurationError, ConnectError, StatusError, StreamingError, UsageError
 
 if TYPE_CHECKING:
@@ -165,8 +165,9 @@ def log_end(run: Record, said: Generation, opened: float, ledger: Ledger | None)
     usage = said.usage
     tokens = "? + ? tokens" if usage is None else f"{usage.input_tokens} + {usage.output_tokens} tokens"
     end = said.finish_reason if run.error is None else type(run.error).__name__
-    model = scrub_label(str(said.model or run.model))  # a server may name its model as it likes
+    known = labels.refresh()
+    model = known.scrub(str(said.model or run.model))  # a server may name its model as it likes
     _log.info("%s/%s: %.2f s, %s, %s", run.backend, model, seconds, tokens, end)
     if run.time_to_first_token is not None:
-        name = scrub_id(said.response_id or model)
+        name = known.scrub_id(said.response_id or model)
         _log.debug("%s: first token after %.3f s, %d events", name, run.time_to_first_token, len(run.events))
