@@ -107,8 +107,8 @@ class ChunkFold:
             self.ready += [StreamChunk(text, self._step) for text in self._rest.add(chunk)]
 
     def _flush(self) -> None:
-        if self._rest is not None and (text := self._rest.take()):
-            self.ready.append(StreamChunk(text, self._step))
+        if self._rest is not None:
+            self.ready += [StreamChunk(text, self._step) for text in self._rest.take()]
 
 
 class _Rest:
@@ -135,7 +135,7 @@ class _Rest:
         self._enough = max(held + missing, 2 * held if held > 8 * size else 0)
         return whole
 
-    def take(self) -> str:
-        """Return what is left, at the end of a step."""
+    def take(self) -> list[str]:
+        """Return the chunks that are left, at the end of a step."""
         text, self._text, self._enough = self._text, "", self._size + 1
-        return text
+        return cut_graphemes(text, self._size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mellea.core.blocks import ToolCall
@@ -26,6 +26,7 @@ def fold(deltas: Iterable[str], *, live: bool = False, size: int | None = None) 
 
 
 @given(st.lists(_texts, max_size=8), st.integers(1, 9))
+@example(["a" + 4 * "\u0301", 4 * "\u0301", "b"], 1)  # so long that nobody looks at the "b" before the end
 def test_live_chunks_are_cut_where_the_whole_text_would_be(deltas: list[str], size: int) -> None:
     text = "".join(deltas)
     live = fold(deltas, live=True, size=size)
