@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from mellea.errors import UsageError
 
-__all__ = ["check_number", "check_whole", "is_number", "is_whole"]
+__all__ = ["check_number", "check_whole", "is_number", "is_whole", "show_argument"]
+
+
+def show_argument(value: Any, write: Callable[[Any], str] = repr) -> str:
+    """Return an argument as an error shows it, whatever its `repr` does.
+
+    Args:
+        value: the argument.
+        write: writes it.
+    """
+    try:
+        return write(value)
+    except Exception:  # noqa: BLE001 - the user's `__repr__`; and Python writes no number of more than 4300 digits
+        return f"this {type(value).__name__}"
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
@@ -42,7 +56,9 @@ def check_whole(name: str, value: Any, least: int = 1, *, of: str = "", or_none:
     """
     if not (is_whole(value, least) or (or_none and value is None)):
         what = f"a whole number of {of}" if of else "a whole number"
-        raise UsageError(f"{name} takes {what} from {least}{', or None' if or_none else ''}, not {value!r}")
+        raise UsageError(
+            f"{name} takes {what} from {least}{', or None' if or_none else ''}, not {show_argument(value)}"
+        )
     return value  # type: ignore[no-any-return]
 
 
@@ -80,4 +96,4 @@ def check_number(
     what = f"a number of {of}" if of else "a number"
     for word, limit in (("from", least), ("above", above), ("up to", most)):
         what += f" {word} {limit}" if limit is not None else ""
-    raise UsageError(f"{name} takes {what}{', or None' if or_none else ''}, not {value!r}")
+    raise UsageError(f"{name} takes {what}{', or None' if or_none else ''}, not {show_argument(value)}")

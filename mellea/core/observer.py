@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import logging
 import os
@@ -418,6 +417,8 @@ def _check_observer(what: str, observer: Any) -> None:
     # A hook with a typing error would never be called, and what it is to redact would be sent.
     for name in dir(type(observer)):
         if name.startswith(_HOOK_WORDS) and name not in _HOOKS:
+            import difflib  # lazy: needed for typos only
+
             likely = difflib.get_close_matches(name, _HOOKS, 1, cutoff=0)[0]
             raise UsageError(
                 f"{type(observer).__name__}.{name} isn't a hook, and would never be called; the hooks are "

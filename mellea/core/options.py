@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypedDict, Unpack
 
-from mellea.core.numbers import is_number, is_whole
+from mellea.core.numbers import is_number, is_whole, show_argument
 from mellea.errors import UsageError
 
 __all__ = [
@@ -92,7 +92,7 @@ class Deadlines:
         for name in ("connect", "first_byte", "between_bytes", "total"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and value > 0):
-                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {_show(value)}")
+                raise UsageError(f"Deadlines takes seconds above 0 as {name}, or None, not {show_argument(value)}")
 
 
 def _is_number(low: float, high: float = float("inf")) -> Callable[[Any], bool]:
@@ -168,7 +168,7 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
         wanted, is_right = _CHECKS[name]
         if not is_right(value):
             # Error messages end up in logs.
-            shown = type(value).__name__ if name in MAY_HOLD_KEYS else _show(value)
+            shown = type(value).__name__ if name in MAY_HOLD_KEYS else show_argument(value)
             raise UsageError(f"the model option {str(name)!r} takes {wanted}, not {shown}")
         checked[str(name)] = value
     return checked
@@ -324,13 +324,6 @@ def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         merged.update(layer)
     return merged
-
-
-def _show(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - Python writes no number of more than 4300 digits
-        return f"this {type(value).__name__}"
 
 
 _ELSEWHERE = {

@@ -264,8 +264,14 @@ class Drawer:
         place = self._place
         if place is None or _is_inside.get() or (place.is_shared and not _is_line_used.acquire(blocking=False)):
             return None
-        self._thread = place.make_thread(lambda: self._draw(place))
-        self._thread.start()
+        thread = place.make_thread(lambda: self._draw(place))
+        try:
+            thread.start()
+        except RuntimeError:  # the system starts no more threads: the work goes on without being shown
+            if place.is_shared:
+                _is_line_used.release()
+            return None
+        self._thread = thread
         return _is_inside.set(True)
 
     @staticmethod

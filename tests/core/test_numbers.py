@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -70,3 +71,16 @@ def test_the_error_says_which_numbers_are_valid(limits: dict[str, Any], text: st
     with pytest.raises(UsageError) as caught:
         check_number("x", "?", **limits)
     assert str(caught.value) == f"x takes {text}, not '?'"
+
+
+def test_a_number_that_python_cant_write_is_rejected_like_any_other() -> None:
+    huge = 10**5000
+    checks: list[Callable[[], object]] = [
+        lambda: check_number("x", huge),
+        lambda: check_whole("x", -huge),
+        lambda: Limits(steps=-huge),
+        lambda: Budget(cost=huge),
+    ]
+    for check in checks:
+        with pytest.raises(UsageError, match=r"not this int$"):
+            check()

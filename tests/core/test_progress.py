@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import types
 from typing import Any
 
@@ -260,3 +261,17 @@ def test_a_line_ends_with_its_terminal(make: Any) -> None:
     line.draw("all")
     line.erase()
     line.leave()
+
+
+def test_work_is_done_though_no_thread_can_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with Reporter("work", True, stream=Terminal()) as reporter:
+            reporter.report(1)
+    terminal = Terminal()
+    monkeypatch.setattr(module, "_QUICK_SECONDS", 0.0)
+    with Reporter("work", True, stream=terminal):  # the line is free for the next one
+        until_here(lambda: "work" in terminal.getvalue())

@@ -83,7 +83,7 @@ class _Task:
 
 
 def _find_cancellation() -> Callable[[], bool] | None:
-    """Return whether the task of this thread is cancelled; `None` where Dask can't cancel a task, outside of workers.
+    """Return a function that says whether the task of this thread is cancelled; `None` outside of Dask's workers.
 
     A task that runs isn't told that it is cancelled, and a worker that is to close waits for it.
     """

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mellea.core.blocks import CBlock
 from mellea.core.component import Component
+from mellea.core.numbers import show_argument
 from mellea.core.structured.annotations import is_alias, is_typed_dict, resolve_alias
 from mellea.core.structured.kinds import find_field_info, format_type
 from mellea.core.thunk import ModelOutputThunk
@@ -91,7 +92,7 @@ class ArgumentTypes:
         shown = format_type(kind.kind)
         if value is None:
             why = f"; annotate it with `{shown} | None` if it may be missing"
-        raise UsageError(f"{self._what} takes {name!r} as {shown}, not {_short.repr(value)}{why}")
+        raise UsageError(f"{self._what} takes {name!r} as {shown}, not {show_argument(value, _short.repr)}{why}")
 
     def _read(self) -> dict[str, _ArgumentType]:
         found = {}
